@@ -1,0 +1,1 @@
+"""The per-compute-node worker of nova-vmhb. Never imports nova."""

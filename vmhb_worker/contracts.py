@@ -1,0 +1,147 @@
+"""The ports between the engine and its adapters. The adapters import this and `core`, never each other.
+
+Threads: everything here is called from the engine's thread and returns at once unless it says otherwise. What takes
+time happens on the adapter's own threads, and comes back through `Post`, which may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from vmhb_worker.core.events import Failure, Look, Report
+from vmhb_worker.core.fault import Fault
+
+#: Hands a report to the engine: appends to its inbox and wakes it. Never blocks, never raises.
+Post = Callable[[Report], None]
+
+
+class AgentError(Exception):
+    """A guest-agent command brought no reply. `failure` says what kind, the text what libvirt said."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
+
+
+class Hypervisor(Protocol):
+    """The domains of one libvirtd, or a simulation of them."""
+
+    def open(self, post: Post) -> None:
+        """Begin. Connects, and reconnects for ever, in the background; says so by HypervisorUp and HypervisorDown.
+
+        While up, it posts `Happened` for what libvirt's events tell, `DomainSeen` after each change of a domain's XML,
+        and `HypervisorHeard` at least every half second as long as libvirtd answers.
+        """
+
+    def describe(self, uuid: str) -> None:
+        """Post `DomainSeen` or `DomainForgotten` for this domain."""
+
+    def look(self, uuid: str, look: Look) -> None:
+        """Look at the domain from outside, and post `Happened(uuid, Looked(...))`.
+
+        At most one look that can block per domain and 8 in all; one beyond that is answered `Unavailable` at once.
+        """
+
+    def agent_command(self, uuid: str, command: str, timeout: int) -> str:
+        """BLOCKS, called from the agent's threads: put `command` to the guest agent and return its reply.
+
+        timeout: seconds that the agent has for its reply; libvirt may take 5 s longer. Raises AgentError. At most 4
+        calls are in flight on one libvirt connection, however many threads call.
+        """
+
+    def write_state(self, uuid: str, element: str) -> None:
+        """Put this XML element of the namespace `urn:openstack:vmhb:state:1` into the domain's metadata, best effort."""
+
+    def close(self, timeout: float) -> None:
+        """Stop posting and let go of libvirt, within `timeout` seconds, whatever hangs."""
+
+
+class Agent(Protocol):
+    """Challenges over the agent channel."""
+
+    def open(self, post: Post) -> None:
+        """Begin."""
+
+    def ask(self, uuid: str, nonce: int, timeout: int) -> None:
+        """Challenge the guest's agent, and post `AskEnded`. `timeout` as for `Hypervisor.agent_command`."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """What must be known of an instance after a restart of the worker. `*_wall`: seconds since the epoch.
+
+    established: it acknowledged once. boot: which life of its QEMU this was written in. balloon: its balloon driver
+    answered in that life. waiting_wall: since when a rebooted guest has been awaited, None when it has answered since.
+    running: it ran when we last knew.
+    """
+
+    uuid: str
+    established: bool = False
+    boot: str = ""
+    balloon: bool = False
+    waiting_wall: float | None = None
+    running: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One notification for all topics. `project_id`: the instance's, for the context.
+
+    fault_id: "" where it is about no fault. collapse: an unsent message with the same non-empty word may be replaced
+    by this one (reminders, signs of life).
+    """
+
+    event_type: str
+    payload: dict[str, Any]
+    project_id: str | None = None
+    fault_id: str = ""
+    collapse: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Everything that changes at once: all of it is stored, or nothing.
+
+    instances: rows to write. forget: uuids of rows to drop. faults: records to write; a cleared one is kept as long
+    as `announce` names it with the number of reminders still owed. probes: uuid -> the balloon period to be put back,
+    None when it has been. messages: notifications to send, in this order.
+    """
+
+    instances: Sequence[InstanceRow] = ()
+    forget: Sequence[str] = ()
+    faults: Sequence[Fault] = ()
+    announce: dict[str, int] = field(default_factory=dict)
+    probes: dict[str, int | None] = field(default_factory=dict)
+    messages: Sequence[Message] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What an earlier life of the worker left. `announce`: fault_id -> reminders still owed of a cleared fault."""
+
+    instances: tuple[InstanceRow, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    announce: dict[str, int] = field(default_factory=dict)
+    probes: dict[str, int] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Durable memory, and the way out for notifications."""
+
+    def load(self) -> Saved:
+        """What an earlier life left. BLOCKS; called once, before the engine runs."""
+
+    def commit(self, commit: Commit, done: Callable[[], None] | None = None) -> None:
+        """Store in the background, in the order of the calls; then call `done` on the store's thread.
+
+        Never raises. Where the disk is full or the file broken, it keeps the commit in memory, delivers from there,
+        says so, and tries the disk again; `done` is called all the same.
+        """
+
+    def health(self) -> dict[str, Any]:
+        """For the sign of life: rows waiting, oldest age in seconds, degraded (a sentence) or None."""
+
+    def close(self, timeout: float) -> None:
+        """Write what was committed, within `timeout` seconds; what could not be sent is sent by the next life."""

@@ -1,0 +1,397 @@
+"""What happened, and what to do about it: the vocabulary between the adapters, the engine and the monitor.
+
+Adapters post *reports* into the engine's inbox, from any thread. The engine unwraps the *events* about one instance
+and hands them to its monitor, which answers with *effects*. All of them are frozen values. Times are seconds of the
+monotonic clock unless a name says `wall`.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from vmhb_worker.core.policy import HeartbeatPolicy
+from vmhb_worker.core.verdict import Cause, Verdict
+
+
+class Failure(enum.Enum):
+    """Why a challenge brought no acknowledgement."""
+
+    NO_ANSWER = "no answer"  # the agent was asked and kept silent for the whole of the time-out
+    CLOSED = "port closed"  # nobody in the guest holds the port open
+    BUSY = "agent busy"  # somebody else's agent command holds the domain's agent job
+    UNREACHABLE = "not asked"  # libvirt could not be asked, or there is no such domain or agent
+    GARBLED = "garbled"  # an answer that is not one: wrong nonce, not JSON, too long
+
+
+# -- events: what happened to one instance ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Our challenge left for the guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """The guest answered a challenge, in time or late."""
+
+    rtt: float
+
+
+@dataclass(frozen=True, slots=True)
+class AskFailed:
+    """A challenge came to its end without an acknowledgement."""
+
+    failure: Failure
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PortChanged:
+    """The guest opened or closed the channel's port."""
+
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """A new boot began: start, reboot from inside, reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A guest goes on where it was: restored from a file or a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """A guest is being migrated to this host; it runs here from `Resumed` on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShuttingDown:
+    """The guest powers itself off."""
+
+
+class Exit(enum.Enum):
+    """How a domain stopped running."""
+
+    INTENT = "intent"  # the guest powered off, or somebody stopped, saved or destroyed it
+    FAILED = "failed"  # QEMU crashed or was killed
+    MOVED = "moved"  # it goes on, on another host
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The domain is no longer running."""
+
+    exit: Exit
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The guest's vCPUs were stopped on purpose. Ends with `Resumed`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The guest's vCPUs run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """QEMU stopped the guest because it could not go on: never a silence, a cause of its own."""
+
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Panicked:
+    """The guest's kernel told its panic device that it is dying."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogFired:
+    """The guest stopped feeding its emulated watchdog."""
+
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silenced:
+    """Heartbeats are expected to stay away, until `until` at the latest (None: until `Unsilenced`)."""
+
+    key: str
+    reason: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsilenced:
+    """The silence of this key is over."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """What we saw, or failed to see, of late says nothing about the guest: we were not there ourselves."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """The instance is to be watched differently from now on."""
+
+    policy: HeartbeatPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed. `heard`: when the newest question that libvirtd has answered was put to it."""
+
+    heard: float
+
+
+# -- looks: what the host can be asked about a suspect -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LookControl:
+    """`virDomainGetControlInfo`: is somebody waiting for QEMU's monitor? Never blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookState:
+    """`virDomainGetState` and QEMU's process. Never blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookJob:
+    """`virDomainGetJobStats`: is libvirt migrating, saving or dumping it? Blocks while QEMU hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookVitals:
+    """Balloon, vCPU and I/O counters in one call. Blocks while QEMU hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetBalloonPeriod:
+    """Ask the guest's balloon driver for statistics every so many seconds (0: never). Blocks while QEMU hangs."""
+
+    seconds: int
+
+
+Look = LookControl | LookState | LookJob | LookVitals | SetBalloonPeriod
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Answer to `LookControl`. `state`: ok, job, occupied or error; for how long, seconds."""
+
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Answer to `LookState`: libvirt's state and reason; is QEMU's process alive (None: cannot be told)?"""
+
+    state: str
+    reason: str
+    process_alive: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Answer to `LookJob`. `operation`: libvirt's name of it, None when there is no job."""
+
+    operation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Answer to `LookVitals`. Whatever the domain does not tell is None.
+
+    balloon_updated: `balloon.last-update`, seconds of the host's wall clock, 0 where the driver never answered. Only
+    ever compared for being different, so that a clock that is set does no harm.
+    vcpu_time: nanoseconds of all vCPUs; io_requests: block requests and network packets of all devices.
+    """
+
+    balloon_updated: int | None
+    vcpu_time: int | None
+    io_requests: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodSet:
+    """Answer to `SetBalloonPeriod`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """There is no answer, and why not."""
+
+    why: str
+
+
+Answer = Control | State | Job | Vitals | PeriodSet | Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A look came to its end."""
+
+    look: Look
+    answer: Answer
+
+
+Event = (
+    Asked
+    | Acked
+    | AskFailed
+    | PortChanged
+    | Booted
+    | Restored
+    | Arriving
+    | ShuttingDown
+    | Stopped
+    | Paused
+    | Resumed
+    | Stuck
+    | Panicked
+    | WatchdogFired
+    | Silenced
+    | Unsilenced
+    | Voided
+    | PolicyChanged
+    | Tick
+    | Looked
+)
+
+
+# -- effects: what to do ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Challenge the guest; the request may wait for its answer `timeout` seconds at most."""
+
+    timeout: int
+    slow: bool  # known to be silent or slow: its request may take long
+    suspect: bool  # a verdict waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Do not ask after all, if the challenge has not left yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAt:
+    """Look at the domain from outside; the answer comes back as `Looked`."""
+
+    look: Look
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse:
+    """Judged: this is wrong with the instance. Raises its fault, or updates the one that is open."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Acquit:
+    """Nothing is wrong with the instance any more. Clears its open fault."""
+
+    resolution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """The first acknowledgement of this boot; `first`: the first that there ever was."""
+
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Something that must outlive the worker changed: see `Monitor.memory`."""
+
+
+Effect = Ask | Withdraw | LookAt | Accuse | Acquit | Established | Remember
+
+
+# -- reports: from the adapters, into the inbox, from any thread ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something happened to this domain."""
+
+    uuid: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSeen:
+    """What libvirt knows of this domain now: its live XML while it runs, else its defined one.
+
+    `state` and `reason` as in `core.lifecycle`; `boot`: what tells one life of its QEMU from the next ("" when it does
+    not run).
+    """
+
+    uuid: str
+    xml: str
+    state: str
+    reason: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainForgotten:
+    """libvirt no longer knows this domain: undefined and not running."""
+
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class HypervisorUp:
+    """Connected, and events are on: this is everything that there is. Nothing from before is to be relied upon."""
+
+    domains: tuple[DomainSeen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HypervisorDown:
+    """The connection broke, or there is none yet. Reported once per change."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HypervisorHeard:
+    """libvirtd answered the question put to it at `asked_at`."""
+
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AskEnded:
+    """A challenge's end: acknowledged when `failure` is None. `rtt`: seconds from start to end."""
+
+    uuid: str
+    nonce: int
+    rtt: float
+    failure: Failure | None = None
+    detail: str = ""
+
+
+Report = Happened | DomainSeen | DomainForgotten | HypervisorUp | HypervisorDown | HypervisorHeard | AskEnded

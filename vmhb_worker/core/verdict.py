@@ -1,0 +1,308 @@
+"""Is this instance dead, and of what? The evidence, the causes in the order in which they are judged, and the action.
+
+To change how a cause is judged, change its row in `RULES`: first match wins. Nothing in here knows where the evidence
+comes from or where the verdict goes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vmhb_worker.core.policy import Action
+
+#: QEMU's monitor is hung, not busy, once somebody has waited this long for it (seconds).
+OCCUPIED_IS_HUNG = 5.0
+
+
+class Cause(enum.StrEnum):
+    """What is wrong. The order of judgement is that of `RULES`."""
+
+    QEMU_FAILED = "qemu_failed"
+    PAUSED_IO_ERROR = "paused_io_error"
+    PAUSED_FAILED = "paused_failed"
+    QEMU_HUNG = "qemu_hung"
+    GUEST_PANICKED = "guest_panicked"
+    GUEST_HUNG = "guest_hung"
+    AGENT_EXITED = "agent_exited"
+    APPLICATION_UNHEALTHY = "application_unhealthy"
+    APPLICATION_UNRESPONSIVE = "application_unresponsive"
+    AGENT_UNRESPONSIVE = "agent_unresponsive"
+    GUEST_SILENT = "guest_silent"
+    NOT_ESTABLISHED = "not_established"
+    HOST_SUSPECT = "host_suspect"
+    WORKER_LOST = "worker_lost"
+    MAINTENANCE_OVERDUE = "maintenance_overdue"
+    FLAPPING = "flapping"
+
+
+class Severity(enum.StrEnum):
+    """How bad it is for the instance's owner."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Confidence(enum.StrEnum):
+    """How much the evidence carries."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Recovery(enum.Enum):
+    """When recovery is asked for."""
+
+    NEVER = "never"
+    IF_RECOVER = "when the policy says recover"
+    IF_UNRESPONSIVE = "when the policy says recover_unresponsive"
+
+
+class Trigger(enum.Enum):
+    """What made us judge."""
+
+    FAILED = "domain stopped as failed"
+    IO_ERROR = "domain paused by an I/O error"
+    POSTCOPY = "domain paused by a failed post-copy migration"
+    PANIC = "panic, and no acknowledgement since"
+    EXITED = "port closed for the settle time"
+    SILENT = "threshold reached"
+    OVERDUE = "grace over"
+
+
+class Balloon(enum.Enum):
+    """What the guest's balloon driver, a part of its kernel, said when it was asked."""
+
+    ANSWERED = "answered"
+    NO_ANSWER = "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One input of a verdict: what was seen, and when (monotonic seconds). Value None: not available, and `why`."""
+
+    value: Any = None
+    at: float | None = None
+    why: str = "not looked at"
+
+    def told(self, now: float) -> dict[str, Any]:
+        """For the notification: value and age in seconds, or why there is none."""
+        if self.value is None:
+            return {"value": "unavailable", "reason": self.why}
+        value = self.value.value if isinstance(self.value, enum.Enum) else self.value
+        age = None if self.at is None else round(max(0.0, now - self.at), 1)
+        return {"value": value, "age": age}
+
+
+def unavailable(why: str) -> Reading:
+    """A reading that there isn't."""
+    return Reading(None, None, why)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of a suspect. Every field is always told, the unavailable ones too.
+
+    domain: "state (reason)" of libvirt; process: is QEMU's process alive; occupied: seconds that somebody has been
+    waiting for QEMU's monitor, 0 when nobody is; port: is the channel's port open; balloon: `Balloon`;
+    other_channel: does the instance's other channel answer; vcpu: share of one CPU that the guest's vCPUs used;
+    io: requests and packets since suspicion began; panic, watchdog: was the event seen this boot.
+    """
+
+    domain: Reading = field(default_factory=Reading)
+    process: Reading = field(default_factory=Reading)
+    occupied: Reading = field(default_factory=Reading)
+    port: Reading = field(default_factory=Reading)
+    balloon: Reading = field(default_factory=Reading)
+    other_channel: Reading = field(default_factory=Reading)
+    vcpu: Reading = field(default_factory=Reading)
+    io: Reading = field(default_factory=Reading)
+    panic: Reading = field(default_factory=Reading)
+    watchdog: Reading = field(default_factory=Reading)
+    #: True while something that can change the verdict is still on its way.
+    pending: bool = False
+
+    def told(self, now: float) -> dict[str, Any]:
+        """Every input with its age in seconds."""
+        return {
+            name: getattr(self, name).told(now)
+            for name in (
+                *("domain", "process", "occupied", "port", "balloon"),
+                *("other_channel", "vcpu", "io", "panic", "watchdog"),
+            )
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is judged."""
+
+    trigger: Trigger
+    channel: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row: a cause, when it is the one, and what follows."""
+
+    cause: Cause
+    matches: Callable[[Case], bool]
+    severity: Severity
+    recovery: Recovery
+    confidence: Confidence
+    reason: str  # one sentence for people
+
+
+def _silent(case: Case) -> bool:
+    return case.trigger is Trigger.SILENT
+
+
+def _occupied(case: Case) -> bool:
+    seconds = case.evidence.occupied.value
+    return seconds is not None and seconds >= OCCUPIED_IS_HUNG
+
+
+def _balloon(case: Case, said: Balloon) -> bool:
+    return case.evidence.balloon.value is said
+
+
+def _other_channel_answers(case: Case) -> bool:
+    return bool(case.evidence.other_channel.value)
+
+
+def _kernel_lives(case: Case) -> bool:
+    return _balloon(case, Balloon.ANSWERED) or _other_channel_answers(case)
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        Cause.QEMU_FAILED,
+        lambda case: case.trigger is Trigger.FAILED,
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        Confidence.HIGH,
+        "QEMU crashed or was killed",
+    ),
+    Rule(
+        Cause.PAUSED_IO_ERROR,
+        lambda case: case.trigger is Trigger.IO_ERROR,
+        Severity.CRITICAL,
+        Recovery.NEVER,
+        Confidence.HIGH,
+        "QEMU paused the guest because of an I/O error of its storage",
+    ),
+    Rule(
+        Cause.PAUSED_FAILED,
+        lambda case: case.trigger is Trigger.POSTCOPY,
+        Severity.CRITICAL,
+        Recovery.NEVER,
+        Confidence.HIGH,
+        "the guest is paused because its post-copy migration failed",
+    ),
+    Rule(
+        Cause.QEMU_HUNG,
+        lambda case: case.trigger in (Trigger.SILENT, Trigger.PANIC) and _occupied(case),
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        Confidence.HIGH,
+        "QEMU does not answer libvirt, which answers otherwise",
+    ),
+    Rule(
+        Cause.GUEST_PANICKED,
+        lambda case: case.trigger is Trigger.PANIC or (_silent(case) and bool(case.evidence.panic.value)),
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        Confidence.HIGH,
+        "the guest's kernel panicked",
+    ),
+    Rule(
+        Cause.GUEST_HUNG,
+        lambda case: _silent(case) and _balloon(case, Balloon.NO_ANSWER) and not _other_channel_answers(case),
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        Confidence.HIGH,
+        "the guest's kernel no longer answers: its balloon driver, which did before, is silent too",
+    ),
+    Rule(
+        Cause.AGENT_EXITED,
+        lambda case: case.trigger is Trigger.EXITED,
+        Severity.WARNING,
+        Recovery.NEVER,
+        Confidence.HIGH,
+        "nothing in the guest holds the channel's port open any more",
+    ),
+    Rule(
+        Cause.APPLICATION_UNRESPONSIVE,
+        lambda case: _silent(case) and case.channel == "application" and _kernel_lives(case),
+        Severity.CRITICAL,
+        Recovery.IF_UNRESPONSIVE,
+        Confidence.HIGH,
+        "the application is silent while its guest lives",
+    ),
+    Rule(
+        Cause.AGENT_UNRESPONSIVE,
+        lambda case: _silent(case) and case.channel == "agent" and _kernel_lives(case),
+        Severity.CRITICAL,
+        Recovery.IF_UNRESPONSIVE,
+        Confidence.HIGH,
+        "the guest's kernel lives, but its agent does not answer: user space or its I/O is not scheduled",
+    ),
+    Rule(
+        Cause.GUEST_SILENT,
+        _silent,
+        Severity.CRITICAL,
+        Recovery.IF_UNRESPONSIVE,
+        Confidence.LOW,
+        "the guest does not answer, and there is no evidence either way",
+    ),
+    Rule(
+        Cause.NOT_ESTABLISHED,
+        lambda case: case.trigger is Trigger.OVERDUE,
+        Severity.WARNING,
+        Recovery.NEVER,
+        Confidence.HIGH,
+        "the guest has not answered since it started",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Cause, confidence, and the evidence that they rest on."""
+
+    cause: Cause
+    confidence: Confidence
+    severity: Severity
+    recovery: Recovery
+    reason: str
+    evidence: Evidence
+
+
+def judge(case: Case) -> Verdict:
+    """The first rule that matches. Total: every trigger has a rule that takes it without evidence."""
+    rule = next(rule for rule in RULES if rule.matches(case))
+    return Verdict(rule.cause, rule.confidence, rule.severity, rule.recovery, rule.reason, case.evidence)
+
+
+def recommend(verdict: Verdict, action: Action, observe_only: bool) -> tuple[str, str | None]:
+    """What to ask reporters for, and why not more: `recommended_action` and `withheld` of the notification.
+
+    This is where the brake, the budget and awareness will hold a recovery back.
+    """
+    asked = {
+        Recovery.NEVER: False,
+        Recovery.IF_RECOVER: action in (Action.RECOVER, Action.RECOVER_UNRESPONSIVE),
+        Recovery.IF_UNRESPONSIVE: action is Action.RECOVER_UNRESPONSIVE,
+    }[verdict.recovery]
+    if verdict.evidence.pending and action is not Action.ALARM and verdict.recovery is not Recovery.NEVER:
+        return "alarm", "evidence"
+    if not asked:
+        return "alarm", None
+    if observe_only:
+        return "alarm", "observe"
+    return "recover", None
