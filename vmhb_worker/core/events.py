@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from vmhb_worker.core.policy import HeartbeatPolicy
+from vmhb_worker.core.policy import Channel, HeartbeatPolicy
 from vmhb_worker.core.verdict import Cause, Verdict
 
 
@@ -24,7 +24,7 @@ class Failure(enum.Enum):
     GARBLED = "garbled"  # an answer that is not one: wrong nonce, not JSON, too long
 
 
-# -- events: what happened to one instance ---------------------------------------------------------------------------
+# -- events: what happened to one instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class PortChanged:
     """The guest opened or closed the channel's port."""
 
     open: bool
+    channel: Channel = Channel.AGENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,15 @@ class WatchdogFired:
 
 @dataclass(frozen=True, slots=True)
 class Silenced:
-    """Heartbeats are expected to stay away, until `until` at the latest (None: until `Unsilenced`)."""
+    """Heartbeats are expected to stay away, until `until` at the latest (None: until `Unsilenced`).
+
+    ask: go on challenging all the same, but judge nothing.
+    """
 
     key: str
     reason: str
     until: float | None = None
+    ask: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +163,7 @@ class Tick:
     heard: float
 
 
-# -- looks: what the host can be asked about a suspect -------------------------------------------------------------------
+# -- looks: what the host can be asked about a suspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +281,7 @@ Event = (
 )
 
 
-# -- effects: what to do ----------------------------------------------------------------------------------------------------
+# -- effects: what to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +334,7 @@ class Remember:
 Effect = Ask | Withdraw | LookAt | Accuse | Acquit | Established | Remember
 
 
-# -- reports: from the adapters, into the inbox, from any thread ----------------------------------------------------------
+# -- reports: from the adapters, into the inbox, from any thread
 
 
 @dataclass(frozen=True, slots=True)

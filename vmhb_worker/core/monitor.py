@@ -1,0 +1,627 @@
+"""The life of one instance: events in, effects out. Here it is decided that an instance is dead.
+
+What follows what stands in `transitions`; which cause it is, in `verdict`; what is asked of the host meanwhile, in
+`inquiry`; which beats were missed, in `schedule`. This module turns what happened into the inputs of that table and
+carries out its acts. It must not know of threads, sockets, libvirt, the wall clock, or how a fault is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from vmhb_worker.core import events as ev
+from vmhb_worker.core.inquiry import Inquiry, Phase
+from vmhb_worker.core.policy import HeartbeatPolicy
+from vmhb_worker.core.schedule import Beats, Judged, back_off, stagger
+from vmhb_worker.core.silences import Silence, Silences
+from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
+from vmhb_worker.core.verdict import Case, Cause, Evidence, Reading, Trigger, judge, unavailable
+
+#: An answer slower than this makes its instance a slow one (seconds).
+SLOW_RTT = 0.25
+#: libvirt's time-out for one agent command is at most this, so that Nova never waits long for the agent.
+REQUEST_CEILING = 10
+#: libvirt resynchronises with an agent that once kept silent, with a time-out of its own that cannot be changed.
+RESYNC_TIME = 5
+#: A job of libvirt's is looked at this often, and believed in for this long without an answer (seconds).
+JOB_POLL = 2.0
+JOB_BELIEVED = 30.0
+#: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
+PASSAGE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The operator's times, in seconds: see the options of the same names."""
+
+    exit_settle_time: float = 120.0
+    reboot_grace: float = 300.0
+    panic_grace: float = 10.0
+    probe_interval: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The verdict that stands: a fault is open for it."""
+
+    cause: Cause
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of an instance when its monitor starts, and must be known after a restart.
+
+    waited: seconds that it has been waited for since its first unanswered boot; None: it has answered since it booted.
+    """
+
+    established: bool = False
+    waited: float | None = 0.0
+    balloon_seen: bool = False
+    standing: Standing | None = None
+
+
+class Monitor:
+    """One instance's monitor. Belongs to one thread; `now` never goes back."""
+
+    def __init__(
+        self, uuid: str, policy: HeartbeatPolicy, timing: Timing, memory: Memory, now: float, *, running: bool = True
+    ) -> None:
+        self.uuid = uuid
+        self.policy = policy
+        self.timing = timing
+        self.established = memory.established
+        self.standing = memory.standing
+        self.balloon_seen = memory.balloon_seen
+        self.waiting_since = None if memory.waited is None else now - memory.waited
+        self.state = self._first_state(running)
+        self.silences = Silences()
+        self.balloon_period: int | None = None  # the balloon's period as Nova wants it, None: no balloon
+        self.misses = 0
+        self.skipped = 0  # since the last acknowledgement
+        self.last_ack: float | None = None
+        self.suspected_at: float | None = None
+        self.evidence = Evidence()
+        self.port_open: bool | None = None
+        self._beats = Beats(policy.interval, policy.timeout, now + stagger(uuid, policy.interval))
+        self._inquiry: Inquiry | None = None
+        self._trigger = Trigger.SILENT
+        self._asking = False  # a challenge is queued or on its way
+        self._slow = False
+        self._attempt = 0
+        self._challenge_at = now
+        self._port_at: float | None = None
+        self._reopened_at = now
+        self._settle_at: float | None = None
+        self._overdue_at = self._overdue()
+        self._panic: float | None = None
+        self._panic_at: float | None = None
+        self._watchdog: tuple[str, float] | None = None
+        self._extended = False  # whoever reopened the port has been granted a full threshold
+        self._silenced_at: float | None = None
+        self._probed_at = self._inquired_at = -math.inf
+        self._baselines = 0
+        self._baseline_at: float | None = None
+        self._job_poll_at: float | None = None
+        self._out: list[ev.Effect] = []
+
+    # -- the outside ---------------------------------------------------------------------------------------------
+
+    def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
+        """What happened, and what is to be done about it, in this order."""
+        self._out = []
+        _HANDLERS[type(event)](self, event, now)
+        return self._out
+
+    def deadline(self) -> float:
+        """When the next `Tick` is due."""
+        times = [self.silences.deadline()]
+        if self.state is not State.GONE:
+            running = (self._job_poll_at, self._baseline_at)
+            paused = (self._overdue_at, self._panic_at, self._settle_at) if not self.silences else ()
+            times += [at for at in running + paused if at is not None]
+            if self._inquiry is not None:
+                times.append(self._inquiry.deadline())
+            if self.state is not State.SILENT:
+                times.append(self._beats.deadline() if self.silences.asking else math.inf)
+            else:
+                times.append(self._reinquire_at())
+                if not self._asking and self.silences.asking:
+                    times.append(self._challenge_at)
+        return min(times)
+
+    def memory(self, now: float) -> Memory:
+        """What must outlive the worker."""
+        waited = None if self.waiting_since is None else now - self.waiting_since
+        return Memory(self.established, waited, self.balloon_seen, self.standing)
+
+    def told(self, now: float) -> dict[str, Any]:
+        """For people: everything that explains why it is judged as it is."""
+        return {
+            "state": self.state.value,
+            "misses": self.misses,
+            "skipped": self.skipped,
+            "established": self.established,
+            "last_ack_age": None if self.last_ack is None else round(now - self.last_ack, 1),
+            "silences": self.silences.told(),
+            "evidence": self._gathered().told(now) if self.suspected_at is not None else None,
+        }
+
+    # -- acknowledgements and misses -----------------------------------------------------------------------------
+
+    def _on_asked(self, event: ev.Asked, now: float) -> None:
+        self._beats.asked(now)
+
+    def _on_acked(self, event: ev.Acked, now: float) -> None:
+        self._asking = False
+        self._slow = event.rtt > SLOW_RTT
+        self._beats.acked()
+        if self.state is State.GONE:
+            return
+        self.last_ack = now
+        self.misses = self.skipped = self._attempt = 0
+        self._extended = False
+        self.suspected_at = self._settle_at = self._panic_at = self._panic = None
+        self._port(True, now)
+        self._apply(Input.ACK, now)
+        if self.standing is not None:
+            self.standing = None
+            self._emit(ev.Acquit("recovered"))
+
+    def _on_ask_failed(self, event: ev.AskFailed, now: float) -> None:
+        self._asking = False
+        if event.failure is ev.Failure.NO_ANSWER:
+            self._slow = True
+            self._port(True, now)
+            self._beats.unanswered(now)
+        elif event.failure is ev.Failure.GARBLED:
+            self._port(True, now)
+            self._count(Judged(missed=self._beats.refused()), now)
+        else:
+            self._beats.not_asked()
+            if event.failure is ev.Failure.CLOSED:
+                self._port(False, now)
+        if self.state is State.SILENT:
+            self.misses += event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
+            self._challenge_at = now + back_off(self.policy.interval, self._attempt)
+            self._attempt += 1
+        elif event.failure is ev.Failure.NO_ANSWER and self._beats.owed:
+            self._ask()
+
+    def _on_tick(self, tick: ev.Tick, now: float) -> None:
+        if self.silences.expire(now):
+            self._silence_over(now)
+        if self.state is State.GONE:
+            return
+        if not self.silences:
+            self._tick_graces(now)
+        self._tick_evidence(now)
+        self._tick_beats(tick.heard, now)
+
+    def _tick_graces(self, now: float) -> None:
+        if self._overdue_at is not None and now >= self._overdue_at:
+            self._overdue_at = None
+            if self.standing is None:
+                self._apply(Input.OVERDUE, now, Trigger.OVERDUE)
+        if self._panic_at is not None and now >= self._panic_at:
+            self._panic_at = None
+            self._apply(Input.PANIC, now, Trigger.PANIC)
+        if self._settle_at is not None and now >= self._settle_at:
+            self._settled(now)
+
+    def _tick_beats(self, heard: float, now: float) -> None:
+        if not self.silences.asking:
+            return
+        if self.state is State.SILENT:
+            if now >= self._challenge_at:
+                self._ask()
+            return
+        if self._beats.open_due(now):
+            self._ask()
+        if self.silences or self.state is State.WAITING:
+            self._beats.void(now)
+        else:
+            self._count(self._beats.judge(now, heard), now)
+
+    def _count(self, judged: Judged, now: float) -> None:
+        self.skipped += judged.skipped
+        for _ in range(judged.missed if self.state in (State.ALIVE, State.MISSING) else 0):
+            self.misses += 1
+            last = self.misses >= self.policy.threshold
+            self._apply(Input.LAST_MISS if last else Input.MISS, now, Trigger.SILENT)
+            if last:
+                break
+
+    def _ask(self) -> None:
+        if self._asking:
+            return
+        self._asking = True
+        silent = self.state is State.SILENT
+        if silent:
+            timeout = max(RESYNC_TIME, math.ceil(self.policy.timeout))
+        else:
+            timeout = math.ceil(self.policy.threshold * self.policy.interval + self.policy.timeout)
+        self._emit(ev.Ask(min(timeout, REQUEST_CEILING), slow=self._slow or silent, suspect=not silent))
+
+    # -- what libvirt told ---------------------------------------------------------------------------------------
+
+    def _on_port_changed(self, event: ev.PortChanged, now: float) -> None:
+        self._port(event.open, now)
+
+    def _port(self, is_open: bool, now: float) -> None:
+        was, self.port_open = self.port_open, is_open
+        if was is not is_open:
+            self._port_at = now
+        if not is_open:
+            self._beats.not_asked()
+            answered_once = self.state in (State.ALIVE, State.MISSING, State.SILENT)
+            if answered_once and self._settle_at is None and self._trigger_can_settle():
+                self._settle_at = now + self.timing.exit_settle_time
+        elif was is False:
+            self._reopened_at = now
+            self._attempt = 0
+            self._apply(Input.REOPENED, now)
+            self._beats.restart(now, 0.0)
+
+    def _trigger_can_settle(self) -> bool:
+        """Is there anything to be said about the closed port that has not been said?"""
+        return self.standing is None or self.standing.cause is not Cause.AGENT_EXITED
+
+    def _settled(self, now: float) -> None:
+        """No acknowledgement since the port closed, settle time over."""
+        self._settle_at = None
+        if self.port_open is False:
+            self._apply(Input.EXITED, now, Trigger.EXITED)
+            return
+        # It was opened again; whoever did so is owed a full threshold, but only once: a port that flaps proves nothing.
+        until = self._reopened_at + self.policy.threshold * self.policy.interval + self.policy.timeout
+        if now < until and not self._extended:
+            self._extended = True
+            self._settle_at = until
+        else:
+            self._apply(Input.LAST_MISS, now, Trigger.SILENT)
+
+    def _on_booted(self, event: ev.Booted, now: float) -> None:
+        self.silences.end("paused", "passage", "job")
+        self.port_open = None
+        self.balloon_seen = False
+        self._panic = self._watchdog = None
+        self._baselines = 0
+        self._apply(Input.BOOT, now)
+
+    def _on_restored(self, event: ev.Restored | ev.Arriving, now: float) -> None:
+        if not self.established or self.waiting_since is not None:
+            self._on_booted(ev.Booted(), now)
+        else:
+            self._apply(Input.GO_ON, now)
+        reason = "arriving" if isinstance(event, ev.Arriving) else "being restored"
+        self._silence("passage", Silence(reason, now + PASSAGE), now)
+
+    def _on_shutting_down(self, event: ev.ShuttingDown, now: float) -> None:
+        self._settle_at = None
+        self._silence("passage", Silence("powering off", now + PASSAGE), now)
+
+    def _on_stopped(self, event: ev.Stopped, now: float) -> None:
+        # An incoming migration that fails ends as "failed" here, and goes on where it was.
+        arriving = self.silences.told().get("passage") == "arriving"
+        self.silences.end("paused", "passage", "job")
+        if event.exit is ev.Exit.FAILED and not arriving:
+            self._apply(Input.FAIL, now, Trigger.FAILED)
+            self._leave(now)
+        else:
+            self._apply(Input.MOVE if event.exit is ev.Exit.MOVED else Input.STOP, now)
+
+    def _on_paused(self, event: ev.Paused, now: float) -> None:
+        self._silence("paused", Silence(event.reason, None), now)
+
+    def _on_resumed(self, event: ev.Resumed, now: float) -> None:
+        if self.silences.end("paused", "passage"):
+            self._silence_over(now)
+        self._challenge_soon(now)
+
+    def _on_stuck(self, event: ev.Stuck, now: float) -> None:
+        trigger = Trigger.IO_ERROR if event.cause is Cause.PAUSED_IO_ERROR else Trigger.POSTCOPY
+        self._apply(Input.STUCK, now, trigger)
+
+    def _on_panicked(self, event: ev.Panicked, now: float) -> None:
+        if self._panic is None:
+            self._panic = now
+            self._panic_at = now + self.timing.panic_grace
+
+    def _on_watchdog(self, event: ev.WatchdogFired, now: float) -> None:
+        self._watchdog = (event.action, now)
+
+    # -- silences ------------------------------------------------------------------------------------------------
+
+    def _on_silenced(self, event: ev.Silenced, now: float) -> None:
+        self._silence(event.key, Silence(event.reason, event.until, event.ask), now)
+
+    def _on_unsilenced(self, event: ev.Unsilenced, now: float) -> None:
+        if self.silences.end(event.key):
+            self._silence_over(now)
+
+    def _on_voided(self, event: ev.Voided, now: float) -> None:
+        self._beats.void(now)
+
+    def _silence(self, key: str, silence: Silence, now: float) -> None:
+        if not self.silences:
+            self._silenced_at = now
+        self.silences.begin(key, silence)
+        self._apply(Input.HUSH, now)
+        if not silence.ask:
+            self._withdraw()
+
+    def _silence_over(self, now: float) -> None:
+        self._job_poll_at = None
+        self._apply(Input.HUSH, now)
+        lasted = now - self._silenced_at if self._silenced_at is not None else 0.0
+        if self.waiting_since is not None:
+            self.waiting_since += lasted
+        self._overdue_at, self._panic_at, self._settle_at = (
+            None if at is None else at + lasted for at in (self._overdue_at, self._panic_at, self._settle_at)
+        )
+        if self._beats.next_at <= now:  # nobody was asked meanwhile
+            self._beats.restart(now, self.policy.interval)
+        self._challenge_soon(now)
+
+    def _challenge_soon(self, now: float) -> None:
+        self._attempt = 0
+        self._challenge_at = now
+
+    def _on_policy_changed(self, event: ev.PolicyChanged, now: float) -> None:
+        self.policy = event.policy
+        self._apply(Input.HUSH, now)
+        first = now + stagger(self.uuid, self.policy.interval)
+        self._beats = Beats(self.policy.interval, self.policy.timeout, first)
+        self._overdue_at = self._overdue() if self.standing is None else None
+
+    # -- evidence ------------------------------------------------------------------------------------------------
+
+    def _on_looked(self, event: ev.Looked, now: float) -> None:
+        if isinstance(event.look, ev.LookJob) and "job" in self.silences:
+            self._job_polled(event.answer, now)
+            return
+        inquiry = self._inquiry
+        if inquiry is None:
+            return
+        self._look(inquiry.answered(event.look, event.answer, now))
+        if inquiry.probed and not inquiry.baseline:
+            self._probed_at = now
+        inquiry.probed = False
+        if inquiry.job is not None:
+            self._job_begun(inquiry.job, now)
+            return
+        if inquiry.balloon_answered and not self.balloon_seen:
+            self.balloon_seen = True
+            self._emit(ev.Remember())
+        if self.state is State.SILENT and self._trigger in (Trigger.SILENT, Trigger.PANIC):
+            self._judge(now)
+
+    def _tick_evidence(self, now: float) -> None:
+        if self._job_poll_at is not None and now >= self._job_poll_at:
+            self._job_poll_at = None
+            self._look([ev.LookJob()])
+        if self._baseline_at is not None and now >= self._baseline_at:
+            self._baseline(now)
+        if self._inquiry is not None:
+            was_pending = self._inquiry.evidence.pending
+            self._look(self._inquiry.tick(now))
+            if was_pending and not self._inquiry.evidence.pending and self.state is State.SILENT:
+                self._judge(now)
+        if now >= self._reinquire_at():
+            self._inquire(now)
+
+    def _reinquire_at(self) -> float:
+        """A silent guest's kernel is asked again now and then: it may have been too early to call it dead."""
+        done = self._inquiry is None or self._inquiry.phase is Phase.DONE
+        if self.state is not State.SILENT or not done or self.silences or self._trigger is not Trigger.SILENT:
+            return math.inf
+        return max(self._probed_at, self._inquired_at) + self.timing.probe_interval
+
+    def _inquire(self, now: float, baseline: bool = False) -> None:
+        may_probe = baseline or now - self._probed_at >= self.timing.probe_interval
+        self._end_inquiry()
+        self._inquired_at = now
+        self._inquiry = Inquiry(self.balloon_period, self.balloon_seen, may_probe, baseline)
+        self._look(self._inquiry.begin(now))
+
+    def _baseline(self, now: float) -> None:
+        """While the guest is well, learn whether its balloon answers: only then does its silence mean anything."""
+        self._baseline_at = None
+        if self.state is not State.ALIVE or self.balloon_seen or self.balloon_period is None or self._baselines >= 3:
+            return
+        self._baselines += 1
+        self._baseline_at = now + self.timing.probe_interval
+        self._inquire(now, baseline=True)
+
+    def _end_inquiry(self) -> None:
+        if self._inquiry is not None:
+            self.evidence = _merged(self._inquiry.evidence, self.evidence)
+            self._look(self._inquiry.abandon())
+            self._inquiry = None
+
+    def _job_begun(self, operation: str, now: float) -> None:
+        self._end_inquiry()
+        self._job_poll_at = now + JOB_POLL
+        self._silence("job", Silence(f"libvirt job: {operation}", now + JOB_BELIEVED), now)
+
+    def _job_polled(self, answer: ev.Answer, now: float) -> None:
+        if isinstance(answer, ev.Job) and answer.operation is None:
+            self._on_unsilenced(ev.Unsilenced("job"), now)
+            return
+        if isinstance(answer, ev.Job):
+            self.silences.begin("job", Silence(f"libvirt job: {answer.operation}", now + JOB_BELIEVED))
+        self._job_poll_at = now + JOB_POLL
+
+    def _gathered(self) -> Evidence:
+        """All evidence of this suspicion: the newest, and what an earlier inquiry saw where this one saw nothing."""
+        evidence = self.evidence if self._inquiry is None else _merged(self._inquiry.evidence, self.evidence)
+        port = unavailable("not told yet") if self.port_open is None else Reading(self.port_open, self._port_at)
+        watchdog = Reading(*self._watchdog) if self._watchdog else Reading(False, None)
+        return replace(
+            evidence,
+            port=port,
+            panic=Reading(self._panic is not None, self._panic),
+            watchdog=watchdog,
+            other_channel=unavailable("the instance has no other channel"),
+        )
+
+    # -- acts ----------------------------------------------------------------------------------------------------
+
+    def _apply(self, found: Input, now: float, trigger: Trigger | None = None) -> None:
+        self.state, act = TRANSITIONS[self.state][found]
+        if act is Act.ACCUSE and trigger is not None:
+            self._trigger = trigger
+        _ACTS[act](self, now)
+
+    def _establish(self, now: float) -> None:
+        first = not self.established
+        self.established = True
+        self.waiting_since = self._overdue_at = None
+        self._beats.restart(now, stagger(self.uuid, self.policy.interval) or self.policy.interval)
+        self._emit(ev.Established(first))
+        self._emit(ev.Remember())
+        self._calm(now)
+        self._baseline(now)
+
+    def _calm(self, now: float) -> None:
+        self._end_inquiry()
+        self.evidence = Evidence()
+
+    def _suspect(self, now: float) -> None:
+        self.suspected_at = now
+        self._calm(now)  # what was seen while it was well is no evidence
+        self._inquire(now)
+
+    def _accuse(self, now: float) -> None:
+        if self.suspected_at is None and self._trigger in (Trigger.SILENT, Trigger.PANIC):
+            self._suspect(now)
+        elif self.suspected_at is None:
+            self.suspected_at = now
+        self._attempt = 0
+        self._challenge_at = now
+        self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        evidence = self._gathered()
+        undecided = self.standing is None or self.standing.pending
+        pending = evidence.pending and self._trigger is Trigger.SILENT
+        if pending and not undecided:
+            return  # a further look at an old case: its outcome counts, not its beginning
+        evidence = replace(evidence, pending=pending)
+        verdict = judge(Case(self._trigger, self.policy.channel, evidence))
+        standing = Standing(verdict.cause, pending)
+        if standing != self.standing:
+            self.standing = standing
+            self._emit(ev.Accuse(verdict))
+
+    def _await(self, now: float) -> None:
+        self._renew(now)
+        self.evidence = Evidence()
+        self._settle_at = self._panic_at = self._baseline_at = None
+        if self.waiting_since is None:
+            self.waiting_since = now
+        self._overdue_at = self._overdue()
+        self._beats.restart(now, min(self.policy.interval, self._beats.timeout))
+        self._emit(ev.Remember())
+
+    def _renew(self, now: float) -> None:
+        self._end_inquiry()
+        self.misses = 0
+        self.suspected_at = None
+        self._beats.void(now)
+
+    def _leave(self, now: float) -> None:
+        self._inquiry = None
+        self.misses = 0
+        self.suspected_at = None
+        self.waiting_since = self._overdue_at = None
+        self._settle_at = self._panic_at = self._baseline_at = self._job_poll_at = None
+        self.port_open = None
+        self._withdraw()
+        self._beats.void(now)
+        self._emit(ev.Remember())
+
+    def _depart(self, now: float) -> None:
+        self._leave(now)
+        if self.standing is not None:
+            self.standing = None
+            self._emit(ev.Acquit("moved"))
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _first_state(self, running: bool) -> State:
+        if not running:
+            return State.GONE
+        return State.ALIVE if self.established and self.waiting_since is None else State.WAITING
+
+    def _overdue(self) -> float | None:
+        """Until when the first acknowledgement of this boot is awaited."""
+        if self.waiting_since is None:
+            return None
+        if self.established:
+            return self.waiting_since + self.timing.reboot_grace
+        return self.waiting_since + self.policy.grace if self.policy.grace else None
+
+    def _withdraw(self) -> None:
+        if self._asking:
+            self._emit(ev.Withdraw())
+
+    def _look(self, looks: list[ev.Look]) -> None:
+        self._out += [ev.LookAt(look) for look in looks]
+
+    def _emit(self, effect: ev.Effect) -> None:
+        self._out.append(effect)
+
+    def _nothing(self, now: float) -> None:
+        pass
+
+
+def _merged(new: Evidence, old: Evidence) -> Evidence:
+    """What was seen lately, and before that where there is nothing newer."""
+    kept = {
+        f.name: getattr(old, f.name)
+        for f in fields(Evidence)
+        if f.name != "pending" and getattr(new, f.name).value is None and getattr(old, f.name).value is not None
+    }
+    return replace(new, **kept)
+
+
+_ACTS: dict[Act, Callable[[Monitor, float], None]] = {
+    Act.NOTHING: Monitor._nothing,
+    Act.ESTABLISH: Monitor._establish,
+    Act.CALM: Monitor._calm,
+    Act.SUSPECT: Monitor._suspect,
+    Act.COUNT: Monitor._nothing,
+    Act.ACCUSE: Monitor._accuse,
+    Act.AWAIT: Monitor._await,
+    Act.RENEW: Monitor._renew,
+    Act.LEAVE: Monitor._leave,
+    Act.DEPART: Monitor._depart,
+}
+
+_HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
+    ev.Asked: Monitor._on_asked,
+    ev.Acked: Monitor._on_acked,
+    ev.AskFailed: Monitor._on_ask_failed,
+    ev.Tick: Monitor._on_tick,
+    ev.PortChanged: Monitor._on_port_changed,
+    ev.Booted: Monitor._on_booted,
+    ev.Restored: Monitor._on_restored,
+    ev.Arriving: Monitor._on_restored,
+    ev.ShuttingDown: Monitor._on_shutting_down,
+    ev.Stopped: Monitor._on_stopped,
+    ev.Paused: Monitor._on_paused,
+    ev.Resumed: Monitor._on_resumed,
+    ev.Stuck: Monitor._on_stuck,
+    ev.Panicked: Monitor._on_panicked,
+    ev.WatchdogFired: Monitor._on_watchdog,
+    ev.Silenced: Monitor._on_silenced,
+    ev.Unsilenced: Monitor._on_unsilenced,
+    ev.Voided: Monitor._on_voided,
+    ev.PolicyChanged: Monitor._on_policy_changed,
+    ev.Looked: Monitor._on_looked,
+}

@@ -1,0 +1,147 @@
+"""When an instance is challenged, and which of its beats have been missed.
+
+A *beat* is a point on the instance's schedule. It ends acked, missed or skipped. Missed: for the whole of its time-out
+one of our requests was with the guest and brought no answer. Skipped: we did not get to ask, or cannot be sure that we
+did. Times are seconds of the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from dataclasses import dataclass
+
+#: A request that ended without an answer and was followed by the next one this soon counts as one long request.
+SAME_SPAN = 0.5
+#: A beat is missed only if libvirtd answered a question put to it no longer ago than this: else nobody was asked.
+FRESH = 0.75
+#: How long to wait for libvirtd to show that it lives, before the beat is skipped.
+DOUBT = 1.0
+_RECHECK = 0.1
+
+#: Silent instances are still challenged: every 2, 4, 8 … intervals, up to these bounds.
+BACK_OFF_FACTOR = 10.0
+BACK_OFF_CEILING = 60.0
+
+
+def stagger(uuid: str, interval: float) -> float:
+    """A first beat's delay, 0 … interval, the same for one instance at every start: no herd after a restart."""
+    return interval * (zlib.crc32(uuid.encode()) / 2**32)
+
+
+def back_off(interval: float, attempt: int) -> float:
+    """Seconds until a silent instance is challenged again after the attempt of this number (0, 1, 2 …)."""
+    ceiling = max(interval, min(BACK_OFF_FACTOR * interval, BACK_OFF_CEILING))
+    return min(interval * 2.0 ** min(attempt + 1, 16), ceiling)
+
+
+@dataclass(slots=True)
+class Judged:
+    """How many beats were found missed and skipped."""
+
+    missed: int = 0
+    skipped: int = 0
+
+
+class Beats:
+    """The beats of one instance. Pure; belongs to its monitor."""
+
+    def __init__(self, interval: float, timeout: float, first: float) -> None:
+        """first: when the first beat is due."""
+        self.interval = interval
+        self.timeout = timeout
+        self.next_at = first
+        self._open: deque[float] = deque()
+        self._asked_since: float | None = None  # since when requests of ours have been out without an answer
+        self._ended: float | None = None  # when the last of them ended, None while one is out
+        self._recheck: float | None = None
+        self._late = 0  # beats that we slept through ourselves
+
+    def open_due(self, now: float) -> bool:
+        """Open the beat that has come due; True if one did. Earlier ones that are due as well are skipped."""
+        if now < self.next_at:
+            return False
+        behind = int((now - self.next_at) / self.interval)
+        self._late += behind
+        self._open.append(self.next_at + behind * self.interval)
+        self.next_at += (behind + 1) * self.interval
+        return True
+
+    def asked(self, now: float) -> None:
+        """A request left."""
+        if self._ended is None or now - self._ended > SAME_SPAN or self._asked_since is None:
+            self._asked_since = now
+        self._ended = None
+
+    def unanswered(self, now: float) -> None:
+        """The request ended: the guest was silent through all of it."""
+        self._ended = now
+
+    def not_asked(self) -> None:
+        """The request ended without telling anything about the guest."""
+        self._asked_since = self._ended = None
+
+    def acked(self) -> None:
+        """The guest answered: every open beat is saved, however late the answer came."""
+        self._open.clear()
+        self.not_asked()
+
+    def void(self, now: float) -> None:
+        """What was seen so far does not count; a request that is out counts from now on."""
+        self._open.clear()
+        self._recheck = None
+        self._late = 0
+        if self._asked_since is not None:
+            if self._ended is None:
+                self._asked_since = now
+            else:
+                self.not_asked()
+
+    def refused(self) -> int:
+        """The guest answered, but not with an acknowledgement: its open beats are missed. How many those are."""
+        missed = len(self._open)
+        self.acked()
+        return missed
+
+    @property
+    def owed(self) -> bool:
+        """Is there a beat that waits for its answer?"""
+        return bool(self._open)
+
+    def restart(self, now: float, delay: float) -> None:
+        """Void, and let the next beat be `delay` seconds from now."""
+        self.void(now)
+        self.next_at = now + delay
+
+    def judge(self, now: float, heard: float) -> Judged:
+        """Find the beats whose time is over. heard: see `Tick`."""
+        judged = Judged(skipped=self._late)
+        self._late = 0
+        self._recheck = None
+        if self._ended is not None and now - self._ended > SAME_SPAN:
+            self.not_asked()
+        while self._open:
+            due = self._due(self._open[0])
+            if now < due:
+                break
+            if self._asked_since is None:
+                judged.skipped += 1
+            elif heard >= due - FRESH:
+                judged.missed += 1
+            elif now < due + DOUBT:
+                self._recheck = now + _RECHECK
+                break
+            else:
+                judged.skipped += 1
+            self._open.popleft()
+        return judged
+
+    def deadline(self) -> float:
+        """When to look again."""
+        if not self._open:
+            return self.next_at
+        return min(self.next_at, self._recheck or self._due(self._open[0]))
+
+    def _due(self, beat: float) -> float:
+        since = beat if self._asked_since is None else max(beat, self._asked_since)
+        return since + self.timeout
