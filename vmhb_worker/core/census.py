@@ -1,0 +1,67 @@
+"""What a domain that libvirt shows us must have been through: at the worker's start, after libvirtd was away, or when
+an event was missed. Events are faster; this is what is left to go by where there was none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmhb_worker.core import lifecycle
+from vmhb_worker.core.domain_xml import Travelled
+from vmhb_worker.core.events import Booted, DomainSeen, Event, Exit, Paused, Resumed, Stopped
+from vmhb_worker.core.monitor import Memory, Standing
+from vmhb_worker.core.transitions import State
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the store has of an instance. waiting: seconds since the boot that it has not answered since, or None."""
+
+    established: bool
+    boot: str
+    balloon: bool
+    waiting: float | None
+    running: bool
+
+
+def first_memory(
+    seen: DomainSeen, remembered: Remembered | None, travelled: Travelled, standing: Standing | None
+) -> Memory:
+    """What to start a monitor with, for a domain that is met for the first time in this worker's life."""
+    if remembered is None:
+        # Established elsewhere: it came by migration while we were away, and goes on where it was.
+        waited = None if travelled.established else 0.0
+        return Memory(travelled.established, waited, False, standing)
+    if remembered.boot == seen.boot:
+        return Memory(remembered.established, remembered.waiting, remembered.balloon, standing)
+    return Memory(remembered.established, 0.0, False, standing)
+
+
+def first_events(seen: DomainSeen, remembered: Remembered | None) -> tuple[bool, list[Event]]:
+    """Does the domain run, for its monitor; and what happened to it while nobody looked."""
+    event = lifecycle.event_of_state(seen.state, seen.reason)
+    if seen.boot:
+        return True, [] if event is None or isinstance(event, Stopped) else [event]
+    died = isinstance(event, Stopped) and event.exit is Exit.FAILED
+    if died and remembered is not None and remembered.running:
+        return True, [event] if event is not None else []
+    return False, []
+
+
+def missed_events(seen: DomainSeen, state: State, known_boot: str | None, paused: bool) -> list[Event]:
+    """What must have happened to a domain that we thought we knew. known_boot: None right after an event told."""
+    event = lifecycle.event_of_state(seen.state, seen.reason)
+    if not seen.boot:
+        if state is State.GONE:
+            return []
+        return [event if isinstance(event, Stopped) else Stopped(Exit.INTENT, "shut off")]
+    events: list[Event] = []
+    if state is State.GONE or known_boot not in (None, seen.boot):
+        events.append(Booted())
+    if isinstance(event, Paused):
+        events += [] if paused else [event]
+    elif event is not None and not isinstance(event, Stopped):
+        events.append(event)
+    elif paused:
+        events.append(Resumed())
+    return events

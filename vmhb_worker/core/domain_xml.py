@@ -1,0 +1,137 @@
+"""What a domain's XML tells: who the instance is, what was asked for it, and its channels.
+
+Policy is looked for in our own metadata element, else among the flavor's extra specs that Nova (2025.2 and later) puts
+into its element; elements are matched by namespace, since Nova changes its prefix from `nova` to `instance` on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+from vmhb_worker.core.fault import Identity
+from vmhb_worker.core.policy import Channel, knobs_of_extra_specs
+
+POLICY_NS = "urn:openstack:vmhb:1"
+STATE_NS = "urn:openstack:vmhb:state:1"
+NOVA_NS = "http://openstack.org/xmlns/libvirt/nova/1.1"
+
+#: The virtio-serial ports' names.
+PORT_NAMES = {Channel.AGENT: "org.qemu.guest_agent.0", Channel.APPLICATION: "org.openstack.vmhb.0"}
+_CHANNELS = {name: channel for channel, name in PORT_NAMES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A channel's port. path: its socket on the host; open: does the guest hold it open (None: not running)."""
+
+    path: str | None
+    open: bool | None
+    alias: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Travelled:
+    """What an earlier host wrote into the domain: see `state_element`."""
+
+    established: bool = False
+    fault_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainView:
+    """One domain, as its XML has it. asked: the knobs by their bare names, None where nobody asked for anything."""
+
+    who: Identity
+    asked: Mapping[str, str] | None
+    ports: Mapping[Channel, Port] = field(default_factory=dict)
+    balloon_period: int | None = None  # seconds, 0: no statistics; None: no balloon device
+    travelled: Travelled = Travelled()
+
+
+def read(xml: str) -> DomainView:
+    """Read a domain's XML. Raises ValueError when it is none."""
+    try:
+        root = ElementTree.fromstring(xml)  # noqa: S314 - written by libvirtd, which checked it
+    except ElementTree.ParseError as error:
+        raise ValueError(f"the domain's XML cannot be read: {error}") from None
+    uuid = root.findtext("uuid")
+    if root.tag != "domain" or not uuid:
+        raise ValueError(f"not a domain's XML: it begins with <{root.tag}> and has no uuid")
+    metadata = root.find("metadata")
+    nova = None if metadata is None else metadata.find(f"{{{NOVA_NS}}}instance")
+    return DomainView(
+        who=_identity(uuid, root, nova),
+        asked=_asked(metadata, nova),
+        ports=_ports(root),
+        balloon_period=_balloon_period(root),
+        travelled=_travelled(metadata),
+    )
+
+
+def state_element(established: bool, fault_id: str | None) -> str:
+    """The metadata element that travels with a migration. Written once per change, never per heartbeat."""
+    attributes = {"version": "1", "established": "true" if established else "false"}
+    if fault_id:
+        attributes["fault_id"] = fault_id
+    text = " ".join(f"{name}='{value}'" for name, value in attributes.items())
+    return f"<vmhbs:state xmlns:vmhbs='{STATE_NS}' {text}/>"
+
+
+def _identity(uuid: str, root: ElementTree.Element, nova: ElementTree.Element | None) -> Identity:
+    name = root.findtext("name")
+    if nova is None:
+        return Identity(uuid, name)
+    flavor = nova.find(f"{{{NOVA_NS}}}flavor")
+    project = nova.find(f"{{{NOVA_NS}}}owner/{{{NOVA_NS}}}project")
+    return Identity(
+        uuid,
+        name,
+        nova.findtext(f"{{{NOVA_NS}}}name"),
+        None if project is None else project.get("uuid"),
+        None if flavor is None else flavor.get("name"),
+    )
+
+
+def _asked(metadata: ElementTree.Element | None, nova: ElementTree.Element | None) -> dict[str, str] | None:
+    ours = None if metadata is None else metadata.find(f"{{{POLICY_NS}}}heartbeat")
+    if ours is not None:
+        asked = {name: value for name, value in ours.attrib.items() if name != "version"}
+        return {"heartbeat": "true", **asked}  # the element is the wish; heartbeat='false' takes it back
+    if nova is None:
+        return None
+    specs = nova.iterfind(f"{{{NOVA_NS}}}flavor/{{{NOVA_NS}}}extraSpecs/{{{NOVA_NS}}}extraSpec")
+    return knobs_of_extra_specs({spec.get("name", ""): spec.text or "" for spec in specs}) or None
+
+
+def _ports(root: ElementTree.Element) -> dict[Channel, Port]:
+    ports: dict[Channel, Port] = {}
+    for element in root.iterfind("devices/channel[@type='unix']"):
+        target = element.find("target[@type='virtio']")
+        channel = None if target is None else _CHANNELS.get(target.get("name", ""))
+        if target is None or channel is None or channel in ports:
+            continue
+        source, alias, state = element.find("source"), element.find("alias"), target.get("state")
+        ports[channel] = Port(
+            path=None if source is None else source.get("path"),
+            open=None if state is None else state == "connected",
+            alias=None if alias is None else alias.get("name"),
+        )
+    return ports
+
+
+def _balloon_period(root: ElementTree.Element) -> int | None:
+    balloon = root.find("devices/memballoon")
+    if balloon is None or balloon.get("model") in (None, "none"):
+        return None
+    stats = balloon.find("stats")
+    period = "0" if stats is None else stats.get("period", "0")
+    return int(period) if period.isdecimal() else 0
+
+
+def _travelled(metadata: ElementTree.Element | None) -> Travelled:
+    state = None if metadata is None else metadata.find(f"{{{STATE_NS}}}state")
+    if state is None:
+        return Travelled()
+    return Travelled(state.get("established") == "true", state.get("fault_id"))

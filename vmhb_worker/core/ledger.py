@@ -1,0 +1,93 @@
+"""The worker's book of faults: one open fault per instance, and the cleared ones that are still announced.
+
+Pure: says which notifications are due; the engine stores and sends them in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from vmhb_worker.core import fault as life
+from vmhb_worker.core.fault import Change, Fault, Finding, Identity, Resolution
+from vmhb_worker.core.policy import HeartbeatPolicy
+
+#: A clear is told again with this many reminders, for those who missed it.
+ANNOUNCEMENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A change of the book: the fault as it is now, and why. owed: announcements left of a cleared one."""
+
+    change: Change
+    fault: Fault
+    owed: int = 0
+    reminder: bool = False
+
+
+class Ledger:
+    """Belongs to one thread. `now`: monotonic seconds."""
+
+    def __init__(self, host: str, reminder_interval: float, new_id: Callable[[], str]) -> None:
+        self._host = host
+        self._interval = reminder_interval
+        self._new_id = new_id
+        self.open: dict[str, Fault] = {}
+        self._cleared: dict[str, tuple[Fault, int]] = {}
+        self._remind_at: dict[str, float] = {}
+
+    def load(self, faults: Iterable[Fault], owed: Mapping[str, int], now: float) -> None:
+        """What an earlier life of the worker left open, or had not told often enough."""
+        for fault in faults:
+            if fault.state is life.FaultState.RAISED and fault.instance_uuid is not None:
+                self.open[fault.instance_uuid] = fault
+            elif owed.get(fault.fault_id):
+                self._cleared[fault.fault_id] = (fault, owed[fault.fault_id])
+            else:
+                continue
+            self._remind_at[fault.fault_id] = now + self._interval
+
+    def accuse(self, who: Identity, policy: HeartbeatPolicy, finding: Finding, *, now: float, wall: datetime) -> Entry:
+        """Raise a fault, or update the one that is open."""
+        was = self.open.get(who.instance_uuid)
+        if was is None:
+            fault = life.raised(self._new_id(), self._host, who, policy, finding, wall)
+        else:
+            fault = life.updated(was, finding, wall)
+        self.open[who.instance_uuid] = fault
+        self._remind_at[fault.fault_id] = now + self._interval
+        return Entry(Change.RAISED if was is None else Change.UPDATED, fault)
+
+    def acquit(self, uuid: str, resolution: Resolution, *, now: float, wall: datetime) -> Entry | None:
+        """Clear the open fault, if there is one."""
+        was = self.open.pop(uuid, None)
+        if was is None:
+            return None
+        fault = life.cleared(was, resolution, wall)
+        self._cleared[fault.fault_id] = (fault, ANNOUNCEMENTS)
+        self._remind_at[fault.fault_id] = now + self._interval
+        return Entry(Change.CLEARED, fault, ANNOUNCEMENTS)
+
+    def remind(self, now: float, wall: datetime) -> list[Entry]:
+        """The reminders that are due."""
+        due = [fault_id for fault_id, at in self._remind_at.items() if at <= now]
+        return [self._remind(fault_id, now, wall) for fault_id in due]
+
+    def deadline(self) -> float:
+        """When the next reminder is due."""
+        return min(self._remind_at.values(), default=float("inf"))
+
+    def _remind(self, fault_id: str, now: float, wall: datetime) -> Entry:
+        self._remind_at[fault_id] = now + self._interval
+        if fault_id in self._cleared:
+            fault, owed = self._cleared[fault_id]
+            fault = life.reminded(fault, wall)
+            self._cleared[fault_id] = (fault, owed - 1)
+            if owed == 1:
+                del self._cleared[fault_id], self._remind_at[fault_id]
+            return Entry(Change.CLEARED, fault, owed - 1, reminder=True)
+        uuid = next(uuid for uuid, fault in self.open.items() if fault.fault_id == fault_id)
+        self.open[uuid] = life.reminded(self.open[uuid], wall)
+        return Entry(Change.UPDATED, self.open[uuid], reminder=True)
