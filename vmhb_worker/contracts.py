@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from vmhb_worker.core.events import Failure, Look, Report
@@ -52,7 +53,7 @@ class Hypervisor(Protocol):
         """
 
     def write_state(self, uuid: str, element: str) -> None:
-        """Put this XML element of the namespace `urn:openstack:vmhb:state:1` into the domain's metadata, best effort."""
+        """Put this element of the namespace `urn:openstack:vmhb:state:1` into the domain's metadata, best effort."""
 
     def close(self, timeout: float) -> None:
         """Stop posting and let go of libvirt, within `timeout` seconds, whatever hangs."""
@@ -145,3 +146,11 @@ class Store(Protocol):
 
     def close(self, timeout: float) -> None:
         """Write what was committed, within `timeout` seconds; what could not be sent is sent by the next life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where time comes from. monotonic: seconds, for every decision; wall: aware, in UTC, for people only."""
+
+    monotonic: Callable[[], float]
+    wall: Callable[[], datetime]

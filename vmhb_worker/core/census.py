@@ -28,24 +28,29 @@ def first_memory(
     seen: DomainSeen, remembered: Remembered | None, travelled: Travelled, standing: Standing | None
 ) -> Memory:
     """What to start a monitor with, for a domain that is met for the first time in this worker's life."""
+    running = bool(seen.boot) or _died_unseen(seen, remembered)
     if remembered is None:
         # Established elsewhere: it came by migration while we were away, and goes on where it was.
         waited = None if travelled.established else 0.0
-        return Memory(travelled.established, waited, False, standing)
-    if remembered.boot == seen.boot:
-        return Memory(remembered.established, remembered.waiting, remembered.balloon, standing)
-    return Memory(remembered.established, 0.0, False, standing)
+        return Memory(running, travelled.established, waited, False, standing)
+    if seen.boot and remembered.boot != seen.boot:
+        return Memory(running, remembered.established, 0.0, False, standing)
+    return Memory(running, remembered.established, remembered.waiting, remembered.balloon, standing)
 
 
-def first_events(seen: DomainSeen, remembered: Remembered | None) -> tuple[bool, list[Event]]:
-    """Does the domain run, for its monitor; and what happened to it while nobody looked."""
+def first_events(seen: DomainSeen, remembered: Remembered | None) -> list[Event]:
+    """What happened to that domain while nobody looked."""
     event = lifecycle.event_of_state(seen.state, seen.reason)
-    if seen.boot:
-        return True, [] if event is None or isinstance(event, Stopped) else [event]
+    if event is None or (seen.boot and isinstance(event, Stopped)):
+        return []
+    return [event] if seen.boot or _died_unseen(seen, remembered) else []
+
+
+def _died_unseen(seen: DomainSeen, remembered: Remembered | None) -> bool:
+    """Its QEMU crashed while the worker was away: the worker is to find it running, and then hear of it."""
+    event = lifecycle.event_of_state(seen.state, seen.reason)
     died = isinstance(event, Stopped) and event.exit is Exit.FAILED
-    if died and remembered is not None and remembered.running:
-        return True, [event] if event is not None else []
-    return False, []
+    return not seen.boot and died and remembered is not None and remembered.running
 
 
 def missed_events(seen: DomainSeen, state: State, known_boot: str | None, paused: bool) -> list[Event]:

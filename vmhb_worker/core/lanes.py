@@ -45,6 +45,10 @@ class Lanes:
         """Requests that wait for a place."""
         return len(self._fast_waiting) + len(self._suspects_waiting) + len(self._silent_waiting)
 
+    def busy(self, uuid: str) -> bool:
+        """Is a request of this instance on its way?"""
+        return uuid in self._fast_running or uuid in self._slow_running
+
     def submit(self, request: Request) -> None:
         """Queue a request. The instance must have none."""
         if not request.slow:

@@ -55,8 +55,11 @@ class Standing:
 class Memory:
     """What is known of an instance when its monitor starts, and must be known after a restart.
 
-    waited: seconds that it has been waited for since its first unanswered boot; None: it has answered since it booted.
+    running: does its domain run. waited: seconds that it has been waited for since its first unanswered boot; None: it
+    has answered since it booted.
     """
+
+    running: bool = True
 
     established: bool = False
     waited: float | None = 0.0
@@ -67,9 +70,7 @@ class Memory:
 class Monitor:
     """One instance's monitor. Belongs to one thread; `now` never goes back."""
 
-    def __init__(
-        self, uuid: str, policy: HeartbeatPolicy, timing: Timing, memory: Memory, now: float, *, running: bool = True
-    ) -> None:
+    def __init__(self, uuid: str, policy: HeartbeatPolicy, timing: Timing, memory: Memory, now: float) -> None:
         self.uuid = uuid
         self.policy = policy
         self.timing = timing
@@ -77,7 +78,7 @@ class Monitor:
         self.standing = memory.standing
         self.balloon_seen = memory.balloon_seen
         self.waiting_since = None if memory.waited is None else now - memory.waited
-        self.state = self._first_state(running)
+        self.state = self._first_state(memory.running)
         self.silences = Silences()
         self.balloon_period: int | None = None  # the balloon's period as Nova wants it, None: no balloon
         self.misses = 0
@@ -133,10 +134,15 @@ class Monitor:
                     times.append(self._challenge_at)
         return min(times)
 
+    @property
+    def probing(self) -> bool:
+        """Is its balloon's period changed, or about to be?"""
+        return self._inquiry is not None and self._inquiry.phase is not Phase.DONE
+
     def memory(self, now: float) -> Memory:
         """What must outlive the worker."""
         waited = None if self.waiting_since is None else now - self.waiting_since
-        return Memory(self.established, waited, self.balloon_seen, self.standing)
+        return Memory(self.state is not State.GONE, self.established, waited, self.balloon_seen, self.standing)
 
     def told(self, now: float) -> dict[str, Any]:
         """For people: everything that explains why it is judged as it is."""
@@ -145,6 +151,7 @@ class Monitor:
             "misses": self.misses,
             "skipped": self.skipped,
             "established": self.established,
+            "balloon_answers": self.balloon_seen,
             "last_ack_age": None if self.last_ack is None else round(now - self.last_ack, 1),
             "silences": self.silences.told(),
             "evidence": self._gathered().told(now) if self.suspected_at is not None else None,
@@ -519,6 +526,7 @@ class Monitor:
             self._emit(ev.Accuse(verdict))
 
     def _await(self, now: float) -> None:
+        self._end_inquiry()
         self._renew(now)
         self.evidence = Evidence()
         self._settle_at = self._panic_at = self._baseline_at = None
@@ -529,7 +537,8 @@ class Monitor:
         self._emit(ev.Remember())
 
     def _renew(self, now: float) -> None:
-        self._end_inquiry()
+        if self._inquiry is not None and not self._inquiry.baseline:
+            self._end_inquiry()
         self.misses = 0
         self.suspected_at = None
         self._beats.void(now)

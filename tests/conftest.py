@@ -1,0 +1,81 @@
+"""For all tests: figures that are printed at the end of a run, and how often a measurement is repeated."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+Figure = Callable[..., None]
+Repetitions = Callable[[int, int], int]
+
+
+@dataclass
+class Series:
+    """The values that one figure took, one for each repetition. `limit`: none may be above it."""
+
+    unit: str
+    limit: float | None
+    values: list[float] = field(default_factory=list)
+
+    def row(self, name: str) -> tuple[str, ...]:
+        limit = "" if self.limit is None else f"{self.limit:.6g}"
+        numbers = (min(self.values), statistics.median(self.values), max(self.values))
+        return (name, str(len(self.values)), *(f"{number:.4g}" for number in numbers), limit, self.unit)
+
+
+FIGURES = pytest.StashKey[dict[str, Series]]()
+HEADINGS = ("figure", "n", "min", "median", "max", "limit", "unit")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`tools/test --all` becomes `--repetitions-all`."""
+    parser.addoption(
+        "--repetitions-all", action="store_true", help="repeat measurements as often as the long run wants"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One table for the whole run."""
+    config.stash[FIGURES] = {}
+
+
+@pytest.fixture
+def figure(pytestconfig: pytest.Config) -> Figure:
+    """figure(name, value, unit, limit=None): print it at the end of the run; above the limit, the test fails.
+
+    Several values of one name are shown as one line with their number, minimum, median and maximum.
+    """
+
+    def note(name: str, value: float, unit: str, limit: float | None = None) -> None:
+        series = pytestconfig.stash[FIGURES].setdefault(name, Series(unit, limit))
+        series.values.append(value)
+        if limit is not None and value > limit:
+            pytest.fail(f"{name}: {value:.6g} {unit}, which is more than {limit:.6g} {unit}")
+
+    return note
+
+
+@pytest.fixture
+def repetitions(pytestconfig: pytest.Config) -> Repetitions:
+    """repetitions(few, many): how often to repeat; `many` in `tools/test --all`."""
+    every = bool(pytestconfig.getoption("--repetitions-all"))
+    return lambda few, many: many if every else few
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table."""
+    figures = config.stash[FIGURES]
+    if not figures:
+        return
+    rows = [HEADINGS, *(series.row(name) for name, series in figures.items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    terminalreporter.section("figures")
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i in (0, 6) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        terminalreporter.line("  ".join(cells).rstrip())

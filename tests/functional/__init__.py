@@ -1,0 +1,1 @@
+"""On the real thing: libvirt, QEMU, RabbitMQ. As root."""

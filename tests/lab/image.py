@@ -1,0 +1,198 @@
+"""The guest: Debian's cloud kernel and an initramfs with busybox and the real qemu-guest-agent.
+
+It needs no disk and no network. Knows nothing of libvirt; ``guest.py`` boots what this builds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import gzip
+import hashlib
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+
+HERE = pathlib.Path(__file__).parent
+ROOTFS = HERE / "rootfs"
+DEFAULT_CACHE = HERE.parent.parent / ".lab" / "guest"
+
+KERNEL_METAPACKAGE = "linux-image-cloud-amd64"
+PACKAGES = (  # qemu-ga, what it links with, a shell, and chrt
+    "qemu-guest-agent",
+    "busybox-static",
+    "libc6",
+    "libgcc-s1",
+    "libglib2.0-0",
+    "libnuma1",
+    "libpcre2-8-0",
+    "libudev1",
+    "liburing2",
+    "util-linux",
+)
+MODULES = (  # in the order in which they depend on each other
+    "virtio/virtio_ring",
+    "virtio/virtio",
+    "virtio/virtio_pci_legacy_dev",
+    "virtio/virtio_pci_modern_dev",
+    "virtio/virtio_pci",
+    "virtio/virtio_balloon",
+    "char/virtio_console",
+    "misc/pvpanic/pvpanic",
+    "misc/pvpanic/pvpanic-mmio",  # drives the ISA device too
+)
+PROGRAMS = {
+    "usr/sbin/qemu-ga": "bin/qemu-ga",
+    "bin/busybox": "bin/busybox",
+    "usr/bin/chrt": "bin/chrt",  # a starved guest needs a real-time loop
+}
+LIBRARIES = (
+    "libc.so.6",
+    "libgcc_s.so.1",
+    "libglib-2.0.so.0",
+    "libgmodule-2.0.so.0",
+    "libm.so.6",
+    "libnuma.so.1",
+    "libpcre2-8.so.0",
+    "libudev.so.1",
+    "liburing.so.2",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """What a direct kernel boot needs."""
+
+    kernel: pathlib.Path
+    initrd: pathlib.Path
+
+
+def build(cache: pathlib.Path = DEFAULT_CACHE) -> Image:
+    """Return the guest of the present recipe; download and build it when it isn't there (~10 s).
+
+    Two processes may call it at once: one builds, the other waits.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    ignore = cache.parent / ".gitignore"
+    if cache == DEFAULT_CACHE and not ignore.exists():
+        ignore.write_text("*\n")
+    folder = cache / recipe_hash()
+    with open(cache / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as building:
+                _build(pathlib.Path(building))
+                # In one step: a killed builder leaves no half image under the final name.
+                os.rename(pathlib.Path(building) / "out", folder)
+    return Image(folder / "vmlinuz", folder / "initrd")
+
+
+def recipe_hash() -> str:
+    """Names this recipe: a changed script or list is another image."""
+    digest = hashlib.sha256(pathlib.Path(__file__).read_bytes())
+    for path in sorted(path for path in ROOTFS.rglob("*") if path.is_file()):
+        digest.update(f"\0{path.relative_to(ROOTFS)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _build(work: pathlib.Path) -> None:
+    debs, root, tree, out = (work / name for name in ("debs", "root", "tree", "out"))
+    for folder in (debs, root, tree, out):
+        folder.mkdir()
+    _download((_kernel_package(), *PACKAGES), debs)
+    for deb in debs.glob("*.deb"):
+        _unpack(deb, root)
+    _fill(tree, root)
+    # Compressed: the kernel holds archive and files at the same time, in very little memory.
+    (out / "initrd").write_bytes(gzip.compress(b"".join(newc(tree)), mtime=0))
+    shutil.copy(next(root.glob("boot/vmlinuz-*")), out / "vmlinuz")
+
+
+def _kernel_package() -> str:
+    """The versioned package that the metapackage stands for today."""
+    depends = subprocess.run(
+        ["apt-cache", "depends", KERNEL_METAPACKAGE], check=True, capture_output=True, text=True
+    ).stdout
+    return next(line.split()[1] for line in depends.splitlines() if "Depends:" in line)
+
+
+def _download(packages: tuple[str, ...], folder: pathlib.Path) -> None:
+    done = subprocess.run(
+        # The sandbox user could not write into a folder of root's.
+        ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *packages],
+        check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"apt-get download failed (apt-get update?): {done.stderr.strip()}")
+
+
+def _unpack(deb: pathlib.Path, root: pathlib.Path) -> None:
+    """Unpack the few files that are used: of the kernel's package that is one file in a hundred."""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as packed:
+        with tarfile.open(fileobj=packed.stdout, mode="r|") as members:
+            for member in members:
+                path = pathlib.PurePosixPath(member.name)
+                if _wanted(path) and (member.isfile() or member.issym()):
+                    members.extract(member, root, filter="data")
+    if packed.returncode:
+        raise RuntimeError(f"{deb.name} can't be unpacked")
+
+
+def _wanted(path: pathlib.PurePosixPath) -> bool:
+    return (
+        path.parts[0] == "boot"
+        or str(path) in PROGRAMS
+        or path.parent.name == "x86_64-linux-gnu"
+        or any(path.match(f"drivers/{module}.ko") for module in MODULES)
+    )
+
+
+def _fill(tree: pathlib.Path, root: pathlib.Path) -> None:
+    """Gather the initramfs in ``tree`` from the unpacked packages in ``root``."""
+    shutil.copytree(ROOTFS, tree, dirs_exist_ok=True)
+    for folder in ("dev", "etc/vmhb", "lib/modules", "lib64", "proc", "run", "sys", "tmp", "var"):
+        (tree / folder).mkdir(parents=True, exist_ok=True)
+    (tree / "var/run").symlink_to("/run")
+    for source, target in PROGRAMS.items():
+        shutil.copy(root / source, tree / target)
+    for library in LIBRARIES:
+        shutil.copy(next(root.glob(f"**/x86_64-linux-gnu/{library}")), tree / "lib")
+    shutil.copy(next(root.glob("**/x86_64-linux-gnu/ld-linux-x86-64.so.2")), tree / "lib64")
+    drivers = next(root.glob("lib/modules/*/kernel/drivers"))
+    present = [name for name in MODULES if (drivers / f"{name}.ko").exists()]
+    for name in present:
+        shutil.copy(drivers / f"{name}.ko", tree / "lib/modules")
+    order = [pathlib.PurePath(name).name for name in present]
+    (tree / "lib/modules.order").write_text("\n".join(order) + "\n")
+
+
+def newc(tree: pathlib.Path) -> Iterator[bytes]:
+    """A folder as a cpio archive.
+
+    Format: "newc" of the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
+    """
+    for inode, path in enumerate(sorted(tree.rglob("*")), 1):
+        mode = path.lstat().st_mode
+        body = b""
+        if stat.S_ISLNK(mode):
+            body = os.readlink(path).encode()
+        elif stat.S_ISREG(mode):
+            body = path.read_bytes()
+            mode |= 0o555 if mode & 0o100 else 0o444
+        yield _newc_entry(str(path.relative_to(tree)), inode, mode, body)
+    yield _newc_entry("TRAILER!!!", 0, 0, b"")
+
+
+def _newc_entry(name: str, inode: int, mode: int, body: bytes) -> bytes:
+    # inode mode uid gid links mtime size, device and special device (major, minor), name, check
+    fields = (inode, mode, 0, 0, 1, 0, len(body), 0, 0, 0, 0, len(name) + 1, 0)
+    head = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+    return head + bytes(-len(head) % 4) + body + bytes(-len(body) % 4)

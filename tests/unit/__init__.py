@@ -1,0 +1,1 @@
+"""No sleeping, no patching, no network: fakes are in tests/fakes.py."""

@@ -1,0 +1,50 @@
+"""The test seam kills where it is told to, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import vmhb_worker
+from vmhb_worker.crashpoint import POINTS, VARIABLE, reach
+
+PACKAGE = Path(vmhb_worker.__file__).parent
+
+
+def test_kills_at_the_named_point_only() -> None:
+    """A process dies by SIGKILL at the point that the variable names, and passes all others."""
+    program = (
+        "from vmhb_worker.crashpoint import reach\n"
+        "reach('send.before'); print('passed', flush=True); reach('commit.after'); print('late')"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {VARIABLE: "commit.after"},
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL
+    assert child.stdout == "passed\n"
+
+
+def test_passes_without_the_variable() -> None:
+    """In production nothing happens."""
+    assert VARIABLE not in os.environ
+    reach("commit.before")
+
+
+def test_every_point_in_the_code_is_in_the_table() -> None:
+    """Whoever adds a point says what it means, and a point that is gone leaves the table."""
+    reached = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        for name in re.findall(r'\breach\("([a-z_.]+)"\)', path.read_text(encoding="utf-8"))
+    }
+    assert reached == {point.name for point in POINTS}
+    assert all(point.meaning.endswith(".") for point in POINTS)

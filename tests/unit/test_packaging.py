@@ -1,0 +1,31 @@
+"""What is installed: the entry points load, and the unit says what the worker relies on."""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_entry_points_load() -> None:
+    """Every entry point of setup.cfg names something that is there."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    rows = [row for group in setup["entry_points"].values() for row in group.strip().splitlines()]
+    assert rows
+    for row in rows:
+        module, name = row.split(" = ")[1].split(":")
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_systemd_unit() -> None:
+    """The unit feeds what the code expects: notify, a watchdog, restart, and the default state folder."""
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "etc/systemd/vmhb-worker.service")
+    service = unit["Service"]
+    assert (service["Type"], service["WatchdogSec"], service["Restart"]) == ("notify", "30", "always")
+    assert service["StateDirectory"] == "vmhb"
+    assert service["ExecStart"].split()[:2] == ["/usr/bin/vmhb-worker", "--config-file"]

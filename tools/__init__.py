@@ -1,0 +1,1 @@
+"""What developers and visitors run. Not installed with the package."""

@@ -1,0 +1,1 @@
+"""Shared by the tools: standard library only, since it runs before there is anything else."""

@@ -1,0 +1,237 @@
+"""Gets the machine and a Python environment ready. Must not know what they are for.
+
+Standard library only. Two runs at once are safe: the environment is held by a lock, shared while it is used,
+exclusive while it is made.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: What an environment is made from: it is made anew when one of them changes.
+SOURCES = ("constraints.txt", "requirements.txt", "setup.cfg", "setup.py", "pyproject.toml", "tools/lib/prepare.py")
+#: Held by whoever uses an environment, for as long as the process lives.
+_held: list[int] = []
+
+
+class NotReady(Exception):
+    """This machine lacks something that we may not, or cannot, install. The text says what to do."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One thing that this machine lacks: a sentence that says what and what for, and the Debian packages it is in."""
+
+    sentence: str
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python environment: its name under the project's folder, and the extras of our package that it has."""
+
+    name: str
+    extras: tuple[str, ...]
+
+    @property
+    def compiles(self) -> bool:
+        """libvirt-python comes as source only."""
+        return "worker" in self.extras
+
+
+FULL = Environment(".venv", ("worker", "test"))
+#: For `tools/demo --simulate`: nothing to compile, no libvirt.
+LIGHT = Environment(".venv-light", ())
+
+
+def say(text: str) -> None:
+    """Progress, for whoever watches."""
+    print(text, flush=True)
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a caller wants besides: `missing` says what of it there is not, one sentence each; `install` gets it."""
+
+    missing: Callable[[], Sequence[str]]
+    install: Callable[[], None]
+
+
+def prepare(environment: Environment, wants: Wants | None = None) -> Path:
+    """Make the machine ready and return the environment's folder; its `bin/python` is the one to use.
+
+    Says what is missing before anything starts. Raises NotReady where it cannot be installed.
+    """
+    if _is_made(_place(FULL), _stamp(FULL)):
+        environment = FULL  # has everything, so there is no need of another
+    folder, stamp = _place(environment), _stamp(environment)
+    lacking = _missing_for_venv(environment, folder, stamp)
+    wanted = list(wants.missing()) if wants else []
+    for sentence in [*(one.sentence for one in lacking), *wanted]:
+        say(sentence)
+    packages = sorted({package for one in lacking for package in one.packages})
+    if packages or wanted:
+        _check_that_we_may_install(packages)
+    if packages:
+        _apt_install(packages)
+    if wants and wanted:
+        _get(wants)
+    _hold(environment, folder, stamp)
+    return folder
+
+
+def _place(environment: Environment) -> Path:
+    """In the project's folder, or, where that is somebody else's, in the caller's own cache."""
+    if os.access(ROOT, os.W_OK):
+        return ROOT / environment.name
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    return cache / "nova-vmhb" / f"{environment.name.lstrip('.')}-{name}"
+
+
+def _stamp(environment: Environment) -> str:
+    digest = hashlib.sha256(f"{sys.executable} {sys.version} {environment}".encode())
+    for source in SOURCES:
+        digest.update((ROOT / source).read_bytes())
+    return digest.hexdigest()
+
+
+def _is_made(folder: Path, stamp: str) -> bool:
+    try:
+        return (folder / "stamp").read_text() == stamp and (folder / "bin" / "python").exists()
+    except OSError:
+        return False
+
+
+# -- what the machine lacks ------------------------------------------------------------------------------------------
+
+
+def _missing_for_venv(environment: Environment, folder: Path, stamp: str) -> list[Missing]:
+    if _is_made(folder, stamp):
+        return []
+    lacking = (
+        []
+        if _has_pip()
+        else [Missing("Python's venv module is missing, which keeps what we install apart.", ("python3-venv",))]
+    )
+    if environment.compiles:
+        lacking += _missing_to_compile()
+    why = "is out of date" if folder.exists() else "is missing"
+    return [*lacking, Missing(f"The Python environment {folder.name} {why}: it will be made from constraints.txt.")]
+
+
+def _missing_to_compile() -> list[Missing]:
+    lacking = []
+    if not shutil.which("gcc"):
+        lacking.append(Missing("A C compiler is missing, to build libvirt-python.", ("gcc", "libc6-dev")))
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        lacking.append(Missing("Python's headers are missing, to build libvirt-python.", ("python3-dev",)))
+    if not shutil.which("pkg-config"):
+        lacking.append(Missing("pkg-config is missing, to build libvirt-python.", ("pkg-config",)))
+    if not _succeeds("pkg-config", "--exists", "libvirt"):
+        lacking.append(Missing("libvirt's headers are missing, to build libvirt-python.", ("libvirt-dev",)))
+    return lacking
+
+
+def _has_pip() -> bool:
+    """Debian keeps ensurepip in a package of its own; a pip of this Python does as well."""
+    return _succeeds(sys.executable, "-c", "import ensurepip, venv") or _has_pip_of_its_own()
+
+
+def _has_pip_of_its_own() -> bool:
+    return _succeeds(sys.executable, "-c", "import pip, venv")
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _check_that_we_may_install(packages: Sequence[str]) -> None:
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        return
+    names = f": apt-get install {' '.join(packages)}" if packages else ""
+    raise NotReady(f"Only root on Debian can have this installed here: run it as root, or install it yourself{names}.")
+
+
+def _get(wants: Wants) -> None:
+    say("installing what is missing ...")
+    try:
+        wants.install()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NotReady(f"Installing failed, see above ({error}): mend that, then try again.") from error
+    if left := wants.missing():
+        raise NotReady("\n".join(["Still missing, and not to be had by installing packages:", *left]))
+
+
+def _apt_install(packages: Sequence[str]) -> None:
+    say(f"installing {' '.join(packages)} ...")
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # Another run, or the machine's own upgrades, may be at it: wait for their lock.
+    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq", "-y"]
+    for command in (["update"], ["install", "--no-install-recommends", *packages]):
+        done = subprocess.run([*apt, *command], env=quiet, stdout=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            raise NotReady(f"{' '.join([*apt, *command])} failed, see above: mend that, then try again.")
+
+
+# -- the environment -------------------------------------------------------------------------------------------------
+
+
+def _hold(environment: Environment, folder: Path, stamp: str) -> None:
+    """Make it if need be, and keep it from being made anew for as long as this process lives."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _held.append(lock)
+    while True:
+        _lock(lock, fcntl.LOCK_SH)
+        if _is_made(folder, stamp):
+            return
+        _lock(lock, fcntl.LOCK_EX)
+        if not _is_made(folder, stamp):
+            _make(environment, folder, stamp)
+
+
+def _lock(lock: int, how: int) -> None:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("waiting for another run here, which uses the same Python environment ...")
+        fcntl.flock(lock, how)
+
+
+def _make(environment: Environment, folder: Path, stamp: str) -> None:
+    """Empty the folder (which stays: it is the lock) and fill it."""
+    say(f"making the Python environment {folder.name}: a minute or so ...")
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    own_pip = not _succeeds(sys.executable, "-c", "import ensurepip")
+    venv.create(folder, with_pip=not own_pip, symlinks=True)
+    python = str(folder / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python] if own_pip else [python, "-m", "pip"]
+    install = [*pip, "install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt")]
+    # What builds is pinned as well, so it must be in the environment itself.
+    _pip([*install, "pbr", "setuptools", "wheel"])
+    extras = f"[{','.join(environment.extras)}]" if environment.extras else ""
+    _pip([*install, "--no-build-isolation", "-e", f"{ROOT}{extras}"])
+    (folder / "stamp").write_text(stamp)
+
+
+def _pip(command: Sequence[str]) -> None:
+    # pbr asks git for the version; an unpacked archive has none to ask.
+    version = {} if _succeeds("git", "-C", str(ROOT), "rev-parse", "HEAD") else {"PBR_VERSION": "0.0.0"}
+    if subprocess.run(command, env={**os.environ, **version}, cwd=ROOT, check=False).returncode:
+        raise NotReady("pip could not install what the project needs, see above: mend that, then try again.")

@@ -1,0 +1,1 @@
+"""The programs. They read the command line and the configuration, and hand plain values on."""

@@ -1,0 +1,62 @@
+"""The worker's options: one module per group. Must not know what is done with them.
+
+A module has GROUP (None for DEFAULT), the group's own HELP and OPTS. To add a group: one module, one row in GROUPS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from oslo_config import cfg
+
+from vmhb_worker.conf import agent, default, libvirt, notifications, policy, verdict
+from vmhb_worker.settings import AgentSettings, NotificationSettings, Settings, VerdictSettings
+
+GROUPS = (default, libvirt, policy, agent, verdict, notifications)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup | None, Sequence[cfg.Opt]]]:
+    """For oslo-config-generator."""
+    return [(_group(module.GROUP, module.HELP), module.OPTS) for module in GROUPS]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make our options known to `conf`."""
+    for group, opts in list_opts():
+        if group is not None:
+            conf.register_group(group)
+        conf.register_opts(opts, group=group)
+
+
+def settings(conf: cfg.ConfigOpts) -> Settings:
+    """The plain values. Raises ValueError (oslo.config's own is one) where one is out of bounds.
+
+    `conf.problems` of this package says all that is wrong, rather than the first.
+    """
+    agent_group, verdict_group, notify = conf.agent, conf.verdict, conf.vmhb_notifications
+    return Settings(
+        host=conf.host,
+        state_path=Path(conf.state_path),
+        # Nova's own default is empty, and means the same.
+        connection_uri=conf.libvirt.connection_uri or libvirt.DEFAULT_URI,
+        limits=policy.limits(conf),
+        agent=AgentSettings(
+            workers=agent_group.workers,
+            slow_workers=agent_group.slow_workers,
+            exit_settle_time=agent_group.exit_settle_time,
+        ),
+        verdict=VerdictSettings(
+            panic_grace=verdict_group.panic_grace,
+            reboot_grace=verdict_group.reboot_grace,
+            reminder_interval=verdict_group.reminder_interval,
+            probe_interval=verdict_group.probe_interval,
+            gone_grace=verdict_group.gone_grace,
+            observe_only=verdict_group.observe_only,
+        ),
+        notifications=NotificationSettings(topics=tuple(notify.topics), transport_url=notify.transport_url or None),
+    )
+
+
+def _group(name: str | None, text: str) -> cfg.OptGroup | None:
+    return None if name is None else cfg.OptGroup(name, title=text, help=text)

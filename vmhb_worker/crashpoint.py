@@ -1,0 +1,46 @@
+"""Named places where a test lets the process die, to show that nothing is lost there. A test seam, nothing else.
+
+Set VMHB_CRASH_AT to one of the names, and the process kills itself with SIGKILL when it gets there for the first
+time. Unset, as in production, a point costs one look into a dict.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One place: its name, and what has happened and what has not when it is reached."""
+
+    name: str
+    meaning: str
+
+
+#: Every place there is. To add one: a row here, and a call of `reach` where it belongs.
+POINTS: tuple[Point, ...] = (
+    Point("verdict.accused", "An instance was judged, its fault raised or updated in memory; nothing is stored."),
+    Point("verdict.acquitted", "An instance answered again, its fault is cleared in memory; nothing is stored."),
+    Point("probe.stored", "The balloon's old period is on disk; the period has not been changed yet."),
+    Point("probe.set", "The balloon's period has been changed, or put back; the disk does not say so yet."),
+    Point("commit.before", "All rows of a commit are written in its transaction, which is not yet committed."),
+    Point("commit.after", "A commit is on disk, and neither its sender nor whoever waits for it has been told."),
+    Point("send.before", "A message is about to be handed to the broker."),
+    Point("send.confirmed", "The broker has confirmed a message whose row is still on disk."),
+    Point("send.deleted", "The row of a confirmed message is gone from the disk."),
+)
+
+#: The variable that names the point to die at.
+VARIABLE = "VMHB_CRASH_AT"
+
+_ENCODED = VARIABLE.encode()
+# `os.environ.get` encodes its key and decodes the value at every call; its dict underneath is the one look-up.
+_environment: dict[bytes, bytes] = getattr(os.environ, "_data", {})
+
+
+def reach(name: str) -> None:
+    """Die here, if this is the point that the environment names. Any thread; returns at once otherwise."""
+    if _ENCODED in _environment and os.environ[VARIABLE] == name:
+        os.kill(os.getpid(), signal.SIGKILL)

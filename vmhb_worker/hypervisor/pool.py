@@ -1,0 +1,114 @@
+"""Threads for calls that may never return. No libvirt here.
+
+A call into a hung QEMU holds its thread until QEMU goes on or libvirtd gives up. So the threads are few, no domain has
+more than one of them, and nothing queues up behind a domain: what cannot start at once is refused.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """run: does it, on a thread of the pool. refuse: says that it is not done, and why; must not block."""
+
+    uuid: str
+    run: Callable[[], None]
+    refuse: Callable[[str], None]
+
+
+class Pool:
+    """At most `size` tasks at a time, at most one per domain. Every method may be called from any thread."""
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._changed = threading.Condition()
+        self._busy: set[str] = set()  # domains whose task was accepted and has not ended
+        self._ready: deque[Task] = deque()
+        self._waiting: dict[tuple[str, str], Task] = {}
+        self._threads = 0
+        self._idle = 0
+        self._closed = False
+
+    def start(self, task: Task) -> None:
+        """Do it at once, or refuse it at once."""
+        with self._changed:
+            why = self._why_not(task.uuid)
+            if why is None:
+                self._accept(task)
+        if why is not None:
+            task.refuse(why)
+
+    def start_latest(self, task: Task, kind: str) -> None:
+        """Do it when its turn comes; one of the same kind and domain that still waits is refused instead.
+
+        For what must not be lost because another call is under way just then. Bounded: one per domain and kind.
+        """
+        with self._changed:
+            older = self._waiting.pop((task.uuid, kind), None)
+            if self._why_not(task.uuid) is None:
+                self._accept(task)
+            elif not self._closed:
+                self._waiting[task.uuid, kind] = task
+        if older is not None:
+            older.refuse("a newer one came before it could start")
+
+    def close(self) -> None:
+        """Start nothing more. What runs ends when it ends."""
+        with self._changed:
+            self._closed = True
+            self._ready.clear()
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def _why_not(self, uuid: str) -> str | None:
+        if self._closed:
+            return "closing"
+        if uuid in self._busy:
+            return "an earlier question to this domain has not been answered yet"
+        if len(self._busy) >= self._size:
+            return f"{self._size} questions to other domains have not been answered yet"
+        return None
+
+    def _accept(self, task: Task) -> None:
+        self._busy.add(task.uuid)
+        self._ready.append(task)
+        if self._idle >= len(self._ready):
+            self._changed.notify()
+        elif self._threads < self._size:
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+
+    def _work(self) -> None:
+        while (task := self._take()) is not None:
+            try:
+                task.run()
+            except Exception:
+                # A bug of ours, in one answer: the next may still be given.
+                LOG.exception("[instance: %s] a question to libvirt failed unexpectedly", task.uuid)
+            with self._changed:
+                self._busy.discard(task.uuid)
+                self._promote()
+
+    def _take(self) -> Task | None:
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._ready or self._closed)
+            self._idle -= 1
+            return self._ready.popleft() if self._ready else None
+
+    def _promote(self) -> None:
+        for key, task in self._waiting.items():
+            if self._why_not(task.uuid) is None:
+                del self._waiting[key]
+                self._accept(task)
+                return

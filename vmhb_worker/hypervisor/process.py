@@ -1,0 +1,97 @@
+"""QEMU's processes, as the host sees them: is one alive, and is it the same one as before? No libvirt here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def run_folder(uri: str) -> Path | None:
+    """Where the libvirtd at this URI keeps its sockets and pid files; None where it is not on this host."""
+    parts = urlsplit(uri)
+    if parts.netloc:
+        return None
+    socket = parse_qs(parts.query).get("socket")
+    if socket:
+        return Path(socket[0]).parent
+    return Path("/run/libvirt") if parts.path == "/system" else None
+
+
+class Process:
+    """One QEMU, held by a pidfd: it means this process for ever, whoever is given its pid later."""
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+        self._poll = select.poll()
+        self._poll.register(pidfd, select.POLLIN)
+
+    def __del__(self) -> None:
+        # Not before the last thread that looks at it lets go of it.
+        with contextlib.suppress(OSError):
+            os.close(self._pidfd)
+
+    def alive(self) -> bool:
+        """False from the moment on when it ended, even before anybody reaped it."""
+        return not self._poll.poll(0)
+
+
+class Processes:
+    """QEMU's processes of one libvirtd. `describe` and `forget` belong to one thread, `alive` to any."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """folder: libvirt's run folder; None: nothing can be told of processes."""
+        self._folder = folder / "qemu" if folder is not None else None
+        self._host_boot = ""
+        with contextlib.suppress(OSError):
+            self._host_boot = _BOOT_ID.read_text().strip()
+        self._known: dict[str, tuple[str, Process | None]] = {}
+
+    def describe(self, uuid: str, name: str, domain_id: str) -> str:
+        """Which life of its QEMU this is: the same as long as the process lives, whoever restarts meanwhile.
+
+        That is what its pid file tells: QEMU writes it when it starts, nobody writes to it again (libvirtd only reads
+        it when it comes back), and `stat` needs no permission to read it nor a pid namespace in common. Without the
+        file it is libvirt's domain id, which is weaker: ids start at 1 again when libvirtd starts while nothing runs.
+        """
+        path = self._folder / f"{name}.pid" if self._folder is not None else None
+        try:
+            if path is None:
+                raise FileNotFoundError
+            boot = f"pid-file-{os.stat(path).st_mtime_ns}"
+        except OSError:
+            boot = f"{self._host_boot}-{domain_id}"
+            path = None
+        if self._known.get(uuid, ("", None))[0] != boot:
+            self._known[uuid] = (boot, _hold(path, uuid) if path is not None else None)
+        return boot
+
+    def forget(self, uuid: str) -> None:
+        """It does not run any more."""
+        self._known.pop(uuid, None)
+
+    def keep(self, uuids: set[str]) -> None:
+        """Forget all others."""
+        for uuid in self._known.keys() - uuids:
+            self.forget(uuid)
+
+    def alive(self, uuid: str) -> bool | None:
+        """Is the QEMU of the last description alive? None: it cannot be seen from here."""
+        process = self._known.get(uuid, ("", None))[1]
+        return process.alive() if process is not None else None
+
+
+def _hold(pid_file: Path, uuid: str) -> Process | None:
+    """The process, if it is this domain's QEMU; None where that cannot be seen (another pid namespace, say)."""
+    try:
+        pid = int(pid_file.read_text())
+        process = Process(os.pidfd_open(pid))
+        # After the pidfd: from then on the pid is this process's as long as that says it is alive.
+        ours = uuid.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return process if ours and process.alive() else None

@@ -1,0 +1,110 @@
+"""One monitored instance, as the engine holds it: what its domain tells, its monitor, and where its loose ends are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from vmhb_worker.contracts import InstanceRow
+from vmhb_worker.core.census import Remembered
+from vmhb_worker.core.domain_xml import DomainView
+from vmhb_worker.core.fault import Fault, Finding
+from vmhb_worker.core.monitor import Monitor, Standing
+from vmhb_worker.core.policy import as_knobs
+from vmhb_worker.core.transitions import State
+from vmhb_worker.core.verdict import Cause, Verdict, recommend
+
+
+@dataclass(slots=True)
+class Instance:
+    """Belongs to the engine's thread. `boot`: see `DomainSeen`; None when the next one is to be taken as it comes."""
+
+    view: DomainView
+    monitor: Monitor
+    boot: str | None
+    nonce: int = 0
+    due: float = math.inf
+    forget_at: float | None = None
+    written: str = ""  # the state element that the domain carries
+
+    @property
+    def uuid(self) -> str:
+        """The instance's uuid, which is its domain's."""
+        return self.monitor.uuid
+
+    @property
+    def label(self) -> str:
+        """How log lines name it. Display names are tenants' text: escaped."""
+        name = self.view.who.display_name or self.view.who.instance_name
+        return self.uuid if name is None else f"{self.uuid} ({name[:64]!r})"
+
+    def row(self, now: float, wall: datetime) -> InstanceRow:
+        """What must be known after a restart."""
+        memory = self.monitor.memory(now)
+        waiting = None if memory.waited is None else wall.timestamp() - memory.waited
+        return InstanceRow(self.uuid, memory.established, self.boot or "", memory.balloon_seen, waiting, memory.running)
+
+    def finding(self, verdict: Verdict, observe_only: bool, now: float, wall: datetime) -> Finding:
+        """A verdict of its monitor, ready to be written down."""
+        monitor = self.monitor
+        action, withheld = recommend(verdict, monitor.policy.action, observe_only)
+        return Finding(
+            cause=str(verdict.cause),
+            severity=str(verdict.severity),
+            confidence=str(verdict.confidence),
+            recommended_action=action,
+            withheld=withheld,
+            reason=verdict.reason,
+            evidence=verdict.evidence.told(now),
+            misses=monitor.misses,
+            skipped=monitor.skipped,
+            last_ack_at=_wall_of(monitor.last_ack, now, wall),
+            suspected_at=_wall_of(monitor.suspected_at, now, wall),
+        )
+
+    def told(self, fault: Fault | None, now: float) -> dict[str, Any]:
+        """For `show`: all that is known of it, as plain values."""
+        who = self.view.who
+        return {
+            "instance_uuid": self.uuid,
+            "instance_name": who.instance_name,
+            "display_name": who.display_name,
+            "project_id": who.project_id,
+            "flavor_name": who.flavor_name,
+            "policy": as_knobs(self.monitor.policy),
+            **self.monitor.told(now),
+            "fault": None if fault is None else {"fault_id": fault.fault_id, "cause": fault.cause},
+        }
+
+    def brief(self, fault: Fault | None, now: float) -> dict[str, Any]:
+        """For `list`: a line."""
+        told = self.told(fault, now)
+        names = ("instance_uuid", "display_name", "state", "misses", "last_ack_age", "silences", "fault")
+        return {name: told[name] for name in names}
+
+
+def remembered(row: InstanceRow | None, wall: datetime) -> Remembered | None:
+    """A stored row, as the core takes it. A clock that was set back makes the wait shorter, never negative."""
+    if row is None:
+        return None
+    waiting = None if row.waiting_wall is None else max(0.0, wall.timestamp() - row.waiting_wall)
+    return Remembered(row.established, row.boot, row.balloon, waiting, row.running)
+
+
+def standing_of(fault: Fault | None) -> Standing | None:
+    """The verdict that an open fault stands for."""
+    return None if fault is None else Standing(Cause(fault.cause), fault.withheld == "evidence")
+
+
+def counts(instances: list[Instance]) -> dict[str, int]:
+    """How many instances are in which state."""
+    counted = {state.value: 0 for state in State}
+    for instance in instances:
+        counted[instance.monitor.state.value] += 1
+    return counted
+
+
+def _wall_of(at: float | None, now: float, wall: datetime) -> datetime | None:
+    return None if at is None else wall - timedelta(seconds=now - at)

@@ -1,0 +1,114 @@
+"""How a worker is called over RPC: the contract that both ends share, and the client. Knows nothing of what it does.
+
+Imported by the worker's server, the operator's command, the consumer and tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from oslo_config import cfg
+
+from vmhb_worker.conf import upgrade_levels
+from vmhb_worker.no_eventlet import without_eventlet
+
+with without_eventlet():
+    import oslo_messaging
+
+#: Named in every Target: a message to another exchange is lost without an error.
+EXCHANGE = "vmhb"
+TOPIC = "vmhb_worker"
+#: 1.0: list, show, expect_silence, end_silence.
+VERSION = "1.0"
+
+#: The worker answers a call within this many seconds, if only to say that it cannot.
+ANSWER_TIME = 5.0
+#: So the client need not wait much longer, whatever [DEFAULT] rpc_response_timeout says.
+CALL_TIMEOUT = 10
+
+
+#: oslo.messaging registers these on the global cfg.CONF only, and reads them from whatever it is handed.
+_GLOBAL_ONLY = (
+    ("oslo_messaging._metrics.client", "oslo_messaging_metrics"),
+    ("oslo_messaging._tracing.client", "oslo_messaging_tracing"),
+)
+
+
+class InvalidArgument(Exception):
+    """You broke the rules: the text names the argument, its value and what it must be."""
+
+
+class WorkerBusy(Exception):
+    """The worker lives, but its engine did not answer within ANSWER_TIME. Try again."""
+
+
+class WorkerFailed(Exception):
+    """The worker met an error of its own; its log says more."""
+
+
+def get_transport(conf: cfg.ConfigOpts, url: str | None = None) -> Any:
+    """A transport over which the exceptions above arrive as themselves. url: by default [DEFAULT] transport_url."""
+    for module, name in _GLOBAL_ONLY:
+        with suppress(ImportError, AttributeError):
+            conf.register_opts(getattr(importlib.import_module(module), name), group=name)
+    return oslo_messaging.get_rpc_transport(conf, url=url, allowed_remote_exmods=[__name__])
+
+
+class WorkerAPI:
+    """Calls and casts to workers, by the host that they are on. Threads: may be shared.
+
+    A call raises oslo_messaging.MessagingTimeout where no worker answers, or one of the above. A cast tells nothing,
+    and raises oslo_messaging.MessageDeliveryFailure where the broker cannot be reached.
+    """
+
+    def __init__(self, transport: Any, conf: cfg.ConfigOpts | None = None, timeout: float = CALL_TIMEOUT) -> None:
+        """conf: where [upgrade_levels] vmhb_worker is read from. timeout: seconds that a call may take."""
+        cap = None
+        if conf is not None:
+            upgrade_levels.register(conf)
+            cap = conf.upgrade_levels.vmhb_worker
+        target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, version=VERSION)
+        # retry: how often a broken connection is mended before a call or cast fails, rather than for ever.
+        self._client = oslo_messaging.get_rpc_client(
+            transport, target, version_cap=cap or VERSION, timeout=timeout, retry=1
+        )
+
+    def list(self, host: str) -> list[dict[str, Any]]:
+        """The instances that this worker watches, one dict each."""
+        result: list[dict[str, Any]] = self._to(host).call({}, "list")
+        return result
+
+    def show(self, host: str, instance_uuid: str) -> dict[str, Any] | None:
+        """All that this worker knows of one instance; None where it does not watch it."""
+        result: dict[str, Any] | None = self._to(host).call({}, "show", instance_uuid=instance_uuid)
+        return result
+
+    def expect_silence(
+        self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime
+    ) -> None:
+        """Cast: expect no heartbeats of this instance, for `timeout` seconds from observed_at at the longest.
+
+        key: names this silence among those of the instance, for `end_silence`. observed_at: when what brings the
+        silence about was seen, aware; what arrives late or out of order is told by it.
+        """
+        self._to(host).cast(
+            {},
+            "expect_silence",
+            instance_uuid=instance_uuid,
+            key=key,
+            reason=reason,
+            timeout=timeout,
+            observed_at=observed_at.isoformat(),
+        )
+
+    def end_silence(self, host: str, instance_uuid: str, *, key: str, observed_at: datetime) -> None:
+        """Cast: the silence of this key is over."""
+        self._to(host).cast(
+            {}, "end_silence", instance_uuid=instance_uuid, key=key, observed_at=observed_at.isoformat()
+        )
+
+    def _to(self, host: str) -> Any:
+        return self._client.prepare(server=host)

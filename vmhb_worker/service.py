@@ -1,0 +1,148 @@
+"""The composition root: makes the parts, wires them, runs the engine in this thread, and ends it all in time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import signal
+import threading
+import time
+from datetime import UTC, datetime
+
+from oslo_config import cfg
+
+from vmhb_worker.no_eventlet import without_eventlet
+
+with without_eventlet():
+    import oslo_messaging
+
+from vmhb_worker import conf as options
+from vmhb_worker import notifications, systemd
+from vmhb_worker.agent import GuestAgent
+from vmhb_worker.contracts import Clock, Hypervisor, Post
+from vmhb_worker.core.events import HypervisorUp, Report
+from vmhb_worker.engine import Engine, Ports
+from vmhb_worker.guard import AlreadyWatchedError, Guard
+from vmhb_worker.outbox import Outbox
+from vmhb_worker.rpc import Server
+from vmhb_worker.settings import Settings
+from vmhb_worker.store import StoreError
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds that each part has to end: together less than the 2 s in which SIGTERM is obeyed.
+STORE_END = 1.0
+RPC_END = 0.3
+HYPERVISOR_END = 0.3
+
+
+def run(conf: cfg.ConfigOpts) -> int:
+    """Run until SIGTERM or SIGINT. Exit code: 0, or 1 when the worker refuses to run."""
+    settings = options.settings(conf)
+    try:
+        from vmhb_worker.hypervisor import LibvirtHypervisor  # noqa: PLC0415 - a simulation does without libvirt
+    except ImportError as error:
+        LOG.critical("libvirt-python cannot be imported (%s): install nova-vmhb[worker]", error)
+        return 1
+    calls = settings.agent.workers + settings.agent.slow_workers
+    hypervisor = LibvirtHypervisor(settings.connection_uri, agent_calls=calls)
+    return Worker(conf, settings, hypervisor).run()
+
+
+class Worker:
+    """One worker, from its parts to its end. `stop` from any thread or signal handler; the rest from one thread."""
+
+    def __init__(self, conf: cfg.ConfigOpts, settings: Settings, hypervisor: Hypervisor) -> None:
+        self._conf = conf
+        self._settings = settings
+        self._hypervisor = hypervisor
+        self._guard = Guard()
+        self._refused = False
+        self.engine: Engine | None = None
+
+    def run(self, signals: bool = True) -> int:
+        """Run until `stop`. signals: obey SIGTERM and SIGINT; only the main thread can."""
+        settings = self._settings
+        sender = notifications.Sender(self._conf, settings.notifications.transport_url, settings.host)
+        store = Outbox(settings.state_path, settings.notifications.topics, sender.send)
+        try:
+            saved = store.load()
+        except StoreError as error:
+            LOG.critical("%s", error)
+            return 1
+        agent = GuestAgent(self._hypervisor.agent_command, settings.agent.workers + settings.agent.slow_workers)
+        engine = self.engine = Engine(settings, self._ports(agent, store), saved)
+        if signals:
+            signal.signal(signal.SIGTERM, lambda *_: engine.stop())
+            signal.signal(signal.SIGINT, lambda *_: engine.stop())
+        server = Server(oslo_messaging.get_rpc_transport(self._conf), settings.host, engine.call)
+        self._check_topics()
+        agent.open(engine.post)
+        self._hypervisor.open(self._guarded(engine.post))
+        server.start()
+        LOG.info("vmhb-worker %s of host %s is running", _version(), settings.host)
+        systemd.ready(f"watching {settings.connection_uri}")
+        engine.run()
+        systemd.stopping()
+        LOG.info("ending")
+        store.close(STORE_END)
+        server.stop(RPC_END)
+        self._hypervisor.close(HYPERVISOR_END)
+        LOG.info("ended")
+        return 1 if self._refused else 0
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        if self.engine is not None:
+            self.engine.stop()
+
+    def _ports(self, agent: GuestAgent, store: Outbox) -> Ports:
+        watchdog = systemd.watchdog_interval()
+        return Ports(
+            hypervisor=self._hypervisor,
+            agent=agent,
+            store=store,
+            clock=Clock(time.monotonic, lambda: datetime.now(UTC)),
+            version=_version(),
+            beat=_feed_watchdog,
+            watchdog=watchdog or float("inf"),
+        )
+
+    def _guarded(self, post: Post) -> Post:
+        """Let nothing through of a libvirt that somebody else watches."""
+        identity = getattr(self._hypervisor, "identity", lambda: None)
+
+        def guarded(report: Report) -> None:
+            if isinstance(report, HypervisorUp):
+                try:
+                    self._guard.take(identity() or self._settings.connection_uri)
+                except AlreadyWatchedError as error:
+                    LOG.critical("%s", error)
+                    self._refused = True
+                    self.stop()
+            if not self._refused:
+                post(report)
+
+        return guarded
+
+    def _check_topics(self) -> None:
+        """Say early, in the background, what would keep notifications from being delivered."""
+
+        def check() -> None:
+            where = self._settings.notifications
+            problem = notifications.check(self._conf, where.transport_url, where.topics, 10.0)
+            if problem:
+                LOG.error("notifications cannot be delivered now, and are kept: %s", problem)
+
+        threading.Thread(target=check, name="check-broker", daemon=True).start()
+
+
+def _feed_watchdog() -> None:
+    systemd.alive()
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("nova-vmhb")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

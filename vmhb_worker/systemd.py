@@ -1,0 +1,61 @@
+"""Tells systemd how we are: sd_notify(3), without its library. Knows nothing of when: the engine's loop feeds it.
+
+Every function returns at once, never raises, and does nothing where systemd did not start us. Any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+#: As systemd advises: feed the watchdog at half its interval.
+_SHARE = 0.5
+
+
+def notify(*assignments: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Send these, such as "READY=1", in one datagram. False where there is nobody to send them to, or it is full."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]  # Linux's abstract namespace
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            out.setblocking(False)
+            out.connect(address)
+            out.send("\n".join(assignments).encode())
+    except OSError:
+        return False
+    return True
+
+
+def ready(status: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """We are up. status: one line for `systemctl status`."""
+    return notify("READY=1", _status(status), environ=environ)
+
+
+def stopping(status: str = "stopping", environ: Mapping[str, str] = os.environ) -> bool:
+    """We are on our way out, because we were asked to or because we cannot go on."""
+    return notify("STOPPING=1", _status(status), environ=environ)
+
+
+def alive(status: str | None = None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Feed the watchdog, and say how things are where there is something new to say."""
+    return notify("WATCHDOG=1", *(() if status is None else (_status(status),)), environ=environ)
+
+
+def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
+    """How often to call `alive`, in seconds; None where no watchdog waits for this process."""
+    pid = environ.get("WATCHDOG_PID", "")
+    if pid and pid != str(os.getpid()):
+        return None
+    try:
+        microseconds = int(environ.get("WATCHDOG_USEC", ""))
+    except ValueError:
+        return None
+    return microseconds / 1e6 * _SHARE if microseconds > 0 else None
+
+
+def _status(text: str) -> str:
+    return "STATUS=" + text.replace("\n", " ")
