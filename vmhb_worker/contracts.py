@@ -53,7 +53,7 @@ class Hypervisor(Protocol):
         """
 
     def write_state(self, uuid: str, element: str) -> None:
-        """Put this element of the namespace `urn:openstack:vmhb:state:1` into the domain's metadata, best effort."""
+        """Put this element into the domain's metadata, in the namespace `urn:openstack:vmhb:state:1`, best effort."""
 
     def close(self, timeout: float) -> None:
         """Stop posting and let go of libvirt, within `timeout` seconds, whatever hangs."""

@@ -399,7 +399,9 @@ class Engine:
             self._ports.agent.ask(request.uuid, instance.nonce, request.libvirt_timeout)
 
     def _write_state(self, instance: Instance) -> None:
-        """What travels with a migration; once per change."""
+        """What travels with a migration; once per change. Not while a probe needs the domain to itself: then later."""
+        if instance.monitor.probing or instance.monitor.state is State.GONE:
+            return
         fault = self._ledger.open.get(instance.uuid)
         element = domain_xml.state_element(instance.monitor.established, fault.fault_id if fault else None)
         if element != instance.written:
@@ -447,8 +449,10 @@ class Engine:
         for instance in list(self._instances.values()):
             if instance.forget_at is not None and now >= instance.forget_at:
                 self._drop(instance, now)
-            elif instance.uuid in self._probes and self._connected and not instance.monitor.probing:
-                self._ports.hypervisor.look(instance.uuid, ev.SetBalloonPeriod(self._probes[instance.uuid]))
+            elif self._connected and not instance.monitor.probing and instance.monitor.state is not State.GONE:
+                self._write_state(instance)
+                if instance.uuid in self._probes:
+                    self._ports.hypervisor.look(instance.uuid, ev.SetBalloonPeriod(self._probes[instance.uuid]))
 
         if self._connected:
             self._tidy_orphans(now)

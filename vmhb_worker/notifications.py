@@ -20,11 +20,12 @@ against a real RabbitMQ:
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -68,14 +69,23 @@ class Notification(Protocol):
 
 
 class Sender:
-    """Sends to any number of topics. Each topic by one thread at a time; `close` by any."""
+    """Sends to any number of topics; `send` is what an outbox wants. Each topic by one thread at a time."""
 
-    def __init__(self, conf: cfg.ConfigOpts, url: str | None, host: str, *, exchange: str = EXCHANGE) -> None:
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        url: str | None,
+        host: str,
+        *,
+        exchange: str = EXCHANGE,
+        connect: Callable[[cfg.ConfigOpts, str | None], Any] | None = None,
+    ) -> None:
         """conf: with oslo.messaging's options; url: of the broker, None for the one in [DEFAULT]. Connects to nothing.
 
-        host: as nova-compute names it; part of the publisher's id.
+        host: as nova-compute names it; part of the publisher's id. connect: `transport`, or what stands in for it.
         """
-        self._conf, self._url, self._exchange = conf, url, exchange
+        self._connect = functools.partial(connect or transport, conf, url)
+        self._exchange = exchange
         self._publisher_id = f"vmhb-worker:{host}"
         self._lines: dict[str, _Line] = {}
 
@@ -83,9 +93,14 @@ class Sender:
         """BLOCKS: returns once the broker has confirmed that a queue holds the message, else raises DeliveryError."""
         line = self._lines.get(topic)
         if line is None:
-            line = self._lines[topic] = _Line(self._conf, self._url, self._exchange, topic)
+            line = self._lines[topic] = _Line(self._connect, self._exchange, topic)
         # The context names the instance's project: Mistral and Aodh choose their receivers by it.
         line.send({"project_id": row.project_id}, self._envelope(row))
+
+    def close(self) -> None:
+        """Let go of all connections, without waiting. For whoever goes on living; a process that ends need not."""
+        for line in self._lines.values():
+            line.discard()
 
     def _envelope(self, row: Notification) -> dict[str, Any]:
         """As `oslo_messaging.Notifier` builds it, except that id and time stay the same at every attempt."""
@@ -102,8 +117,8 @@ class Sender:
 class _Line:
     """One topic's own transport, and with it one connection. Belongs to the topic's thread."""
 
-    def __init__(self, conf: cfg.ConfigOpts, url: str | None, exchange: str, topic: str) -> None:
-        self._conf, self._url = conf, url
+    def __init__(self, connect: Callable[[], Any], exchange: str, topic: str) -> None:
+        self._connect = connect
         self._target = oslo_messaging.Target(exchange=exchange, topic=f"{topic}.{PRIORITY.lower()}")
         self._transport: Any = None
 
@@ -114,22 +129,22 @@ class _Line:
                 self._try(ctxt, message)
             except oslo_messaging.MessageUndeliverable:
                 LOG.warning("%s: the queue is gone, declaring it again", self._target.topic)
-                self._discard()
+                self.discard()
                 self._try(ctxt, message)
         except Exception as error:
-            self._discard()
+            self.discard()
             raise DeliveryError(explain(error)) from error
 
     def _try(self, ctxt: dict[str, Any], message: dict[str, Any]) -> None:
         content = dict(message)  # the driver adds fields of its own
         if self._transport is None:
-            self._transport = transport(self._conf, self._url)
+            self._transport = self._connect()
             self._transport._send_notification(self._target, ctxt, content, version=2.0, retry=1)
         else:
             mandatory = oslo_messaging.TransportOptions(at_least_once=True)
             self._transport._send(self._target, ctxt, content, retry=1, transport_options=mandatory)
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
         """Let go of the connection, without waiting for it: its goodbye can take as long as a frozen broker likes."""
         spoilt, self._transport = self._transport, None
         if spoilt is not None and not _in_process(spoilt):
@@ -252,8 +267,8 @@ def explain(error: BaseException, where: str = "the broker") -> str:
         )
     if _behind(error, amqp.exceptions.MessageNacked):
         return (
-            f"{where} refused the message (nack): a queue is full and rejects what comes, or failed; see that it is read, "
-            f"or that its limit is right"
+            f"{where} refused the message (nack): a queue is full and rejects what comes, or it failed; see that it is "
+            f"read, and that its limit is right"
         )
     return f"{where}: {said or type(error).__name__}"
 

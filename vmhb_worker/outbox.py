@@ -87,6 +87,7 @@ class Outbox:
         self._came = {topic: threading.Condition(self._monitor) for topic in topics}  # for the senders
         self._backlogs = {topic: Backlog(topic) for topic in topics}
         self._inbox: list[_Pending] = []
+        self._unwritten = 0  # messages of commits that are not released yet
         self._gone: list[int] = []  # rows to be removed from the file
         self._closing = False
         self._failing: dict[str, str] = {}
@@ -118,6 +119,7 @@ class Outbox:
         with self._monitor:
             if not self._closing:
                 self._inbox.append(_Pending(commit, done, time.time(), ids))
+                self._unwritten += len(commit.messages)
                 self._work.notify()
                 return
         LOG.error("A commit of %d messages came after the store was closed, and is lost", len(commit.messages))
@@ -128,7 +130,7 @@ class Outbox:
             heads = [backlog.oldest for backlog in self._backlogs.values()]
             created = [row.created for row in heads if row is not None]
             return {
-                "waiting": sum(map(len, self._backlogs.values())),
+                "waiting": sum(map(len, self._backlogs.values())) + self._unwritten * len(self._backlogs),
                 "oldest": round(max(0.0, time.time() - min(created)), 1) if created else None,
                 "degraded": self._journal.degraded,
                 "dropped": self._dropped,
@@ -212,7 +214,7 @@ class Outbox:
                 reach("commit.after")
             if gone:
                 reach("send.deleted")
-        self._release(rows)
+        self._release(rows, sum(len(pending.commit.messages) for pending in inbox))
 
     def _staged(self, pending: _Pending) -> Content:
         """A commit as changes of the tables, one row for each message and topic."""
@@ -245,9 +247,10 @@ class Outbox:
             except Exception:
                 LOG.exception("Whoever waited for a commit failed")
 
-    def _release(self, rows: list[Row]) -> None:
-        """Let the senders have these, and keep to the limit."""
+    def _release(self, rows: list[Row], written: int) -> None:
+        """Let the senders have these rows, of so many messages, and keep to the limit."""
         with self._monitor:
+            self._unwritten -= written
             for row in rows:
                 self._admit(row)
             dropped = drop_excess(list(self._backlogs.values()), self._limits.rows)

@@ -109,7 +109,7 @@ class Endpoint:
 def _refuse(failure: Exception) -> None:
     """Send it to the caller without oslo.messaging's own traceback in our log."""
     try:
-        raise failure
+        raise failure.with_traceback(None)
     except Exception as error:
         raise oslo_messaging.ExpectedException() from error
 

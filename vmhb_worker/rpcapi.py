@@ -49,6 +49,9 @@ class WorkerFailed(Exception):
     """The worker met an error of its own; its log says more."""
 
 
+_ERRORS = (InvalidArgument, WorkerBusy, WorkerFailed)
+
+
 def get_transport(conf: cfg.ConfigOpts, url: str | None = None) -> Any:
     """A transport over which the exceptions above arrive as themselves. url: by default [DEFAULT] transport_url."""
     for module, name in _GLOBAL_ONLY:
@@ -78,12 +81,12 @@ class WorkerAPI:
 
     def list(self, host: str) -> list[dict[str, Any]]:
         """The instances that this worker watches, one dict each."""
-        result: list[dict[str, Any]] = self._to(host).call({}, "list")
+        result: list[dict[str, Any]] = self._call(host, "list")
         return result
 
     def show(self, host: str, instance_uuid: str) -> dict[str, Any] | None:
         """All that this worker knows of one instance; None where it does not watch it."""
-        result: dict[str, Any] | None = self._to(host).call({}, "show", instance_uuid=instance_uuid)
+        result: dict[str, Any] | None = self._call(host, "show", instance_uuid=instance_uuid)
         return result
 
     def expect_silence(
@@ -109,6 +112,14 @@ class WorkerAPI:
         self._to(host).cast(
             {}, "end_silence", instance_uuid=instance_uuid, key=key, observed_at=observed_at.isoformat()
         )
+
+    def _call(self, host: str, method: str, **arguments: Any) -> Any:
+        try:
+            return self._to(host).call({}, method, **arguments)
+        except _ERRORS as error:
+            # oslo.messaging puts the worker's traceback into the text, and derives a class of its own.
+            kind = next(kind for kind in _ERRORS if isinstance(error, kind))
+            raise kind(str(error).partition("\n")[0]) from None
 
     def _to(self, host: str) -> Any:
         return self._client.prepare(server=host)

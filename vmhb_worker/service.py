@@ -11,13 +11,8 @@ from datetime import UTC, datetime
 
 from oslo_config import cfg
 
-from vmhb_worker.no_eventlet import without_eventlet
-
-with without_eventlet():
-    import oslo_messaging
-
 from vmhb_worker import conf as options
-from vmhb_worker import notifications, systemd
+from vmhb_worker import notifications, rpcapi, systemd
 from vmhb_worker.agent import GuestAgent
 from vmhb_worker.contracts import Clock, Hypervisor, Post
 from vmhb_worker.core.events import HypervisorUp, Report
@@ -75,7 +70,7 @@ class Worker:
         if signals:
             signal.signal(signal.SIGTERM, lambda *_: engine.stop())
             signal.signal(signal.SIGINT, lambda *_: engine.stop())
-        server = Server(oslo_messaging.get_rpc_transport(self._conf), settings.host, engine.call)
+        server = Server(rpcapi.get_transport(self._conf), settings.host, engine.call)
         self._check_topics()
         agent.open(engine.post)
         self._hypervisor.open(self._guarded(engine.post))

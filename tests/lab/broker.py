@@ -121,7 +121,7 @@ class Broker:
         self._server = self.processes.spawn(
             [str(BIN / "rabbitmq-server")], log=self.folder / "server.out", env=self._env()
         )
-        wait_until(self._ready, 90, "RabbitMQ is ready", every=0.2)
+        wait_until(self._ready, 180, "RabbitMQ is ready", every=0.2)
 
     def halt(self, *, kill: bool = False) -> float:
         """End the node, orderly or by SIGKILL, and keep its files. Returns the moment."""

@@ -73,6 +73,9 @@ DOMAIN = """\
 </domain>
 """
 
+# A boot takes 3 s of CPU time; on a machine with a load of 20, that is a minute.
+BOOT_TIMEOUT = 180.0
+
 
 class Guest:
     """A persistent domain on a node. Not thread-safe, but for ``run`` and the signals.
@@ -190,11 +193,11 @@ class Guest:
 
     # Waiting
 
-    def wait_ready(self, timeout: float = 60) -> float:
+    def wait_ready(self, timeout: float = BOOT_TIMEOUT) -> float:
         """Wait until user space answers on the control port."""
         return self._control.begin("true", timeout)
 
-    def wait_agent(self, timeout: float = 60) -> float:
+    def wait_agent(self, timeout: float = BOOT_TIMEOUT) -> float:
         """Wait until qemu-ga answers a guest-ping through libvirt; returns when it did."""
         deadline = time.monotonic() + timeout
         self.wait_ready(timeout)  # costs nothing, while each ping costs a virsh

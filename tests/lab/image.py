@@ -136,21 +136,30 @@ def _download(packages: tuple[str, ...], folder: pathlib.Path) -> None:
 
 def _unpack(deb: pathlib.Path, root: pathlib.Path) -> None:
     """Unpack the few files that are used: of the kernel's package that is one file in a hundred."""
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as packed:
-        with tarfile.open(fileobj=packed.stdout, mode="r|") as members:
-            for member in members:
-                path = pathlib.PurePosixPath(member.name)
-                if _wanted(path) and (member.isfile() or member.issym()):
-                    members.extract(member, root, filter="data")
+    with (
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as packed,
+        tarfile.open(fileobj=packed.stdout, mode="r|") as members,
+    ):
+        for member in members:
+            path = pathlib.PurePosixPath(member.name)
+            if not _wanted(path):
+                continue
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if member.issym():
+                target.symlink_to(member.linkname)
+            elif (content := members.extractfile(member)) is not None:
+                target.write_bytes(content.read())
+                target.chmod(member.mode)
     if packed.returncode:
         raise RuntimeError(f"{deb.name} can't be unpacked")
 
 
 def _wanted(path: pathlib.PurePosixPath) -> bool:
     return (
-        path.parts[0] == "boot"
+        path.match("boot/vmlinuz-*")
         or str(path) in PROGRAMS
-        or path.parent.name == "x86_64-linux-gnu"
+        or path.match("x86_64-linux-gnu/*.so.*")
         or any(path.match(f"drivers/{module}.ko") for module in MODULES)
     )
 

@@ -10,6 +10,10 @@ socket). It stands between the owner and libvirtd or RabbitMQ for three reasons:
 * A child that was not reaped keeps its pid, and the keeper alone reaps: so a signal can't reach
   a stranger who was given the pid of one of ours.
 
+It is two processes, so that it may be killed too: one serves the owner, the other only watches.
+When the server dies, its children become the watcher's, who ends them; when the watcher dies, the
+server is told (PR_SET_PDEATHSIG) and ends everything itself.
+
 One request and one answer at a time, JSON objects, one per line, on fd 0.
 """
 
@@ -26,7 +30,8 @@ import sys
 import time
 from typing import Any
 
-PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class OwnerGone(Exception):
@@ -59,21 +64,17 @@ def family() -> dict[int, str]:
 
 
 class Keeper:
-    """Serves one owner until either side ends."""
+    """Serves one owner, of whom it has a pidfd, until either side ends."""
 
     def __init__(self, owner: int) -> None:
         self.exits: dict[int, int] = {}
         self.spawned: set[int] = set()
-        self.owner = os.pidfd_open(owner)
-        if os.getppid() != owner:
-            raise OwnerGone  # it ended before we could hold on to it
+        self.owner = owner
         self.socket = socket.socket(fileno=0)
         self.woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def serve(self) -> None:
         """Answer until the owner is gone."""
@@ -107,15 +108,13 @@ class Keeper:
         """Start a program; its output is appended to ``log``."""
         with open(log, "ab") as output:
             child = subprocess.Popen(
-                # Should the keeper itself be killed, at least its direct children follow it.
-                ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                argv,
                 env=env,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                restore_signals=True,
             )
         self.spawned.add(child.pid)
         child.returncode = 0  # reap() collects it; Popen must not try
@@ -179,27 +178,67 @@ def end_family() -> None:
             return
 
 
+def subreaper() -> None:
+    """Adopt whoever loses its parent among our descendants (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def prepare(plan: dict[str, Any]) -> dict[str, Any]:
+    """Name and furnish the namespaces that we were started in; the first answer to the owner."""
+    if plan["hostname"]:
+        socket.sethostname(plan["hostname"])
+    for source, target in plan["mounts"]:
+        done = subprocess.run(
+            ["mount", "--bind", source, target], check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            return {"error": f"mount --bind {source} {target}: {done.stderr.strip()}"}
+    return {"ready": True}
+
+
+def serve(owner: int, watcher: int, plan: dict[str, Any]) -> None:
+    """The serving process: prepare the namespaces, answer until owner or watcher is gone."""
+    subreaper()
+    keeper = Keeper(owner)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != watcher:
+        return
+    with contextlib.suppress(OwnerGone, BrokenPipeError, ConnectionResetError):
+        keeper.socket.sendall(json.dumps(prepare(plan)).encode() + b"\n")
+        keeper.serve()
+
+
+def watch(server: int) -> None:
+    """The watching process: wait until the server is gone, or until we are told to end."""
+    os.close(0)  # or else the owner would not notice that the server is gone
+    while os.waitpid(-1, 0)[0] != server:
+        pass
+
+
 def main() -> None:
-    """``keeper.py OWNER PLAN``: the plan is ``{hostname?, mounts: [[from, to]], remove: path}``.
+    """``keeper.py OWNER PLAN``: the plan is ``{hostname, mounts: [[from, to]], remove: path}``.
 
     Host name and mounts are only for a keeper that was started in namespaces of its own.
     """
     owner, plan = int(sys.argv[1]), json.loads(sys.argv[2])
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    subreaper()
+    owner_pidfd = os.pidfd_open(owner)
+    if os.getppid() != owner:
+        return  # it ended before we could hold on to it
+    watcher = os.getpid()
+    server = os.fork()
     try:
-        keeper = Keeper(owner)
-        if plan.get("hostname"):
-            socket.sethostname(plan["hostname"])
-        for source, target in plan.get("mounts", []):
-            subprocess.run(["mount", "--bind", source, target], check=True)
-        keeper.socket.sendall(b'{"ready": true}\n')
-        keeper.serve()
-    except (OwnerGone, BrokenPipeError, ConnectionResetError):
-        pass
+        if server:
+            watch(server)
+        else:
+            serve(owner_pidfd, watcher, plan)
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing interrupts this
         end_family()
-        if plan.get("remove"):
-            shutil.rmtree(plan["remove"], ignore_errors=True)
+        shutil.rmtree(plan["remove"], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -211,8 +211,9 @@ class Node:
     def _answers(self) -> bool:
         code = self.processes.exit_of(self._libvirtd)
         if code is not None:
-            log = (self.folder / "log/libvirtd.log").read_text()
-            raise LabError(f"libvirtd of {self.name} ended at once ({code}): {log[-2000:]}")
+            logs = sorted(self.folder.glob("log/libvirtd.*"))  # .log may not have been reached
+            said = "".join(log.read_text() for log in logs)
+            raise LabError(f"libvirtd of {self.name} ended at once ({code}): {said[-2000:]}")
         try:
             self.virsh("uri", timeout=5)
         except LabError:

@@ -69,7 +69,8 @@ class Processes:
                 start_new_session=True,  # a Ctrl-C at the terminal is the owner's to handle
             )
         self._answers = self._socket.makefile("rb")
-        self._receive()
+        with ended_if_it_fails(self):
+            self._receive()
 
     @property
     def keeper_pid(self) -> int:

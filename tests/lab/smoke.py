@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from . import image, metadata
 from .broker import Broker
-from .guest import Guest
+from .guest import BOOT_TIMEOUT, Guest
 from .node import Node
 from .processes import LabError, wait_until
 
@@ -160,7 +160,7 @@ def _rebooted(guest: Guest) -> None:
     """rebooted at once"""
     boot = guest.run("cat /proc/sys/kernel/random/boot_id")
     guest.reboot()
-    wait_until(lambda: _boot_id(guest) not in ("", boot), 60, "it comes back")
+    wait_until(lambda: _boot_id(guest) not in ("", boot), BOOT_TIMEOUT, "it comes back")
     guest.wait_agent()
 
 
@@ -170,7 +170,7 @@ def _rebooted_orderly(guest: Guest) -> None:
     begun = guest.reboot(orderly=3)
     gone = wait_until(lambda: "disconnected" in _agent_channel(guest), 10, "agent's port closes")
     _expect(_boot_id(guest) == boot, "it was gone before its time")
-    back = wait_until(lambda: _boot_id(guest) not in ("", boot), 60, "it comes back")
+    back = wait_until(lambda: _boot_id(guest) not in ("", boot), BOOT_TIMEOUT, "it comes back")
     _expect(gone - begun < 3 < back - begun, "not in this order")
     guest.wait_agent()
 

@@ -12,6 +12,7 @@ import pytest
 from oslo_config import cfg
 
 from tests.fakes import hangs, raises, write_config
+from vmhb_worker import conf as options
 from vmhb_worker import store
 from vmhb_worker.cmd import checks, worker
 from vmhb_worker.cmd.checks import Check
@@ -94,7 +95,7 @@ def test_no_such_file(capsys: pytest.CaptureFixture[str]) -> None:
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
     """A broker is shown without its password."""
     conf = cfg.ConfigOpts()
-    worker.options.register(conf)
+    options.register(conf)
     text = (
         "[DEFAULT]\ntransport_url = rabbit://nova:s3cret@mq1:5671,nova:s3cret@mq2/vhost\n"
         "[vmhb_notifications]\ntransport_url = rabbit://vmhb:s3cret@mq3/\n"
@@ -113,7 +114,7 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
 def test_a_bad_transport_url_is_a_problem_of_its_own(tmp_path: Path, url: str) -> None:
     """A URL that makes no sense is told like a broker that cannot be reached."""
     conf = cfg.ConfigOpts()
-    worker.options.register(conf)
+    options.register(conf)
     file = write_config(tmp_path, f"[DEFAULT]\ntransport_url = {url}\n")
     conf(file, default_config_files=[], default_config_dirs=[])
     broker = checks.endpoints(conf)[1]
@@ -140,7 +141,7 @@ def test_what_hangs_is_waited_for_once() -> None:
 
 def look_at_store(folder: Path) -> str | None:
     conf = cfg.ConfigOpts()
-    worker.options.register(conf)
+    options.register(conf)
     conf([], default_config_files=[], default_config_dirs=[])
     conf.set_override("state_path", str(folder))
     return checks.endpoints(conf)[-1].look()
@@ -178,7 +179,7 @@ def test_a_bad_value_stops_the_start(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_program_imports_no_eventlet() -> None:
-    """Nova-compute's threads and libvirt's C calls bear no greened sockets: eventlet never gets in, though installed."""
+    """Threads and libvirt's C calls bear no greened sockets: eventlet never gets in, though it is installed."""
     program = (
         "import sys, importlib.util, vmhb_worker.cmd.worker, vmhb_worker.rpc, vmhb_worker.notifications\n"
         "sys.exit(sum(name.split('.')[0] == 'eventlet' for name in sys.modules))"

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from oslo_config import cfg, generator
+from oslo_config import cfg, generator, types
 
 from tests.fakes import write_config
 from vmhb_worker import conf as options
@@ -48,9 +48,10 @@ def test_every_knob_is_an_option_with_its_bounds() -> None:
     for knob in KNOBS:
         opt = by_name[knob.name]
         assert opt.default == knob.default
-        assert knob.help in opt.help
-        assert knob.extra_spec in opt.help
+        assert knob.help in (opt.help or "")
+        assert knob.extra_spec in (opt.help or "")
         if knob.kind in (Kind.SECONDS, Kind.COUNT):
+            assert isinstance(opt.type, types.Number)
             assert (opt.type.min, opt.type.max) == (knob.minimum, knob.maximum)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from oslo_versionedobjects import fixture
 
 import vmhb_worker
 from tests.fakes import a_fault
@@ -27,9 +27,9 @@ ID = "3f0c4d6e-0a52-4a1e-9d0f-1f2e3d4c5b6a"
 
 #: A difference here is a change of what goes over the wire: raise the object's VERSION, then write the new one down.
 FINGERPRINTS = {
-    "FaultPayload": "1.0-0",
-    "HeartbeatPayload": "1.0-0",
-    "WorkerPayload": "1.0-0",
+    "FaultPayload": "1.0-b060e34ac3e02079",
+    "HeartbeatPayload": "1.0-bff6d09168ba06e5",
+    "WorkerPayload": "1.0-e69ff86871e14357",
 }
 
 HEARTBEAT = objects.HeartbeatChange(
@@ -70,8 +70,13 @@ SAMPLES: tuple[tuple[type[Any], dict[str, Any]], ...] = (
 
 def test_fingerprints() -> None:
     """No field changes unless the version does."""
-    checker = fixture.ObjectVersionChecker({kind.obj_name(): [kind] for kind in schema.PAYLOADS})
-    assert checker.get_hashes() == FINGERPRINTS
+    # Of the schema, which tells every name, type, word and None. oslo's own checker does the same with the form in
+    # which oslo prints a field, and wants two more packages.
+    digests = {
+        kind: hashlib.sha256(json.dumps(schema.schema(kind)["properties"]).encode()).hexdigest()[:16]
+        for kind in schema.PAYLOADS
+    }
+    assert {kind.obj_name(): f"{kind.VERSION}-{digest}" for kind, digest in digests.items()} == FINGERPRINTS
 
 
 @pytest.mark.parametrize("kind", schema.PAYLOADS)
@@ -125,7 +130,8 @@ def test_every_cause_can_be_told() -> None:
 
 def test_evidence_is_always_json() -> None:
     """Whatever the evidence holds, every JSON parser can read it."""
-    fault = replace(a_fault(), evidence={"ratio": float("nan"), "when": NOON, 3: ("a", None)})
+    evidence: dict[Any, Any] = {"ratio": float("nan"), "when": NOON, 3: ("a", None)}
+    fault = replace(a_fault(), evidence=evidence)
     data = objects.fault_payload(fault)["vmhb_object.data"]
     assert data["evidence"] == {"ratio": "nan", "when": "2026-01-02 12:00:00+00:00", "3": ["a", None]}
     json.dumps(data, allow_nan=False)

@@ -222,7 +222,7 @@ def _make(environment: Environment, folder: Path, stamp: str) -> None:
     venv.create(folder, with_pip=not own_pip, symlinks=True)
     python = str(folder / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python] if own_pip else [python, "-m", "pip"]
-    install = [*pip, "install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt")]
+    install = [*pip, "install", "-qq", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt")]
     # What builds is pinned as well, so it must be in the environment itself.
     _pip([*install, "pbr", "setuptools", "wheel"])
     extras = f"[{','.join(environment.extras)}]" if environment.extras else ""

@@ -46,7 +46,7 @@ class Tally:
 
 def main() -> int:
     """Exit code: 0 all good, 1 something failed, 2 the machine is not ready or the command makes no sense."""
-    asked = _arguments()
+    asked, for_pytest = _arguments(sys.argv[1:])
     steps = [step for step in STEPS if step in (asked.steps or STEPS)]
     try:
         folder = _prepare(steps)
@@ -54,7 +54,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     tally = Tally()
-    run = Run(folder, tally, asked.all)
+    run = Run(folder, tally, [*for_pytest, *(["--repetitions-all"] if asked.all else [])])
     for step in steps:
         say(f"\n== {step} ==")
         began = time.monotonic()
@@ -64,15 +64,18 @@ def main() -> int:
     return int(tally.failed > 0 or tally.passed == 0)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="tools/test", description="Test nova-vmhb.")
+def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]:
+    parser = argparse.ArgumentParser(
+        prog="tools/test", description="Test nova-vmhb.", epilog="What follows a -- goes to pytest: -- -k reboot"
+    )
     parser.add_argument("--all", action="store_true", help="repeat the measurements as often as the long run wants")
     parser.add_argument("steps", nargs="*", metavar="step", help=f"{', '.join(STEPS)}; all of them when none is named")
-    asked = parser.parse_args()
+    end = list(given).index("--") if "--" in given else len(given)
+    asked = parser.parse_args(given[:end])
     for step in asked.steps:
         if step not in STEPS:
             parser.error(f"{step} is not a step; say one or more of {', '.join(STEPS)}")
-    return asked
+    return asked, given[end + 1 :]
 
 
 def _prepare(steps: Sequence[str]) -> Path:
@@ -87,7 +90,7 @@ class Run:
 
     folder: Path
     tally: Tally
-    all: bool
+    for_pytest: Sequence[str]
 
     def lint(self) -> None:
         for command in LINT:
@@ -99,10 +102,12 @@ class Run:
             self.tally.check(self._call(command) == 0)
 
     def unit(self) -> None:
-        self._pytest(("coverage", "run", "-m", "pytest"), "tests/unit")
-        self._call(("coverage", "report", f"--omit={CORE}"))
-        say(f"$ branch coverage of {CORE}, which must be complete")
-        self.tally.check(self._call(("coverage", "report", f"--include={CORE}", "--fail-under=100")) == 0)
+        with tempfile.TemporaryDirectory(prefix="vmhb-coverage-") as scratch:
+            os.environ["COVERAGE_FILE"] = f"{scratch}/coverage"  # one for each run: there may be two
+            self._pytest(("coverage", "run", "-m", "pytest"), "tests/unit")
+            self._call(("coverage", "report", f"--omit={CORE}"))
+            say(f"$ branch coverage of {CORE}, which must be complete")
+            self.tally.check(self._call(("coverage", "report", f"--include={CORE}", "--fail-under=100")) == 0)
 
     def functional(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional")
@@ -111,8 +116,7 @@ class Run:
         """Run pytest and count what it ran. That it did not get so far counts as one failure."""
         with tempfile.TemporaryDirectory(prefix="vmhb-test-") as scratch:
             report = Path(scratch) / "report.xml"
-            every = ["--repetitions-all"] if self.all else []
-            code = self._call([*command, tests, f"--junitxml={report}", *every])
+            code = self._call([*command, tests, f"--junitxml={report}", *self.for_pytest])
             before = self.tally.failed
             if report.exists():
                 self._count(report)

@@ -64,7 +64,7 @@ def missed_events(seen: DomainSeen, state: State, known_boot: str | None, paused
     if state is State.GONE or known_boot not in (None, seen.boot):
         events.append(Booted())
     if isinstance(event, Paused):
-        events += [] if paused else [event]
+        events += [] if paused and not events else [event]  # the pause that we know ended with the boot that we knew
     elif event is not None and not isinstance(event, Stopped):
         events.append(event)
     elif paused:

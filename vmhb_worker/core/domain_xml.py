@@ -71,12 +71,15 @@ def read(xml: str) -> DomainView:
 
 
 def state_element(established: bool, fault_id: str | None) -> str:
-    """The metadata element that travels with a migration. Written once per change, never per heartbeat."""
+    """The metadata element that travels with a migration. Written once per change, never per heartbeat.
+
+    Without a prefix: libvirt puts the element into `STATE_NS` itself, and refuses one that names its namespace.
+    """
     attributes = {"version": "1", "established": "true" if established else "false"}
     if fault_id:
         attributes["fault_id"] = fault_id
     text = " ".join(f"{name}='{value}'" for name, value in attributes.items())
-    return f"<vmhbs:state xmlns:vmhbs='{STATE_NS}' {text}/>"
+    return f"<state {text}/>"
 
 
 def _identity(uuid: str, root: ElementTree.Element, nova: ElementTree.Element | None) -> Identity:

@@ -31,8 +31,8 @@ EVENTS: dict[tuple[str, str], Event | None] = {
     ("started", "*"): Booted(),
     ("suspended", "migrated"): Paused("handed over to another host"),
     ("suspended", "ioerror"): Stuck(Cause.PAUSED_IO_ERROR),
-    # Not a silence: the guest was seen to hang. Its beats go on being missed, and are judged.
-    ("suspended", "watchdog"): None,
+    # Not a silence: the guest was seen to hang. Its beats could not be missed, libvirt asks no agent of a paused guest.
+    ("suspended", "watchdog"): Stuck(Cause.GUEST_HUNG),
     ("suspended", "restored"): Paused("restored, not yet running"),
     ("suspended", "from_snapshot"): Paused("snapshot"),
     ("suspended", "postcopy"): Paused("post-copy migration"),
@@ -59,7 +59,7 @@ EVENTS: dict[tuple[str, str], Event | None] = {
 STATES: dict[tuple[str, str], Event | None] = {
     ("paused", "ioerror"): Stuck(Cause.PAUSED_IO_ERROR),
     ("paused", "postcopy_failed"): Stuck(Cause.PAUSED_FAILED),
-    ("paused", "watchdog"): None,
+    ("paused", "watchdog"): Stuck(Cause.GUEST_HUNG),
     ("paused", "crashed"): Panicked(),
     ("paused", "migration"): Paused("migration"),
     ("paused", "save"): Paused("being saved"),

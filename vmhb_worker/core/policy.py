@@ -165,7 +165,7 @@ def parse(asked: Mapping[str, str], limits: Limits | None = None) -> Parsed:
     """
     limits = limits or Limits()
     warnings = [
-        f"{_name(name)} is not known here and is ignored; known are {', '.join(sorted(KNOB))}"
+        f"{_quote(_name(name))} is not known here and is ignored; known are {', '.join(sorted(KNOB))}"
         for name in sorted(set(asked) - set(KNOB))
     ]
     values: dict[str, Any] = {}
@@ -204,7 +204,8 @@ def as_knobs(policy: HeartbeatPolicy) -> dict[str, str]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # Not ":g", which keeps six digits: `parse` is to give back the very same policy.
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _name(name: str) -> str:
@@ -223,9 +224,10 @@ def _convert(knob: Knob, text: str, warnings: list[str]) -> Any:
         raise ValueError(f"{knob.extra_spec} is {_quote(text)}: say one of {', '.join(knob.choices)}")
     try:
         number = int(word) if knob.kind is Kind.COUNT else float(word)
-    except ValueError:
-        number = float("nan")
-    if not math.isfinite(number):
+        sensible = math.isfinite(number)
+    except (ValueError, OverflowError):  # a whole number may be too large for a float
+        sensible = False
+    if not sensible:
         what = "a whole number" if knob.kind is Kind.COUNT else "a number of seconds"
         raise ValueError(f"{knob.extra_spec} is {_quote(text)}: say {what}, {knob.minimum:g} to {knob.maximum:g}")
     return _clamp(knob.extra_spec, number, knob.minimum, knob.maximum, warnings)

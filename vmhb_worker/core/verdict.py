@@ -68,6 +68,7 @@ class Trigger(enum.Enum):
     FAILED = "domain stopped as failed"
     IO_ERROR = "domain paused by an I/O error"
     POSTCOPY = "domain paused by a failed post-copy migration"
+    WATCHDOG = "domain paused by its watchdog"
     PANIC = "panic, and no acknowledgement since"
     EXITED = "port closed for the settle time"
     SILENT = "threshold reached"
@@ -227,6 +228,14 @@ RULES: tuple[Rule, ...] = (
         Recovery.IF_RECOVER,
         Confidence.HIGH,
         "the guest's kernel no longer answers: its balloon driver, which did before, is silent too",
+    ),
+    Rule(
+        Cause.GUEST_HUNG,
+        lambda case: case.trigger is Trigger.WATCHDOG,
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        Confidence.HIGH,
+        "the guest no longer fed its watchdog, and QEMU paused it as it was told to",
     ),
     Rule(
         Cause.AGENT_EXITED,

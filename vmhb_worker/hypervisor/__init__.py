@@ -3,7 +3,7 @@
 | module | knows |
 | --- | --- |
 | `adapter` | which thread does what; the connections' life |
-| `connection` | libvirt's event loop, one connection, and several that share calls which may block |
+| `connection` | libvirt's event loop, one connection, and those for calls that may block |
 | `events` | libvirt's events -> ours |
 | `feed` | the order in which reports leave (no libvirt) |
 | `domains` | a domain's description; its QEMU's process is `process`'s (no libvirt) |

@@ -4,13 +4,13 @@
 | --- | --- | --- |
 | libvirt-events (one per process) | keepalive, events | never |
 | libvirt-control | connects, lists, describes; notices that a connection is gone | while libvirtd is frozen |
-| libvirt-canary | asks libvirtd a question four times a second, on its own connection | while libvirtd is frozen |
+| libvirt-canary | asks libvirtd a question four times a second | while libvirtd is frozen |
 | libvirt-quick | looks that never wait for QEMU | while libvirtd is frozen |
 | libvirt-looks-N | looks that may; metadata | for as long as a QEMU hangs |
 | the agent's own | guest-agent commands | up to the time-out, and more |
 
-All are daemons: none keeps the process from ending. All connections live and die together: when one breaks, libvirtd
-is gone or frozen, or soon will be.
+All are daemons: none keeps the process from ending. Each of them has a connection of its own while it calls; all
+connections live and die together, for when one breaks libvirtd is gone or frozen.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import queue
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from xml.etree import ElementTree
@@ -41,7 +42,7 @@ from vmhb_worker.core.events import (
     Unavailable,
 )
 from vmhb_worker.hypervisor import commands, events, looks
-from vmhb_worker.hypervisor.connection import Connection, Lines, NoLine, lines_for, start_event_loop
+from vmhb_worker.hypervisor.connection import Connection, Lines, NoLine, start_event_loop
 from vmhb_worker.hypervisor.domains import Domains
 from vmhb_worker.hypervisor.feed import Feed, Lost
 from vmhb_worker.hypervisor.pool import Pool, Task
@@ -69,7 +70,8 @@ NOT_CONNECTED = "libvirt is not connected"
 class Session:
     """All connections, from one HypervisorUp to its HypervisorDown."""
 
-    main: Connection  # events, descriptions, quick looks
+    main: Connection  # events, and descriptions
+    quick: Connection
     canary: Connection
     looks: Lines
     agent: Lines
@@ -77,7 +79,7 @@ class Session:
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        return (self.main, self.canary, *self.looks.connections, *self.agent.connections)
+        return (self.main, self.quick, self.canary, *self.looks.connections, *self.agent.connections)
 
 
 class LibvirtHypervisor:
@@ -86,7 +88,8 @@ class LibvirtHypervisor:
     def __init__(self, uri: str = "qemu:///system", blocking_looks: int = 8, agent_calls: int = 8) -> None:
         """blocking_looks: how many looks may wait for QEMUs at a time; agent_calls: how many commands for agents.
 
-        Each that waits takes one of libvirtd's ordinary workers (`max_workers`, 20 by default) from everybody else.
+        Each that waits has a connection, and one of libvirtd's ordinary workers (`max_workers`, 20 by default), which
+        then serves nobody else.
         """
         self._uri = uri
         self._blocking_looks = blocking_looks
@@ -169,8 +172,9 @@ class LibvirtHypervisor:
         if session is None:
             return None
         try:
-            root = ElementTree.fromstring(session.main.raw.getCapabilities())  # noqa: S314 - libvirt's own writing
-        except (libvirt.libvirtError, ElementTree.ParseError):
+            with session.agent.line(1) as connection:
+                root = ElementTree.fromstring(connection.raw.getCapabilities())  # noqa: S314 - libvirt's own writing
+        except (NoLine, libvirt.libvirtError, ElementTree.ParseError):
             return None
         return root.findtext("./host/uuid")
 
@@ -215,20 +219,17 @@ class LibvirtHypervisor:
     def _connect(self, feed: Feed) -> Session:
         """BLOCKS while libvirtd is frozen."""
         opened: list[Connection] = []
-
-        def connect(number: int = 1) -> list[Connection]:
-            added = [Connection(self._uri, feed.lose) for _ in range(number)]
-            opened.extend(added)
-            return added
-
         try:
-            (main,), (canary,) = connect(), connect()
-            blocking = Lines(connect(lines_for(self._blocking_looks)))
-            return Session(main, canary, blocking, Lines(connect(lines_for(self._agent_calls))), feed)
+            for _ in range(3 + self._blocking_looks + self._agent_calls):
+                opened.append(Connection(self._uri, feed.lose))
         except libvirt.libvirtError:
             for connection in opened:
                 connection.release()
             raise
+        main, quick, canary, *others = opened
+        return Session(
+            main, quick, canary, Lines(others[: self._blocking_looks]), Lines(others[self._blocking_looks :]), feed
+        )
 
     def _begin(self, session: Session) -> None:
         events.subscribe(session.main, session.feed.tell, self._domains.channels)
@@ -282,37 +283,39 @@ class LibvirtHypervisor:
     def _run_quick(self) -> None:
         while (asked := self._quick.get()) is not None:
             try:
-                self._ask(*asked)
+                self._ask(*asked)()
             except Exception:
                 LOG.exception("[instance: %s] a question to libvirt failed unexpectedly", asked[0])
 
-    def _ask(self, uuid: str, look: Look) -> None:
+    def _ask(self, uuid: str, look: Look) -> Callable[[], None]:
+        """Ask; returns how to tell the answer."""
         session = self._session
         answer: Answer
         if session is None:
             answer = Unavailable(NOT_CONNECTED)
         elif isinstance(look, looks.QUICK):
-            answer = looks.ask(session.main, uuid, look, self._processes.alive)
+            answer = looks.ask(session.quick, uuid, look, self._processes.alive)
         else:
             try:
                 with session.looks.line(0) as connection:
                     answer = looks.ask(connection, uuid, look, self._processes.alive)
             except NoLine as error:
                 answer = Unavailable(str(error))
-        self._answer(uuid, look, answer)
+        return partial(self._answer, uuid, look, answer)
 
     def _answer(self, uuid: str, look: Look, answer: Answer) -> None:
         self._deliver(Happened(uuid, Looked(look, answer)))
 
-    def _write_state(self, uuid: str, element: str) -> None:
+    def _write_state(self, uuid: str, element: str) -> Callable[[], None]:
         session = self._session
         try:
             if session is None:
                 raise NoLine(NOT_CONNECTED)
             with session.looks.line(0) as connection:
                 looks.write_state(connection, uuid, element)
-        except (NoLine, libvirt.libvirtError) as error:
+        except (NoLine, libvirt.libvirtError, ElementTree.ParseError) as error:
             LOG.debug("[instance: %s] its state could not be written into its metadata: %s", uuid, error)
+        return lambda: None
 
     def _deliver(self, report: Report) -> None:
         """Post, unless closed. The lock is what makes `close` a clear end: nothing is posted after it returned."""

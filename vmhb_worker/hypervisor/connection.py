@@ -18,10 +18,6 @@ LOG = logging.getLogger(__name__)
 #: A frozen libvirtd is noticed after interval x (count + 1) seconds: virConnectSetKeepAlive.
 KEEPALIVE_INTERVAL = 4
 KEEPALIVE_COUNT = 3
-#: libvirtd reads nothing more from a client that has `max_client_requests` (5 by default) calls under way, not even
-#: the answers to its keepalive: one more than this, and all of the connection stands still, then is cut.
-CALLS_PER_CONNECTION = 4
-
 _loop_lock = threading.Lock()
 _loop_threads: list[threading.Thread] = []
 
@@ -52,7 +48,13 @@ def _run_event_loop() -> None:
 
 
 class Connection:
-    """One connection. Calls on it may come from several threads; who shares it sees to CALLS_PER_CONNECTION.
+    """One connection, for one call at a time.
+
+    libvirt allows more, and then is unreliable. Of two threads that call on one connection the first reads for both,
+    and must be woken to send what the second asks. libvirt 9.0 loses that wake-up now and then (1 call in 8 or so was
+    measured): while the first waits for a hung QEMU or agent, the second stands still until the next keepalive, 4 to
+    5 s later, whatever it asked. And libvirtd stops reading a connection with `max_client_requests` (5) calls under
+    way, keepalive included. Neither matters to a connection that serves one call at a time.
 
     It is never closed by virConnectClose while others may use it: libvirt-python would free it below a call that is
     under way. `release` undoes what keeps it alive, and it closes when the last call on it has ended.
@@ -117,36 +119,35 @@ def _closed(_raw: Any, reason: int, on_close: Callable[[str], None]) -> None:
 
 
 class NoLine(Exception):
-    """Every connection carries as many calls as it may."""
+    """As many calls as there may be are under way."""
 
 
 class Lines:
-    """Several connections that share calls which may block, the least loaded first. Any thread."""
+    """Connections for calls that may block, one call on each. Any thread.
+
+    All are opened beforehand: opening is what keepalive does not guard, so that whoever opened one for his call would
+    wait for as long as libvirtd is frozen.
+    """
 
     def __init__(self, connections: Sequence[Connection]) -> None:
         self.connections = tuple(connections)
-        self._calls = [0] * len(self.connections)
-        self._ended = threading.Condition()
+        self._free = list(connections)
+        self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def line(self, patience: float) -> Iterator[Connection]:
         """A connection for one call. Raises NoLine when none is free within `patience` seconds."""
-        with self._ended:
-            if not self._ended.wait_for(lambda: min(self._calls) < CALLS_PER_CONNECTION, patience):
-                raise NoLine(f"{sum(self._calls)} calls to libvirt are under way")
-            chosen = self._calls.index(min(self._calls))
-            self._calls[chosen] += 1
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._free, patience):
+                raise NoLine(f"{len(self.connections)} calls to libvirt are under way")
+            # The one used last is used next: it has looked up the domains that are asked about most.
+            connection = self._free.pop()
         try:
-            yield self.connections[chosen]
+            yield connection
         finally:
-            with self._ended:
-                self._calls[chosen] -= 1
-                self._ended.notify()
-
-
-def lines_for(calls: int) -> int:
-    """How many connections it takes to have this many calls under way."""
-    return -(-calls // CALLS_PER_CONNECTION)
+            with self._changed:
+                self._free.append(connection)
+                self._changed.notify()
 
 
 def gone(error: Exception) -> bool:

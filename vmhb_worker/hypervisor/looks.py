@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from xml.etree import ElementTree
 
 import libvirt
 
@@ -95,14 +96,25 @@ def _sum(statistics: Mapping[str, Any], beginnings: tuple[str, ...], endings: tu
 
 
 def write_state(connection: Connection, uuid: str, element: str) -> None:
-    """Put our state into the domain's metadata. May block for ever. Raises libvirtError."""
+    """Put our state into the domain's metadata. May block for ever. Raises libvirtError, or ParseError."""
     try:
         domain = connection.domain(uuid)
         flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
         if domain.isPersistent():
             flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
-        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, "vmhbs", STATE_NAMESPACE, flags)
+        bare = without_namespace(element)
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, bare, "vmhbs", STATE_NAMESPACE, flags)
     except libvirt.libvirtError as error:
         if gone(error):
             connection.forget(uuid)
         raise
+
+
+def without_namespace(element: str) -> str:
+    """The element as virDomainSetMetadata wants it: libvirt declares prefix and namespace itself, and fails with
+    "failed to create a new XML namespace" on an element that has done so already.
+    """
+    root = ElementTree.fromstring(element)  # noqa: S314 - our own writing
+    for node in root.iter():
+        node.tag = node.tag.removeprefix(f"{{{STATE_NAMESPACE}}}")
+    return ElementTree.tostring(root, encoding="unicode")

@@ -18,10 +18,13 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """run: does it, on a thread of the pool. refuse: says that it is not done, and why; must not block."""
+    """run: does it, on a thread of the pool, and returns how to tell: that is called once the domain is free again.
+
+    So whoever is told may ask the next question at once. refuse: says that it is not done, and why; must not block.
+    """
 
     uuid: str
-    run: Callable[[], None]
+    run: Callable[[], Callable[[], None]]
     refuse: Callable[[str], None]
 
 
@@ -40,13 +43,14 @@ class Pool:
         self._closed = False
 
     def start(self, task: Task) -> None:
-        """Do it at once, or refuse it at once."""
+        """Do it at once, or after what the same domain is at; refuse it at once when there is no thread for it."""
         with self._changed:
-            why = self._why_not(task.uuid)
-            if why is None:
-                self._accept(task)
+            full = self._closed or (task.uuid not in self._busy and len(self._busy) >= self._size)
+            why = self._why_not(task.uuid) if full else None
         if why is not None:
             task.refuse(why)
+        else:
+            self.start_latest(task, "question")
 
     def start_latest(self, task: Task, kind: str) -> None:
         """Do it when its turn comes; one of the same kind and domain that still waits is refused instead.
@@ -90,14 +94,16 @@ class Pool:
 
     def _work(self) -> None:
         while (task := self._take()) is not None:
+            tell: Callable[[], None] = _nothing
             try:
-                task.run()
+                tell = task.run()
             except Exception:
                 # A bug of ours, in one answer: the next may still be given.
                 LOG.exception("[instance: %s] a question to libvirt failed unexpectedly", task.uuid)
             with self._changed:
                 self._busy.discard(task.uuid)
                 self._promote()
+            tell()
 
     def _take(self) -> Task | None:
         with self._changed:
@@ -112,3 +118,7 @@ class Pool:
                 del self._waiting[key]
                 self._accept(task)
                 return
+
+
+def _nothing() -> None:
+    pass

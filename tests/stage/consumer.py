@@ -1,0 +1,149 @@
+"""A consumer beside the worker: its own process, its own connection, and what it read, in order.
+
+As a program (`python -m tests.stage.consumer URL TOPIC`) it prints one JSON object a line for each notification.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from oslo_config import cfg
+
+from tests.lab.processes import LabError
+from vmhb_worker.no_eventlet import without_eventlet
+
+with without_eventlet():
+    import oslo_messaging
+
+
+@dataclass(frozen=True)
+class Notification:
+    """One notification, and when (monotonic seconds, the same for all processes) it was read."""
+
+    at: float
+    event_type: str
+    publisher_id: str
+    message_id: str
+    project_id: str | None
+    payload: dict[str, Any]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The payload's fields."""
+        fields: dict[str, Any] = self.payload["vmhb_object.data"]
+        return fields
+
+    def __getattr__(self, name: str) -> Any:
+        return self.data[name]
+
+    def __str__(self) -> str:
+        d = self.data
+        if "fault_id" not in d:
+            return f"{self.event_type} {d.get('display_name') or d.get('host')}"
+        asked = d["resolution"] or d["recommended_action"]
+        withheld = f", withheld: {d['withheld']}" if d["withheld"] else ""
+        return f"{self.event_type} {d['display_name']}: {d['cause']} ({d['confidence']}; {asked}{withheld})"
+
+
+class Consumer:
+    """Reads a topic from its construction to `close`. Thread-safe."""
+
+    def __init__(self, transport_url: str, topic: str = "vmhb_notifications") -> None:
+        self.read: list[Notification] = []
+        self._came = threading.Condition()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.stage.consumer", transport_url, topic], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != "ready":
+            raise LabError("the consumer did not start")
+        threading.Thread(target=self._collect, daemon=True).start()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.wait(10)
+
+    def faults(self, uuid: str | None = None, since: float = 0.0) -> list[Notification]:
+        """The fault notifications read so far, of one instance or of all."""
+        with self._came:
+            read = list(self.read)
+        return [
+            n
+            for n in read
+            if n.event_type.startswith("vmhb.fault.") and n.at >= since and (uuid is None or n.instance_uuid == uuid)
+        ]
+
+    def wait_for(self, what: str, found: Callable[[Notification], bool], timeout: float, since: float = 0.0) -> Notification:
+        """The first notification read after `since` that is the one. Raises LabError, with what was read instead."""
+        deadline = time.monotonic() + timeout
+        with self._came:
+            while True:
+                for notification in self.read:
+                    if notification.at >= since and found(notification):
+                        return notification
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    read = "\n".join(f"  {n.at:.2f} {n}" for n in self.read if n.at >= since)
+                    raise LabError(f"no {what} within {timeout:g} s; read since:\n{read}")
+                self._came.wait(left)
+
+    def wait_fault(self, change: str, uuid: str, timeout: float, since: float = 0.0, **fields: Any) -> Notification:
+        """A fault notification of this change ("raised"), instance, and these fields."""
+
+        def found(n: Notification) -> bool:
+            return (
+                n.event_type == f"vmhb.fault.{change}"
+                and n.instance_uuid == uuid
+                and all(n.data[name] == value for name, value in fields.items())
+            )
+
+        return self.wait_for(f"vmhb.fault.{change} of {uuid} with {fields}", found, timeout, since)
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            notification = Notification(**json.loads(line))
+            with self._came:
+                self.read.append(notification)
+                self._came.notify_all()
+
+
+class _Endpoint:
+    def info(  # noqa: PLR0913, PLR0917 - oslo.messaging's
+        self, ctxt: Any, publisher_id: str, event_type: str, payload: Any, metadata: dict[str, Any]
+    ) -> None:
+        told = {
+            "at": time.monotonic(),
+            "event_type": event_type,
+            "publisher_id": publisher_id,
+            "message_id": metadata["message_id"],
+            "project_id": ctxt.get("project_id"),
+            "payload": payload,
+        }
+        print(json.dumps(told), flush=True)
+
+
+def main() -> None:
+    """Read until killed."""
+    url, topic = sys.argv[1:]
+    conf = cfg.ConfigOpts()
+    conf([], project="consumer", default_config_files=[], default_config_dirs=[])
+    transport = oslo_messaging.get_notification_transport(conf, url)
+    target = oslo_messaging.Target(exchange="vmhb", topic=topic)
+    listener = oslo_messaging.get_notification_listener(transport, [target], [_Endpoint()], executor="threading")
+    conf.set_override("executor_thread_pool_size", 1)  # in order
+    listener.start()
+    print("ready", flush=True)
+    listener.wait()
+
+
+if __name__ == "__main__":
+    main()

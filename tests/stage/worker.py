@@ -1,0 +1,173 @@
+"""A `vmhb-worker` of our own: its configuration, its process, its log, and its RPC."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_config import cfg
+
+from tests.lab.processes import wait_until
+from vmhb_worker import rpcapi
+from vmhb_worker.rpcapi import WorkerAPI
+
+Options = Mapping[str, Mapping[str, object]]
+
+
+class WorkerProcess:
+    """One worker. `options`: group -> name -> value, over what the stage itself needs."""
+
+    def __init__(
+        self, folder: pathlib.Path, *, uri: str, transport_url: str, host: str = "lab-node", options: Options | None = None
+    ) -> None:
+        self.folder = folder
+        self.host = host
+        self.log = folder / "worker.log"
+        self._url = transport_url
+        self._options: dict[str, dict[str, object]] = {
+            "DEFAULT": {
+                "host": host,
+                "state_path": folder / "state",
+                "transport_url": transport_url,
+                "log_file": self.log,
+                "use_stderr": "false",
+            },
+            "libvirt": {"connection_uri": uri},
+        }
+        for group, values in (options or {}).items():
+            self._options.setdefault(group, {}).update(values)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._api: WorkerAPI | None = None
+
+    @property
+    def config(self) -> pathlib.Path:
+        """Its configuration file, as last started."""
+        return self.folder / "worker.conf"
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def rss(self) -> int:
+        """Resident memory, bytes."""
+        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU used so far."""
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def write_config(self) -> pathlib.Path:
+        """Write the configuration file, and return its path."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for group, values in self._options.items():
+            lines += [f"[{group}]", *(f"{name} = {value}" for name, value in values.items())]
+        self.config.write_text("\n".join(lines) + "\n")
+        return self.config
+
+    def set(self, group: str, name: str, value: object) -> None:
+        """Another option, for the next start."""
+        self._options.setdefault(group, {})[name] = value
+
+    def start(self, environ: Mapping[str, str] | None = None, wait: bool = True) -> float:
+        """Start it; wait: until it says that it runs. Returns when it was started."""
+        self.write_config()
+        at = time.monotonic()
+        said = self.said("is running") if self.log.exists() else 0
+        with (self.folder / "worker.out").open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "vmhb_worker.cmd.worker", "--config-file", str(self.config)],
+                env={**os.environ, **(environ or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+        if wait:
+            wait_until(lambda: self.said("is running") > said or self.ended, 30, "the worker runs")
+        return at
+
+    @property
+    def ended(self) -> bool:
+        """Has its process ended?"""
+        return self._process is None or self._process.poll() is not None
+
+    def kill(self) -> float:
+        """kill -9. Returns when."""
+        return self._signal(signal.SIGKILL)
+
+    def pause(self) -> float:
+        """SIGSTOP, as a host that stalls."""
+        return self._signal(signal.SIGSTOP, wait=False)
+
+    def go_on(self) -> float:
+        """SIGCONT."""
+        return self._signal(signal.SIGCONT, wait=False)
+
+    def stop(self, timeout: float = 10) -> float:
+        """SIGTERM. Returns how many seconds it took to end."""
+        if self.ended:
+            return 0.0
+        at = self._signal(signal.SIGTERM, wait=False)
+        self.wait(timeout)
+        return time.monotonic() - at
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end; its exit code. What outlives the time-out is killed, and is an error."""
+        assert self._process is not None
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    def said(self, text: str) -> int:
+        """How many lines of its log have this text."""
+        if not self.log.exists():
+            return 0
+        return sum(text in line for line in self.log.read_text(errors="replace").splitlines())
+
+    # -- RPC -----------------------------------------------------------------------------------------------------
+
+    @property
+    def api(self) -> WorkerAPI:
+        """Its RPC, over the broker."""
+        if self._api is None:
+            conf = cfg.ConfigOpts()
+            conf([], project="stage", default_config_files=[], default_config_dirs=[])
+            self._api = WorkerAPI(rpcapi.get_transport(conf, self._url))
+        return self._api
+
+    def show(self, uuid: str) -> dict[str, Any]:
+        """All that it knows of an instance; {} when nothing."""
+        shown = self.api.show(self.host, uuid)
+        return shown or {}
+
+    def wait_known(self, uuid: str, timeout: float = 60) -> None:
+        """Until it watches this instance, has its acknowledgement, and knows that its balloon answers."""
+
+        def known() -> bool:
+            shown = self.show(uuid)
+            return shown.get("state") == "alive" and shown.get("balloon_answers", False)
+
+        wait_until(known, timeout, f"the worker knows {uuid} well")
+
+    def _signal(self, number: int, wait: bool = True) -> float:
+        assert self._process is not None
+        at = time.monotonic()
+        self._process.send_signal(number)
+        if wait:
+            self._process.wait(10)
+        return at

@@ -1,0 +1,251 @@
+"""The book of faults: one open fault per instance, sequences without gaps, reminders, and an end that is told often."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from vmhb_worker.core.fault import (
+    REASON_LIMIT,
+    Change,
+    Fault,
+    FaultState,
+    Finding,
+    Identity,
+    Resolution,
+)
+from vmhb_worker.core.ledger import Entry, Ledger
+from vmhb_worker.core.policy import HeartbeatPolicy
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+WHO = Identity("uuid-1", "instance-000000a1", "web", "project-1", "m1.small")
+POLICY = HeartbeatPolicy(True)
+HUNG = Finding(
+    cause="guest_silent",
+    severity="critical",
+    confidence="low",
+    recommended_action="alarm",
+    withheld="evidence",
+    reason="the guest does not answer",
+    evidence={"port": {"value": True, "age": 1.0}},
+    misses=3,
+    skipped=1,
+    last_ack_at=START - timedelta(seconds=35),
+    suspected_at=START - timedelta(seconds=20),
+)
+DEAD = replace(HUNG, cause="guest_hung", confidence="high", recommended_action="recover", withheld=None)
+
+
+class Book:
+    """A ledger, its clock, and the entries in short."""
+
+    def __init__(self) -> None:
+        numbers = itertools.count(1)
+        self.ledger = Ledger("compute-1", 300.0, lambda: f"fault-{next(numbers)}")
+        self.now = 0.0
+
+    @property
+    def wall(self) -> datetime:
+        return START + timedelta(seconds=self.now)
+
+    def accuse(self, finding: Finding = HUNG, who: Identity = WHO) -> Entry:
+        return self.ledger.accuse(who, POLICY, finding, now=self.now, wall=self.wall)
+
+    def acquit(self, resolution: Resolution = Resolution.RECOVERED, uuid: str = WHO.instance_uuid) -> Entry | None:
+        return self.ledger.acquit(uuid, resolution, now=self.now, wall=self.wall)
+
+    def until(self, then: float) -> list[str]:
+        """The reminders on the way there."""
+        told = []
+        while self.ledger.deadline() <= then:
+            self.now = self.ledger.deadline()
+            told += [f"{self.now:g}: {short(entry)}" for entry in self.ledger.remind(self.now, self.wall)]
+        self.now = then
+        return told
+
+
+def short(entry: Entry) -> str:
+    change = entry.change.value.removeprefix("vmhb.fault.")
+    return f"{entry.fault.fault_id} #{entry.fault.sequence} {change}" + (" again" if entry.reminder else "")
+
+
+def test_a_faults_life() -> None:
+    """Raised, updated, cleared: one id, sequences without gaps, the times of each change."""
+    book = Book()
+    raised = book.accuse()
+    assert raised == Entry(
+        Change.RAISED,
+        Fault(
+            fault_id="fault-1",
+            sequence=1,
+            state=FaultState.RAISED,
+            severity="critical",
+            occurred_at=START,
+            cause="guest_silent",
+            confidence="low",
+            recommended_action="alarm",
+            withheld="evidence",
+            recovery_attempt=0,
+            drill=False,
+            resolution=None,
+            host="compute-1",
+            instance_uuid="uuid-1",
+            instance_name="instance-000000a1",
+            display_name="web",
+            project_id="project-1",
+            flavor_name="m1.small",
+            channel="agent",
+            misses=3,
+            skipped=1,
+            threshold=3,
+            interval=10.0,
+            timeout=5.0,
+            last_ack_at=START - timedelta(seconds=35),
+            suspected_at=START - timedelta(seconds=20),
+            raised_at=START,
+            cleared_at=None,
+            reason="the guest does not answer",
+            evidence={"port": {"value": True, "age": 1.0}},
+        ),
+    )
+    book.now = 2.0
+    updated = book.accuse(DEAD)
+    assert short(updated) == "fault-1 #2 updated"
+    assert (updated.fault.cause, updated.fault.recommended_action, updated.fault.recovery_attempt) == (
+        "guest_hung",
+        "recover",
+        1,
+    )
+    assert (updated.fault.raised_at, updated.fault.occurred_at) == (START, START + timedelta(seconds=2))
+    book.now = 60.0
+    cleared = book.acquit()
+    assert cleared is not None
+    assert short(cleared) == "fault-1 #3 cleared"
+    assert cleared.owed == 3
+    assert (cleared.fault.state, cleared.fault.resolution) == (FaultState.CLEARED, Resolution.RECOVERED)
+    assert (cleared.fault.cause, cleared.fault.severity) == ("guest_hung", "critical")
+    assert (cleared.fault.recommended_action, cleared.fault.withheld) == ("none", None)
+    assert cleared.fault.cleared_at == cleared.fault.occurred_at == START + timedelta(seconds=60)
+    assert cleared.fault.recovery_attempt == 1
+
+
+def test_a_new_outage_is_a_new_fault() -> None:
+    """A cleared fault is final; what comes after it has its own id, from 1 on."""
+    book = Book()
+    book.accuse()
+    book.acquit()
+    assert short(book.accuse()) == "fault-2 #1 raised"
+
+
+def test_clearing_what_is_not_open_is_nothing() -> None:
+    """An instance that was never accused needs no acquittal."""
+    assert Book().acquit() is None
+
+
+def test_the_first_recover_is_the_first_attempt_and_stays_it() -> None:
+    """A reporter acts once per (fault, attempt): going back and forth between verdicts asks for nothing twice."""
+    book = Book()
+    assert [book.accuse(finding).fault.recovery_attempt for finding in (HUNG, DEAD, HUNG, DEAD)] == [0, 1, 1, 1]
+    assert Book().accuse(DEAD).fault.recovery_attempt == 1
+
+
+def test_suspicion_began_when_it_began() -> None:
+    """A later look at the same outage does not make it younger; where it was unknown, it is learnt."""
+    book = Book()
+    later = replace(DEAD, suspected_at=START + timedelta(seconds=99))
+    book.accuse(HUNG)
+    assert book.accuse(later).fault.suspected_at == HUNG.suspected_at
+    other = Book()
+    other.accuse(replace(HUNG, suspected_at=None))
+    assert other.accuse(later).fault.suspected_at == later.suspected_at
+
+
+def test_open_faults_are_told_again_until_they_are_cleared() -> None:
+    """Every reminder interval after the last change, so that anyone who missed it catches up."""
+    book = Book()
+    assert book.ledger.deadline() == math.inf
+    book.accuse()
+    assert book.until(700.0) == ["300: fault-1 #2 updated again", "600: fault-1 #3 updated again"]
+    book.accuse(DEAD)
+    assert book.until(1000.0) == ["1000: fault-1 #5 updated again"]
+    assert book.ledger.open["uuid-1"].cause == "guest_hung"
+
+
+def test_a_clear_is_told_three_times_more_and_then_never_again() -> None:
+    """Whoever missed the clear would keep the fault for ever; whoever asks later finds no debt left."""
+    book = Book()
+    book.accuse()
+    book.acquit()
+    assert book.until(5000.0) == [
+        "300: fault-1 #3 cleared again",
+        "600: fault-1 #4 cleared again",
+        "900: fault-1 #5 cleared again",
+    ]
+    assert book.ledger.deadline() == math.inf
+
+
+def test_announcements_count_down() -> None:
+    """The store keeps a cleared fault only as long as announcements are owed."""
+    book = Book()
+    book.accuse()
+    cleared = book.acquit()
+    owed = [cleared.owed if cleared else None]
+    for _ in range(3):
+        book.now += 300.0
+        owed += [entry.owed for entry in book.ledger.remind(book.now, book.wall)]
+    assert owed == [3, 2, 1, 0]
+
+
+def test_instances_do_not_share_a_page() -> None:
+    """One open fault per instance; one's clear is not another's."""
+    book = Book()
+    book.accuse()
+    book.now = 100.0
+    book.accuse(who=replace(WHO, instance_uuid="uuid-2"))
+    book.acquit()
+    assert book.until(400.0) == ["400: fault-1 #3 cleared again", "400: fault-2 #2 updated again"]
+    assert list(book.ledger.open) == ["uuid-2"]
+
+
+def test_the_book_goes_on_where_an_earlier_life_of_the_worker_left_it() -> None:
+    """Open faults keep their ids and numbers; clears that are still owed are told; the rest is history."""
+    before = Book()
+    open_one = before.accuse(who=replace(WHO, instance_uuid="uuid-2")).fault
+    before.accuse()
+    before.acquit()
+    cleared = before.ledger.remind(300.0, before.wall)[-1].fault
+    settled = replace(cleared, fault_id="fault-9")
+    hosts = replace(open_one, fault_id="fault-8", instance_uuid=None)
+
+    after = Book()
+    after.now = 1000.0
+    after.ledger.load([open_one, cleared, settled, hosts], {cleared.fault_id: 1}, after.now)
+    assert list(after.ledger.open) == ["uuid-2"]
+    assert after.until(1700.0) == [
+        "1300: fault-1 #2 updated again",
+        "1300: fault-2 #4 cleared again",
+        "1600: fault-1 #3 updated again",
+    ]
+    entry = after.acquit(Resolution.DELETED, uuid="uuid-2")
+    assert entry is not None
+    assert short(entry) == "fault-1 #4 cleared"
+
+
+def test_every_resolution_is_explained() -> None:
+    """One sentence for people; only `recovered` says that the guest answers again."""
+    reasons = {}
+    for resolution in Resolution:
+        book = Book()
+        book.accuse()
+        entry = book.acquit(resolution)
+        assert entry is not None
+        reasons[resolution] = entry.fault.reason
+    assert len(set(reasons.values())) == len(Resolution)
+    assert [r for r, reason in reasons.items() if "answers again" in reason] == [Resolution.RECOVERED]
+
+
+def test_a_reason_fits_on_the_wire() -> None:
+    """Whatever went into it."""
+    assert len(Book().accuse(replace(HUNG, reason="x" * 999)).fault.reason) == REASON_LIMIT
