@@ -54,6 +54,7 @@ class Worker:
         self._guard = Guard()
         self._refused = False
         self.engine: Engine | None = None
+        self._server: Server | None = None
 
     def run(self, signals: bool = True) -> int:
         """Run until `stop`. signals: obey SIGTERM and SIGINT; only the main thread can."""
@@ -70,7 +71,7 @@ class Worker:
         if signals:
             signal.signal(signal.SIGTERM, lambda *_: engine.stop())
             signal.signal(signal.SIGINT, lambda *_: engine.stop())
-        server = Server(rpcapi.get_transport(self._conf), settings.host, engine.call)
+        server = self._server = Server(rpcapi.get_transport(self._conf), settings.host, engine.call)
         self._check_topics()
         agent.open(engine.post)
         self._hypervisor.open(self._guarded(engine.post))
@@ -85,6 +86,11 @@ class Worker:
         self._hypervisor.close(HYPERVISOR_END)
         LOG.info("ended")
         return 1 if self._refused else 0
+
+    @property
+    def listening(self) -> bool:
+        """Is its RPC served?"""
+        return self._server is not None and self._server.listening.is_set()
 
     def stop(self) -> None:
         """End `run` soon."""
@@ -125,6 +131,9 @@ class Worker:
 
         def check() -> None:
             where = self._settings.notifications
+            risk = notifications.durability(self._conf, where.transport_url)
+            if risk:
+                LOG.warning("%s", risk)
             problem = notifications.check(self._conf, where.transport_url, where.topics, 10.0)
             if problem:
                 LOG.error("notifications cannot be delivered now, and are kept: %s", problem)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
@@ -192,7 +193,13 @@ def failure_of(call: Callable[[], Any]) -> tuple[Failure, float]:
     return caught.value.failure, time.monotonic() - begun
 
 
-# -- what is told, and how soon -----------------------------------------------------------------------------------------
+def is_unavailable(look: Look, report: Happened) -> bool:
+    """Did this look end without an answer?"""
+    event = report.event
+    return isinstance(event, Looked) and event.look == look and isinstance(event.answer, Unavailable)
+
+
+# -- what is told, and how soon
 
 
 def test_connected_it_lists_all_domains(node: Node, guest: Guest, watch: Watch) -> None:
@@ -285,7 +292,7 @@ def test_a_changed_description_is_told_and_our_own_writing_is_not(node: Node, gu
 
 
 def test_looks_at_a_healthy_guest(guest: Guest, watch: Watch, figure: Figure) -> None:
-    """Every look has its answer, and the active probe works: the balloon driver reports a second after it is told to."""
+    """Every look has its answer, and the balloon driver reports a second after it is told to."""
     assert watch.look(guest, LookControl())[1] == Control("ok", 0.0)
     assert watch.look(guest, LookState())[1] == State("running", "booted", True)
     assert watch.look(guest, LookJob())[1] == Job(None)
@@ -348,7 +355,7 @@ def test_agent_commands_and_their_failures(node: Node, guest: Guest, watch: Watc
     assert failure_of(lambda: ask(bare.uuid, PING, 2))[0] is Failure.UNREACHABLE  # no such domain
 
 
-# -- what hangs, and what goes on ---------------------------------------------------------------------------------------
+# -- what hangs, and what goes on
 
 
 def test_a_hung_qemu_holds_up_nobody_else(
@@ -433,14 +440,7 @@ def test_a_frozen_libvirtd(node: Node, guest: Guest, watch: Watch, figure: Figur
         assert watch.heard() < moment + 0.1
         assert command.result(10)[0] is Failure.UNREACHABLE
         for look in (LookVitals(), LookControl()):
-            watch.inbox.wait(
-                Happened,
-                lambda it, look=look: (
-                    isinstance(it.event, Looked) and it.event.look == look and isinstance(it.event.answer, Unavailable)
-                ),
-                10,
-                moment,
-            )  # type: ignore[misc]
+            watch.inbox.wait(Happened, partial(is_unavailable, look), 10, moment)
     finally:
         thawed = node.thaw()
     up, report = watch.inbox.wait(HypervisorUp, within=25, since=thawed)
@@ -501,7 +501,7 @@ def test_a_boot_token_is_one_life_of_one_qemu(node: Node, watch: Watch) -> None:
 def test_exhausted_workers_are_not_taken_for_a_healthy_libvirtd(
     node: Node, guest: Guest, watch: Watch, figure: Figure
 ) -> None:
-    """All of libvirtd's ordinary workers wait for one hung agent: the canary falls silent, though `state` still answers."""
+    """All ordinary workers wait for one hung agent: the canary falls silent, though `state` still answers."""
     guest.stop_agent()
     connections = [libvirt.open(node.uri) for _ in range(6)]
 
@@ -557,9 +557,8 @@ def test_hung_agents_do_not_delay_a_healthy_one(node: Node, guest: Guest, watch:
         time.sleep(0.5)
         beside = healthy(200)
         crowd = [
-            callers.submit(failure_of, lambda each=each: watch.hypervisor.agent_command(each.uuid, PING, 2))
-            for each in hung[7:]
-        ]  # type: ignore[misc]
+            callers.submit(failure_of, partial(watch.hypervisor.agent_command, each.uuid, PING, 2)) for each in hung[7:]
+        ]
         kinds = {future.result(60)[0] for future in crowd}
         over.set()
         for future in asking:
@@ -573,7 +572,7 @@ def test_hung_agents_do_not_delay_a_healthy_one(node: Node, guest: Guest, watch:
         each.undefine()
 
 
-# -- the end --------------------------------------------------------------------------------------------------------------
+# -- the end
 
 
 def test_reconnecting_leaks_nothing(node: Node, watch: Watch) -> None:

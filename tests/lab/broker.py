@@ -38,9 +38,7 @@ log.console = false
 """
 
 # Nobody listens but on loopback; schedulers that don't spin leave the CPU to the guests.
-ERL_ARGS = (
-    "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none +S 2:2"
-)
+ERL_ARGS = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none +S 2:2"
 
 
 class Broker:
@@ -103,9 +101,7 @@ class Broker:
         self.port = self._ports[0]
         (folder / "definitions.json").write_text(json.dumps(self._definitions()))
         (folder / "enabled_plugins").write_text("[].\n")
-        (folder / "rabbitmq.conf").write_text(
-            CONF.format(folder=folder, port=self.port, memory=MEMORY, disk=DISK)
-        )
+        (folder / "rabbitmq.conf").write_text(CONF.format(folder=folder, port=self.port, memory=MEMORY, disk=DISK))
         self._processes = Processes(folder)
         with ended_if_it_fails(self._processes):
             self.boot()
@@ -129,10 +125,7 @@ class Broker:
         self.processes.signal(erlang, signal.SIGCONT)
         moment = self.processes.signal(erlang, signal.SIGKILL if kill else signal.SIGTERM)
         wait_until(
-            lambda: (
-                self.processes.exit_of(self._server) is not None
-                and erlang not in self.processes.family()
-            ),
+            lambda: self.processes.exit_of(self._server) is not None and erlang not in self.processes.family(),
             60,
             "RabbitMQ ends",
         )

@@ -69,15 +69,11 @@ class Control:
                     if not wait:
                         return Done(moment, 0, "")
                     code, output, _dot = self._receive(name, deadline)
-                    return Done(
-                        moment, int(code), base64.b64decode(output).decode(errors="replace")
-                    )
+                    return Done(moment, int(code), base64.b64decode(output).decode(errors="replace"))
                 except TimeoutError as error:
                     # Otherwise the guest would find the command when it wakes up.
                     self._drop()
-                    raise LabError(
-                        f"{self.path.stem}: {command!r} not answered within {timeout:g} s"
-                    ) from error
+                    raise LabError(f"{self.path.stem}: {command!r} not answered within {timeout:g} s") from error
                 except OSError as error:
                     self._drop()
                     if time.monotonic() >= deadline:

@@ -102,9 +102,7 @@ class Keeper:
         except OSError as error:
             return {"error": str(error)}
 
-    def do_spawn(
-        self, argv: list[str], env: dict[str, str], log: str, folder: str
-    ) -> dict[str, Any]:
+    def do_spawn(self, argv: list[str], env: dict[str, str], log: str, folder: str) -> dict[str, Any]:
         """Start a program; its output is appended to ``log``."""
         with open(log, "ab") as output:
             child = subprocess.Popen(
@@ -188,9 +186,7 @@ def prepare(plan: dict[str, Any]) -> dict[str, Any]:
     if plan["hostname"]:
         socket.sethostname(plan["hostname"])
     for source, target in plan["mounts"]:
-        done = subprocess.run(
-            ["mount", "--bind", source, target], check=False, capture_output=True, text=True
-        )
+        done = subprocess.run(["mount", "--bind", source, target], check=False, capture_output=True, text=True)
         if done.returncode:
             return {"error": f"mount --bind {source} {target}: {done.stderr.strip()}"}
     return {"ready": True}

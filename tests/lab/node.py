@@ -117,9 +117,7 @@ class Node:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="vmhb-", dir="/tmp"))
         for name in (*MOUNTS, "etc/qemu", "etc/nwfilter", "etc/secrets", "console", "control"):
             (folder / name).mkdir(parents=True)
-        (folder / "etc/libvirtd.conf").write_text(
-            LIBVIRTD_CONF.format(folder=folder, uuid=self.uuid)
-        )
+        (folder / "etc/libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, uuid=self.uuid))
         (folder / "etc/qemu.conf").write_text(QEMU_CONF.format(address=self.address))
         for target in MOUNTS.values():
             # Missing where systemd's tmpfiles never ran; an empty folder is all we leave behind.
@@ -195,9 +193,7 @@ class Node:
         pid = str(self.processes.keeper_pid)
         return ["nsenter", "--target", pid, "--mount", "--uts", "--", *argv]
 
-    def spawn(
-        self, argv: Sequence[str], *, log: pathlib.Path, env: Mapping[str, str] | None = None
-    ) -> int:
+    def spawn(self, argv: Sequence[str], *, log: pathlib.Path, env: Mapping[str, str] | None = None) -> int:
         """Start a program in the node's namespaces, for as long as the node; return its pid."""
         return self.processes.spawn(argv, log=log, env=env)
 

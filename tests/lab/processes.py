@@ -25,9 +25,7 @@ class LabError(Exception):
     """Something in the lab did not do what was asked; the message says what and where to look."""
 
 
-def wait_until(
-    condition: Callable[[], bool], timeout: float, what: str, every: float = 0.05
-) -> float:
+def wait_until(condition: Callable[[], bool], timeout: float, what: str, every: float = 0.05) -> float:
     """Poll ``condition`` until it holds; return the moment (monotonic seconds), or LabError."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -77,9 +75,7 @@ class Processes:
         """The process whose namespaces the programs run in."""
         return int(self._keeper.pid)
 
-    def spawn(
-        self, argv: Sequence[str], *, log: pathlib.Path, env: Mapping[str, str] | None = None
-    ) -> int:
+    def spawn(self, argv: Sequence[str], *, log: pathlib.Path, env: Mapping[str, str] | None = None) -> int:
         """Start a program; return its pid. It ends with this process at the latest."""
         environment = dict(os.environ if env is None else env)
         request = {"argv": list(argv), "env": environment, "log": str(log), "folder": "/"}

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 
 PACKAGES = {  # package -> a file by which we know that it is there
     "libvirt-daemon": "/usr/sbin/libvirtd",
-    "libvirt-daemon-driver-qemu": "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/"
-    "libvirt_driver_qemu.so",
+    "libvirt-daemon-driver-qemu": "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
     "libvirt-daemon-system": "/usr/lib/systemd/system/libvirtd.service",
     "libvirt-clients": "/usr/bin/virsh",
     "qemu-system-x86": "/usr/bin/qemu-system-x86_64",

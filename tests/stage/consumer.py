@@ -53,23 +53,12 @@ class Notification:
 
 
 class Consumer:
-    """Reads a topic from its construction to `close`. Thread-safe."""
+    """What was read so far, and waiting for more. Thread-safe."""
 
-    def __init__(self, transport_url: str, topic: str = "vmhb_notifications") -> None:
+    def __init__(self) -> None:
         self.read: list[Notification] = []
         self._came = threading.Condition()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stage.consumer", transport_url, topic], stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != "ready":
-            raise LabError("the consumer did not start")
-        threading.Thread(target=self._collect, daemon=True).start()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.terminate()
-        self._process.wait(10)
+        self.told: Callable[[Notification], None] = lambda notification: None  # called for each, on some thread
 
     def faults(self, uuid: str | None = None, since: float = 0.0) -> list[Notification]:
         """The fault notifications read so far, of one instance or of all."""
@@ -81,7 +70,9 @@ class Consumer:
             if n.event_type.startswith("vmhb.fault.") and n.at >= since and (uuid is None or n.instance_uuid == uuid)
         ]
 
-    def wait_for(self, what: str, found: Callable[[Notification], bool], timeout: float, since: float = 0.0) -> Notification:
+    def wait_for(
+        self, what: str, found: Callable[[Notification], bool], timeout: float, since: float = 0.0
+    ) -> Notification:
         """The first notification read after `since` that is the one. Raises LabError, with what was read instead."""
         deadline = time.monotonic() + timeout
         with self._came:
@@ -107,42 +98,73 @@ class Consumer:
 
         return self.wait_for(f"vmhb.fault.{change} of {uuid} with {fields}", found, timeout, since)
 
+    def take(self, told: dict[str, Any]) -> None:
+        """One more."""
+        with self._came:
+            self.read.append(Notification(**told))
+            self._came.notify_all()
+        self.told(self.read[-1])
+
+
+class ConsumerProcess(Consumer):
+    """Reads a topic in a process of its own, from its construction to `close`."""
+
+    def __init__(self, transport_url: str, topic: str = "vmhb_notifications") -> None:
+        super().__init__()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.stage.consumer", transport_url, topic], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != "ready":
+            raise LabError("the consumer did not start")
+        threading.Thread(target=self._collect, daemon=True).start()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.wait(10)
+
     def _collect(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            notification = Notification(**json.loads(line))
-            with self._came:
-                self.read.append(notification)
-                self._came.notify_all()
+            self.take(json.loads(line))
 
 
 class _Endpoint:
-    def info(  # noqa: PLR0913, PLR0917 - oslo.messaging's
-        self, ctxt: Any, publisher_id: str, event_type: str, payload: Any, metadata: dict[str, Any]
-    ) -> None:
-        told = {
-            "at": time.monotonic(),
-            "event_type": event_type,
-            "publisher_id": publisher_id,
-            "message_id": metadata["message_id"],
-            "project_id": ctxt.get("project_id"),
-            "payload": payload,
-        }
-        print(json.dumps(told), flush=True)
+    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._tell = tell
+
+    def info(self, ctxt: Any, publisher_id: str, event_type: str, payload: Any, metadata: dict[str, Any]) -> None:
+        self._tell(
+            {
+                "at": time.monotonic(),
+                "event_type": event_type,
+                "publisher_id": publisher_id,
+                "message_id": metadata["message_id"],
+                "project_id": ctxt.get("project_id"),
+                "payload": payload,
+            }
+        )
+
+
+def listen(transport_url: str, topic: str, tell: Callable[[dict[str, Any]], None]) -> Any:
+    """Start to read; `tell` is called for each notification, in order, on a thread. Returns the listener."""
+    conf = cfg.ConfigOpts()
+    conf([], project="consumer", default_config_files=[], default_config_dirs=[])
+    transport = oslo_messaging.get_notification_transport(conf, transport_url)
+    target = oslo_messaging.Target(exchange="vmhb", topic=topic)
+    listener = oslo_messaging.get_notification_listener(transport, [target], [_Endpoint(tell)], executor="threading")
+    conf.set_override("executor_thread_pool_size", 1)  # in order
+    listener.start()
+    return listener
 
 
 def main() -> None:
     """Read until killed."""
     url, topic = sys.argv[1:]
-    conf = cfg.ConfigOpts()
-    conf([], project="consumer", default_config_files=[], default_config_dirs=[])
-    transport = oslo_messaging.get_notification_transport(conf, url)
-    target = oslo_messaging.Target(exchange="vmhb", topic=topic)
-    listener = oslo_messaging.get_notification_listener(transport, [target], [_Endpoint()], executor="threading")
-    conf.set_override("executor_thread_pool_size", 1)  # in order
-    listener.start()
+    listen(url, topic, lambda told: print(json.dumps(told), flush=True))
     print("ready", flush=True)
-    listener.wait()
+    threading.Event().wait()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,13 @@ class WorkerProcess:
     """One worker. `options`: group -> name -> value, over what the stage itself needs."""
 
     def __init__(
-        self, folder: pathlib.Path, *, uri: str, transport_url: str, host: str = "lab-node", options: Options | None = None
+        self,
+        folder: pathlib.Path,
+        *,
+        uri: str,
+        transport_url: str,
+        host: str = "lab-node",
+        options: Options | None = None,
     ) -> None:
         self.folder = folder
         self.host = host

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vmhb_worker.core import lifecycle
 from vmhb_worker.core.domain_xml import Travelled
-from vmhb_worker.core.events import Booted, DomainSeen, Event, Exit, Paused, Resumed, Stopped
+from vmhb_worker.core.events import Arriving, Booted, DomainSeen, Event, Exit, Paused, Resumed, Stopped
 from vmhb_worker.core.monitor import Memory, Standing
 from vmhb_worker.core.transitions import State
 
@@ -63,7 +63,7 @@ def missed_events(seen: DomainSeen, state: State, known_boot: str | None, paused
     events: list[Event] = []
     if state is State.GONE or known_boot not in (None, seen.boot):
         events.append(Booted())
-    if isinstance(event, Paused):
+    if isinstance(event, Paused | Arriving):
         events += [] if paused and not events else [event]  # the pause that we know ended with the boot that we knew
     elif event is not None and not isinstance(event, Stopped):
         events.append(event)

@@ -37,6 +37,9 @@ ANSWER_WAIT = 2.5
 _LISTEN_AT = (1.15, 1.5, 1.9, ANSWER_WAIT)
 #: How often QEMU's monitor is looked at while one of our own looks waits for it.
 WATCH_INTERVAL = 1.0
+#: A look that found no free hand is taken again this much later, and so often.
+RETRY_INTERVAL = 0.5
+RETRIES = 2
 #: Evidence that has not come by then is not waited for any longer.
 PATIENCE = 15.0
 
@@ -69,8 +72,10 @@ class Inquiry:
         self.evidence = Evidence(pending=True)
         self.job: str | None = None
         self.probed = False
-        self._begun = 0.0
-        self._waiting_since: float | None = None  # a look that can block is out since then
+        self._patience_until = 0.0
+        self._out: tuple[Look, float] | None = None  # the look of ours that can block, and when it was taken
+        self._retries = 0
+        self._changed = False  # the balloon's period is not the old one
         self._watch_at: float | None = None
         self._before: tuple[float, Vitals] | None = None
         self._listen: list[float] = []
@@ -80,7 +85,7 @@ class Inquiry:
 
     def begin(self, now: float) -> list[Look]:
         """The first looks."""
-        self._begun = now
+        self._patience_until = now + PATIENCE
         return [LookState(), LookControl()]
 
     def tick(self, now: float) -> list[Look]:
@@ -89,25 +94,56 @@ class Inquiry:
         if self._watch_at is not None and now >= self._watch_at:
             self._watch_at = None
             looks.append(LookControl())
-        if self.phase is Phase.LISTENING and self._waiting_since is None and self._listen and now >= self._listen[0]:
+        if self._listening and now >= self._listen[0]:
             looks.append(self._block(LookVitals(), now))
-        if now - self._begun > PATIENCE and self.evidence.pending:
+        if self.evidence.pending and now >= self._patience_until:
             self._learn(pending=False)
         return looks
 
     def deadline(self) -> float:
         """When to tick."""
         times = [self._watch_at if self._watch_at is not None else float("inf")]
-        if self.phase is Phase.LISTENING and self._waiting_since is None and self._listen:
+        if self._listening:
             times.append(self._listen[0])
         if self.evidence.pending:
-            times.append(self._begun + PATIENCE)
+            times.append(self._patience_until)
         return min(times)
 
     def answered(self, look: Look, answer: Answer, now: float) -> list[Look]:
         """The answer to a look of ours."""
+        taken = now
         if isinstance(look, LookJob | LookVitals | SetBalloonPeriod):
-            self._waiting_since = None
+            if self._out is None or self._out[0] != look:
+                return []  # somebody else's: an earlier inquiry's, or the period that was put back
+            taken, self._out = self._out[1], None
+        return self._take(look, answer, taken, now)
+
+    def abandon(self) -> list[Look]:
+        """Leave off: put back what was changed."""
+        changed, self._changed = self._changed, False
+        self.phase = Phase.DONE
+        self._watch_at = None
+        return [SetBalloonPeriod(self._period)] if changed and self._period is not None else []
+
+    def stalled(self, now: float) -> None:
+        """Somebody did not run for a while, we or QEMU: the guest has all of its time for its answer from now on."""
+        if self.phase is Phase.LISTENING:
+            self._listening_since = now
+            self._listen = [now + delay for delay in _LISTEN_AT]
+
+    @property
+    def balloon_answered(self) -> bool:
+        """Did the guest's kernel answer the probe?"""
+        return self.evidence.balloon.value is Balloon.ANSWERED
+
+    @property
+    def _listening(self) -> bool:
+        return self.phase is Phase.LISTENING and self._out is None
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _take(self, look: Look, answer: Answer, taken: float, now: float) -> list[Look]:
+        """taken: when the look was."""
         match answer:
             case State():
                 self._on_state(answer, now)
@@ -117,25 +153,11 @@ class Inquiry:
             case Job():
                 return self._on_job(answer, now)
             case Vitals():
-                return self._on_vitals(answer, now)
+                return self._on_vitals(answer, taken, now)
             case PeriodSet():
                 return self._on_period_set(now)
             case Unavailable():
-                return self._on_unavailable(look, answer)
-
-    def abandon(self) -> list[Look]:
-        """Leave off: put back what was changed."""
-        changed = self.phase in (Phase.SETTING, Phase.LISTENING)
-        self.phase = Phase.DONE
-        self._watch_at = None
-        return [SetBalloonPeriod(self._period)] if changed and self._period is not None else []
-
-    @property
-    def balloon_answered(self) -> bool:
-        """Did the guest's kernel answer the probe?"""
-        return self.evidence.balloon.value is Balloon.ANSWERED
-
-    # -- answers -------------------------------------------------------------------------------------------------
+                return self._on_unavailable(look, answer, now)
 
     def _on_state(self, state: State, now: float) -> None:
         self._learn(domain=Reading(f"{state.state} ({state.reason})", now))
@@ -151,7 +173,7 @@ class Inquiry:
             return self._give_up("libvirt lost QEMU's monitor")
         if occupied >= OCCUPIED_IS_HUNG:
             self._learn(pending=False)
-        if occupied or self._waiting_since is not None:
+        if occupied or self._out is not None:
             self._watch_at = now + WATCH_INTERVAL
             return []
         if self.phase is not Phase.CONTROL:
@@ -171,7 +193,7 @@ class Inquiry:
         self.phase = Phase.BEFORE
         return [self._block(LookVitals(), now)]
 
-    def _on_vitals(self, vitals: Vitals, now: float) -> list[Look]:
+    def _on_vitals(self, vitals: Vitals, taken: float, now: float) -> list[Look]:
         if self.phase is Phase.BEFORE:
             return self._on_first_vitals(vitals, now)
         if self.phase is not Phase.LISTENING or self._before is None:
@@ -181,16 +203,17 @@ class Inquiry:
         if vitals.balloon_updated != before.balloon_updated:
             self._learn(balloon=Reading(Balloon.ANSWERED, now))
             return self._finish()
-        if now - self._listening_since >= ANSWER_WAIT:
+        if now - taken > WATCH_INTERVAL:
+            self.stalled(now)
+            return []
+        if taken >= self._listening_since + ANSWER_WAIT:
             if self._balloon_seen:
                 self._learn(balloon=Reading(Balloon.NO_ANSWER, now))
             else:
                 self._learn(balloon=unavailable("its balloon driver has not answered since it booted"))
             return self._finish()
-        while self._listen and self._listen[0] <= now:
-            self._listen.pop(0)
-        if not self._listen:  # late ourselves: the guest still gets the whole of its time
-            self._listen = [self._listening_since + ANSWER_WAIT]
+        last = self._listening_since + ANSWER_WAIT
+        self._listen = [at for at in self._listen if at > now] or [last]
         return []
 
     def _on_first_vitals(self, vitals: Vitals, now: float) -> list[Look]:
@@ -204,23 +227,30 @@ class Inquiry:
             self._learn(pending=False)
             return []
         self.phase = Phase.SETTING
-        self.probed = True
+        self.probed = self._changed = True
         return [self._block(SetBalloonPeriod(1), now)]
 
     def _on_period_set(self, now: float) -> list[Look]:
         if self.phase is Phase.SETTING:
             self.phase = Phase.LISTENING
-            self._listening_since = now
-            self._listen = [now + delay for delay in _LISTEN_AT]
+            self.stalled(now)
         return []
 
-    def _on_unavailable(self, look: Look, answer: Unavailable) -> list[Look]:
+    def _on_unavailable(self, look: Look, answer: Unavailable, now: float) -> list[Look]:
         if isinstance(look, LookState):
             self._learn(domain=unavailable(answer.why), process=unavailable(answer.why))
             return []
         if isinstance(look, LookControl):
             self._learn(occupied=unavailable(answer.why))
-        return self._give_up(answer.why)
+        if self.phase is Phase.DONE or self._retries == RETRIES:
+            return self._give_up(answer.why)
+        self._retries += 1
+        if self.phase is Phase.LISTENING:
+            self._listen = [max(at, now + RETRY_INTERVAL) for at in self._listen]
+        else:
+            self.phase = Phase.CONTROL
+            self._watch_at = now + RETRY_INTERVAL
+        return []
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
@@ -232,7 +262,10 @@ class Inquiry:
             self._learn(io=Reading(max(0, after.io_requests - before.io_requests), now))
 
     def _block(self, look: Look, now: float) -> Look:
-        self._waiting_since = now
+        if not self.evidence.pending:  # given up, and then QEMU's monitor was free after all
+            self._learn(pending=True)
+            self._patience_until = now + PATIENCE
+        self._out = (look, now)
         self._watch_at = now + WATCH_INTERVAL
         return look
 

@@ -61,7 +61,8 @@ STATES: dict[tuple[str, str], Event | None] = {
     ("paused", "postcopy_failed"): Stuck(Cause.PAUSED_FAILED),
     ("paused", "watchdog"): Stuck(Cause.GUEST_HUNG),
     ("paused", "crashed"): Panicked(),
-    ("paused", "migration"): Paused("migration"),
+    # It arrives here, or is about to leave: either way it is not ours to judge, and may end as if it had failed.
+    ("paused", "migration"): Arriving(),
     ("paused", "save"): Paused("being saved"),
     ("paused", "dump"): Paused("being dumped"),
     ("paused", "snapshot"): Paused("snapshot"),

@@ -31,6 +31,13 @@ JOB_POLL = 2.0
 JOB_BELIEVED = 30.0
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0
+#: Why a guest is silent that is being migrated to this host.
+ARRIVING = "arriving"
+_STUCK = {
+    Cause.PAUSED_IO_ERROR: Trigger.IO_ERROR,
+    Cause.PAUSED_FAILED: Trigger.POSTCOPY,
+    Cause.GUEST_HUNG: Trigger.WATCHDOG,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,6 @@ class Memory:
     """
 
     running: bool = True
-
     established: bool = False
     waited: float | None = 0.0
     balloon_seen: bool = False
@@ -94,15 +100,18 @@ class Monitor:
         self._slow = False
         self._attempt = 0
         self._challenge_at = now
+        self._left_at = self._booted_at = -math.inf  # when our last challenge left, and when the guest booted
         self._port_at: float | None = None
         self._reopened_at = now
         self._settle_at: float | None = None
         self._overdue_at = self._overdue()
+        if self._overdue_at is not None:  # we may have been away for all of its grace: ask first
+            self._overdue_at = max(self._overdue_at, now + self._full_threshold())
         self._panic: float | None = None
         self._panic_at: float | None = None
         self._watchdog: tuple[str, float] | None = None
         self._extended = False  # whoever reopened the port has been granted a full threshold
-        self._silenced_at: float | None = None
+        self._silenced_at = now
         self._probed_at = self._inquired_at = -math.inf
         self._baselines = 0
         self._baseline_at: float | None = None
@@ -160,9 +169,13 @@ class Monitor:
     # -- acknowledgements and misses -----------------------------------------------------------------------------
 
     def _on_asked(self, event: ev.Asked, now: float) -> None:
+        self._left_at = now
         self._beats.asked(now)
 
     def _on_acked(self, event: ev.Acked, now: float) -> None:
+        if self._left_at < self._booted_at:  # an answer from before the boot
+            self._on_ask_failed(ev.AskFailed(ev.Failure.UNREACHABLE), now)
+            return
         self._asking = False
         self._slow = event.rtt > SLOW_RTT
         self._beats.acked()
@@ -171,15 +184,23 @@ class Monitor:
         self.last_ack = now
         self.misses = self.skipped = self._attempt = 0
         self._extended = False
-        self.suspected_at = self._settle_at = self._panic_at = self._panic = None
+        self.suspected_at = self._settle_at = None
+        if self._panic is None or self._left_at > self._panic:
+            self._panic_at = self._panic = None
         self._port(True, now)
         self._apply(Input.ACK, now)
+        self._beats.catch_up(now)
+        if self.waiting_since is not None:  # accused before its first acknowledgement
+            self._establish(now)
+        if not self._baselines:
+            self._baseline(now)
         if self.standing is not None:
             self.standing = None
             self._emit(ev.Acquit("recovered"))
 
     def _on_ask_failed(self, event: ev.AskFailed, now: float) -> None:
         self._asking = False
+        judged = self.state is State.SILENT
         if event.failure is ev.Failure.NO_ANSWER:
             self._slow = True
             self._port(True, now)
@@ -191,8 +212,10 @@ class Monitor:
             self._beats.not_asked()
             if event.failure is ev.Failure.CLOSED:
                 self._port(False, now)
+            elif event.failure is ev.Failure.BUSY:  # while it waited for its turn, we took the guest to be silent
+                self._apply(Input.HUSH, now)
         if self.state is State.SILENT:
-            self.misses += event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
+            self.misses += judged and event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
             self._challenge_at = now + back_off(self.policy.interval, self._attempt)
             self._attempt += 1
         elif event.failure is ev.Failure.NO_ANSWER and self._beats.owed:
@@ -211,7 +234,7 @@ class Monitor:
     def _tick_graces(self, now: float) -> None:
         if self._overdue_at is not None and now >= self._overdue_at:
             self._overdue_at = None
-            if self.standing is None:
+            if self.standing is None or self.standing.pending:
                 self._apply(Input.OVERDUE, now, Trigger.OVERDUE)
         if self._panic_at is not None and now >= self._panic_at:
             self._panic_at = None
@@ -246,12 +269,10 @@ class Monitor:
         if self._asking:
             return
         self._asking = True
-        silent = self.state is State.SILENT
-        if silent:
-            timeout = max(RESYNC_TIME, math.ceil(self.policy.timeout))
-        else:
-            timeout = math.ceil(self.policy.threshold * self.policy.interval + self.policy.timeout)
-        self._emit(ev.Ask(min(timeout, REQUEST_CEILING), slow=self._slow or silent, suspect=not silent))
+        judged = self.state in (State.ALIVE, State.MISSING)  # else nothing depends on when the answer comes
+        timeout = math.ceil(self._full_threshold()) if judged else max(RESYNC_TIME, math.ceil(self.policy.timeout))
+        slow = self._slow or self.state is State.SILENT
+        self._emit(ev.Ask(min(timeout, REQUEST_CEILING), slow=slow, suspect=judged))
 
     # -- what libvirt told ---------------------------------------------------------------------------------------
 
@@ -284,7 +305,7 @@ class Monitor:
             self._apply(Input.EXITED, now, Trigger.EXITED)
             return
         # It was opened again; whoever did so is owed a full threshold, but only once: a port that flaps proves nothing.
-        until = self._reopened_at + self.policy.threshold * self.policy.interval + self.policy.timeout
+        until = self._reopened_at + self._full_threshold()
         if now < until and not self._extended:
             self._extended = True
             self._settle_at = until
@@ -292,7 +313,9 @@ class Monitor:
             self._apply(Input.LAST_MISS, now, Trigger.SILENT)
 
     def _on_booted(self, event: ev.Booted, now: float) -> None:
-        self.silences.end("paused", "passage", "job")
+        if self.silences.end("paused", "passage", "job"):
+            self._silence_over(now)
+        self._booted_at = now
         self.port_open = None
         self.balloon_seen = False
         self._panic = self._watchdog = None
@@ -304,8 +327,10 @@ class Monitor:
             self._on_booted(ev.Booted(), now)
         else:
             self._apply(Input.GO_ON, now)
-        reason = "arriving" if isinstance(event, ev.Arriving) else "being restored"
-        self._silence("passage", Silence(reason, now + PASSAGE), now)
+        if isinstance(event, ev.Arriving):
+            self._silence("passage", Silence(ARRIVING, None), now)  # a migration takes as long as it takes
+        else:
+            self._silence("passage", Silence("being restored", now + PASSAGE), now)
 
     def _on_shutting_down(self, event: ev.ShuttingDown, now: float) -> None:
         self._settle_at = None
@@ -313,7 +338,7 @@ class Monitor:
 
     def _on_stopped(self, event: ev.Stopped, now: float) -> None:
         # An incoming migration that fails ends as "failed" here, and goes on where it was.
-        arriving = self.silences.told().get("passage") == "arriving"
+        arriving = self.silences.told().get("passage") == ARRIVING
         self.silences.end("paused", "passage", "job")
         if event.exit is ev.Exit.FAILED and not arriving:
             self._apply(Input.FAIL, now, Trigger.FAILED)
@@ -327,11 +352,16 @@ class Monitor:
     def _on_resumed(self, event: ev.Resumed, now: float) -> None:
         if self.silences.end("paused", "passage"):
             self._silence_over(now)
+        if self.state is State.SILENT and self._trigger in _STUCK.values():
+            # What it was accused of is over; whether the guest lives is to be seen.
+            self._apply(Input.GO_ON if self.waiting_since is None else Input.BOOT, now)
         self._challenge_soon(now)
 
     def _on_stuck(self, event: ev.Stuck, now: float) -> None:
-        trigger = Trigger.IO_ERROR if event.cause is Cause.PAUSED_IO_ERROR else Trigger.POSTCOPY
-        self._apply(Input.STUCK, now, trigger)
+        self._settle_at = self._panic_at = (
+            None  # while its vCPUs stand still, nothing it does or doesn't means anything
+        )
+        self._apply(Input.STUCK, now, _STUCK[event.cause])
 
     def _on_panicked(self, event: ev.Panicked, now: float) -> None:
         if self._panic is None:
@@ -352,11 +382,14 @@ class Monitor:
 
     def _on_voided(self, event: ev.Voided, now: float) -> None:
         self._beats.void(now)
+        if self._inquiry is not None:
+            self._inquiry.stalled(now)
 
     def _silence(self, key: str, silence: Silence, now: float) -> None:
         if not self.silences:
             self._silenced_at = now
         self.silences.begin(key, silence)
+        self._end_inquiry()  # a kernel that stands still answers no probe either
         self._apply(Input.HUSH, now)
         if not silence.ask:
             self._withdraw()
@@ -364,12 +397,17 @@ class Monitor:
     def _silence_over(self, now: float) -> None:
         self._job_poll_at = None
         self._apply(Input.HUSH, now)
-        lasted = now - self._silenced_at if self._silenced_at is not None else 0.0
+        lasted = now - self._silenced_at
+        # Nothing is put off by more than if it had begun now.
         if self.waiting_since is not None:
-            self.waiting_since += lasted
-        self._overdue_at, self._panic_at, self._settle_at = (
-            None if at is None else at + lasted for at in (self._overdue_at, self._panic_at, self._settle_at)
-        )
+            self.waiting_since = min(self.waiting_since + lasted, now)
+        if self._overdue_at is not None:
+            self._overdue_at = min(self._overdue_at + lasted, max(self._overdue() or now, now + self._full_threshold()))
+        if self._panic_at is not None:
+            self._panic_at = min(self._panic_at + lasted, now + self.timing.panic_grace)
+        if self._settle_at is not None:
+            settle = max(self.timing.exit_settle_time, self._full_threshold())
+            self._settle_at = min(self._settle_at + lasted, now + settle)
         if self._beats.next_at <= now:  # nobody was asked meanwhile
             self._beats.restart(now, self.policy.interval)
         self._challenge_soon(now)
@@ -426,6 +464,8 @@ class Monitor:
         done = self._inquiry is None or self._inquiry.phase is Phase.DONE
         if self.state is not State.SILENT or not done or self.silences or self._trigger is not Trigger.SILENT:
             return math.inf
+        if self._inquiry is None and self.standing is not None and self.standing.pending:
+            return self._inquired_at  # a silence came between: the evidence is still owed
         return max(self._probed_at, self._inquired_at) + self.timing.probe_interval
 
     def _inquire(self, now: float, baseline: bool = False) -> None:
@@ -439,6 +479,9 @@ class Monitor:
         """While the guest is well, learn whether its balloon answers: only then does its silence mean anything."""
         self._baseline_at = None
         if self.state is not State.ALIVE or self.balloon_seen or self.balloon_period is None or self._baselines >= 3:
+            return
+        if self.silences:
+            self._baseline_at = now + self.timing.probe_interval
             return
         self._baselines += 1
         self._baseline_at = now + self.timing.probe_interval
@@ -492,7 +535,6 @@ class Monitor:
         self._emit(ev.Established(first))
         self._emit(ev.Remember())
         self._calm(now)
-        self._baseline(now)
 
     def _calm(self, now: float) -> None:
         self._end_inquiry()
@@ -508,8 +550,8 @@ class Monitor:
             self._suspect(now)
         elif self.suspected_at is None:
             self.suspected_at = now
-        self._attempt = 0
-        self._challenge_at = now
+        elif now >= self._reinquire_at():
+            self._inquire(now)  # what was seen at its first miss is too old to judge by
         self._judge(now)
 
     def _judge(self, now: float) -> None:
@@ -524,6 +566,7 @@ class Monitor:
         if standing != self.standing:
             self.standing = standing
             self._emit(ev.Accuse(verdict))
+            self._challenge_soon(now)
 
     def _await(self, now: float) -> None:
         self._end_inquiry()
@@ -542,6 +585,7 @@ class Monitor:
         self.misses = 0
         self.suspected_at = None
         self._beats.void(now)
+        self._beats.catch_up(now)
 
     def _leave(self, now: float) -> None:
         self._inquiry = None
@@ -574,6 +618,10 @@ class Monitor:
         if self.established:
             return self.waiting_since + self.timing.reboot_grace
         return self.waiting_since + self.policy.grace if self.policy.grace else None
+
+    def _full_threshold(self) -> float:
+        """From the first unanswered beat's opening to the verdict, at most, and an interval more: seconds."""
+        return self.policy.threshold * self.policy.interval + self.policy.timeout
 
     def _withdraw(self) -> None:
         if self._asking:

@@ -18,6 +18,8 @@ FRESH = 0.75
 #: How long to wait for libvirtd to show that it lives, before the beat is skipped.
 DOUBT = 1.0
 _RECHECK = 0.1
+#: No request is with the guest for longer than this: one that is out for longer waits for somebody else's command.
+LONGEST_REQUEST = 17.0
 
 #: Silent instances are still challenged: every 2, 4, 8 … intervals, up to these bounds.
 BACK_OFF_FACTOR = 10.0
@@ -53,6 +55,7 @@ class Beats:
         self.next_at = first
         self._open: deque[float] = deque()
         self._asked_since: float | None = None  # since when requests of ours have been out without an answer
+        self._left = 0.0  # when the last of them left
         self._ended: float | None = None  # when the last of them ended, None while one is out
         self._recheck: float | None = None
         self._late = 0  # beats that we slept through ourselves
@@ -71,6 +74,7 @@ class Beats:
         """A request left."""
         if self._ended is None or now - self._ended > SAME_SPAN or self._asked_since is None:
             self._asked_since = now
+        self._left = now
         self._ended = None
 
     def unanswered(self, now: float) -> None:
@@ -96,6 +100,10 @@ class Beats:
                 self._asked_since = now
             else:
                 self.not_asked()
+
+    def catch_up(self, now: float) -> None:
+        """Beats that came due while nobody was to be judged are none, neither missed nor skipped."""
+        self.next_at += max(0, int((now - self.next_at) / self.interval)) * self.interval
 
     def refused(self) -> int:
         """The guest answered, but not with an acknowledgement: its open beats are missed. How many those are."""
@@ -124,7 +132,7 @@ class Beats:
             due = self._due(self._open[0])
             if now < due:
                 break
-            if self._asked_since is None:
+            if self._asked_since is None or (self._ended is None and due > self._left + LONGEST_REQUEST):
                 judged.skipped += 1
             elif heard >= due - FRESH:
                 judged.missed += 1

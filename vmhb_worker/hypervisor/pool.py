@@ -1,7 +1,7 @@
 """Threads for calls that may never return. No libvirt here.
 
 A call into a hung QEMU holds its thread until QEMU goes on or libvirtd gives up. So the threads are few, no domain has
-more than one of them, and nothing queues up behind a domain: what cannot start at once is refused.
+more than one of them, and what finds none free is refused. Behind a domain's own call one more of each kind may wait.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Pool:
         with self._changed:
             full = self._closed or (task.uuid not in self._busy and len(self._busy) >= self._size)
             why = self._why_not(task.uuid) if full else None
+            older = self._line_up(task, "question") if why is None else None
         if why is not None:
             task.refuse(why)
-        else:
-            self.start_latest(task, "question")
+        _refuse(older)
 
     def start_latest(self, task: Task, kind: str) -> None:
         """Do it when its turn comes; one of the same kind and domain that still waits is refused instead.
@@ -58,13 +58,8 @@ class Pool:
         For what must not be lost because another call is under way just then. Bounded: one per domain and kind.
         """
         with self._changed:
-            older = self._waiting.pop((task.uuid, kind), None)
-            if self._why_not(task.uuid) is None:
-                self._accept(task)
-            elif not self._closed:
-                self._waiting[task.uuid, kind] = task
-        if older is not None:
-            older.refuse("a newer one came before it could start")
+            older = self._line_up(task, kind)
+        _refuse(older)
 
     def close(self) -> None:
         """Start nothing more. What runs ends when it ends."""
@@ -82,6 +77,15 @@ class Pool:
         if len(self._busy) >= self._size:
             return f"{self._size} questions to other domains have not been answered yet"
         return None
+
+    def _line_up(self, task: Task, kind: str) -> Task | None:
+        """Have it done, now or later; the one whose place it takes."""
+        older = self._waiting.pop((task.uuid, kind), None)
+        if self._why_not(task.uuid) is None:
+            self._accept(task)
+        elif not self._closed:
+            self._waiting[task.uuid, kind] = task
+        return older
 
     def _accept(self, task: Task) -> None:
         self._busy.add(task.uuid)
@@ -118,6 +122,11 @@ class Pool:
                 del self._waiting[key]
                 self._accept(task)
                 return
+
+
+def _refuse(older: Task | None) -> None:
+    if older is not None:
+        older.refuse("a newer one came before it could start")
 
 
 def _nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -221,7 +222,7 @@ ATTRIBUTES = st.dictionaries(
     st.sampled_from(["", "virtio", "unix", "org.qemu.guest_agent.0", "connected", "true", "-1", "²", "hw:heartbeat"]),
     max_size=3,
 )
-TREES = st.recursive(
+TREES: st.SearchStrategy[Any] = st.recursive(
     st.tuples(st.sampled_from(TAGS), ATTRIBUTES, st.just([]), st.sampled_from(["", UUID, "\u0663"])),
     lambda inner: st.tuples(st.sampled_from(TAGS), ATTRIBUTES, st.lists(inner, max_size=4), st.just("")),
     max_leaves=12,

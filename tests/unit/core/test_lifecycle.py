@@ -10,7 +10,9 @@ from vmhb_worker.core.verdict import Cause
 def test_intent_is_no_failure() -> None:
     """A guest that powered off, or that somebody destroyed, saved or moved, is no fault; one whose QEMU died is."""
     exits = {
-        detail: event.exit for (name, detail), event in EVENTS.items() if name == "stopped" and isinstance(event, Stopped)
+        detail: event.exit
+        for (name, detail), event in EVENTS.items()
+        if name == "stopped" and isinstance(event, Stopped)
     }
     assert exits == {
         "migrated": Exit.MOVED,

@@ -1,0 +1,475 @@
+"""A host that exists only in here: a clock that is moved, libvirt, and guests that do as they are told.
+
+`Host` plays the engine's and the adapters' part for any number of instances: it admits challenges through the lanes,
+answers looks, moves the clock from one event to the next, and writes down what came out. A test tells a guest what
+happens to it, lets time pass, and reads the transcript.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from vmhb_worker.core import events as ev
+from vmhb_worker.core.fault import Change, Fault, Finding, Identity, Resolution
+from vmhb_worker.core.lanes import Lanes, Request
+from vmhb_worker.core.ledger import Entry, Ledger
+from vmhb_worker.core.monitor import RESYNC_TIME, Memory, Monitor, Timing
+from vmhb_worker.core.policy import Action, HeartbeatPolicy
+from vmhb_worker.core.transitions import State
+from vmhb_worker.core.verdict import Verdict, recommend
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+#: How long libvirt takes for anything that does not wait (seconds).
+LIBVIRT = 0.005
+#: How often libvirtd shows that it lives (seconds).
+HEARD = 0.5
+#: libvirt waits this long for an agent job that somebody else holds (seconds).
+AGENT_JOB = 30.0
+#: QEMU's timer fires after the period; the guest's kernel takes a moment.
+BALLOON_TAKES = 0.05
+
+#: An instance that acknowledged before, and goes on.
+WELL = Memory(established=True, waited=None)
+#: The same, and its balloon driver is known to answer.
+KNOWN = Memory(established=True, waited=None, balloon_seen=True)
+
+
+def policy(**knobs: Any) -> HeartbeatPolicy:
+    """As a flavor would have it; like the parser, the time-out follows the interval."""
+    knobs.setdefault("timeout", min(knobs.get("interval", 10.0), 5.0))
+    return HeartbeatPolicy(heartbeat=True, **knobs)
+
+
+class Guest:
+    """One instance: its QEMU, its kernel, its agent, and the monitor that watches it from outside."""
+
+    def __init__(self, host: Host, uuid: str, asked: HeartbeatPolicy, memory: Memory, timing: Timing) -> None:
+        self.host = host
+        self.uuid = uuid
+        self.monitor = Monitor(uuid, asked, timing, memory, host.now)
+        self.monitor.balloon_period = 10
+        self.rtt: float | None = 0.01  # None: the agent is stopped
+        self.garbled = False
+        self.port = True
+        self.busy = False  # somebody else's command holds the agent job
+        self.runs = True  # its domain does
+        self.paused = False
+        self.job: str | None = None
+        self.looks_fail = ""
+        self.transcript: list[str] = []
+        self.raised: list[Fault] = []  # its faults, as they were raised
+        self.effects: list[tuple[float, ev.Effect]] = []
+        self._request: tuple[float, float, int] | None = None  # started, libvirt gives up, number
+        self._unsynced = False
+        self._blocked: tuple[ev.Look, float] | None = None
+        self._stopped_since: float | None = None  # QEMU's process
+        self._period = 10
+        self._period_since = host.now
+        self._kernel_until = math.inf
+
+    # -- what happens to it --------------------------------------------------------------------------------------
+
+    def agent_stops(self) -> None:
+        """SIGSTOP: the port stays open, nobody reads it."""
+        self._change(rtt=None)
+
+    def agent_goes_on(self, rtt: float = 0.01) -> None:
+        """SIGCONT: whatever waited is answered."""
+        self._change(rtt=rtt)
+
+    def agent_exits(self) -> None:
+        """The guest closes the port."""
+        self._change(port=False)
+        self.happens(ev.PortChanged(False))
+
+    def agent_starts(self, rtt: float | None = 0.01) -> None:
+        """Somebody opens the port, and answers or not."""
+        self._change(port=True, rtt=rtt)
+        self.happens(ev.PortChanged(True))
+
+    def kernel_dies(self, told: bool = False) -> None:
+        """Panic; `told`: its panic device says so."""
+        self._kernel_until = self.host.now
+        self._change(rtt=None)
+        if told:
+            self.happens(ev.Panicked())
+
+    def qemu_stops(self) -> None:
+        """SIGSTOP to QEMU: nothing in the guest runs, and its monitor answers nobody."""
+        self._stopped_since = self.host.now
+        self._kernel_until = min(self._kernel_until, self.host.now)
+        self._change(rtt=None)
+
+    def qemu_goes_on(self, rtt: float | None = 0.01) -> None:
+        """SIGCONT: looks that waited are answered."""
+        self._stopped_since = None
+        self._kernel_until = math.inf
+        self._period_since = self.host.now
+        self._change(rtt=rtt)
+        if self._blocked is not None:
+            look, _ = self._blocked
+            self.host.later(LIBVIRT, lambda: self._answer(look))
+
+    def qemu_dies(self) -> None:
+        """kill -9."""
+        self._stop()
+        self.happens(ev.Stopped(ev.Exit.FAILED, "failed"))
+
+    def is_destroyed(self) -> None:
+        """On purpose."""
+        self._stop()
+        self.happens(ev.Stopped(ev.Exit.INTENT, "destroyed"))
+
+    def is_migrated_away(self) -> None:
+        """It goes on elsewhere."""
+        self._stop()
+        self.happens(ev.Stopped(ev.Exit.MOVED, "migrated"))
+
+    def boots(self, after: float, rtt: float | None = 0.01, port: bool = True) -> None:
+        """Reset or started; its agent is up `after` seconds."""
+        self._kernel_until = math.inf
+        self._period_since = self.host.now
+        self._change(runs=True, port=False, rtt=None, paused=False)
+        self.happens(ev.Booted())
+        self.happens(ev.PortChanged(False))
+        if port:
+            self.host.later(after, lambda: self.agent_starts(rtt))
+
+    def is_paused(self) -> None:
+        """By a user."""
+        self._kernel_until = min(self._kernel_until, self.host.now)
+        self._change(paused=True)
+        self.happens(ev.Paused("paused"))
+
+    def is_resumed(self) -> None:
+        """Its vCPUs run again."""
+        if self.paused:
+            self._kernel_until = math.inf
+            self._period_since = self.host.now
+        self._change(paused=False)
+        self.happens(ev.Resumed())
+
+    def gets_stuck(self, event: ev.Event) -> None:
+        """QEMU pauses it, because it cannot go on."""
+        self._change(paused=True)
+        self.happens(event)
+
+    def happens(self, event: ev.Event) -> None:
+        """Its monitor hears of something."""
+        self.host.hand(self, event)
+
+    # -- what came out -------------------------------------------------------------------------------------------
+
+    def run(self, until: float) -> list[str]:
+        """Let time pass; what was written down meanwhile."""
+        seen = len(self.transcript)
+        self.host.run(until)
+        return self.transcript[seen:]
+
+    def asks(self) -> list[ev.Ask]:
+        """Its challenges, in order."""
+        return [effect for _, effect in self.effects if isinstance(effect, ev.Ask)]
+
+    def looks(self) -> list[ev.Look]:
+        """What the host was asked about it, in order."""
+        return [effect.look for _, effect in self.effects if isinstance(effect, ev.LookAt)]
+
+    @property
+    def fault(self) -> Fault | None:
+        return self.host.ledger.open.get(self.uuid)
+
+    @property
+    def period(self) -> int:
+        """Its balloon's statistics period as it is now."""
+        return self._period
+
+    # -- libvirt's part ------------------------------------------------------------------------------------------
+
+    def start(self, request: Request) -> None:
+        """A challenge of ours leaves."""
+        host = self.host
+        give_up = RESYNC_TIME if self._unsynced else request.libvirt_timeout
+        self._request = (host.now, host.now + give_up, host.number())
+        self._settle()
+
+    def _settle(self) -> None:
+        """When and how the request ends, as things are now."""
+        if self._request is None:
+            return
+        host = self.host
+        started, give_up, _ = self._request
+        number = host.number()
+        self._request = (started, give_up, number)
+        ends: ev.Event
+        if not host.libvirtd:
+            return
+        if not self.runs or self.paused:
+            at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.UNREACHABLE, "domain is not running")
+        elif not self.port:
+            at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.CLOSED, "not connected")
+        elif self.busy:
+            at, ends = started + AGENT_JOB, ev.AskFailed(ev.Failure.BUSY, "cannot acquire state change lock")
+        elif self.garbled:
+            at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.GARBLED, "not JSON")
+        elif self.rtt is not None and max(host.now, started) + self.rtt <= give_up:
+            at = max(host.now, started) + self.rtt
+            ends = ev.Acked(at - started)
+        else:
+            at, ends = max(give_up, host.now), ev.AskFailed(ev.Failure.NO_ANSWER, "timed out")
+        host.at(at, lambda: self._end(number, ends))
+
+    def _end(self, number: int, event: ev.Event) -> None:
+        if self._request is None or self._request[2] != number:
+            return
+        self._request = None
+        self._unsynced = isinstance(event, ev.AskFailed) and event.failure is ev.Failure.NO_ANSWER
+        self.host.lanes.finished(self.uuid)
+        self.happens(event)
+
+    def look(self, look: ev.Look) -> None:
+        """A look of ours."""
+        if isinstance(look, ev.LookControl | ev.LookState):
+            self.host.later(LIBVIRT, lambda: self._answer(look))
+        elif self._blocked is not None:
+            self.host.later(LIBVIRT, lambda: self.happens(ev.Looked(look, ev.Unavailable("an earlier one waits"))))
+        else:
+            self._blocked = (look, self.host.now)
+            self.host.later(LIBVIRT, lambda: self._answer(look))
+
+    def _answer(self, look: ev.Look) -> None:
+        answer = self._answer_to(look)
+        if answer is None:
+            return
+        if not isinstance(look, ev.LookControl | ev.LookState):
+            self._blocked = None
+        self.happens(ev.Looked(look, answer))
+
+    def _answer_to(self, look: ev.Look) -> ev.Answer | None:
+        """None: it waits for QEMU."""
+        if type(look).__name__ in self.looks_fail:
+            return ev.Unavailable("it does not work")
+        match look:
+            case ev.LookControl():
+                if self._blocked is not None and self._stopped_since is not None:
+                    return ev.Control("occupied", self.host.now - max(self._blocked[1], self._stopped_since))
+                return ev.Control("ok", 0.0)
+            case ev.LookState():
+                return ev.State("paused" if self.paused else "running", "booted", True)
+        if self._stopped_since is not None:
+            return None
+        match look:
+            case ev.LookJob():
+                return ev.Job(self.job)
+            case ev.LookVitals():
+                lived = min(self.host.now, self._kernel_until)
+                return ev.Vitals(self._balloon_updated(), int(lived * 1e8), int(lived * 10))
+            case ev.SetBalloonPeriod(seconds):
+                self._kernel_updated = self._balloon_updated()
+                self._period, self._period_since = seconds, self.host.now
+                return ev.PeriodSet()
+        raise AssertionError(look)
+
+    _kernel_updated = 0
+
+    def _balloon_updated(self) -> int:
+        """When its kernel last reported."""
+        if not self._period:
+            return self._kernel_updated
+        lived = min(self.host.now, self._kernel_until) - self._period_since - BALLOON_TAKES
+        reports = math.floor(lived / self._period)
+        if reports <= 0:
+            return self._kernel_updated
+        return int(START.timestamp() + self._period_since + reports * self._period)
+
+    def _change(self, **what: Any) -> None:
+        for name, value in what.items():
+            setattr(self, name, value)
+        self._settle()
+
+    def _stop(self) -> None:
+        self._kernel_until = min(self._kernel_until, self.host.now)
+        self._stopped_since = None
+        self._change(runs=False, paused=False)
+
+
+class Host:
+    """The clock, libvirtd, the lanes, the book of faults, and all guests."""
+
+    def __init__(self, workers: int = 4, slow_workers: int = 4, at: float = 0.0) -> None:
+        self.now = at
+        self.lanes = Lanes(workers, slow_workers)
+        self.guests: dict[str, Guest] = {}
+        self.libvirtd = True
+        self.most_in_flight = 0
+        self.turns = 0
+        self._silent_since = math.inf
+        self._numbers = itertools.count()
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, str]] = []
+        self._due_of: dict[str, float] = {}
+        self.ledger = Ledger("compute-1", math.inf, lambda: f"fault-{next(self._numbers)}")
+
+    def guest(
+        self, uuid: str = "vm", memory: Memory = Memory(), timing: Timing = Timing(), **knobs: Any
+    ) -> Guest:
+        """A new one, healthy, and watched from now on."""
+        guest = self.guests[uuid] = Guest(self, uuid, policy(**knobs), memory, timing)
+        guest.happens(ev.PortChanged(True))
+        return guest
+
+    # -- the clock -----------------------------------------------------------------------------------------------
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._heap, (when, next(self._numbers), action))
+
+    def later(self, delay: float, action: Callable[[], None]) -> None:
+        self.at(self.now + delay, action)
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def run(self, until: float) -> None:
+        """Everything that happens up to and at this time, in order; reports before deadlines, like the engine."""
+        while True:
+            happening = self._heap[0][0] if self._heap else math.inf
+            due = min(self._due[0][0] if self._due else math.inf, self.lanes.deadline())
+            then = min(happening, due)
+            if then > until:
+                break
+            self.now = max(self.now, then)
+            while self._heap and self._heap[0][0] <= self.now:
+                heapq.heappop(self._heap)[2]()
+            self._tick()
+            self._admit()
+        self.now = until
+
+    def libvirtd_stops(self) -> None:
+        """SIGSTOP to libvirtd: nothing is asked, nothing is answered."""
+        self.libvirtd = False
+        self._silent_since = self.now
+
+    def libvirtd_goes_on(self) -> None:
+        """What was asked meanwhile reaches the guests now."""
+        self.libvirtd = True
+        self._silent_since = math.inf
+        for guest in self.guests.values():
+            guest._settle()
+
+    @property
+    def heard(self) -> float:
+        return min(self.now, self._silent_since) - HEARD / 2
+
+    def _tick(self) -> None:
+        while self._due and self._due[0][0] <= self.now:
+            at, uuid = heapq.heappop(self._due)
+            if self._due_of.get(uuid) != at:
+                continue
+            guest = self.guests[uuid]
+            written = len(guest.effects)
+            del self._due_of[uuid]
+            self.hand(guest, ev.Tick(self.heard))
+            hot = self._due_of.get(uuid, math.inf) <= self.now and len(guest.effects) == written
+            assert not hot, f"{uuid} is due again at once, and did nothing: {guest.monitor.told(self.now)}"
+
+    def _admit(self) -> None:
+        for request in self.lanes.admit(self.now):
+            guest = self.guests[request.uuid]
+            self.hand(guest, ev.Asked())
+            guest.start(request)
+        self.most_in_flight = max(self.most_in_flight, self.lanes.running)
+
+    # -- the engine's part ---------------------------------------------------------------------------------------
+
+    def hand(self, guest: Guest, event: ev.Event) -> None:
+        self.turns += 1
+        for effect in guest.monitor.handle(event, self.now):
+            guest.effects.append((self.now, effect))
+            self._carry_out(guest, effect)
+        due = guest.monitor.deadline()
+        if due != self._due_of.get(guest.uuid):
+            self._due_of[guest.uuid] = due
+            if due < math.inf:
+                heapq.heappush(self._due, (due, guest.uuid))
+
+    def _carry_out(self, guest: Guest, effect: ev.Effect) -> None:
+        wall = START + timedelta(seconds=self.now)
+        match effect:
+            case ev.Ask(timeout, slow, suspect):
+                self.lanes.submit(Request(guest.uuid, timeout, guest.monitor.policy.timeout, slow, suspect))
+            case ev.Withdraw():
+                if self.lanes.withdraw(guest.uuid):
+                    self.hand(guest, ev.AskFailed(ev.Failure.UNREACHABLE, "withdrawn"))
+            case ev.LookAt(look):
+                guest.look(look)
+            case ev.Accuse(verdict):
+                self._write(
+                    guest,
+                    self.ledger.accuse(
+                        Identity(guest.uuid), guest.monitor.policy, finding(guest.monitor, verdict), now=self.now, wall=wall
+                    ),
+                )
+            case ev.Acquit(resolution):
+                entry = self.ledger.acquit(guest.uuid, Resolution(resolution), now=self.now, wall=wall)
+                assert entry is not None, f"{guest.uuid} is acquitted of nothing"
+                self._write(guest, entry)
+            case ev.Established(first):
+                guest.transcript.append(f"{self.now:.2f} " + ("established" if first else "answers again after its boot"))
+            case ev.Remember():
+                pass
+
+    def _write(self, guest: Guest, entry: Entry) -> None:
+        fault = entry.fault
+        if entry.change is Change.RAISED:
+            guest.raised.append(fault)
+        what = {Change.RAISED: "raised", Change.UPDATED: "updated", Change.CLEARED: "cleared"}[entry.change]
+        if entry.change is Change.CLEARED:
+            told = f"{fault.cause}: {fault.resolution}"
+        else:
+            told = fault.cause + (f", withheld: {fault.withheld}" if fault.withheld else "")
+            told += ", recover" if fault.recommended_action == "recover" else ""
+        guest.transcript.append(f"{self.now:.2f} {what} {told}")
+
+
+def finding(monitor: Monitor, verdict: Verdict) -> Finding:
+    """As the engine writes it down, without the wall clock."""
+    action, withheld = recommend(verdict, monitor.policy.action, False)
+    return Finding(
+        cause=str(verdict.cause),
+        severity=str(verdict.severity),
+        confidence=str(verdict.confidence),
+        recommended_action=action,
+        withheld=withheld,
+        reason=verdict.reason,
+        evidence=verdict.evidence.told(0.0),
+        misses=monitor.misses,
+        skipped=monitor.skipped,
+        last_ack_at=None,
+        suspected_at=None,
+    )
+
+
+def lone(at: float = 0.0, memory: Memory = Memory(), timing: Timing = Timing(), **knobs: Any) -> Guest:
+    """A guest that has a host for itself."""
+    return Host(at=at).guest("vm", memory, timing, **knobs)
+
+
+def settled(**knobs: Any) -> Guest:
+    """A guest that has been well for a while: established, its balloon known, at 100.0. Recovery is asked for."""
+    knobs.setdefault("action", Action.RECOVER)
+    guest = lone(timing=knobs.pop("timing", Timing()), **knobs)
+    guest.run(100.0)
+    assert guest.monitor.state is State.ALIVE
+    assert guest.transcript
+    guest.transcript.clear()
+    return guest
+
+
+def changed(memory: Memory, **what: Any) -> Memory:
+    """The same but for this."""
+    return replace(memory, **what)

@@ -1,0 +1,151 @@
+"""The show: three guests, one agent stopped dead, one kernel panicked, one left alone; and what is said of each.
+
+Knows nothing of where the guests come from: that is `demo_stages`. It fails (exit code 1) unless all went as it should.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.lab.processes import LabError, wait_until
+from tests.stage.consumer import Notification
+from tools.lib.demo_screen import Screen
+from tools.lib.demo_stages import HANGS, PANICS, WELL, RealStage, SimulatedStage, Stage
+
+#: The policy of all three, as flavor extra specs. Detection may take threshold x interval + timeout, and half a second.
+EXTRA_SPECS = {
+    "hw:heartbeat": "true",
+    "hw:heartbeat_interval": "1",
+    "hw:heartbeat_timeout": "1",
+    "hw:heartbeat_threshold": "3",
+    "hw:heartbeat_action": "recover",
+}
+IN_TIME = 3 * 1 + 1 + 0.5
+#: The final cause may follow the fault by this (seconds).
+FINAL = 3.0
+
+
+@dataclass
+class Outcome:
+    """One line of the summary."""
+
+    what: str
+    found: str
+    good: bool
+
+
+class Show:
+    """One performance."""
+
+    def __init__(self, stage: Stage, screen: Screen) -> None:
+        self._stage = stage
+        self._screen = screen
+        self.outcomes: list[Outcome] = []
+
+    def run(self) -> None:
+        """From the first challenge to the summary."""
+        stage, screen = self._stage, self._screen
+        stage.consumer_tells(screen.notified)
+        screen.say("waiting until the worker has heard of all three, and knows how they are when they are well")
+        self._wait(stage.all_well, 90, "all three guests are well")
+        hung_at = stage.stop_agent(HANGS)
+        screen.say(f"{HANGS}: its agent is stopped (SIGSTOP); the kernel goes on")
+        panicked_at = stage.panic(PANICS)
+        screen.say(f"{PANICS}: its kernel panics")
+        self._verdict(HANGS, hung_at, "agent_unresponsive")
+        self._verdict(PANICS, panicked_at, "guest_hung")
+        continued_at = stage.continue_agent(HANGS)
+        screen.say(f"{HANGS}: its agent goes on (SIGCONT)")
+        self._recovery(HANGS, continued_at)
+        self._untouched()
+
+    def _verdict(self, name: str, at: float, cause: str) -> None:
+        """Raised in time, and with the right cause soon after."""
+        raised = self._notification(name, at, 20, lambda n: n.event_type == "vmhb.fault.raised")
+        if raised is None:
+            self.outcomes.append(Outcome(f"{name}: fault raised", "never", False))
+            return
+        took = raised.at - at
+        good = took <= IN_TIME and raised.misses == raised.threshold
+        found = f"after {took:.1f} s, {raised.misses} misses of {raised.threshold} (at most {IN_TIME:g} s)"
+        self.outcomes.append(Outcome(f"{name}: fault raised", found, good))
+        final = self._notification(name, at, 10, lambda n: n.cause == cause and n.withheld != "evidence")
+        if final is None:
+            self.outcomes.append(Outcome(f"{name}: cause {cause}", f"called {raised.cause}", False))
+            return
+        later = final.at - raised.at
+        asked = final.recommended_action
+        found = f"{final.confidence} confidence, {later:.1f} s later (at most {FINAL:g} s); recommended: {asked}"
+        self.outcomes.append(Outcome(f"{name}: cause {cause}", found, later <= FINAL))
+
+    def _recovery(self, name: str, at: float) -> None:
+        cleared = self._notification(name, at, 30, lambda n: n.event_type == "vmhb.fault.cleared")
+        if cleared is None:
+            self.outcomes.append(Outcome(f"{name}: fault cleared", "never", False))
+        else:
+            found = f"after {cleared.at - at:.1f} s, as {cleared.resolution}"
+            self.outcomes.append(Outcome(f"{name}: fault cleared", found, cleared.resolution == "recovered"))
+
+    def _untouched(self) -> None:
+        said = self._stage.consumer.faults(self._stage.uuid(WELL))
+        found = "no fault" if not said else ", ".join(map(str, said))
+        self.outcomes.append(Outcome(f"{WELL}: left alone", found, not said))
+        still = self._stage.consumer.faults(self._stage.uuid(PANICS))
+        open_still = bool(still) and still[-1].event_type != "vmhb.fault.cleared"
+        found = "its fault is open: somebody has to reboot it" if open_still else "its fault is not open"
+        self.outcomes.append(Outcome(f"{PANICS}: still dead", found, open_still))
+
+    def _notification(
+        self, name: str, since: float, timeout: float, found: Callable[[Notification], bool]
+    ) -> Notification | None:
+        uuid = self._stage.uuid(name)
+
+        def first() -> Notification | None:
+            faults = self._stage.consumer.faults(uuid, since)
+            return next((n for n in faults if found(n)), None)
+
+        try:
+            self._wait(lambda: first() is not None, timeout, "")
+        except LabError:
+            return None
+        return first()
+
+    def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        drawn = 0.0
+
+        def look() -> bool:
+            nonlocal drawn
+            if time.monotonic() - drawn > 0.5:
+                drawn = time.monotonic()
+                self._screen.table(self._stage.instances())
+            return condition()
+
+        wait_until(look, timeout, what)
+
+
+def main() -> int:
+    """Exit code 0 when all went as it should."""
+    stage: Stage = SimulatedStage(EXTRA_SPECS) if sys.argv[1:] == ["simulated"] else RealStage(EXTRA_SPECS)
+    screen = Screen(sys.stdout)
+    show = Show(stage, screen)
+    began = time.monotonic()
+    try:
+        stage.up(screen.say)
+        show.run()
+    except LabError as error:
+        show.outcomes.append(Outcome("the show", str(error), False))
+    except KeyboardInterrupt:
+        show.outcomes.append(Outcome("the show", "interrupted", False))
+    finally:
+        screen.say("everything down")
+        left = stage.down()
+    show.outcomes.append(Outcome("nothing left running", left or "nothing", not left))
+    screen.summary([(o.what, o.found, o.good) for o in show.outcomes], time.monotonic() - began)
+    return 0 if all(outcome.good for outcome in show.outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Where the demo's guests, its broker and its worker come from: the lab's real ones, or simulated ones."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+from tests.lab.processes import LabError, wait_until
+from tests.stage.consumer import Consumer, ConsumerProcess, Notification, listen
+from vmhb_worker import conf as options
+from vmhb_worker import rpcapi
+from vmhb_worker.core.policy import knobs_of_extra_specs
+from vmhb_worker.simulation import SimulatedGuest, SimulatedHypervisor
+
+#: What becomes of whom.
+HANGS, PANICS, WELL = "web-1", "db-1", "app-1"
+NAMES = (HANGS, PANICS, WELL)
+
+HOST = "demo-node"
+Say = Callable[[str], None]
+
+
+class Stage(ABC):
+    """A worker with three guests, and a consumer that reads what it says."""
+
+    consumer: Consumer
+
+    @abstractmethod
+    def up(self, say: Say) -> None:
+        """Bring it all up, and say how far it is."""
+
+    @abstractmethod
+    def down(self) -> str:
+        """Bring it all down. Returns what could not be ended, "" when nothing."""
+
+    @abstractmethod
+    def uuid(self, name: str) -> str:
+        """The instance's uuid."""
+
+    @abstractmethod
+    def stop_agent(self, name: str) -> float:
+        """Stop the guest's agent dead; returns when."""
+
+    @abstractmethod
+    def continue_agent(self, name: str) -> float:
+        """Let it go on; returns when."""
+
+    @abstractmethod
+    def panic(self, name: str) -> float:
+        """Let the guest's kernel panic; returns when."""
+
+    @property
+    @abstractmethod
+    def api(self) -> rpcapi.WorkerAPI:
+        """The worker's RPC."""
+
+    def instances(self) -> list[dict[str, Any]]:
+        """What the worker says of its instances, in the order of their names."""
+        return sorted(self.api.list(HOST), key=lambda one: NAMES.index(one["display_name"]))
+
+    def all_well(self) -> bool:
+        """Does the worker know all three well: alive, and how their kernels answer?"""
+        shown = [self.api.show(HOST, self.uuid(name)) or {} for name in NAMES]
+        return all(one.get("state") == "alive" and one.get("balloon_answers") for one in shown)
+
+    def consumer_tells(self, tell: Callable[[Notification], None]) -> None:
+        """Have each notification told from now on."""
+        self.consumer.told = tell
+
+
+class RealStage(Stage):
+    """Real libvirt, QEMU, qemu-ga, RabbitMQ, and a worker process; all of them private to the demo."""
+
+    def __init__(self, extra_specs: Mapping[str, str]) -> None:
+        from tests.lab import metadata  # noqa: PLC0415 - the simulation does without the lab
+        from tests.lab.broker import Broker  # noqa: PLC0415
+        from tests.lab.guest import Guest  # noqa: PLC0415
+        from tests.lab.node import Node  # noqa: PLC0415
+
+        self._node, self._broker = Node(HOST), Broker()
+        told = {name: [metadata.nova(extra_specs, display_name=name)] for name in NAMES}
+        self._make: Callable[[str], Guest] = lambda name: Guest(self._node, name, metadata=told[name])
+        self._guests: dict[str, Guest] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="vmhb-demo-")
+        self._worker: Any = None
+
+    def up(self, say: Say) -> None:
+        from tests.lab import image  # noqa: PLC0415
+        from tests.stage.worker import WorkerProcess  # noqa: PLC0415
+
+        say("building the small guest (kept for the next time)")
+        image.build()
+        say("starting a libvirtd of our own, in its own mount namespace")
+        self._node.start()
+        say("starting a RabbitMQ of our own, on its own port")
+        self._broker.start()
+        self._guests = {name: self._make(name) for name in NAMES}
+        for guest in self._guests.values():
+            guest.define()
+            guest.start()
+        say("booting three guests under QEMU")
+        for guest in self._guests.values():
+            guest.wait_agent()
+            say(f"{guest.name}: its guest agent answers")
+        self.consumer = ConsumerProcess(self._broker.transport_url)
+        say("a consumer, in a process of its own, reads the topic vmhb_notifications")
+        self._worker = WorkerProcess(
+            Path(self._folder.name), uri=self._node.uri, transport_url=self._broker.transport_url, host=HOST
+        )
+        self._worker.start()
+        say("vmhb-worker runs")
+
+    def down(self) -> str:
+        families: dict[int, object] = {}
+        for part in (self._node, self._broker):
+            with contextlib.suppress(LabError):  # never came up
+                families.update(part.processes.family())
+        if self._worker is not None:
+            self._worker.stop()
+        if hasattr(self, "consumer") and isinstance(self.consumer, ConsumerProcess):
+            self.consumer.close()
+        self._node.stop()
+        self._broker.stop()
+        self._folder.cleanup()
+        left = [pid for pid in families if Path(f"/proc/{pid}").exists()]
+        return ", ".join(f"process {pid}" for pid in left)
+
+    def uuid(self, name: str) -> str:
+        return self._guests[name].uuid
+
+    def stop_agent(self, name: str) -> float:
+        return self._guests[name].stop_agent()
+
+    def continue_agent(self, name: str) -> float:
+        return self._guests[name].continue_agent()
+
+    def panic(self, name: str) -> float:
+        return self._guests[name].panic()
+
+    @property
+    def api(self) -> rpcapi.WorkerAPI:
+        api: rpcapi.WorkerAPI = self._worker.api
+        return api
+
+
+class SimulatedStage(Stage):
+    """The real worker over a simulated hypervisor, and messaging within this process."""
+
+    URL = "fake:///"
+
+    def __init__(self, extra_specs: Mapping[str, str]) -> None:
+        logging.disable(logging.CRITICAL)  # on the screen is the show
+        knobs = knobs_of_extra_specs(extra_specs)
+        self._guests = {name: SimulatedGuest(name, dict(knobs)) for name in NAMES}
+        self._hypervisor = SimulatedHypervisor(self._guests.values())
+        self._folder = tempfile.TemporaryDirectory(prefix="vmhb-demo-")
+        self._thread: threading.Thread | None = None
+
+    def up(self, say: Say) -> None:
+        from vmhb_worker.service import Worker  # noqa: PLC0415 - takes a while: say so first
+
+        say("simulated: hypervisor, guests and broker are in this process; the worker is the real one")
+        self.consumer = Consumer()
+        self._listener = listen(self.URL, "vmhb_notifications", self.consumer.take)
+        conf = cfg.ConfigOpts()
+        options.register(conf)
+        conf([], project="vmhb", default_config_files=[], default_config_dirs=[])
+        self._api = rpcapi.WorkerAPI(rpcapi.get_transport(conf, self.URL))
+        conf.set_override("transport_url", self.URL)
+        conf.set_override("host", HOST)
+        conf.set_override("state_path", self._folder.name)
+        self._worker = Worker(conf, options.settings(conf), self._hypervisor)
+        self._thread = threading.Thread(target=lambda: self._worker.run(signals=False), daemon=True)
+        self._thread.start()
+        wait_until(lambda: self._worker.listening, 10, "the worker runs")
+        say("vmhb-worker runs")
+
+    def down(self) -> str:
+        if self._thread is None:
+            return ""
+        self._worker.stop()
+        self._thread.join(5)
+        left = "the worker's thread" if self._thread.is_alive() else ""
+        self._folder.cleanup()
+        return left
+
+    def uuid(self, name: str) -> str:
+        return self._guests[name].uuid
+
+    def stop_agent(self, name: str) -> float:
+        return self._hypervisor.stop_agent(self._guests[name])
+
+    def continue_agent(self, name: str) -> float:
+        return self._hypervisor.continue_agent(self._guests[name])
+
+    def panic(self, name: str) -> float:
+        return self._hypervisor.panic(self._guests[name])
+
+    @property
+    def api(self) -> rpcapi.WorkerAPI:
+        return self._api
