@@ -1,4 +1,4 @@
-"""Draws the docs' diagram of an instance's life from `core.transitions.TRANSITIONS`: `tools/diagram` after a change there.
+"""Draws the docs' diagram of an instance's life from the table: run `tools/diagram` after a change of TRANSITIONS.
 
 Writes docs/monitor.dot, and docs/monitor.svg with Graphviz. A test holds both against the table.
 """
@@ -20,7 +20,7 @@ _HEAD = """digraph monitor {
   // Made by tools/diagram from vmhb_worker/core/transitions.py. Do not edit.
   rankdir=TB;
   graph [fontname="sans-serif", nodesep=0.7, ranksep=0.9, bgcolor="white"];
-  node [fontname="sans-serif", shape=box, style="rounded,filled", fillcolor="#eef3fa", color="#33527a", margin="0.25,0.15"];
+  node [fontname="sans-serif", shape=box, style="rounded,filled", color="#33527a", margin="0.25,0.15"];
   edge [fontname="sans-serif", fontsize=10, color="#55606e", fontcolor="#22303e"];
 """
 
