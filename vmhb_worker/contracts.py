@@ -42,14 +42,15 @@ class Hypervisor(Protocol):
     def look(self, uuid: str, look: Look) -> None:
         """Look at the domain from outside, and post `Happened(uuid, Looked(...))`.
 
-        At most one look that can block per domain and 8 in all; one beyond that is answered `Unavailable` at once.
+        At most one look that can block per domain and 8 in all. One more for the same domain waits, and is answered
+        `Unavailable` when a newer one takes its place; one more domain is answered `Unavailable` at once.
         """
 
     def agent_command(self, uuid: str, command: str, timeout: int) -> str:
         """BLOCKS, called from the agent's threads: put `command` to the guest agent and return its reply.
 
-        timeout: seconds that the agent has for its reply; libvirt may take 5 s longer. Raises AgentError. At most 4
-        calls are in flight on one libvirt connection, however many threads call.
+        timeout: seconds that the agent has for its reply; libvirt may take 5 s longer, and 30 s while somebody else's
+        command holds the agent. Raises AgentError. Each call has a libvirt connection to itself.
         """
 
     def write_state(self, uuid: str, element: str) -> None:
@@ -142,7 +143,8 @@ class Store(Protocol):
         """
 
     def health(self) -> dict[str, Any]:
-        """For the sign of life: rows waiting, oldest age in seconds, degraded (a sentence) or None."""
+        """For the sign of life: waiting (rows), oldest (seconds), degraded (a sentence or None), dropped (rows),
+        failing (topic -> what the broker said)."""
 
     def close(self, timeout: float) -> None:
         """Write what was committed, within `timeout` seconds; what could not be sent is sent by the next life."""

@@ -1,11 +1,13 @@
 """Named places where a test lets the process die, to show that nothing is lost there. A test seam, nothing else.
 
 Set VMHB_CRASH_AT to one of the names, and the process kills itself with SIGKILL when it gets there for the first
-time. Unset, as in production, a point costs one look into a dict.
+time. Set it to an absolute path, and the name is read from that file, whenever a point is reached: so a test can let a
+process live until something else has happened. Unset, as in production, a point costs one look into a dict.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ POINTS: tuple[Point, ...] = (
     Point("send.deleted", "The row of a confirmed message is gone from the disk."),
 )
 
-#: The variable that names the point to die at.
+#: The variable that names the point to die at, or the file that does.
 VARIABLE = "VMHB_CRASH_AT"
 
 _ENCODED = VARIABLE.encode()
@@ -42,5 +44,12 @@ _environment: dict[bytes, bytes] = getattr(os.environ, "_data", {})
 
 def reach(name: str) -> None:
     """Die here, if this is the point that the environment names. Any thread; returns at once otherwise."""
-    if _ENCODED in _environment and os.environ[VARIABLE] == name:
+    if _ENCODED in _environment and _named(os.environ[VARIABLE]) == name:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _named(value: str) -> str:
+    if value.startswith("/"):
+        with contextlib.suppress(OSError), open(value, encoding="utf-8") as file:
+            return file.read().strip()
+    return value

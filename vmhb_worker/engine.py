@@ -1,7 +1,7 @@
 """The loop: inbox and deadlines in, effects out. Owns all state of the instances; there are no locks.
 
 Everything that takes time is done by the adapters on their own threads, and comes back as a report into the inbox.
-What a report means is decided in `core`; how an effect is carried out, here.
+What a report means is decided in `core`; who is monitored, in `roster`; how an effect is carried out, here.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Any
 from vmhb_worker import crashpoint
 from vmhb_worker.changes import Changes
 from vmhb_worker.contracts import Agent, Clock, Hypervisor, Saved, Store
-from vmhb_worker.core import census, domain_xml
+from vmhb_worker.core import domain_xml
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.fault import Resolution
-from vmhb_worker.core.hints import Hint, Hints
 from vmhb_worker.core.lanes import Lanes, Request
 from vmhb_worker.core.ledger import Entry, Ledger
-from vmhb_worker.core.monitor import Monitor, Timing
-from vmhb_worker.core.policy import Channel, HeartbeatPolicy, parse
+from vmhb_worker.core.monitor import Timing
 from vmhb_worker.core.transitions import State
+from vmhb_worker.desk import Desk
 from vmhb_worker.inbox import Inbox
-from vmhb_worker.instance import Instance, counts, remembered, standing_of
+from vmhb_worker.instance import Instance, standing_of
 from vmhb_worker.objects import SignOfLife
+from vmhb_worker.periods import Periods
+from vmhb_worker.roster import Roster, Sighting, Unwatched
 from vmhb_worker.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ class _Call:
 
 
 @dataclass(frozen=True, slots=True)
-class _ProbeStored:
-    """The balloon period to be put back is on disk: now it may be changed."""
+class _PeriodStored:
+    """See `Periods.stored`."""
 
     uuid: str
     look: ev.SetBalloonPeriod
@@ -89,24 +89,22 @@ class Engine:
         self._stopping = False
         now, self._started_at = ports.clock.monotonic(), ports.clock.wall()
         verdict, agent = settings.verdict, settings.agent
-        self._timing = Timing(agent.exit_settle_time, verdict.reboot_grace, verdict.panic_grace, verdict.probe_interval)
-        self._instances: dict[str, Instance] = {}
-        self._refused: dict[str, str] = {}  # uuid -> why an instance that asked is not monitored
-        self._rows = {row.uuid: row for row in saved.instances}
-        self._orphans: dict[str, float] = {}  # remembered or open, but not here: uuid -> when to forget it
-        self._probes = dict(saved.probes)
+        timing = Timing(agent.exit_settle_time, verdict.reboot_grace, verdict.panic_grace, verdict.probe_interval)
+        self._roster = Roster(settings.limits, timing, verdict.gone_grace, saved.instances)
         self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()))
         self._ledger.load(saved.faults, saved.announce, now)
         self._lanes = Lanes(agent.workers, agent.slow_workers)
-        self._hints = Hints()
+        self._desk = Desk(self._roster, self._ledger, self._handle)
         self._changes = Changes(settings.host, ports.store)
+        self._periods = Periods(
+            saved.probes, ports.hypervisor, self._changes, lambda which, look: self.post(_PeriodStored(which, look))
+        )
         self._heard = -math.inf
         self._connected = False
         self._why_away = "not connected yet"
         self._signs = 0
         self._due: list[tuple[float, str]] = []
-        self._alive_at = self._tidy_at = now
-        self._beat_at = now
+        self._alive_at = self._tidy_at = self._beat_at = now
 
     # -- from any thread -----------------------------------------------------------------------------------------
 
@@ -155,20 +153,20 @@ class Engine:
 
     def _were_late(self, late: float, now: float) -> None:
         LOG.warning("%.1f s late: the host stalled, or this process did; open beats do not count", late)
-        for instance in self._instances.values():
+        for instance in self._roster:
             self._handle(instance, ev.Voided(f"the worker was {late:.1f} s late"), now)
 
     def _tick(self, now: float) -> None:
         tick = ev.Tick(self._heard)
         while self._due and self._due[0][0] <= now:
             at, which = heapq.heappop(self._due)
-            instance = self._instances.get(which)
+            instance = self._roster.get(which)
             if instance is not None and instance.due == at:
                 instance.due = math.inf
                 self._handle(instance, tick, now, floor=now + BREATH)
 
     def _periodic(self, now: float) -> None:
-        wall = self._ports.clock.wall()
+        wall = self._wall()
         for entry in self._ledger.remind(now, wall):
             self._changes.fault(entry)
         if now >= self._tidy_at:
@@ -193,13 +191,13 @@ class Engine:
     def _on_up(self, report: ev.HypervisorUp, now: float) -> None:
         self._connected = True
         self._heard = now
-        here = {seen.uuid for seen in report.domains}
         LOG.info("libvirt is here, with %d domains", len(report.domains))
         for seen in report.domains:
             self._take(seen, now)
-        for which in [which for which in self._instances if which not in here]:
-            self._on_forgotten(ev.DomainForgotten(which), now)
-        for instance in list(self._instances.values()):
+        here = {seen.uuid for seen in report.domains}
+        for instance in self._roster:
+            if instance.uuid not in here:
+                self._on_forgotten(ev.DomainForgotten(instance.uuid), now)
             until = now + instance.monitor.policy.interval
             reason = "libvirt has just been connected to"
             self._handle(instance, ev.Silenced("hypervisor", reason, until, ask=True), now)
@@ -208,120 +206,74 @@ class Engine:
         self._connected = False
         self._why_away = report.reason
         LOG.warning("libvirt is away, no instance is judged: %s", report.reason)
-        for instance in list(self._instances.values()):
+        for instance in self._roster:
             self._handle(instance, _AWAY, now)
 
     def _on_heard(self, report: ev.HypervisorHeard, now: float) -> None:
         self._heard = max(self._heard, report.asked_at)
 
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
-        try:
-            view = domain_xml.read(seen.xml)
-        except ValueError as error:
-            self._refuse(seen.uuid, str(error), now)
-            return
-        if view.asked is None:
-            self._unmonitor(seen.uuid, "nothing asks for it any more", now)
-            return
-        parsed = parse(view.asked, self._settings.limits)
-        if parsed.policy is None:
-            self._refuse(seen.uuid, parsed.error or "", now)
-        elif not parsed.policy.heartbeat:
-            self._unmonitor(seen.uuid, "its policy says so", now)
-        elif parsed.policy.channel is not Channel.AGENT:
-            self._refuse(seen.uuid, "hw:heartbeat_channel is 'application', which this worker does not speak", now)
+        wall = self._wall()
+        result = self._roster.see(seen, standing_of(self._ledger.open.get(seen.uuid)), now, wall)
+        if isinstance(result, Unwatched):
+            self._unwatched(result, now)
         else:
-            self._refused.pop(seen.uuid, None)
-            self._watch(seen, view, parsed.policy, parsed.warnings, now)
+            self._sighted(result, now, wall)
 
-    def _watch(
-        self, seen: ev.DomainSeen, view: DomainView, policy: HeartbeatPolicy, warnings: tuple[str, ...], now: float
-    ) -> None:
-        instance = self._instances.get(seen.uuid)
-        if instance is None:
-            events = self._meet(seen, view, policy, now)
-            instance = self._instances[seen.uuid]
-            LOG.info("instance %s: monitored, %s", instance.label, instance.monitor.state.value)
-            for warning in warnings:
-                LOG.warning("instance %s: %s", instance.label, warning)
-        else:
-            monitor = instance.monitor
-            paused = "paused" in monitor.silences or "passage" in monitor.silences
-            events = census.missed_events(seen, monitor.state, instance.boot, paused)
-            if policy != monitor.policy:
-                LOG.info("instance %s: its policy changed", instance.label)
-                events.insert(0, ev.PolicyChanged(policy))
-        instance.view = view
-        instance.forget_at = None
-        instance.monitor.balloon_period = self._probes.get(seen.uuid, view.balloon_period)
-        if instance.boot != seen.boot:
-            instance.boot = seen.boot
-            self._changes.instance(instance.row(now, self._wall()))
-        port = view.ports.get(policy.channel)
+    def _sighted(self, sighting: Sighting, now: float, wall: datetime) -> None:
+        instance, events = sighting.instance, list(sighting.events)
+        if sighting.met:
+            self._periods.put_back(instance.uuid)
+            events += self._desk.silences(instance.uuid, now, wall)
+        instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
+        if sighting.fresh:
+            self._changes.instance(instance.row(now, wall))
         for event in events:
             self._handle(instance, event, now)
+        port = instance.view.ports.get(instance.monitor.policy.channel)
         if instance.monitor.port_open is None and port is not None and port.open is not None:
             self._handle(instance, ev.PortChanged(port.open), now)
         self._handle(instance, ev.Tick(self._heard), now)
 
-    def _meet(self, seen: ev.DomainSeen, view: DomainView, policy: HeartbeatPolicy, now: float) -> list[ev.Event]:
-        """A new instance. Returns what happened to it before we met."""
-        wall = self._wall()
-        row = remembered(self._rows.get(seen.uuid), wall)
-        standing = standing_of(self._ledger.open.get(seen.uuid))
-        memory = census.first_memory(seen, row, view.travelled, standing)
-        monitor = Monitor(seen.uuid, policy, self._timing, memory, now)
-        self._instances[seen.uuid] = Instance(view, monitor, seen.boot)
-        self._changes.instance(self._instances[seen.uuid].row(now, wall))
-        hints = self._hints.of(seen.uuid, wall.timestamp())
-        return [*census.first_events(seen, row), *(_silence(key, hint, now, wall) for key, hint in hints.items())]
+    def _unwatched(self, gone: Unwatched, now: float) -> None:
+        if not gone.known and gone.uuid not in self._ledger.open:
+            return
+        self._forget(gone.uuid, Resolution.UNMONITORED, now)
+        if gone.instance is not None:
+            instance = gone.instance
+            LOG.info("instance %s: no longer monitored: %s", instance.label, gone.why)
+            self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, self._wall(), ended=gone.why)
 
     def _on_forgotten(self, report: ev.DomainForgotten, now: float) -> None:
-        """Undefined: it may be on its way to be defined again (hard reboot), so it is remembered for a while."""
-        self._refused.pop(report.uuid, None)
-        instance = self._instances.get(report.uuid)
-        if instance is not None and instance.forget_at is None:
-            instance.forget_at = now + self._settings.verdict.gone_grace
-            if instance.monitor.state is not State.GONE:
-                self._handle(instance, ev.Stopped(ev.Exit.INTENT, "undefined"), now)
+        instance = self._roster.undefined(report.uuid, now)
+        if instance is not None and instance.monitor.state is not State.GONE:
+            self._handle(instance, ev.Stopped(ev.Exit.INTENT, "undefined"), now)
 
-    def _refuse(self, which: str, why: str, now: float) -> None:
-        if self._refused.get(which) != why:
-            LOG.error("instance %s: not monitored: %s", which, why)
-        self._unmonitor(which, why, now)
-        self._refused[which] = why
-
-    def _unmonitor(self, which: str, why: str, now: float) -> None:
-        self._refused.pop(which, None)
-        instance = self._instances.pop(which, None)
-        if instance is None and which not in self._ledger.open:
-            return
-        wall = self._wall()
-        self._note_fault(self._ledger.acquit(which, Resolution.UNMONITORED, now=now, wall=wall))
-        self._changes.forget(which)
-        self._rows.pop(which, None)
+    def _forget(self, which: str, resolution: Resolution, now: float) -> None:
+        """Nothing need be known of it any more."""
         self._lanes.withdraw(which)
-        if instance is not None:
-            LOG.info("instance %s: no longer monitored: %s", instance.label, why)
-            self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, wall, ended=why)
+        self._note(self._ledger.acquit(which, resolution, now=now, wall=self._wall()))
+        self._changes.forget(which)
+        self._periods.forget(which)
 
     # -- events and effects --------------------------------------------------------------------------------------
 
     def _on_happened(self, report: ev.Happened, now: float) -> None:
-        if isinstance(report.event, ev.Looked):
-            self._note_look(report.uuid, report.event)
-        instance = self._instances.get(report.uuid)
+        event = report.event
+        if isinstance(event, ev.Looked):
+            self._periods.looked(report.uuid, event)
+        instance = self._roster.get(report.uuid)
         if instance is None:
             return
-        if isinstance(report.event, ev.PortChanged) and report.event.channel is not instance.monitor.policy.channel:
+        if isinstance(event, ev.PortChanged) and event.channel is not instance.monitor.policy.channel:
             return
-        if isinstance(report.event, ev.Booted | ev.Restored | ev.Arriving) and instance.monitor.state is State.GONE:
+        if isinstance(event, ev.Booted | ev.Restored | ev.Arriving) and instance.monitor.state is State.GONE:
             instance.boot = None  # another QEMU: what `DomainSeen` says next is no news
-        self._handle(instance, report.event, now)
+        self._handle(instance, event, now)
 
     def _on_ask_ended(self, report: ev.AskEnded, now: float) -> None:
         self._lanes.finished(report.uuid)
-        instance = self._instances.get(report.uuid)
+        instance = self._roster.get(report.uuid)
         if instance is None or instance.nonce != report.nonce:
             return
         if report.failure is None:
@@ -338,21 +290,12 @@ class Engine:
             self._carry_out(instance, effect, now)
         if monitor.state is not before:
             LOG.info("instance %s: %s -> %s", instance.label, before.value, monitor.state.value)
-        self._log_silences(instance, hushed)
+        _log_silences(instance, hushed)
         at = max(monitor.deadline(), floor)
         if at != instance.due:
             instance.due = at
             if at < math.inf:
                 heapq.heappush(self._due, (at, instance.uuid))
-
-    def _log_silences(self, instance: Instance, before: set[str]) -> None:
-        told = instance.monitor.silences.told()
-        if told.keys() == before:
-            return
-        for key in before - told.keys():
-            LOG.info("instance %s: silence ended (%s)", instance.label, key)
-        for key in told.keys() - before:
-            LOG.info("instance %s: silence: %s", instance.label, told[key])
 
     def _carry_out(self, instance: Instance, effect: ev.Effect, now: float) -> None:
         match effect:
@@ -362,16 +305,13 @@ class Engine:
                 if self._lanes.withdraw(instance.uuid):
                     self._handle(instance, ev.AskFailed(ev.Failure.UNREACHABLE, "withdrawn"), now)
             case ev.LookAt():
-                self._look(instance.uuid, effect.look, instance.monitor.balloon_period)
+                self._periods.look(instance.uuid, effect.look, instance.monitor.balloon_period)
             case ev.Accuse():
-                finding = instance.finding(effect.verdict, self._settings.verdict.observe_only, now, self._wall())
-                policy, wall = instance.monitor.policy, self._wall()
-                self._note_fault(self._ledger.accuse(instance.view.who, policy, finding, now=now, wall=wall))
-                crashpoint.reach("verdict.accused")
-                self._write_state(instance)
+                self._accuse(instance, effect, now)
             case ev.Acquit():
-                resolution = Resolution(effect.resolution)
-                self._note_fault(self._ledger.acquit(instance.uuid, resolution, now=now, wall=self._wall()))
+                self._note(
+                    self._ledger.acquit(instance.uuid, Resolution(effect.resolution), now=now, wall=self._wall())
+                )
                 crashpoint.reach("verdict.acquitted")
                 self._write_state(instance)
             case ev.Established():
@@ -380,6 +320,13 @@ class Engine:
                 self._write_state(instance)
             case ev.Remember():
                 self._changes.instance(instance.row(now, self._wall()))
+
+    def _accuse(self, instance: Instance, effect: ev.Accuse, now: float) -> None:
+        wall, policy = self._wall(), instance.monitor.policy
+        finding = instance.finding(effect.verdict, self._settings.verdict.observe_only, now, wall)
+        self._note(self._ledger.accuse(instance.view.who, policy, finding, now=now, wall=wall))
+        crashpoint.reach("verdict.accused")
+        self._write_state(instance)
 
     def _ask(self, instance: Instance, ask: ev.Ask, now: float) -> None:
         if self._lanes.busy(instance.uuid):  # of an earlier life of this instance, never given back
@@ -390,7 +337,7 @@ class Engine:
 
     def _admit(self, now: float) -> None:
         for request in self._lanes.admit(now):
-            instance = self._instances.get(request.uuid)
+            instance = self._roster.get(request.uuid)
             if instance is None:
                 self._lanes.finished(request.uuid)
                 continue
@@ -408,7 +355,8 @@ class Engine:
             instance.written = element
             self._ports.hypervisor.write_state(instance.uuid, element)
 
-    def _note_fault(self, entry: Entry | None) -> None:
+    def _note(self, entry: Entry | None) -> None:
+        """A change of a fault: for the store, and for whoever reads the log."""
         if entry is None:
             return
         fault = entry.fault
@@ -421,61 +369,22 @@ class Engine:
             f" (withheld: {fault.withheld})" if fault.withheld else "",
         )
 
-    # -- the balloon's period ------------------------------------------------------------------------------------
-
-    def _look(self, which: str, look: ev.Look, period: int | None) -> None:
-        """Take a look; a period is changed only once the one to be put back is on disk."""
-        if isinstance(look, ev.SetBalloonPeriod) and which not in self._probes and period is not None:
-            self._probes[which] = period
-            self._changes.probe(which, period, lambda: self.post(_ProbeStored(which, look)))
-        else:
-            self._ports.hypervisor.look(which, look)
-
-    def _on_probe_stored(self, report: _ProbeStored, now: float) -> None:
-        crashpoint.reach("probe.stored")
-        self._ports.hypervisor.look(report.uuid, report.look)
-
-    def _note_look(self, which: str, looked: ev.Looked) -> None:
-        if isinstance(looked.look, ev.SetBalloonPeriod) and isinstance(looked.answer, ev.PeriodSet):
-            crashpoint.reach("probe.set")
-            if looked.look.seconds == self._probes.get(which):
-                del self._probes[which]
-                self._changes.probe(which, None)
+    def _on_period_stored(self, report: _PeriodStored, now: float) -> None:
+        self._periods.stored(report.uuid, report.look)
 
     # -- now and then --------------------------------------------------------------------------------------------
 
     def _tidy(self, now: float) -> None:
-        self._hints.tidy(self._wall().timestamp())
-        for instance in list(self._instances.values()):
-            if instance.forget_at is not None and now >= instance.forget_at:
-                self._drop(instance, now)
-            elif self._connected and not instance.monitor.probing and instance.monitor.state is not State.GONE:
+        self._desk.tidy(self._wall())
+        if not self._connected:
+            return
+        for which in self._roster.overdue([*self._ledger.open, *self._periods], now):
+            LOG.info("instance %s: gone from this host", which)
+            self._forget(which, Resolution.DELETED, now)
+        for instance in self._roster:
+            if not instance.monitor.probing and instance.monitor.state is not State.GONE:
                 self._write_state(instance)
-                if instance.uuid in self._probes:
-                    self._ports.hypervisor.look(instance.uuid, ev.SetBalloonPeriod(self._probes[instance.uuid]))
-
-        if self._connected:
-            self._tidy_orphans(now)
-
-    def _tidy_orphans(self, now: float) -> None:
-        """What is remembered of instances that are not here, and have not been for long enough."""
-        absent = {*self._rows, *self._ledger.open, *self._probes} - set(self._instances)
-        self._orphans = {which: self._orphans.get(which, now + self._settings.verdict.gone_grace) for which in absent}
-        for which in [which for which, at in self._orphans.items() if at <= now]:
-            self._forget(which, now)
-
-    def _drop(self, instance: Instance, now: float) -> None:
-        LOG.info("instance %s: gone from this host", instance.label)
-        self._lanes.withdraw(instance.uuid)
-        del self._instances[instance.uuid]
-        self._forget(instance.uuid, now)
-
-    def _forget(self, which: str, now: float) -> None:
-        self._note_fault(self._ledger.acquit(which, Resolution.DELETED, now=now, wall=self._wall()))
-        self._changes.forget(which)
-        self._rows.pop(which, None)
-        if self._probes.pop(which, None) is not None:
-            self._changes.probe(which, None)
+                self._periods.put_back(instance.uuid)
 
     def _say_alive(self, wall: datetime) -> None:
         self._signs += 1
@@ -483,7 +392,8 @@ class Engine:
         degraded = [] if self._connected else [f"libvirt is away: {self._why_away}"]
         if health.get("degraded"):
             degraded.append(str(health["degraded"]))
-        degraded += [f"instance {which} is not monitored: {why}" for which, why in sorted(self._refused.items())][:20]
+        refused = sorted(self._roster.refused.items())
+        degraded += [f"instance {which} is not monitored: {why}" for which, why in refused][:20]
         self._changes.alive(
             SignOfLife(
                 host=self._settings.host,
@@ -492,8 +402,8 @@ class Engine:
                 occurred_at=wall,
                 sequence=self._signs,
                 interval=ALIVE_INTERVAL,
-                instances=len(self._instances),
-                monitors=counts(list(self._instances.values())),
+                instances=len(self._roster),
+                monitors=self._roster.counts(),
                 open_faults=len(self._ledger.open),
                 hypervisor_connected=self._connected,
                 store=health,
@@ -507,45 +417,20 @@ class Engine:
         if not call.answer.set_running_or_notify_cancel():
             return
         try:
-            call.answer.set_result(_CALLS[call.name](self, now, **call.arguments))
+            call.answer.set_result(self._desk.answer(call.name, call.arguments, now, self._wall()))
         except Exception as error:
             call.answer.set_exception(error)
-
-    def _list(self, now: float) -> list[dict[str, Any]]:
-        watched = [i.brief(self._ledger.open.get(i.uuid), now) for i in self._instances.values()]
-        return watched + [{"instance_uuid": which, "error": why} for which, why in sorted(self._refused.items())]
-
-    def _show(self, now: float, instance_uuid: str) -> dict[str, Any] | None:
-        instance = self._instances.get(instance_uuid)
-        if instance is not None:
-            return instance.told(self._ledger.open.get(instance_uuid), now)
-        why = self._refused.get(instance_uuid)
-        return None if why is None else {"instance_uuid": instance_uuid, "error": why}
-
-    def _expect_silence(
-        self, now: float, instance_uuid: str, key: str, reason: str, timeout: float, observed_at: datetime
-    ) -> bool:
-        wall = self._wall()
-        hint = Hint(reason, observed_at.timestamp(), observed_at.timestamp() + timeout)
-        taken = self._hints.expect(instance_uuid, key, hint, wall.timestamp())
-        instance = self._instances.get(instance_uuid)
-        if taken and instance is not None:
-            self._handle(instance, _silence(key, hint, now, wall), now)
-        return taken
-
-    def _end_silence(self, now: float, instance_uuid: str, key: str, observed_at: datetime) -> bool:
-        ended = self._hints.end(instance_uuid, key, observed_at.timestamp())
-        instance = self._instances.get(instance_uuid)
-        if ended and instance is not None:
-            self._handle(instance, ev.Unsilenced(f"hint:{key}"), now)
-        return ended
 
     def _wall(self) -> datetime:
         return self._ports.clock.wall()
 
 
-def _silence(key: str, hint: Hint, now: float, wall: datetime) -> ev.Silenced:
-    return ev.Silenced(f"hint:{key}", hint.reason, now + hint.expires - wall.timestamp())
+def _log_silences(instance: Instance, before: set[str]) -> None:
+    told = instance.monitor.silences.told()
+    for key in before - told.keys():
+        LOG.info("instance %s: silence ended (%s)", instance.label, key)
+    for key in told.keys() - before:
+        LOG.info("instance %s: silence: %s", instance.label, told[key])
 
 
 _REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
@@ -556,13 +441,6 @@ _REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
     ev.DomainForgotten: Engine._on_forgotten,
     ev.Happened: Engine._on_happened,
     ev.AskEnded: Engine._on_ask_ended,
-    _ProbeStored: Engine._on_probe_stored,
+    _PeriodStored: Engine._on_period_stored,
     _Call: Engine._on_call,
-}
-
-_CALLS: dict[str, Callable[..., Any]] = {
-    "list": Engine._list,
-    "show": Engine._show,
-    "expect_silence": Engine._expect_silence,
-    "end_silence": Engine._end_silence,
 }

@@ -13,7 +13,6 @@ from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.fault import Fault, Finding
 from vmhb_worker.core.monitor import Monitor, Standing
 from vmhb_worker.core.policy import as_knobs
-from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Cause, Verdict, recommend
 
 
@@ -96,14 +95,6 @@ def remembered(row: InstanceRow | None, wall: datetime) -> Remembered | None:
 def standing_of(fault: Fault | None) -> Standing | None:
     """The verdict that an open fault stands for."""
     return None if fault is None else Standing(Cause(fault.cause), fault.withheld == "evidence")
-
-
-def counts(instances: list[Instance]) -> dict[str, int]:
-    """How many instances are in which state."""
-    counted = {state.value: 0 for state in State}
-    for instance in instances:
-        counted[instance.monitor.state.value] += 1
-    return counted
 
 
 def _wall_of(at: float | None, now: float, wall: datetime) -> datetime | None:

@@ -48,6 +48,8 @@ class WorkerProcess:
         }
         for group, values in (options or {}).items():
             self._options.setdefault(group, {}).update(values)
+        #: What Python runs; a test that breaks the worker from within says "-c" and a program that calls `main`.
+        self.program: tuple[str, ...] = ("-m", "vmhb_worker.cmd.worker")
         self._process: subprocess.Popen[bytes] | None = None
         self._api: WorkerAPI | None = None
 
@@ -94,7 +96,7 @@ class WorkerProcess:
         said = self.said("is running") if self.log.exists() else 0
         with (self.folder / "worker.out").open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "vmhb_worker.cmd.worker", "--config-file", str(self.config)],
+                [sys.executable, *self.program, "--config-file", str(self.config)],
                 env={**os.environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=out,

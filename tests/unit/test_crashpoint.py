@@ -33,6 +33,26 @@ def test_kills_at_the_named_point_only() -> None:
     assert child.stdout == "passed\n"
 
 
+def test_the_name_may_be_in_a_file(tmp_path: Path) -> None:
+    """A process lives past a point until the file names it; a file that isn't there names none."""
+    file = tmp_path / "point"
+    program = (
+        "import pathlib, sys; from vmhb_worker.crashpoint import reach\n"
+        "reach('send.before'); pathlib.Path(sys.argv[1]).write_text('send.before\\n'); reach('send.deleted')\n"
+        "print('passed', flush=True); reach('send.before'); print('late')"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program, str(file)],
+        env=os.environ | {VARIABLE: str(file)},
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL
+    assert child.stdout == "passed\n"
+
+
 def test_passes_without_the_variable() -> None:
     """In production nothing happens."""
     assert VARIABLE not in os.environ

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent / "vmhb_worker"
 
 PARTS = {
-    "engine": {"engine", "changes", "instance", "inbox"},
+    "engine": {"engine", "changes", "desk", "inbox", "instance", "periods", "roster"},
     "delivery": {"outbox", "store", "backlog", "journal", "notifications"},
 }
 #: Contracts: every part may import these. They import nothing of ours but each other.

@@ -23,7 +23,6 @@ from vmhb_worker.core.events import (
     LookJob,
     LookState,
     LookVitals,
-    PeriodSet,
     SetBalloonPeriod,
     State,
     Unavailable,
@@ -154,10 +153,9 @@ class Inquiry:
                 return self._on_job(answer, now)
             case Vitals():
                 return self._on_vitals(answer, taken, now)
-            case PeriodSet():
-                return self._on_period_set(now)
             case Unavailable():
                 return self._on_unavailable(look, answer, now)
+        return self._on_period_set(now)
 
     def _on_state(self, state: State, now: float) -> None:
         self._learn(domain=Reading(f"{state.state} ({state.reason})", now))

@@ -408,8 +408,7 @@ class Monitor:
         if self._settle_at is not None:
             settle = max(self.timing.exit_settle_time, self._full_threshold())
             self._settle_at = min(self._settle_at + lasted, now + settle)
-        if self._beats.next_at <= now:  # nobody was asked meanwhile
-            self._beats.restart(now, self.policy.interval)
+        self._beats.catch_up(now)
         self._challenge_soon(now)
 
     def _challenge_soon(self, now: float) -> None:

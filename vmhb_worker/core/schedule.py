@@ -18,6 +18,8 @@ FRESH = 0.75
 #: How long to wait for libvirtd to show that it lives, before the beat is skipped.
 DOUBT = 1.0
 _RECHECK = 0.1
+#: A beat that is opened later than this (seconds) is none: with the next one it would count as two in a row too soon.
+TARDY = 0.5
 #: No request is with the guest for longer than this: one that is out for longer waits for somebody else's command.
 LONGEST_REQUEST = 17.0
 
@@ -61,13 +63,16 @@ class Beats:
         self._late = 0  # beats that we slept through ourselves
 
     def open_due(self, now: float) -> bool:
-        """Open the beat that has come due; True if one did. Earlier ones that are due as well are skipped."""
+        """Open the beat that has come due; True if one did: the guest is to be asked. The belated are skipped."""
         if now < self.next_at:
             return False
-        behind = int((now - self.next_at) / self.interval)
-        self._late += behind
-        self._open.append(self.next_at + behind * self.interval)
-        self.next_at += (behind + 1) * self.interval
+        if now - self.next_at > TARDY:
+            behind = self._next_after(now)
+            self._late += behind
+            self.next_at += behind * self.interval
+        else:
+            self._open.append(self.next_at)
+            self.next_at += self.interval
         return True
 
     def asked(self, now: float) -> None:
@@ -103,7 +108,8 @@ class Beats:
 
     def catch_up(self, now: float) -> None:
         """Beats that came due while nobody was to be judged are none, neither missed nor skipped."""
-        self.next_at += max(0, int((now - self.next_at) / self.interval)) * self.interval
+        if now - self.next_at > TARDY:
+            self.next_at += self._next_after(now) * self.interval
 
     def refused(self) -> int:
         """The guest answered, but not with an acknowledgement: its open beats are missed. How many those are."""
@@ -149,6 +155,10 @@ class Beats:
         if not self._open:
             return self.next_at
         return min(self.next_at, self._recheck or self._due(self._open[0]))
+
+    def _next_after(self, now: float) -> int:
+        """How many beats are due before the first one that is not."""
+        return int((now - self.next_at) / self.interval) + 1
 
     def _due(self, beat: float) -> float:
         since = beat if self._asked_since is None else max(beat, self._asked_since)

@@ -34,7 +34,10 @@ AGENT_JOB = 30.0
 #: QEMU's timer fires after the period; the guest's kernel takes a moment.
 BALLOON_TAKES = 0.05
 
-#: An instance that acknowledged before, and goes on.
+USUAL = Timing()
+#: An instance that has never acknowledged.
+NEW = Memory()
+#: One that acknowledged before, and goes on.
 WELL = Memory(established=True, waited=None)
 #: The same, and its balloon driver is known to answer.
 KNOWN = Memory(established=True, waited=None, balloon_seen=True)
@@ -61,7 +64,8 @@ class Guest:
         self.runs = True  # its domain does
         self.paused = False
         self.job: str | None = None
-        self.looks_fail = ""
+        self.looks_fail = ""  # the names of those that libvirt refuses
+        self.looks_hang = ""  # and of those that never end, though QEMU's monitor is free
         self.transcript: list[str] = []
         self.raised: list[Fault] = []  # its faults, as they were raised
         self.effects: list[tuple[float, ev.Effect]] = []
@@ -69,6 +73,7 @@ class Guest:
         self._unsynced = False
         self._blocked: tuple[ev.Look, float] | None = None
         self._stopped_since: float | None = None  # QEMU's process
+        self._kernel_updated = 0
         self._period = 10
         self._period_since = host.now
         self._kernel_until = math.inf
@@ -125,6 +130,21 @@ class Guest:
         """On purpose."""
         self._stop()
         self.happens(ev.Stopped(ev.Exit.INTENT, "destroyed"))
+
+    def is_saved(self) -> None:
+        """Its memory goes into a file."""
+        self.is_paused()
+        self._stop()
+        self.happens(ev.Stopped(ev.Exit.INTENT, "saved"))
+
+    def is_restored(self, rtt: float | None = 0.01, paused: bool = False) -> None:
+        """From that file; `paused`: it runs from `is_resumed` on."""
+        self._kernel_until = self.host.now if paused else math.inf
+        self._period_since = self.host.now
+        self._change(runs=True, paused=paused, rtt=rtt)
+        self.happens(ev.Restored())
+        if paused:
+            self.happens(ev.Paused("restored, not yet running"))
 
     def is_migrated_away(self) -> None:
         """It goes on elsewhere."""
@@ -254,28 +274,28 @@ class Guest:
         """None: it waits for QEMU."""
         if type(look).__name__ in self.looks_fail:
             return ev.Unavailable("it does not work")
-        match look:
-            case ev.LookControl():
-                if self._blocked is not None and self._stopped_since is not None:
-                    return ev.Control("occupied", self.host.now - max(self._blocked[1], self._stopped_since))
-                return ev.Control("ok", 0.0)
-            case ev.LookState():
-                return ev.State("paused" if self.paused else "running", "booted", True)
-        if self._stopped_since is not None:
-            return None
-        match look:
-            case ev.LookJob():
-                return ev.Job(self.job)
-            case ev.LookVitals():
-                lived = min(self.host.now, self._kernel_until)
-                return ev.Vitals(self._balloon_updated(), int(lived * 1e8), int(lived * 10))
-            case ev.SetBalloonPeriod(seconds):
-                self._kernel_updated = self._balloon_updated()
-                self._period, self._period_since = seconds, self.host.now
-                return ev.PeriodSet()
-        raise AssertionError(look)
+        if isinstance(look, ev.LookControl):
+            occupied = self._blocked is not None and self._stopped_since is not None
+            return ev.Control("occupied", self.host.now - self._blocked_since()) if occupied else ev.Control("ok", 0.0)
+        if isinstance(look, ev.LookState):
+            return ev.State("paused" if self.paused else "running", "booted", True)
+        waits = self._stopped_since is not None or type(look).__name__ in self.looks_hang
+        return None if waits else self._answer_of_qemu(look)
 
-    _kernel_updated = 0
+    def _answer_of_qemu(self, look: ev.LookJob | ev.LookVitals | ev.SetBalloonPeriod) -> ev.Answer:
+        if isinstance(look, ev.LookJob):
+            return ev.Job(self.job)
+        if isinstance(look, ev.LookVitals):
+            lived = min(self.host.now, self._kernel_until)
+            return ev.Vitals(self._balloon_updated(), int(lived * 1e8), int(lived * 10))
+        self._kernel_updated = self._balloon_updated()
+        self._period, self._period_since = look.seconds, self.host.now
+        return ev.PeriodSet()
+
+    def _blocked_since(self) -> float:
+        assert self._blocked is not None
+        assert self._stopped_since is not None
+        return max(self._blocked[1], self._stopped_since)
 
     def _balloon_updated(self) -> int:
         """When its kernel last reported."""
@@ -315,9 +335,7 @@ class Host:
         self._due_of: dict[str, float] = {}
         self.ledger = Ledger("compute-1", math.inf, lambda: f"fault-{next(self._numbers)}")
 
-    def guest(
-        self, uuid: str = "vm", memory: Memory = Memory(), timing: Timing = Timing(), **knobs: Any
-    ) -> Guest:
+    def guest(self, uuid: str = "vm", memory: Memory = NEW, timing: Timing = USUAL, **knobs: Any) -> Guest:
         """A new one, healthy, and watched from now on."""
         guest = self.guests[uuid] = Guest(self, uuid, policy(**knobs), memory, timing)
         guest.happens(ev.PortChanged(True))
@@ -411,7 +429,11 @@ class Host:
                 self._write(
                     guest,
                     self.ledger.accuse(
-                        Identity(guest.uuid), guest.monitor.policy, finding(guest.monitor, verdict), now=self.now, wall=wall
+                        Identity(guest.uuid),
+                        guest.monitor.policy,
+                        finding(guest.monitor, verdict),
+                        now=self.now,
+                        wall=wall,
                     ),
                 )
             case ev.Acquit(resolution):
@@ -419,7 +441,9 @@ class Host:
                 assert entry is not None, f"{guest.uuid} is acquitted of nothing"
                 self._write(guest, entry)
             case ev.Established(first):
-                guest.transcript.append(f"{self.now:.2f} " + ("established" if first else "answers again after its boot"))
+                guest.transcript.append(
+                    f"{self.now:.2f} " + ("established" if first else "answers again after its boot")
+                )
             case ev.Remember():
                 pass
 
@@ -454,7 +478,7 @@ def finding(monitor: Monitor, verdict: Verdict) -> Finding:
     )
 
 
-def lone(at: float = 0.0, memory: Memory = Memory(), timing: Timing = Timing(), **knobs: Any) -> Guest:
+def lone(at: float = 0.0, memory: Memory = NEW, timing: Timing = USUAL, **knobs: Any) -> Guest:
     """A guest that has a host for itself."""
     return Host(at=at).guest("vm", memory, timing, **knobs)
 
@@ -462,7 +486,7 @@ def lone(at: float = 0.0, memory: Memory = Memory(), timing: Timing = Timing(), 
 def settled(**knobs: Any) -> Guest:
     """A guest that has been well for a while: established, its balloon known, at 100.0. Recovery is asked for."""
     knobs.setdefault("action", Action.RECOVER)
-    guest = lone(timing=knobs.pop("timing", Timing()), **knobs)
+    guest = lone(timing=knobs.pop("timing", USUAL), **knobs)
     guest.run(100.0)
     assert guest.monitor.state is State.ALIVE
     assert guest.transcript

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 
@@ -69,7 +69,8 @@ def test_libvirt_gives_up_before_the_policy_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "timeout", "rtt"), [(10.0, 5.0, 5.5), (1.0, 1.0, 1.2), (1.0, 5.0, 5.5), (2.0, 0.1, 1.9), (10.0, 9.0, 9.9)]
+    ("interval", "timeout", "rtt"),
+    [(10.0, 5.0, 5.5), (1.0, 1.0, 1.2), (1.0, 5.0, 5.5), (2.0, 0.1, 1.9), (10.0, 9.0, 9.9)],
 )
 def test_slow_is_not_dead(interval: float, timeout: float, rtt: float) -> None:
     """A constant round trip just over the time-out is never a fault: a late answer is an acknowledgement."""
@@ -142,9 +143,9 @@ def test_the_silent_are_still_asked_ever_more_rarely() -> None:
     guest.agent_stops()
     guest.run(1000.0)
     silent = [at for at, effect in guest.effects if isinstance(effect, ev.Ask) and at > 100.0 and not effect.suspect]
-    gaps = [round(after - before - RESYNC_TIME) for before, after in zip(silent, silent[1:], strict=False)]
-    assert gaps[:2] == [20, 40]
-    assert set(gaps[2:]) == {60}
+    gaps = [round(after - before - RESYNC_TIME) for before, after in pairwise(silent)]
+    assert gaps[0] == 40
+    assert set(gaps[1:]) == {60}
     assert [back_off(1.0, attempt) for attempt in (0, 1, 2, 3, 99)] == [2.0, 4.0, 8.0, 10.0, 10.0]
     assert back_off(3600.0, 0) == 3600.0
 
@@ -210,7 +211,7 @@ def test_a_worker_that_slept_skips_the_beats_it_slept_through() -> None:
     monitor = lone(memory=WELL, interval=1.0, timeout=1.0).monitor
     out = monitor.handle(ev.Tick(99.9), 100.0)
     assert [type(effect).__name__ for effect in out] == ["Ask"]
-    assert monitor.skipped == 99
+    assert monitor.skipped == 100
     assert monitor.deadline() > 100.0
 
 
@@ -299,4 +300,4 @@ def test_first_beats_are_spread_over_the_interval() -> None:
     first = sorted(next(at for at, e in guest.effects if isinstance(e, ev.Ask)) for guest in host.guests.values())
     assert first[0] < 0.5
     assert first[-1] > 9.5
-    assert max(after - before for before, after in zip(first, first[1:], strict=False)) < 0.6
+    assert max(after - before for before, after in pairwise(first)) < 0.6

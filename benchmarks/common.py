@@ -1,0 +1,51 @@
+"""What the benchmarks share: pairs, and how they are told."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+#: One measurement: it takes its time, and returns a number.
+Measure = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The same thing measured in two ways, in turns, so that a machine that gets slower makes both slower."""
+
+    base: list[float]
+    other: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Of each pair."""
+        return [other / base for base, other in zip(self.base, self.other, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        """The median of them."""
+        return statistics.median(self.ratios)
+
+
+def in_pairs(base: Measure, other: Measure, number: int) -> Pairs:
+    """Measure both so often, each of them first every other time."""
+    pairs = Pairs([], [])
+    for turn in range(number):
+        steps = [(base, pairs.base), (other, pairs.other)]
+        for measure, values in steps if turn % 2 == 0 else reversed(steps):
+            values.append(measure())
+    return pairs
+
+
+def tell(name: str, values: Sequence[float], unit: str) -> None:
+    """One line: median, and the range."""
+    median = statistics.median(values)
+    print(f"{name:55} {median:9.4g} {unit:4} ({min(values):.4g} … {max(values):.4g}, n={len(values)})", flush=True)
+
+
+def tell_pairs(name: str, pairs: Pairs, unit: str, names: tuple[str, str]) -> None:
+    """Three lines: both, and what one is to the other."""
+    tell(f"{name}, {names[0]}", pairs.base, unit)
+    tell(f"{name}, {names[1]}", pairs.other, unit)
+    tell(f"{name}, {names[1]} / {names[0]}", pairs.ratios, "x")

@@ -1,0 +1,61 @@
+"""Many guests on one node: most of them idle, which costs next to nothing once they are up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.lab import metadata
+from tests.lab.guest import Guest
+from tests.lab.image import Image
+from tests.lab.node import Node
+
+#: Guests that boot at a time. A boot is seconds of CPU, and the machine may have two processors.
+BOOTING = 3
+
+
+class Stub(Guest):
+    """A domain that is opted in and runs, and whose guest is no more than a BIOS that found nothing to boot."""
+
+    @property
+    def xml(self) -> str:
+        """Without a kernel."""
+        return re.sub(r"<(kernel|initrd|cmdline)>.*?</\1>\s*", "", super().xml)
+
+
+def crowd(node: Node, image: Image, number: int, **policy: object) -> list[Guest]:
+    """So many guests whose agents answer, opted in with this policy."""
+    asked = [metadata.heartbeat(**policy)]
+    guests = [Guest(node, f"crowd-{n:02}", metadata=asked, guest_image=image) for n in range(number)]
+    for guest in guests:
+        guest.define()
+    with ThreadPoolExecutor(BOOTING) as pool:
+        list(pool.map(_boot, guests))
+    return guests
+
+
+def stubs(node: Node, image: Image, number: int, **policy: object) -> list[Guest]:
+    """So many guests that never answer, and cost next to nothing."""
+    asked = [metadata.heartbeat(**policy)]
+    guests: list[Guest] = [Stub(node, f"stub-{n:02}", metadata=asked, guest_image=image) for n in range(number)]
+    for guest in guests:
+        guest.define()
+        guest.start()
+    return guests
+
+
+def together(deed: Callable[[Guest], float], guests: Sequence[Guest]) -> list[float]:
+    """Do it to all of them at the same time; when it was done to each."""
+    with ThreadPoolExecutor(len(guests)) as pool:
+        return list(pool.map(deed, guests))
+
+
+def uuids(guests: Iterable[Guest]) -> set[str]:
+    """Theirs."""
+    return {guest.uuid for guest in guests}
+
+
+def _boot(guest: Guest) -> None:
+    guest.start()
+    guest.wait_agent()

@@ -1,0 +1,306 @@
+"""What the host is asked about a suspect, step by step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from vmhb_worker.core.events import (
+    Control,
+    Job,
+    Look,
+    LookControl,
+    LookJob,
+    LookState,
+    LookVitals,
+    PeriodSet,
+    SetBalloonPeriod,
+    State,
+    Unavailable,
+    Vitals,
+)
+from vmhb_worker.core.inquiry import ANSWER_WAIT, PATIENCE, RETRIES, RETRY_INTERVAL, WATCH_INTERVAL, Inquiry, Phase
+from vmhb_worker.core.verdict import Balloon
+
+OK = Control("ok", 0.0)
+BEFORE = Vitals(balloon_updated=1000, vcpu_time=0, io_requests=10)
+STILL = Vitals(balloon_updated=1000, vcpu_time=2_500_000_000, io_requests=10)
+MOVED = Vitals(balloon_updated=1002, vcpu_time=500_000_000, io_requests=14)
+NO = Unavailable("no free hand")
+
+
+def inquiry(period: int | None = 10, balloon_seen: bool = True, may_probe: bool = True, **more: Any) -> Inquiry:
+    asked = Inquiry(period, balloon_seen, may_probe, **more)
+    assert asked.begin(0.0) == [LookState(), LookControl()]
+    return asked
+
+
+def listening(**what: Any) -> Inquiry:
+    """A probe whose answer is awaited since 1.0."""
+    asked = inquiry(**what)
+    assert asked.answered(LookControl(), OK, 0.0) == [LookJob()]
+    assert asked.answered(LookJob(), Job(None), 0.1) == [LookVitals()]
+    assert asked.answered(LookVitals(), BEFORE, 0.2) == [SetBalloonPeriod(1)]
+    assert asked.answered(SetBalloonPeriod(1), PeriodSet(), 1.0) == []
+    assert asked.phase is Phase.LISTENING
+    return asked
+
+
+def listen(asked: Inquiry, vitals: Vitals, until: float = 9.0) -> tuple[float, list[Look]]:
+    """Answer its questions like this until it is done: when, and its last looks."""
+    while asked.phase is Phase.LISTENING:
+        now = asked.deadline()
+        assert now <= until, "it never ends"
+        for look in asked.tick(now):
+            answered = asked.answered(look, OK if isinstance(look, LookControl) else vitals, now + 0.01)
+    return now, answered
+
+
+def test_a_live_kernel_is_found_alive_as_soon_as_it_reports() -> None:
+    """1.1 s after it was told to; the old period is put back."""
+    asked = listening()
+    when, looks = listen(asked, MOVED)
+    assert when == pytest.approx(2.15)
+    assert looks == [SetBalloonPeriod(10)]
+    assert asked.balloon_answered
+    assert not asked.evidence.pending
+    assert asked.evidence.vcpu.value == 0.26
+    assert asked.evidence.io.value == 4
+
+
+def test_a_dead_kernel_is_given_all_of_its_time() -> None:
+    """Asked four times; only what it was at the last one counts."""
+    asked = listening()
+    when, looks = listen(asked, STILL)
+    assert when == pytest.approx(1.0 + ANSWER_WAIT)
+    assert looks == [SetBalloonPeriod(10)]
+    assert asked.evidence.balloon.value is Balloon.NO_ANSWER
+    assert asked.evidence.vcpu.value == pytest.approx(0.75, abs=0.02)
+    assert asked.evidence.io.value == 0
+
+
+def test_a_balloon_that_never_answered_this_boot_is_no_evidence() -> None:
+    """Its guest may have no driver."""
+    asked = listening(balloon_seen=False)
+    listen(asked, STILL)
+    assert asked.evidence.balloon.value is None
+    assert "not answered since it booted" in asked.evidence.balloon.why
+    late = listening(balloon_seen=False)
+    listen(late, MOVED)
+    assert late.balloon_answered
+
+
+@pytest.mark.parametrize(
+    ("what", "vitals", "why"),
+    [
+        ({"period": None}, BEFORE, "no balloon device"),
+        ({"may_probe": False}, BEFORE, "probed less than probe_interval ago"),
+        ({}, Vitals(None, None, None), "no balloon statistics"),
+    ],
+)
+def test_where_there_is_nothing_to_probe_the_inquiry_ends_with_the_counters(
+    what: dict[str, Any], vitals: Vitals, why: str
+) -> None:
+    """Unavailable is a value of its own: it says why, and nothing is changed."""
+    asked = inquiry(**what)
+    asked.answered(LookControl(), OK, 0.0)
+    asked.answered(LookJob(), Job(None), 0.1)
+    assert asked.answered(LookVitals(), vitals, 0.2) == []
+    assert asked.phase is Phase.DONE
+    assert not asked.evidence.pending
+    assert asked.evidence.balloon.value is None
+    assert why in asked.evidence.balloon.why
+    assert asked.abandon() == []
+    assert asked.deadline() == math.inf
+
+
+def test_counters_that_a_domain_does_not_have_are_no_evidence() -> None:
+    """A guest without disks and networks has no I/O to stand still."""
+    asked = listening()
+    listen(asked, Vitals(balloon_updated=1002, vcpu_time=None, io_requests=None))
+    assert (asked.evidence.vcpu.value, asked.evidence.io.value) == (None, None)
+
+
+def test_libvirt_at_work_on_the_domain_ends_the_inquiry() -> None:
+    """It is migrated, saved or dumped: a silence, not a suspect."""
+    asked = inquiry()
+    asked.answered(LookControl(), OK, 0.0)
+    assert asked.answered(LookJob(), Job("migration_out"), 0.1) == []
+    assert (asked.job, asked.phase) == ("migration_out", Phase.DONE)
+    assert not asked.evidence.pending
+
+
+def test_a_baseline_does_not_ask_for_jobs() -> None:
+    """It is no suspect: only its balloon is to be learnt."""
+    asked = inquiry(baseline=True)
+    assert asked.answered(LookControl(), OK, 0.0) == [LookVitals()]
+
+
+def test_nothing_that_blocks_is_asked_while_somebody_waits_for_the_monitor() -> None:
+    """Five such calls freeze a whole connection. It is watched instead, and gone on with when it is free."""
+    asked = inquiry()
+    assert asked.answered(LookControl(), Control("occupied", 0.4), 0.0) == []
+    assert asked.deadline() == WATCH_INTERVAL
+    assert asked.tick(0.9) == []
+    assert asked.tick(1.0) == [LookControl()]
+    assert asked.answered(LookControl(), Control("occupied", 1.4), 1.0) == []
+    assert asked.tick(2.0) == [LookControl()]
+    assert asked.answered(LookControl(), OK, 2.0) == [LookJob()]
+    assert asked.evidence.occupied.value == 0.0
+
+
+def test_a_monitor_that_nobody_answers_at_is_the_evidence() -> None:
+    """Our own look waits for it: seen by the look that never waits; five seconds decide."""
+    asked = inquiry()
+    asked.answered(LookControl(), OK, 0.0)
+    pending = {}
+    for second in range(1, 8):
+        assert asked.tick(float(second)) == [LookControl()]
+        assert asked.answered(LookControl(), Control("occupied", float(second)), float(second)) == []
+        pending[second] = asked.evidence.pending
+    assert pending == {1: True, 2: True, 3: True, 4: True, 5: False, 6: False, 7: False}
+    assert asked.evidence.occupied.value == 7.0
+
+
+def test_a_monitor_that_is_free_after_all_is_asked_after_all() -> None:
+    """QEMU goes on: then the kernel's answer is still to come, and the verdict waits for it."""
+    asked = inquiry()
+    asked.answered(LookControl(), OK, 0.0)
+    asked.answered(LookControl(), Control("occupied", 6.0), 6.0)
+    assert not asked.evidence.pending
+    assert asked.answered(LookJob(), Job(None), 60.0) == [LookVitals()]
+    assert asked.evidence.pending
+    assert asked.tick(60.0 + PATIENCE - 0.1) == [LookControl()]
+    asked.tick(60.0 + PATIENCE)
+    assert not asked.evidence.pending
+
+
+def test_what_stood_still_itself_proves_nothing() -> None:
+    """QEMU hung while it was listened to, or we slept: the guest has all of its time from then on."""
+    asked = listening()
+    assert asked.tick(2.15) == [LookControl(), LookVitals()]
+    assert asked.answered(LookVitals(), STILL, 20.0) == []
+    assert asked.phase is Phase.LISTENING
+    when, _ = listen(asked, STILL, until=30.0)
+    assert when == pytest.approx(20.0 + ANSWER_WAIT)
+    slept = listening()
+    slept.stalled(7.0)
+    when, _ = listen(slept, MOVED)
+    assert when == pytest.approx(8.15)
+    calm = inquiry()
+    calm.stalled(7.0)
+    assert calm.phase is Phase.CONTROL
+
+
+def test_an_answer_taken_early_and_told_late_proves_nothing() -> None:
+    """It was taken before the guest's time was over: it is asked again."""
+    asked = listening()
+    asked.tick(2.9)
+    assert asked.answered(LookVitals(), STILL, 3.6) == []
+    assert asked.phase is Phase.LISTENING
+    assert asked.tick(asked.deadline()) == [LookVitals()]
+    assert asked.answered(LookVitals(), STILL, 3.61) == [SetBalloonPeriod(10)]
+
+
+def test_a_look_without_a_free_hand_is_taken_again() -> None:
+    """From the beginning, and not for ever."""
+    asked = inquiry()
+    now = 0.0
+    for _ in range(RETRIES):
+        assert asked.answered(LookControl(), OK, now) == [LookJob()]
+        assert asked.answered(LookJob(), NO, now) == []
+        assert asked.evidence.pending
+        now += RETRY_INTERVAL
+        assert asked.deadline() == now
+        assert asked.tick(now) == [LookControl()]
+    asked.answered(LookControl(), OK, now)
+    assert asked.answered(LookJob(), NO, now) == []
+    assert asked.phase is Phase.DONE
+    assert not asked.evidence.pending
+    assert asked.evidence.balloon.why == "no free hand"
+
+
+def test_a_probe_without_a_free_hand_goes_on_listening() -> None:
+    """And what was changed is put back when it gives up."""
+    asked = listening()
+    assert asked.tick(2.15) == [LookControl(), LookVitals()]
+    assert asked.answered(LookVitals(), NO, 2.15) == []
+    assert asked.deadline() == 2.15 + RETRY_INTERVAL
+    assert asked.tick(2.65) == [LookVitals()]
+    assert asked.answered(LookVitals(), NO, 2.65) == []
+    asked.tick(3.15)
+    assert asked.answered(LookVitals(), NO, 3.15) == [SetBalloonPeriod(10)]
+    assert asked.evidence.balloon.why == "no free hand"
+
+
+def test_a_period_that_could_not_be_set_is_put_back_all_the_same() -> None:
+    """An error does not say that nothing was changed."""
+    asked = inquiry()
+    asked.answered(LookControl(), OK, 0.0)
+    asked.answered(LookJob(), Job(None), 0.1)
+    asked.answered(LookVitals(), BEFORE, 0.2)
+    assert asked.answered(SetBalloonPeriod(1), NO, 0.3) == []
+    assert asked.abandon() == [SetBalloonPeriod(10)]
+    assert asked.abandon() == []
+
+
+def test_a_broken_monitor_ends_the_inquiry() -> None:
+    """libvirt lost it: nothing more can be asked."""
+    asked = inquiry()
+    assert asked.answered(LookControl(), Control("error", 0.0), 0.0) == []
+    assert asked.phase is Phase.DONE
+    assert "lost QEMU's monitor" in asked.evidence.balloon.why
+    without = inquiry(period=None)
+    without.answered(LookControl(), Control("error", 0.0), 0.0)
+    assert without.evidence.balloon.why == "the domain has no balloon device"
+
+
+def test_what_libvirt_and_the_host_say_of_qemu() -> None:
+    """State, reason and process, each with its own unavailability."""
+    asked = inquiry()
+    assert asked.answered(LookState(), State("running", "booted", True), 0.0) == []
+    assert (asked.evidence.domain.value, asked.evidence.process.value) == ("running (booted)", True)
+    asked.answered(LookState(), State("running", "booted", None), 0.0)
+    assert "cannot be seen" in asked.evidence.process.why
+    asked.answered(LookState(), NO, 0.0)
+    assert asked.evidence.domain.why == asked.evidence.process.why == "no free hand"
+    asked.answered(LookControl(), NO, 0.0)
+    assert asked.evidence.occupied.why == "no free hand"
+
+
+def test_other_inquiries_answers_are_not_taken() -> None:
+    """A look may outlive the inquiry that took it."""
+    asked = inquiry()
+    assert asked.answered(LookVitals(), MOVED, 0.0) == []
+    asked.answered(LookControl(), OK, 0.0)
+    assert asked.answered(SetBalloonPeriod(10), PeriodSet(), 0.0) == []
+    assert asked.phase is Phase.JOB
+    asked.abandon()
+    assert asked.answered(LookJob(), Job("save"), 0.1) == []
+    assert asked.job is None
+
+
+def test_an_inquiry_that_was_left_off_leaves_nothing_changed() -> None:
+    """The guest answered meanwhile, or a silence began."""
+    asked = listening()
+    assert asked.tick(2.15) == [LookControl(), LookVitals()]
+    assert asked.abandon() == [SetBalloonPeriod(10)]
+    assert asked.answered(LookVitals(), MOVED, 2.2) == []
+    assert not asked.balloon_answered
+    setting = inquiry(baseline=True)
+    setting.answered(LookControl(), OK, 0.0)
+    setting.answered(LookVitals(), BEFORE, 0.2)
+    assert setting.abandon() == [SetBalloonPeriod(10)]
+    assert setting.answered(SetBalloonPeriod(1), PeriodSet(), 0.3) == []
+    assert setting.phase is Phase.DONE
+
+
+def test_patience_is_bounded() -> None:
+    """Evidence that has not come after a while is not waited for, but still watched."""
+    asked = inquiry()
+    assert asked.deadline() == PATIENCE
+    asked.tick(PATIENCE)
+    assert not asked.evidence.pending
+    assert asked.deadline() == math.inf

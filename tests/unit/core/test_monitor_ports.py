@@ -1,0 +1,158 @@
+"""A port that is closed, opened, or both for ever: a dead agent is not a dead VM, and not nothing either."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.core.scenario import WELL, Guest, lone, settled
+from vmhb_worker.core import events as ev
+from vmhb_worker.core.monitor import Memory, Timing
+from vmhb_worker.core.policy import Action
+from vmhb_worker.core.transitions import State
+
+#: exit_settle_time, in short.
+SETTLE = Timing(exit_settle_time=20.0)
+
+
+def flaps(guest: Guest, until: float, *, closed: float, opened: float) -> None:
+    """Its port closes and opens for ever, and nobody answers."""
+    while guest.host.now < until:
+        guest.agent_exits()
+        guest.run(guest.host.now + closed)
+        guest.agent_starts(rtt=None)
+        guest.run(guest.host.now + opened)
+
+
+def test_an_agent_that_exited_is_told_after_the_settle_time() -> None:
+    """A warning, never a recovery; no miss is counted against a guest whose port nobody holds."""
+    guest = settled(action=Action.RECOVER_UNRESPONSIVE)
+    guest.agent_exits()
+    assert guest.run(300.0) == ["220.00 raised agent_exited"]
+    assert [(fault.severity, fault.recommended_action, fault.misses) for fault in guest.raised] == [
+        ("warning", "alarm", 0)
+    ]
+    guest.run(1000.0)
+    guest.agent_starts()
+    assert guest.run(1001.0) == ["1000.01 cleared agent_exited: recovered"]
+
+
+def test_an_agent_that_is_restarted_in_time_is_no_fault() -> None:
+    """A package upgrade closes the port for some seconds."""
+    guest = settled()
+    guest.agent_exits()
+    guest.run(219.0)
+    guest.agent_starts()
+    assert guest.run(1000.0) == []
+    assert guest.monitor.state is State.ALIVE
+
+
+def test_an_agent_that_comes_back_and_does_not_answer_is_given_a_full_threshold() -> None:
+    """It was opened again just before the settle time was over: it has its misses, and then the cause is another."""
+    guest = settled(timing=SETTLE, interval=10.0, timeout=5.0)
+    guest.agent_exits()
+    guest.run(119.0)
+    guest.agent_starts(rtt=None)
+    assert guest.run(300.0) == ["144.00 raised agent_unresponsive"]
+
+
+def test_an_agent_that_comes_back_long_before_is_judged_by_its_misses() -> None:
+    """The settle time is for closed ports."""
+    guest = settled(timing=SETTLE, interval=1.0, timeout=1.0)
+    guest.agent_exits()
+    guest.run(102.0)
+    guest.agent_starts(rtt=None)
+    assert guest.run(300.0) == ["105.00 raised agent_unresponsive"]
+
+
+@pytest.mark.parametrize(
+    ("closed", "opened"),
+    [(0.05, 0.05), (0.5, 0.5), (0.1, 2.9), (0.1, 5.0), (5.0, 0.1), (3.0, 3.0), (0.1, 30.0), (19.0, 1.0)],
+)
+def test_a_port_that_flaps_for_ever_is_reported(closed: float, opened: float) -> None:
+    """However it opens and closes: within the settle time and a full threshold, unless somebody answers."""
+    guest = settled(timing=SETTLE, interval=10.0, timeout=5.0)
+    flaps(guest, 100.0 + 20.0 + 35.0 + 1.0, closed=closed, opened=opened)
+    assert len(guest.raised) == 1, guest.transcript
+    flaps(guest, 1000.0, closed=closed, opened=opened)
+    assert len(guest.raised) == 1
+    guest.agent_goes_on()
+    guest.run(1020.0)
+    assert guest.fault is None
+
+
+def test_an_answer_now_and_then_excuses_flapping() -> None:
+    """An agent that is restarted every ten seconds by something in the guest still acknowledges."""
+    guest = settled(timing=SETTLE, interval=1.0, timeout=1.0)
+    for _ in range(60):
+        guest.agent_exits()
+        guest.run(guest.host.now + 5.0)
+        guest.agent_starts()
+        guest.run(guest.host.now + 5.0)
+    assert guest.transcript == []
+
+
+def test_an_exit_during_suspicion_is_an_exit() -> None:
+    """It missed two beats and then closed the port: the skips in between make it no third."""
+    guest = settled(timing=SETTLE, interval=10.0, timeout=5.0, threshold=3)
+    guest.agent_stops()
+    guest.run(119.0)
+    assert guest.monitor.misses == 2
+    guest.agent_exits()
+    assert guest.run(400.0) == ["139.00 raised agent_exited"]
+
+
+def test_a_silent_agent_that_exits_makes_the_cause_another() -> None:
+    """What is known better is told: the fault stays one."""
+    guest = settled(timing=SETTLE, interval=1.0, timeout=1.0)
+    guest.agent_stops()
+    guest.run(150.0)
+    guest.agent_exits()
+    guest.run(180.0)
+    guest.agent_starts(rtt=None)
+    guest.run(300.0)
+    assert guest.transcript == [
+        "103.10 raised agent_unresponsive",
+        "170.00 updated agent_exited",
+        "183.00 updated guest_silent",  # its kernel was asked less than a minute ago
+        "242.17 updated agent_unresponsive",
+    ]
+
+
+def test_a_guest_that_closed_its_port_before_it_ever_answered_is_waited_for() -> None:
+    """A booting guest has its grace; its port says nothing."""
+    guest = lone(timing=SETTLE, grace=600.0)
+    guest.agent_exits()
+    assert guest.run(1000.0) == ["600.00 raised not_established"]
+    guest.agent_starts()
+    assert guest.run(1100.0) == ["1000.01 established", "1000.01 cleared not_established: recovered"]
+
+
+def test_after_a_restart_of_the_worker_a_closed_port_is_found_closed() -> None:
+    """It may have been closed while nobody looked: no event will tell."""
+    guest = lone(memory=WELL, timing=SETTLE)
+    guest.port = False
+    guest.monitor.port_open = None
+    guest.happens(ev.PortChanged(False))
+    assert guest.run(100.0) == ["20.00 raised agent_exited"]
+
+
+def test_a_request_tells_that_the_port_is_closed_where_no_event_did() -> None:
+    """Older libvirts tell of no port but the agent's, and events get lost."""
+    guest = settled(timing=SETTLE, interval=10.0)
+    guest._change(port=False)
+    told = guest.run(200.0)
+    assert len(told) == 1
+    assert told[0].endswith("raised agent_exited")
+    assert float(told[0].split()[0]) <= 130.1
+
+
+def test_the_port_is_part_of_the_evidence() -> None:
+    """With its age; unknown until somebody told."""
+    guest = lone(memory=Memory(established=True, waited=None), interval=1.0, timeout=1.0)
+    guest.run(50.0)
+    guest.agent_stops()
+    guest.run(100.0)
+    assert guest.raised[0].evidence["port"]["value"] is True
+    monitor = lone(memory=WELL).monitor
+    monitor.port_open = None
+    assert monitor._gathered().told(0.0)["port"] == {"value": "unavailable", "reason": "not told yet"}

@@ -1,0 +1,86 @@
+"""Answers the questions that come by RPC, and takes the hints: see `rpcapi`. Belongs to the engine's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from vmhb_worker.core import events as ev
+from vmhb_worker.core.hints import Hint, Hints
+from vmhb_worker.core.ledger import Ledger
+from vmhb_worker.instance import Instance
+from vmhb_worker.roster import Roster
+
+#: `Engine._handle`: hands an event to an instance's monitor, now.
+Handle = Callable[[Instance, ev.Event, float], None]
+
+
+class Desk:
+    """`now`: monotonic seconds; `wall`: aware, in UTC."""
+
+    def __init__(self, roster: Roster, ledger: Ledger, handle: Handle) -> None:
+        self._roster = roster
+        self._ledger = ledger
+        self._handle = handle
+        self._hints = Hints()
+
+    def answer(self, name: str, arguments: dict[str, Any], now: float, wall: datetime) -> Any:
+        """The answer to a question of this name. Raises LookupError where there is no such question."""
+        return _ANSWERS[name](self, now, wall, **arguments)
+
+    def silences(self, uuid: str, now: float, wall: datetime) -> list[ev.Event]:
+        """What was announced of an instance before it was here."""
+        return [_silence(key, hint, now, wall) for key, hint in self._hints.of(uuid, wall.timestamp()).items()]
+
+    def tidy(self, wall: datetime) -> None:
+        """Drop the hints that are over."""
+        self._hints.tidy(wall.timestamp())
+
+    def _list(self, now: float, wall: datetime) -> list[dict[str, Any]]:
+        watched = [instance.brief(self._ledger.open.get(instance.uuid), now) for instance in self._roster]
+        refused = sorted(self._roster.refused.items())
+        return watched + [{"instance_uuid": which, "error": why} for which, why in refused]
+
+    def _show(self, now: float, wall: datetime, instance_uuid: str) -> dict[str, Any] | None:
+        instance = self._roster.get(instance_uuid)
+        if instance is not None:
+            return instance.told(self._ledger.open.get(instance_uuid), now)
+        why = self._roster.refused.get(instance_uuid)
+        return None if why is None else {"instance_uuid": instance_uuid, "error": why}
+
+    def _expect_silence(  # noqa: PLR0913, PLR0917 - the contract's arguments
+        self,
+        now: float,
+        wall: datetime,
+        instance_uuid: str,
+        key: str,
+        reason: str,
+        timeout: float,
+        observed_at: datetime,
+    ) -> bool:
+        hint = Hint(reason, observed_at.timestamp(), observed_at.timestamp() + timeout)
+        taken = self._hints.expect(instance_uuid, key, hint, wall.timestamp())
+        instance = self._roster.get(instance_uuid)
+        if taken and instance is not None:
+            self._handle(instance, _silence(key, hint, now, wall), now)
+        return taken
+
+    def _end_silence(self, now: float, wall: datetime, instance_uuid: str, key: str, observed_at: datetime) -> bool:
+        ended = self._hints.end(instance_uuid, key, observed_at.timestamp())
+        instance = self._roster.get(instance_uuid)
+        if ended and instance is not None:
+            self._handle(instance, ev.Unsilenced(f"hint:{key}"), now)
+        return ended
+
+
+def _silence(key: str, hint: Hint, now: float, wall: datetime) -> ev.Silenced:
+    return ev.Silenced(f"hint:{key}", hint.reason, now + hint.expires - wall.timestamp())
+
+
+_ANSWERS: dict[str, Callable[..., Any]] = {
+    "list": Desk._list,
+    "show": Desk._show,
+    "expect_silence": Desk._expect_silence,
+    "end_silence": Desk._end_silence,
+}
