@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import socket
 import sqlite3
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from vmhb_worker.contracts import Commit, Message
+from vmhb_worker.contracts import Clock, Commit, Message, Post, Saved
+from vmhb_worker.core.events import (
+    Answer,
+    AskEnded,
+    Control,
+    Failure,
+    Happened,
+    Job,
+    Look,
+    LookControl,
+    Looked,
+    LookJob,
+    LookState,
+    LookVitals,
+    PeriodSet,
+    SetBalloonPeriod,
+    State,
+    Vitals,
+)
 from vmhb_worker.core.fault import Change, Fault, FaultState
+from vmhb_worker.inbox import Inbox
 from vmhb_worker.store import Content, Database, Row
 
 # -- for rpc: the engine -----------------------------------------------------------------------------------------------
@@ -279,3 +300,134 @@ class FlakyTransport:
     def cleanup(self) -> None:
         """Its goodbye."""
         self.cleaned.set()
+
+
+# -- for the engine: its clock, inbox and ports ------------------------------------------------------------------------
+
+
+class MovedClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.clock = Clock(lambda: self.now, self.wall)
+
+    def wall(self) -> datetime:
+        """Runs along."""
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now)
+
+
+class ClockInbox(Inbox):
+    """Does not sleep: waiting moves the clock. Things can be left in it for later."""
+
+    def __init__(self, clock: MovedClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._later: list[tuple[float, int, Any]] = []
+        self._order = itertools.count()
+
+    def post_at(self, at: float, item: Any) -> None:
+        """Arrives when the clock gets there."""
+        heapq.heappush(self._later, (at, next(self._order), item))
+
+    def wait(self, seconds: float) -> None:
+        """Until something is due, or has arrived."""
+        if self._queue:
+            return
+        until = self._clock.now + max(0.0, seconds)
+        if self._later and self._later[0][0] <= until:
+            until, _, item = heapq.heappop(self._later)
+            self._queue.append(item)
+        self._clock.now = max(self._clock.now, until)
+
+
+class ScriptedHost:
+    """Hypervisor and agent of guests that do as they are told. `dead`: uuids that do not answer.
+
+    `alive_kernels`: whose balloon goes on answering. What was done to them is in `looks`, `asks` and `states`.
+    """
+
+    def __init__(self, clock: MovedClock, inbox: ClockInbox) -> None:
+        self._clock = clock
+        self._inbox = inbox
+        self.dead: set[str] = set()
+        self.alive_kernels: set[str] = set()
+        self.looks: list[tuple[str, Look]] = []
+        self.asks: list[str] = []
+        self.states: list[tuple[str, str]] = []
+
+    def open(self, post: Post) -> None:
+        """Nothing to begin."""
+
+    def describe(self, uuid: str) -> None:
+        """Tests tell by themselves."""
+
+    def look(self, uuid: str, look: Look) -> None:
+        """Answered at once."""
+        self.looks.append((uuid, look))
+        lives = uuid not in self.dead or uuid in self.alive_kernels
+        answers: dict[type[Any], Answer] = {
+            LookState: State("running", "booted", True),
+            LookControl: Control("ok", 0.0),
+            LookJob: Job(None),
+            LookVitals: Vitals(int(self._clock.now) if lives else 1, 0, 0),
+            SetBalloonPeriod: PeriodSet(),
+        }
+        self._inbox.post(Happened(uuid, Looked(look, answers[type(look)])))
+
+    def ask(self, uuid: str, nonce: int, timeout: int) -> None:
+        """Answers in 10 ms, or is silent for the whole of the time-out."""
+        self.asks.append(uuid)
+        if uuid in self.dead:
+            end = AskEnded(uuid, nonce, float(timeout), Failure.NO_ANSWER)
+            self._inbox.post_at(self._clock.now + timeout, end)
+        else:
+            self._inbox.post_at(self._clock.now + 0.01, AskEnded(uuid, nonce, 0.01))
+
+    def agent_command(self, uuid: str, command: str, timeout: int) -> str:
+        """Asked through `ask` here."""
+        raise AssertionError
+
+    def write_state(self, uuid: str, element: str) -> None:
+        """Noted."""
+        self.states.append((uuid, element))
+
+    def close(self, timeout: float) -> None:
+        """Nothing to end."""
+
+
+class KeptCommits:
+    """A store that keeps what it is given, and calls `done` when told to."""
+
+    def __init__(self) -> None:
+        self.commits: list[Commit] = []
+        self.hold = False
+        self.held: list[Callable[[], None]] = []
+
+    def load(self) -> Saved:
+        """Tests hand it over by themselves."""
+        return Saved()
+
+    def commit(self, commit: Commit, done: Callable[[], None] | None = None) -> None:
+        """Kept; done at once, unless `hold`."""
+        self.commits.append(commit)
+        if done is not None and self.hold:
+            self.held.append(done)
+        elif done is not None:
+            done()
+
+    def health(self) -> dict[str, Any]:
+        """All is well."""
+        return {"waiting": 0, "oldest": None, "degraded": None}
+
+    def close(self, timeout: float) -> None:
+        """Nothing to end."""
+
+    def messages(self, event_type: str) -> list[dict[str, Any]]:
+        """The payloads' fields of all messages of this type."""
+        return [
+            message.payload["vmhb_object.data"]
+            for commit in self.commits
+            for message in commit.messages
+            if message.event_type == event_type
+        ]

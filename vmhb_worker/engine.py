@@ -13,7 +13,7 @@ import secrets
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -74,6 +74,7 @@ class Ports:
     agent: Agent
     store: Store
     clock: Clock
+    inbox: Inbox = field(default_factory=Inbox)
     version: str = "0"
     beat: Callable[[], None] = lambda: None
     watchdog: float = math.inf
@@ -85,7 +86,7 @@ class Engine:
     def __init__(self, settings: Settings, ports: Ports, saved: Saved) -> None:
         self._settings = settings
         self._ports = ports
-        self._inbox = Inbox()
+        self._inbox = ports.inbox
         self._stopping = False
         now, self._started_at = ports.clock.monotonic(), ports.clock.wall()
         verdict, agent = settings.verdict, settings.agent
@@ -225,6 +226,8 @@ class Engine:
         if sighting.met:
             self._periods.put_back(instance.uuid)
             events += self._desk.silences(instance.uuid, now, wall)
+        travelled = instance.view.travelled
+        instance.written = domain_xml.state_element(travelled.established, travelled.fault_id)
         instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
         if sighting.fresh:
             self._changes.instance(instance.row(now, wall))

@@ -68,6 +68,18 @@ def test_a_boot_loop_does_not_renew_the_grace() -> None:
     assert guest.transcript == ["400.00 raised not_established"]
 
 
+def test_a_boot_ends_a_pause_and_the_pause_is_not_counted() -> None:
+    """Booting, paused for a long time, and reset: what is left of the grace is left."""
+    guest = settled()
+    guest.boots(after=0.0, port=False)
+    guest.run(200.0)
+    guest.is_paused()
+    guest.run(5000.0)
+    guest.boots(after=0.0, port=False)
+    assert guest.monitor.told(5000.0)["silences"] == {}
+    assert guest.run(9000.0) == ["5200.00 raised not_established"]
+
+
 def test_an_orderly_reboot_is_no_fault() -> None:
     """Its agent is stopped first and closes the port, up to ninety seconds before the reset."""
     guest = settled(**FAST)

@@ -98,9 +98,9 @@ def test_a_silence_voids_suspicion_and_grants_a_full_threshold_after_it(
     guest = settled(**FAST)
     guest.agent_stops()
     guest.run(102.5)
-    assert guest.monitor.state is State.MISSING
+    assert guest.monitor.told(102.5)["state"] == "missing"
     begin(guest)
-    assert guest.monitor.state is State.ALIVE
+    assert guest.monitor.told(102.5)["state"] == "alive"
     guest.run(199.0)
     assert guest.transcript == []
     end(guest)

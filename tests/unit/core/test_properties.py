@@ -1,0 +1,214 @@
+"""What holds whatever happens, in any order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.core.scenario import NEW, USUAL, Guest, Host, lone, policy
+from vmhb_worker.core import events as ev
+from vmhb_worker.core.monitor import Memory, Monitor, Standing, Timing
+from vmhb_worker.core.policy import Action, HeartbeatPolicy
+from vmhb_worker.core.transitions import State
+from vmhb_worker.core.verdict import Cause
+
+POLICIES = st.builds(
+    policy,
+    interval=st.sampled_from([1.0, 2.5, 10.0, 60.0]),
+    timeout=st.sampled_from([0.1, 1.0, 5.0, 12.0, 40.0]),
+    threshold=st.sampled_from([1, 2, 3, 10]),
+    grace=st.sampled_from([0.0, 1.0, 600.0]),
+    action=st.sampled_from(Action),
+)
+MEMORIES = st.builds(
+    Memory,
+    running=st.booleans(),
+    established=st.booleans(),
+    waited=st.sampled_from([None, 0.0, 1000.0]),
+    balloon_seen=st.booleans(),
+    standing=st.none() | st.builds(Standing, st.sampled_from([Cause.GUEST_SILENT, Cause.AGENT_EXITED]), st.booleans()),
+)
+LOOKS: st.SearchStrategy[ev.Look] = st.sampled_from(
+    [ev.LookControl(), ev.LookState(), ev.LookJob(), ev.LookVitals(), ev.SetBalloonPeriod(1), ev.SetBalloonPeriod(10)]
+)
+ANSWERS = {
+    ev.LookControl: [ev.Control("ok", 0.0), ev.Control("occupied", 2.0), ev.Control("occupied", 9.0)],
+    ev.LookState: [ev.State("running", "booted", True), ev.State("paused", "user", None)],
+    ev.LookJob: [ev.Job(None), ev.Job("save")],
+    ev.LookVitals: [ev.Vitals(0, 0, 0), ev.Vitals(1000, 10**9, 5), ev.Vitals(None, None, None)],
+    ev.SetBalloonPeriod: [ev.PeriodSet()],
+}
+
+
+@st.composite
+def looked(draw: st.DrawFn) -> ev.Looked:
+    look = draw(LOOKS)
+    return ev.Looked(look, draw(st.sampled_from([*ANSWERS[type(look)], ev.Unavailable("no")])))
+
+
+EVENTS: st.SearchStrategy[ev.Event] = st.one_of(
+    st.just(ev.Asked()),
+    st.builds(ev.Acked, st.sampled_from([0.01, 3.0])),
+    st.builds(ev.AskFailed, st.sampled_from(ev.Failure)),
+    st.builds(ev.PortChanged, st.booleans()),
+    st.sampled_from([ev.Booted(), ev.Restored(), ev.Arriving(), ev.ShuttingDown(), ev.Panicked(), ev.Resumed()]),
+    st.builds(ev.Stopped, st.sampled_from(ev.Exit), st.just("stopped")),
+    st.just(ev.Paused("paused")),
+    st.builds(ev.Stuck, st.sampled_from([Cause.PAUSED_IO_ERROR, Cause.PAUSED_FAILED, Cause.GUEST_HUNG])),
+    st.just(ev.WatchdogFired("none")),
+    st.builds(
+        ev.Silenced,
+        st.sampled_from(["job", "hint:1"]),
+        st.just("why"),
+        st.sampled_from([None, 5.0, 1e4]),
+        st.booleans(),
+    ),
+    st.builds(ev.Unsilenced, st.sampled_from(["job", "hint:1", "hint:2"])),
+    st.just(ev.Voided("late")),
+    st.builds(ev.PolicyChanged, POLICIES),
+    looked(),
+)
+DELAYS = st.sampled_from([0.0, 0.01, 0.6, 1.0, 5.0, 20.0, 70.0, 400.0])
+
+
+def tick_to(monitor: Monitor, now: float, until: float, heard: float) -> list[ev.Effect]:
+    """Tick at every deadline up to then, at most a hundred times: what came out. No deadline may be hot."""
+    out: list[ev.Effect] = []
+    for _ in range(100):
+        due = monitor.deadline()
+        if due > until:
+            break
+        now = max(now, due)
+        effects = monitor.handle(ev.Tick(now - heard), now)
+        assert monitor.deadline() > now or effects, f"due again at once, and nothing done: {monitor.told(now)}"
+        out += effects
+    return out
+
+
+@settings(derandomize=True, max_examples=250, deadline=None)
+@given(
+    asked=POLICIES,
+    memory=MEMORIES,
+    timing=st.sampled_from([USUAL, Timing(0.5, 10.0, 1.0, 5.0)]),
+    balloon=st.sampled_from([None, 0, 10]),
+    story=st.lists(st.tuples(DELAYS, EVENTS, st.sampled_from([0.2, 50.0])), max_size=40),
+)
+def test_any_story_is_taken(
+    asked: HeartbeatPolicy,
+    memory: Memory,
+    timing: Timing,
+    balloon: int | None,
+    story: list[tuple[float, ev.Event, float]],
+) -> None:
+    """No sequence of events raises, makes a deadline hot, acquits the innocent, or keeps nonsense in its books."""
+    now = 0.0
+    monitor = Monitor("uuid", asked, timing, memory, now)
+    monitor.balloon_period = balloon
+    accused = memory.standing is not None
+    for delay, event, heard in story:
+        out = tick_to(monitor, now, now + delay, heard)
+        now += delay
+        for effect in out + monitor.handle(event, now):
+            accused = accused or isinstance(effect, ev.Accuse)
+            assert accused or not isinstance(effect, ev.Acquit)
+        remembered = monitor.memory(now)
+        assert remembered.running == (monitor.state is not State.GONE)
+        assert remembered.waited is None or remembered.waited >= 0.0
+        assert monitor.told(now)["misses"] >= 0
+        assert not math.isnan(monitor.deadline())
+        assert monitor.state is not State.SILENT or monitor.standing is not None
+
+
+#: Somebody else's command holds its agent.
+BUSY = "agent busy"
+#: What may happen to a guest that always answers in time, and what makes an end of it.
+DEEDS: dict[str, Any] = {
+    "voided": lambda guest: guest.happens(ev.Voided("late")),
+    "paused": Guest.is_paused,
+    "resumed": Guest.is_resumed,
+    "snapshot": lambda guest: guest.happens(ev.Silenced("hint:1", "snapshot", guest.host.now + 50.0)),
+    "snapshot done": lambda guest: guest.happens(ev.Unsilenced("hint:1")),
+    "migration pass": lambda guest: guest.happens(ev.Silenced("job", "migration", guest.host.now + 60.0)),
+    "migration done": lambda guest: guest.happens(ev.Unsilenced("job")),
+    "just connected": lambda guest: guest.happens(ev.Silenced("hypervisor", "new", guest.host.now + 10.0, ask=True)),
+    "rebooted": lambda guest: guest.boots(after=40.0),
+    "saved and restored": lambda guest: (guest.is_saved(), guest.is_restored()),
+    "agent restarted": lambda guest: (guest.agent_exits(), guest.host.later(3.0, guest.agent_starts)),
+    "libvirtd stopped": lambda guest: guest.host.libvirtd_stops(),
+    "libvirtd goes on": lambda guest: guest.host.libvirtd_goes_on(),
+    BUSY: lambda guest: guest._change(busy=True),
+    "agent free": lambda guest: guest._change(busy=False),
+    "slower": lambda guest: guest.agent_goes_on(rtt=guest.monitor.policy.timeout * 0.9) if guest.rtt else None,
+    "another policy": lambda guest: guest.happens(
+        ev.PolicyChanged(replace(guest.monitor.policy, interval=guest.monitor.policy.interval * 1.5))
+    ),
+    "watchdog": lambda guest: guest.happens(ev.WatchdogFired("none")),
+}
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(
+    asked=st.sampled_from([(1.0, 1.0, 2), (2.0, 5.0, 3), (10.0, 5.0, 1), (10.0, 5.0, 3), (60.0, 20.0, 2)]),
+    story=st.lists(st.tuples(st.sampled_from(sorted(DEEDS)), st.floats(0.0, 60.0)), max_size=30),
+)
+def test_whoever_answers_in_time_is_never_accused(
+    asked: tuple[float, float, int], story: list[tuple[str, float]]
+) -> None:
+    """Whatever silences, voids, jobs, reboots, and troubles of ours and of libvirtd's are mixed in."""
+    interval, timeout, threshold = asked
+    guest = lone(interval=interval, timeout=timeout, threshold=threshold)
+    guest.run(100.0)
+    patient = threshold > 1 and interval * threshold + timeout > 30.0
+    for deed, then in story:
+        # A request of ours that queues behind somebody else's looks like any other, until it has queued for too long.
+        if deed != BUSY or patient:
+            DEEDS[deed](guest)
+        guest.run(guest.host.now + then)
+    assert guest.raised == [], guest.transcript
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(
+    interval=st.floats(1.0, 60.0),
+    timeout=st.floats(0.1, 60.0),
+    threshold=st.integers(1, 12),
+    phase=st.floats(0.0, 60.0),
+    rtt=st.floats(0.001, 1.0),
+    kernel=st.booleans(),
+    memory=st.sampled_from([NEW, Memory(established=True, waited=None), Memory(established=True, waited=100.0)]),
+)
+def test_whoever_hangs_for_ever_on_an_open_port_is_accused_in_time(
+    interval: float,
+    timeout: float,
+    threshold: int,
+    phase: float,
+    rtt: float,
+    kernel: bool,
+    memory: Memory,
+) -> None:
+    """Whatever its policy, its phase and its pace were."""
+    host = Host()
+    guest = host.guest("vm", memory, interval=interval, timeout=timeout, threshold=threshold)
+    guest.agent_goes_on(min(rtt, 0.9 * timeout))
+    guest.run(3 * interval + 10.0 + phase)
+    hung = host.now
+    assert guest.raised == []
+    if kernel:
+        guest.kernel_dies()
+    else:
+        guest.agent_stops()
+    guest.run(hung + threshold * interval + timeout + 0.05)
+    assert len(guest.raised) == 1, guest.monitor.told(host.now)
+    assert guest.raised[0].misses == threshold
+    guest.run(host.now + 200.0)
+    assert guest.fault is not None
+    if memory is NEW:
+        assert guest.fault.cause == ("guest_hung" if kernel else "agent_unresponsive")
+    guest.agent_goes_on()
+    guest.run(host.now + max(interval, 60.0) + 6.0)
+    assert guest.fault is None
+    assert len(guest.raised) == 1

@@ -1,0 +1,325 @@
+"""The engine, turned by hand: what is reported to it, and what it then stores, asks and looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.fakes import ClockInbox, KeptCommits, MovedClock, ScriptedHost
+from vmhb_worker.contracts import InstanceRow, Saved
+from vmhb_worker.core.events import (
+    DomainForgotten,
+    DomainSeen,
+    Exit,
+    Happened,
+    HypervisorDown,
+    HypervisorHeard,
+    HypervisorUp,
+    PortChanged,
+    SetBalloonPeriod,
+    Stopped,
+)
+from vmhb_worker.core.policy import Channel
+from vmhb_worker.engine import Engine, Ports
+from vmhb_worker.settings import Settings, VerdictSettings
+
+ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+QUICK = "interval='1' timeout='1' threshold='3' action='recover'"
+
+
+def domain(uuid: str, heartbeat: str | None = QUICK, *, boot: str = "b1", name: str = "vm") -> DomainSeen:
+    """A domain as libvirt shows it. heartbeat: the attributes of our element, None for no element."""
+    ours = f"<vmhb:heartbeat xmlns:vmhb='urn:openstack:vmhb:1' {heartbeat}/>" if heartbeat is not None else ""
+    xml = (
+        f"<domain><name>{name}</name><uuid>{uuid}</uuid><metadata>{ours}</metadata><devices>"
+        "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='connected'/></channel>"
+        "<memballoon model='virtio'><stats period='10'/></memballoon></devices></domain>"
+    )
+    state, reason = ("running", "booted") if boot else ("shutoff", "destroyed")
+    return DomainSeen(uuid, xml, state, reason, boot)
+
+
+class Bench:
+    """An engine with its fakes."""
+
+    def __init__(self, saved: Saved | None = None, **verdict: Any) -> None:
+        self.clock = MovedClock()
+        self.inbox = ClockInbox(self.clock)
+        self.host = ScriptedHost(self.clock, self.inbox)
+        self.store = KeptCommits()
+        settings = Settings(host="node1", verdict=VerdictSettings(**verdict))
+        ports = Ports(self.host, self.host, self.store, self.clock.clock, self.inbox)
+        self.engine = Engine(settings, ports, saved or Saved())
+
+    def up(self, *domains: DomainSeen) -> None:
+        """libvirt is there, with these."""
+        self.engine.post(HypervisorUp(domains))
+
+    def run(self, seconds: float, until: Callable[[], object] = lambda: None) -> None:
+        """Turn until the clock has moved so far, or `until` holds. libvirtd answers all the while."""
+        end = heard = self.clock.now
+        end += seconds
+        while self.clock.now < end and not until():
+            if self.clock.now >= heard:
+                heard = self.clock.now + 0.25
+                self.inbox.post_at(heard, HypervisorHeard(heard - 0.01))
+            self.engine.turn()
+
+    def ask(self, name: str, **arguments: Any) -> Any:
+        """A call, answered by the next turn."""
+        return self.engine._desk.answer(name, arguments, self.clock.now, self.clock.wall())
+
+    def raised(self) -> list[dict[str, Any]]:
+        return self.store.messages("vmhb.fault.raised")
+
+    def cleared(self) -> list[dict[str, Any]]:
+        return self.store.messages("vmhb.fault.cleared")
+
+
+def well(bench: Bench, *uuids: str) -> None:
+    """Let the instances acknowledge, and their balloons be known."""
+    bench.run(6)
+    assert [bench.ask("show", instance_uuid=uuid)["state"] for uuid in uuids] == ["alive"] * len(uuids)
+
+
+def test_a_hang_is_one_fault_from_raise_to_clear() -> None:
+    """A guest that falls silent has one fault; its rows and messages are committed together; an answer clears it."""
+    bench = Bench()
+    bench.up(domain(ONE), domain(TWO))
+    well(bench, ONE, TWO)
+    bench.host.dead.add(ONE)
+    bench.run(10)
+    (raised,) = bench.raised()
+    assert (raised["instance_uuid"], raised["misses"], raised["host"]) == (ONE, 3, "node1")
+    assert bench.store.messages("vmhb.fault.updated")[-1]["cause"] == "guest_hung"
+    commit = next(c for c in bench.store.commits if any(m.event_type == "vmhb.fault.raised" for m in c.messages))
+    assert [fault.fault_id for fault in commit.faults] == [raised["fault_id"]]
+    bench.host.dead.clear()
+    bench.run(20)
+    (cleared,) = bench.cleared()
+    assert (cleared["fault_id"], cleared["resolution"]) == (raised["fault_id"], "recovered")
+
+
+def test_late_ourselves_is_not_the_guests_fault() -> None:
+    """A worker that was stopped for a while finds beats unanswered; none of them counts."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    well(bench, ONE)
+    for _ in range(20):
+        bench.clock.now += 5.0
+        bench.run(0.5)
+    assert bench.raised() == []
+
+
+def test_nonsense_costs_nobody_else() -> None:
+    """A domain whose XML or policy makes no sense is not monitored and is told with its error; others are."""
+    bench = Bench()
+    broken = DomainSeen(TWO, "<domain", "running", "booted", "b1")
+    bench.up(broken, domain(ONE))
+    bench.run(5)
+    assert bench.ask("show", instance_uuid=ONE)["state"] == "alive"
+    assert "cannot be read" in bench.ask("show", instance_uuid=TWO)["error"]
+    bench.engine.post(domain(TWO, "interval='soon'"))
+    bench.run(1)
+    assert "hw:heartbeat_interval is 'soon'" in bench.ask("show", instance_uuid=TWO)["error"]
+    assert len(bench.ask("list")) == 2
+
+
+def test_a_report_that_cannot_be_taken_is_left_out() -> None:
+    """A fault of ours in one report costs that report, not the worker."""
+    bench = Bench()
+    bench.engine.post(object())
+    bench.up(domain(ONE))
+    well(bench, ONE)
+
+
+def test_the_applications_channel_is_refused_in_words() -> None:
+    """A policy for a channel that is not spoken here is an error that says so, never a silent neglect."""
+    bench = Bench()
+    bench.up(domain(ONE, "channel='application'"))
+    bench.run(1)
+    assert "application" in bench.ask("show", instance_uuid=ONE)["error"]
+
+
+def test_opting_out_ends_everything() -> None:
+    """An instance that is no longer to be monitored has its fault closed as that, and its end is told."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    well(bench, ONE)
+    bench.host.dead.add(ONE)
+    bench.run(10)
+    bench.engine.post(domain(ONE, "heartbeat='false'"))
+    bench.run(1)
+    assert [c["resolution"] for c in bench.cleared()] == ["unmonitored"]
+    assert [e["instance_uuid"] for e in bench.store.messages("vmhb.heartbeat.ended")] == [ONE]
+    assert ONE in [uuid for commit in bench.store.commits for uuid in commit.forget]
+    assert bench.ask("list") == []
+
+
+def test_a_period_is_changed_only_once_the_old_one_is_stored() -> None:
+    """The worker may die at any moment: the old period is on disk before it is changed, and until it is back."""
+    bench = Bench()
+    bench.store.hold = True
+    bench.up(domain(ONE))
+    bench.run(3)
+    assert not any(isinstance(look, SetBalloonPeriod) for _, look in bench.host.looks)
+    assert {ONE: 10} in [commit.probes for commit in bench.store.commits]
+    bench.store.hold = False
+    bench.store.held.pop()()
+    bench.run(3)
+    periods = [look.seconds for _, look in bench.host.looks if isinstance(look, SetBalloonPeriod)]
+    assert periods == [1, 10]
+    assert bench.store.commits[-1].probes == {ONE: None} or {ONE: None} in [c.probes for c in bench.store.commits]
+
+
+def test_a_period_left_by_an_earlier_life_is_put_back() -> None:
+    """What a worker that died had changed, the next one puts back as soon as it meets the domain."""
+    bench = Bench(Saved(probes={ONE: 7}))
+    bench.up(domain(ONE))
+    bench.run(1)
+    assert (ONE, SetBalloonPeriod(7)) in bench.host.looks
+    assert {ONE: None} in [commit.probes for commit in bench.store.commits]
+
+
+def test_libvirt_away_is_nobodys_fault() -> None:
+    """While libvirt is away nobody is asked or judged; it takes a full threshold after it is back."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    well(bench, ONE)
+    bench.host.dead.add(ONE)
+    bench.engine.post(HypervisorDown("it was stopped"))
+    bench.run(30)
+    asked = len(bench.host.asks)
+    bench.run(30)
+    assert (bench.raised(), len(bench.host.asks)) == ([], asked)
+    bench.up(domain(ONE))
+    back = bench.clock.now
+    bench.run(20, until=bench.raised)
+    assert 3.0 <= bench.clock.now - back <= 6.0
+
+
+def test_a_fault_outlives_the_worker() -> None:
+    """A fault that was open before is open after, under the same id, raised once; an answer clears it."""
+    first = Bench()
+    first.up(domain(ONE))
+    well(first, ONE)
+    first.host.dead.add(ONE)
+    first.run(10)
+    faults = {f.fault_id: f for commit in first.store.commits for f in commit.faults}
+    rows = {row.uuid: row for commit in first.store.commits for row in commit.instances}
+    second = Bench(Saved(instances=tuple(rows.values()), faults=tuple(faults.values())))
+    second.host.dead.add(ONE)
+    second.up(domain(ONE))
+    second.run(20)
+    assert second.raised() == []
+    assert second.ask("show", instance_uuid=ONE)["fault"]["fault_id"] in faults
+    second.host.dead.clear()
+    second.run(30)
+    assert [c["fault_id"] for c in second.cleared()] == list(faults)
+
+
+def test_qemu_that_died_unseen_is_found() -> None:
+    """QEMU crashed while the worker was away: it is told when the worker is back."""
+    row = InstanceRow(ONE, established=True, boot="b1", running=True)
+    bench = Bench(Saved(instances=(row,)))
+    seen = domain(ONE, boot="")
+    bench.up(DomainSeen(ONE, seen.xml, "shutoff", "crashed", ""))
+    bench.run(1)
+    assert [r["cause"] for r in bench.raised()] == ["qemu_failed"]
+
+
+def test_what_is_gone_is_remembered_for_a_while() -> None:
+    """An undefined domain may come back (hard reboot); only after `gone_grace` its fault is closed as deleted."""
+    bench = Bench(gone_grace=100.0)
+    bench.up(domain(ONE))
+    well(bench, ONE)
+    bench.engine.post(Happened(ONE, Stopped(Exit.FAILED, "failed")))
+    bench.engine.post(DomainForgotten(ONE))
+    bench.run(90)
+    assert (len(bench.raised()), bench.cleared()) == (1, [])
+    bench.run(30)
+    assert [c["resolution"] for c in bench.cleared()] == ["deleted"]
+    assert bench.ask("list") == []
+
+
+def test_an_orphaned_fault_is_closed_in_the_end() -> None:
+    """A fault whose domain is not here when the worker starts is kept for `gone_grace`, then closed as deleted."""
+    first = Bench()
+    first.up(domain(ONE))
+    well(first, ONE)
+    first.host.dead.add(ONE)
+    first.run(10)
+    faults = {f.fault_id: f for commit in first.store.commits for f in commit.faults}
+    bench = Bench(Saved(faults=tuple(faults.values())), gone_grace=100.0)
+    bench.up()
+    bench.run(90)
+    assert bench.cleared() == []
+    bench.run(30)
+    assert [c["resolution"] for c in bench.cleared()] == ["deleted"]
+
+
+def test_the_other_channels_port_is_not_ours() -> None:
+    """A port that the policy does not use may open and close as it likes."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    well(bench, ONE)
+    bench.engine.post(Happened(ONE, PortChanged(False, Channel.APPLICATION)))
+    bench.run(1)
+    assert bench.ask("show", instance_uuid=ONE)["state"] == "alive"
+
+
+def test_what_travels_is_written_once_per_change() -> None:
+    """`established` and the open fault go into the domain's metadata when they change, never per heartbeat."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    bench.run(300)
+    assert [uuid for uuid, _ in bench.host.states] == [ONE]
+    bench.host.dead.add(ONE)
+    bench.run(60)
+    (fault,) = bench.raised()
+    assert fault["fault_id"] in bench.host.states[-1][1]
+    assert len(bench.host.states) == 2
+
+
+def test_announced_silences_hold_also_for_those_that_come_later() -> None:
+    """A hint that came before its instance is kept, and an end ends it."""
+    bench = Bench()
+    wall = bench.clock.wall()
+    assert bench.ask("expect_silence", instance_uuid=ONE, key="req-1", reason="resize", timeout=600.0, observed_at=wall)
+    bench.up(domain(ONE))
+    bench.run(30)
+    shown = bench.ask("show", instance_uuid=ONE)
+    assert shown["silences"] == {"hint:req-1": "resize"}
+    assert bench.ask("end_silence", instance_uuid=ONE, key="req-1", observed_at=bench.clock.wall())
+    well(bench, ONE)
+
+
+def test_the_watchdog_is_fed_by_the_loop() -> None:
+    """Each turn that is due feeds the watchdog, at its own pace and not more often."""
+    bench, beats = Bench(), []
+    ports = Ports(
+        bench.host,
+        bench.host,
+        bench.store,
+        bench.clock.clock,
+        bench.inbox,
+        beat=lambda: beats.append(bench.clock.now),
+        watchdog=15.0,
+    )
+    bench.engine = Engine(Settings(host="node1"), ports, Saved())
+    bench.run(100)
+    assert len(beats) == 7
+
+
+def test_the_sign_of_life_says_what_is_wrong() -> None:
+    """`vmhb.worker.alive` comes every minute with counts, and with a sentence for each thing that does not work."""
+    bench = Bench()
+    bench.up(domain(ONE), domain(TWO, "threshold='many'"))
+    bench.run(70)
+    bench.engine.post(HypervisorDown("it was stopped"))
+    bench.run(60)
+    signs = bench.store.messages("vmhb.worker.alive")
+    assert [sign["sequence"] for sign in signs] == [1, 2, 3]
+    assert signs[1]["instances"] == 1
+    assert any("hw:heartbeat_threshold" in sentence for sentence in signs[1]["degraded"])
+    assert signs[2]["degraded"][0] == "libvirt is away: it was stopped"
