@@ -32,7 +32,7 @@ from vmhb_worker.simulation import SimulatedGuest, SimulatedHypervisor
 #: Challenges on their way at a time: a simulated guest takes 3 ms for its answer, so these do for some 2 600 a second.
 THREADS = 8
 #: Seconds until everything beats evenly, and what belongs to the start is over.
-WARM_UP = 4.0
+WARM_UP = 8.0
 
 
 class Counting(SimulatedHypervisor):

@@ -392,6 +392,10 @@ class ScriptedHost:
         """Noted."""
         self.states.append((uuid, element))
 
+    def identity(self) -> str | None:
+        """Nobody asks."""
+        return None
+
     def close(self, timeout: float) -> None:
         """Nothing to end."""
 

@@ -21,9 +21,6 @@ from vmhb_worker.objects import (
     worker_payload,
 )
 
-ESTABLISHED = "vmhb.heartbeat.established"
-ENDED = "vmhb.heartbeat.ended"
-
 
 class Changes:
     """The commit in the making."""
@@ -46,8 +43,7 @@ class Changes:
         """Monitoring of an instance began, or ended for the reason given."""
         state = HeartbeatState.ESTABLISHED if ended is None else HeartbeatState.ENDED
         change = HeartbeatChange(self._host, who, channel, state, wall, ended)
-        event_type = ESTABLISHED if ended is None else ENDED
-        self._messages.append(Message(event_type, heartbeat_payload(change), who.project_id))
+        self._messages.append(Message(state.event_type, heartbeat_payload(change), who.project_id))
 
     def alive(self, sign: SignOfLife) -> None:
         """The worker's sign of life."""

@@ -56,6 +56,9 @@ class Hypervisor(Protocol):
     def write_state(self, uuid: str, element: str) -> None:
         """Put this element into the domain's metadata, in the namespace `urn:openstack:vmhb:state:1`, best effort."""
 
+    def identity(self) -> str | None:
+        """BLOCKS: what tells this libvirt from all others (its host's uuid); None when it cannot be told now."""
+
     def close(self, timeout: float) -> None:
         """Stop posting and let go of libvirt, within `timeout` seconds, whatever hangs."""
 

@@ -22,9 +22,9 @@ from vmhb_worker.changes import Changes
 from vmhb_worker.contracts import Agent, Clock, Hypervisor, Saved, Store
 from vmhb_worker.core import domain_xml
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.fault import Resolution
+from vmhb_worker.core.fault import Change, Resolution
 from vmhb_worker.core.lanes import Lanes, Request
-from vmhb_worker.core.ledger import Entry, Ledger
+from vmhb_worker.core.ledger import Entry, Ledger, in_words
 from vmhb_worker.core.monitor import Timing
 from vmhb_worker.core.transitions import State
 from vmhb_worker.desk import Desk
@@ -39,6 +39,8 @@ LOG = logging.getLogger(__name__)
 
 #: Later than this at a deadline (seconds), we were not there ourselves: the host stalled, or we were stopped.
 LATE = 0.5
+#: libvirtd that shows no life for longer than this (seconds) did not pass on our challenges either.
+STALL = 2.0
 #: How often a sign of life is sent, and how often loose ends are tied up (seconds).
 ALIVE_INTERVAL = 60.0
 TIDY_INTERVAL = 10.0
@@ -168,7 +170,7 @@ class Engine:
 
     def _periodic(self, now: float) -> None:
         wall = self._wall()
-        for entry in self._ledger.remind(now, wall):
+        for entry in self._ledger.remind(now, wall, self._is_gone):
             self._changes.fault(entry)
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_INTERVAL
@@ -179,6 +181,10 @@ class Engine:
         if now >= self._beat_at:
             self._beat_at = now + self._ports.watchdog
             self._ports.beat()
+
+    def _is_gone(self, which: str) -> bool:
+        instance = self._roster.get(which)
+        return instance is None or instance.monitor.state is State.GONE
 
     def _take(self, report: Any, now: float) -> None:
         """One report. A fault of ours costs this report, not the worker."""
@@ -211,6 +217,10 @@ class Engine:
             self._handle(instance, _AWAY, now)
 
     def _on_heard(self, report: ev.HypervisorHeard, now: float) -> None:
+        silent = report.asked_at - self._heard
+        if self._connected and silent > STALL:  # what was out meanwhile may not have reached its guest before now
+            for instance in self._roster:
+                self._handle(instance, ev.Voided(f"libvirtd was silent for {silent:.1f} s"), now)
         self._heard = max(self._heard, report.asked_at)
 
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
@@ -239,25 +249,24 @@ class Engine:
         self._handle(instance, ev.Tick(self._heard), now)
 
     def _unwatched(self, gone: Unwatched, now: float) -> None:
-        if not gone.known and gone.uuid not in self._ledger.open:
-            return
-        self._forget(gone.uuid, Resolution.UNMONITORED, now)
-        if gone.instance is not None:
-            instance = gone.instance
-            LOG.info("instance %s: no longer monitored: %s", instance.label, gone.why)
-            self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, self._wall(), ended=gone.why)
+        if gone.known or gone.uuid in self._ledger.open:
+            self._forget(gone, Resolution.UNMONITORED, now)
+            self._periods.put_back(gone.uuid)
 
     def _on_forgotten(self, report: ev.DomainForgotten, now: float) -> None:
         instance = self._roster.undefined(report.uuid, now)
         if instance is not None and instance.monitor.state is not State.GONE:
             self._handle(instance, ev.Stopped(ev.Exit.INTENT, "undefined"), now)
 
-    def _forget(self, which: str, resolution: Resolution, now: float) -> None:
-        """Nothing need be known of it any more."""
-        self._lanes.withdraw(which)
-        self._note(self._ledger.acquit(which, resolution, now=now, wall=self._wall()))
-        self._changes.forget(which)
-        self._periods.forget(which)
+    def _forget(self, gone: Unwatched, resolution: Resolution, now: float) -> None:
+        """Nothing need be known of it any more, but the balloon's period where it is to be put back."""
+        wall, instance = self._wall(), gone.instance
+        self._lanes.withdraw(gone.uuid)
+        self._note(self._ledger.acquit(gone.uuid, resolution, now=now, wall=wall))
+        self._changes.forget(gone.uuid)
+        if instance is not None:
+            LOG.info("instance %s: no longer monitored: %s", instance.label, gone.why)
+            self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, wall, ended=gone.why)
 
     # -- events and effects --------------------------------------------------------------------------------------
 
@@ -336,7 +345,7 @@ class Engine:
             self._handle(instance, ev.AskFailed(ev.Failure.UNREACHABLE, "an earlier challenge is still out"), now)
             return
         timeout = instance.monitor.policy.timeout
-        self._lanes.submit(Request(instance.uuid, ask.timeout, timeout, ask.slow, ask.suspect))
+        self._lanes.submit(Request(instance.uuid, ask.timeout, timeout, ask.pace))
 
     def _admit(self, now: float) -> None:
         for request in self._lanes.admit(now):
@@ -362,18 +371,14 @@ class Engine:
         """A change of a fault: for the store, and for whoever reads the log."""
         if entry is None:
             return
-        fault = entry.fault
         self._changes.fault(entry)
-        LOG.warning(
-            "instance %s: fault %s %s: %s (%s), %s%s%s",
-            *(fault.instance_uuid, fault.fault_id, entry.change.name.lower(), fault.cause, fault.confidence),
-            fault.reason,
-            f"; recommended: {fault.recommended_action}" if fault.resolution is None else f"; {fault.resolution}",
-            f" (withheld: {fault.withheld})" if fault.withheld else "",
-        )
+        LOG.log(logging.INFO if entry.change is Change.CLEARED else logging.WARNING, "%s", in_words(entry))
 
     def _on_period_stored(self, report: _PeriodStored, now: float) -> None:
-        self._periods.stored(report.uuid, report.look)
+        if report.uuid in self._roster:
+            self._periods.stored(report.uuid, report.look)
+        else:  # no longer monitored: then it is not changed at all
+            self._periods.forget(report.uuid)
 
     # -- now and then --------------------------------------------------------------------------------------------
 
@@ -381,13 +386,15 @@ class Engine:
         self._desk.tidy(self._wall())
         if not self._connected:
             return
-        for which in self._roster.overdue([*self._ledger.open, *self._periods], now):
-            LOG.info("instance %s: gone from this host", which)
-            self._forget(which, Resolution.DELETED, now)
+        for gone in self._roster.overdue([*self._ledger.open, *self._periods], now):
+            self._forget(gone, Resolution.DELETED, now)
+            self._periods.forget(gone.uuid)
         for instance in self._roster:
-            if not instance.monitor.probing and instance.monitor.state is not State.GONE:
-                self._write_state(instance)
-                self._periods.put_back(instance.uuid)
+            self._write_state(instance)
+        for which in list(self._periods):
+            probed = self._roster.get(which)
+            if probed is None or not (probed.monitor.probing or probed.monitor.state is State.GONE):
+                self._periods.put_back(which)
 
     def _say_alive(self, wall: datetime) -> None:
         self._signs += 1

@@ -20,12 +20,12 @@ class Guard:
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
 
-    def take(self, identity: str) -> None:
+    def take(self, identity: str | None) -> None:
         """Take the right to watch the libvirt of this identity (its host uuid), for this process's life.
 
-        Raises AlreadyWatchedError. Does nothing when it was taken before.
+        Raises AlreadyWatchedError. Does nothing when it was taken before, or where there is no identity to go by.
         """
-        if self._socket is not None:
+        if self._socket is not None or identity is None:
             return
         name = f"\0nova-vmhb/worker/{identity}"
         lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)

@@ -23,7 +23,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import re
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -31,15 +30,11 @@ from typing import Any, Protocol
 
 from oslo_config import cfg
 
+from vmhb_worker import brokers
 from vmhb_worker.no_eventlet import without_eventlet
 
 with without_eventlet():
-    import amqp
-    import kombu
     import oslo_messaging
-    from oslo_messaging._drivers import common as driver_common
-    from oslo_messaging._drivers import impl_rabbit
-    from oslo_messaging.transport import TransportURL
 
 LOG = logging.getLogger(__name__)
 
@@ -82,9 +77,9 @@ class Sender:
     ) -> None:
         """conf: with oslo.messaging's options; url: of the broker, None for the one in [DEFAULT]. Connects to nothing.
 
-        host: as nova-compute names it; part of the publisher's id. connect: `transport`, or what stands in for it.
+        host: as nova-compute names it; part of the publisher's id. connect: `brokers.transport`, or another.
         """
-        self._connect = functools.partial(connect or transport, conf, url)
+        self._connect = functools.partial(connect or brokers.transport, conf, url)
         self._exchange = exchange
         self._publisher_id = f"vmhb-worker:{host}"
         self._lines: dict[str, _Line] = {}
@@ -133,7 +128,7 @@ class _Line:
                 self._try(ctxt, message)
         except Exception as error:
             self.discard()
-            raise DeliveryError(explain(error)) from error
+            raise DeliveryError(brokers.explain(error)) from error
 
     def _try(self, ctxt: dict[str, Any], message: dict[str, Any]) -> None:
         content = dict(message)  # the driver adds fields of its own
@@ -163,14 +158,6 @@ def _clean_up(spoilt: Any) -> None:
         LOG.debug("a broken connection could not be closed", exc_info=True)
 
 
-def transport(conf: cfg.ConfigOpts, url: str | None) -> Any:
-    """A notification transport; url None: the one in [DEFAULT], never that of [oslo_messaging_notifications]."""
-    return oslo_messaging.get_notification_transport(conf, url=TransportURL.parse(conf, url))
-
-
-# -- before it begins: can it work? ------------------------------------------------------------------------------------
-
-
 def check(
     conf: cfg.ConfigOpts, url: str | None, topics: Sequence[str], timeout: float, *, exchange: str = EXCHANGE
 ) -> str | None:
@@ -178,120 +165,4 @@ def check(
 
     Connects, and declares the exchange and the queues as the first message would.
     """
-    outcome: list[str | None] = []
-    probe = threading.Thread(
-        target=lambda: outcome.append(_probe(conf, url, topics, exchange)), name="vmhb-check", daemon=True
-    )
-    probe.start()
-    probe.join(timeout)
-    if outcome:
-        return outcome[0]
-    return f"no broker answered at {_where(conf, url)} within {timeout:g} s: is it running, and is transport_url right?"
-
-
-def _probe(conf: cfg.ConfigOpts, url: str | None, topics: Sequence[str], exchange: str) -> str | None:
-    try:
-        one = transport(conf, url)
-        if isinstance(one._driver, impl_rabbit.RabbitDriver):
-            # As for listening, since that has no thread of its own; from the pool, it would ignore `retry`.
-            connection = one._driver._connection_pool.create(driver_common.PURPOSE_LISTEN, _other_hosts(conf, url))
-            try:
-                for topic in topics:
-                    _declare(connection, exchange, f"{topic}.{PRIORITY.lower()}")
-            finally:
-                connection.close()
-    except Exception as error:
-        return explain(error, _where(conf, url))
-    return None
-
-
-def _declare(connection: Any, exchange: str, queue: str) -> None:
-    """As oslo.messaging's Connection.notify_send and _publish_and_creates_default_queue do."""
-    entity: Any = kombu.entity  # half of it has types
-    flags = {"durable": connection.durable, "auto_delete": connection.amqp_auto_delete}
-    arguments = impl_rabbit._get_queue_arguments(
-        connection.rabbit_ha_queues, 0, connection.rabbit_quorum_queue, connection.rabbit_quorum_queue_config, False
-    )
-    entity.Queue(
-        channel=connection.channel,
-        exchange=entity.Exchange(name=exchange, type="topic", **flags),
-        name=queue,
-        routing_key=queue,
-        queue_arguments=arguments,
-        **flags,
-    ).declare()
-
-
-def _other_hosts(conf: cfg.ConfigOpts, url: str | None) -> int:
-    """How often to try again, so that each broker of the URL is tried once."""
-    return max(0, len(TransportURL.parse(conf, url).hosts) - 1)
-
-
-def _where(conf: cfg.ConfigOpts, url: str | None) -> str:
-    """The broker's addresses, without the password that the URL holds."""
-    hosts = TransportURL.parse(conf, url).hosts
-    return ", ".join(f"{host.hostname}:{host.port or 5672}" for host in hosts) or "localhost:5672"
-
-
-#: Which option of ours an argument of a declaration comes from.
-_OPTIONS = {
-    "durable": "amqp_durable_queues (or rabbit_quorum_queue, which implies it)",
-    "auto_delete": "amqp_auto_delete",
-    "x-queue-type": "rabbit_quorum_queue",
-    "x-delivery-limit": "rabbit_quorum_delivery_limit",
-    "x-max-in-memory-length": "rabbit_quorum_max_memory_length",
-    "x-max-in-memory-bytes": "rabbit_quorum_max_memory_bytes",
-    "x-ha-policy": "rabbit_ha_queues",
-}
-_INEQUIVALENT = re.compile(
-    r"PRECONDITION_FAILED - inequivalent arg '(?P<arg>[^']+)' for (?P<what>exchange|queue) '(?P<name>[^']+)'"
-    r"[^:]*: received (?P<ours>.+?) but current is (?P<theirs>[^.\n]+)"
-)
-
-
-def explain(error: BaseException, where: str = "the broker") -> str:
-    """What oslo.messaging or RabbitMQ said, as one sentence with a remedy where there is a known one."""
-    said = str(error)
-    found = _INEQUIVALENT.search(said)
-    if found:
-        arg, what, name = found["arg"], found["what"], found["name"]
-        return (
-            f"RabbitMQ has the {what} '{name}' with {arg} = {found['theirs'].strip()}, and we ask for {found['ours']}: "
-            f"set [oslo_messaging_rabbit] {_OPTIONS.get(arg, arg)} as all other services that use this {what} have it, "
-            f"or delete the {what} once nobody needs it"
-        )
-    if "ACCESS_REFUSED" in said:
-        return (
-            f"{where} refuses access: check user, password and virtual host of transport_url, and that the user may "
-            f"configure, write and read exchange and queues ({said})"
-        )
-    if _behind(error, amqp.exceptions.MessageNacked):
-        return (
-            f"{where} refused the message (nack): a queue is full and rejects what comes, or it failed; see that it is "
-            f"read, and that its limit is right"
-        )
-    return f"{where}: {said or type(error).__name__}"
-
-
-def _behind(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Is an exception of this kind what led to the error?"""
-    while error is not None:
-        if isinstance(error, kind):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def durability(conf: cfg.ConfigOpts, url: str | None) -> str | None:
-    """A sentence when a restart of the broker would lose what it has confirmed, else None. Connects to nothing."""
-    one = transport(conf, url)
-    if not isinstance(one._driver, impl_rabbit.RabbitDriver):
-        return None
-    flags = driver_common.ConfigOptsProxy(conf, TransportURL.parse(conf, url), "oslo_messaging_rabbit")
-    rabbit = flags.oslo_messaging_rabbit
-    if rabbit.amqp_durable_queues or rabbit.rabbit_quorum_queue:
-        return None
-    return (
-        "a restart of RabbitMQ loses the notifications that wait in it, since its queues are not durable: set "
-        "[oslo_messaging_rabbit] rabbit_quorum_queue or amqp_durable_queues, here and in all services that read them"
-    )
+    return brokers.check_sending(conf, url, exchange, [f"{topic}.{PRIORITY.lower()}" for topic in topics], timeout)

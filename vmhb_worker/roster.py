@@ -77,13 +77,16 @@ class Roster:
         except ValueError as error:
             return self._refuse(seen.uuid, str(error))
         if policy is None:
-            return self.leave_out(seen.uuid, "nothing asks for it any more")
+            why = "nothing asks for it" if view.asked is None else "its policy says hw:heartbeat=false"
+            return self.leave_out(seen.uuid, why)
         self.refused.pop(seen.uuid, None)
         instance = self._instances.get(seen.uuid)
-        if instance is not None:
-            return self._meet_again(instance, seen, view, policy)
-        sighting = self._meet(seen, view, policy, standing, now=now, wall=wall)
-        for warning in warnings:
+        news = instance is None or instance.monitor.policy != policy
+        if instance is None:
+            sighting = self._meet(seen, view, policy, standing, now=now, wall=wall)
+        else:
+            sighting = self._meet_again(instance, seen, view, policy)
+        for warning in warnings if news else ():
             LOG.warning("instance %s: %s", sighting.instance.label, warning)
         return sighting
 
@@ -101,15 +104,13 @@ class Roster:
         row, instance = self._rows.pop(uuid, None), self._instances.pop(uuid, None)
         return Unwatched(uuid, why, instance, known=row is not None or instance is not None)
 
-    def overdue(self, others: Iterable[str], now: float) -> list[str]:
-        """The uuids of those that are gone for good. others: uuids that something else is still remembered of."""
+    def overdue(self, others: Iterable[str], now: float) -> list[Unwatched]:
+        """Those that are gone for good. others: uuids that something else is still remembered of."""
         remembered_absent = {*self._rows, *others} - set(self._instances)
         self._absent = {uuid: self._absent.get(uuid, now + self._gone_grace) for uuid in remembered_absent}
         gone = [uuid for uuid, at in self._absent.items() if at <= now]
         gone += [i.uuid for i in self._instances.values() if i.forget_at is not None and i.forget_at <= now]
-        for uuid in gone:
-            self.leave_out(uuid, "gone from this host")
-        return gone
+        return [self.leave_out(uuid, "gone from this host") for uuid in gone]
 
     def counts(self) -> dict[str, int]:
         """How many instances are in which state."""
@@ -122,16 +123,15 @@ class Roster:
 
     def _policy(self, view: DomainView) -> tuple[HeartbeatPolicy | None, tuple[str, ...]]:
         """What is asked for, None for nothing; and warnings. Raises ValueError where it makes no sense."""
-        if view.asked is None:
-            return None, ()
-        parsed = parse(view.asked, self._limits)
+        parsed = parse(view.asked or {}, self._limits)  # the operator may monitor those that ask for nothing, too
         if parsed.policy is None:
             raise ValueError(parsed.error)
         if not parsed.policy.heartbeat:
             return None, ()
         if parsed.policy.channel is not Channel.AGENT:
             raise ValueError("hw:heartbeat_channel is 'application', which this worker does not speak: say agent")
-        return parsed.policy, parsed.warnings
+        unheard = ("hw:heartbeat_health_check does nothing in this version",) if parsed.policy.health_check else ()
+        return parsed.policy, (*parsed.warnings, *unheard)
 
     def _meet(  # everything that is known of it at its first sight
         self,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import math
 import re
-import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from vmhb_worker import brokers
 from vmhb_worker.no_eventlet import without_eventlet
 from vmhb_worker.rpcapi import (
     ANSWER_TIME,
@@ -42,8 +42,6 @@ MAX_SILENCE = 7 * 86400.0
 
 #: Calls that are worked on at a time: each may wait ANSWER_TIME for the engine, and there is only one engine.
 THREADS = 4
-#: Seconds between two attempts to begin, where the broker refuses us; where it is away, oslo.messaging itself waits.
-RETRY = 5.0
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -163,63 +161,15 @@ def _quote(value: Any) -> str:
 # -- the server --------------------------------------------------------------------------------------------------------
 
 
-class Server:
+class Server(brokers.Background):
     """Listens for calls to this host, from `start` until `stop`. Neither of them waits for the broker."""
 
     def __init__(self, transport: Any, host: str, call: Call) -> None:
-        self._listen_to = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=host, version=VERSION)
-        self._transport = transport
-        self._endpoint = Endpoint(call)
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()  # over _server only
-        self._server: Any = None
-        #: Set while the server listens; for the sign of life, and for tests.
-        self.listening = threading.Event()
+        target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=host, version=VERSION)
+        endpoint = Endpoint(call)
 
-    def start(self) -> None:
-        """Begin, in the background: returns at once. Tried until it works."""
-        threading.Thread(target=self._run, name="rpc-start", daemon=True).start()
+        def make() -> Any:
+            policy = oslo_messaging.DefaultRPCAccessPolicy
+            return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
 
-    def stop(self, timeout: float = 0.5) -> None:
-        """Stop listening. Returns within `timeout` seconds, whatever the broker does; what is left ends with us."""
-        self._stopping.set()
-        self.listening.clear()
-        with self._lock:
-            server, self._server = self._server, None
-        if server is not None:
-            ending = threading.Thread(target=_end, args=(server,), name="rpc-stop", daemon=True)
-            ending.start()
-            ending.join(timeout)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._begin()
-                return
-            except Exception as error:
-                LOG.warning("RPC cannot be served: %s; trying again every %g s", error, RETRY)
-            self._stopping.wait(RETRY)
-
-    def _begin(self) -> None:
-        server = oslo_messaging.get_rpc_server(
-            self._transport,
-            self._listen_to,
-            [self._endpoint],
-            access_policy=oslo_messaging.DefaultRPCAccessPolicy,
-        )
-        server.start(override_pool_size=THREADS)  # blocks while the broker is away
-        with self._lock:
-            if not self._stopping.is_set():
-                self._server = server
-                self.listening.set()
-                LOG.info("RPC is served to %s as %s", EXCHANGE, self._listen_to.server)
-                return
-        _end(server)
-
-
-def _end(server: Any) -> None:
-    try:
-        server.stop()
-        server.wait()
-    except Exception as error:  # the broker may be gone, and so are we
-        LOG.debug("RPC server did not end in order: %s", error)
+        super().__init__(f"RPC is served to {EXCHANGE} as {host}", "RPC cannot be served", make, THREADS)

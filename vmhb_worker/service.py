@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 from oslo_config import cfg
 
+from vmhb_worker import brokers, notifications, rpcapi, systemd
 from vmhb_worker import conf as options
-from vmhb_worker import notifications, rpcapi, systemd
 from vmhb_worker.agent import GuestAgent
 from vmhb_worker.contracts import Clock, Hypervisor, Post
 from vmhb_worker.core.events import HypervisorUp, Report
@@ -111,12 +111,15 @@ class Worker:
 
     def _guarded(self, post: Post) -> Post:
         """Let nothing through of a libvirt that somebody else watches."""
-        identity = getattr(self._hypervisor, "identity", lambda: None)
+        identity = self._hypervisor.identity
 
         def guarded(report: Report) -> None:
             if isinstance(report, HypervisorUp):
+                known = identity()
+                if known is None:
+                    LOG.warning("libvirt does not tell its host's uuid: nothing keeps a second worker from watching it")
                 try:
-                    self._guard.take(identity() or self._settings.connection_uri)
+                    self._guard.take(known)
                 except AlreadyWatchedError as error:
                     LOG.critical("%s", error)
                     self._refused = True
@@ -131,7 +134,7 @@ class Worker:
 
         def check() -> None:
             where = self._settings.notifications
-            risk = notifications.durability(self._conf, where.transport_url)
+            risk = brokers.durability(self._conf, where.transport_url)
             if risk:
                 LOG.warning("%s", risk)
             problem = notifications.check(self._conf, where.transport_url, where.topics, 10.0)

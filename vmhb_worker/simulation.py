@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from vmhb_worker.contracts import AgentError, Post
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.domain_xml import POLICY_NS
+from vmhb_worker.core.policy import POLICY_NS
 
 #: What a healthy agent needs for its answer (seconds).
 ANSWER_TIME = 0.003
@@ -112,11 +113,16 @@ class SimulatedHypervisor:
 
     def __init__(self, guests: Iterable[SimulatedGuest]) -> None:
         self.guests = {guest.uuid: guest for guest in guests}
+        self._identity = secrets.token_hex(8)
         self._changed = threading.Condition()
         self._post: Post = lambda report: None
         self._closed = False
 
     # -- the port ------------------------------------------------------------------------------------------------
+
+    def identity(self) -> str:
+        """Nobody else can watch it: any number of simulations may run on a host, beside a real worker."""
+        return f"simulation-{self._identity}"
 
     def open(self, post: Post) -> None:
         """Connected at once."""

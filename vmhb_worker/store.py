@@ -39,6 +39,10 @@ class StoreError(Exception):
     """The worker can't start with this store; the text says why, and what to do."""
 
 
+class StoreInUseError(StoreError):
+    """Another process uses it: a worker that runs, most likely."""
+
+
 class Corrupt(Exception):
     """The file's content makes no sense. The text is SQLite's."""
 
@@ -327,7 +331,7 @@ class Lock:
         except OSError as error:
             holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._fd)
-            raise StoreError(
+            raise StoreInUseError(
                 f"{self.path} is held by process {holder}: two workers can't share one state_path; stop that process, "
                 f"or give this one another state_path"
             ) from error

@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import pytest
 
@@ -58,6 +57,7 @@ class Neighbourhood:
     """The guests, and what was seen of their outages."""
 
     daemon: WorkerProcess
+    tap: Tap
     consumer: ConsumerProcess
     victim: Guest
     witness: Guest
@@ -81,6 +81,14 @@ class Neighbourhood:
             for at, guest in zip(stopped, guests, strict=True)
         ]
 
+    def judged(self, raised: Notification) -> float:
+        """Seconds from the last acknowledgement to the raise, as the tap and the log have them.
+
+        Unlike the time since the agent was stopped, it is free of the beats' phase.
+        """
+        at = self.daemon.moment_of(f"fault {raised.fault_id} raised")
+        return at - self.tap.last_answer(raised.instance_uuid, at)
+
     def heal(self, guests: list[Guest]) -> None:
         """All together; until each is cleared."""
         began = time.monotonic()
@@ -94,7 +102,7 @@ class Neighbourhood:
         for _ in range(times):
             time.sleep(1.5 + random.random())
             [(_, raised)] = self.hang([self.victim])
-            took.append(judged(raised))
+            took.append(self.judged(raised))
             self.heal([self.victim])
         return took
 
@@ -107,19 +115,11 @@ class Neighbourhood:
         assert_sound(self.consumer.read)
 
 
-def judged(raised: Notification) -> float:
-    """Seconds from the last acknowledgement to the raise, as the notification has them: free of the beats' phase."""
-    last_ack, raised_at = (
-        datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (raised.last_ack_at, raised.raised_at)
-    )
-    return (raised_at - last_ack).total_seconds()
-
-
 @pytest.fixture
 def street(worker: Workers, consumer: ConsumerProcess, everybody: list[Guest], tap: Tap) -> Iterator[Neighbourhood]:
     """A worker that knows them all, through the tap. Afterwards all are well again, and were treated fairly."""
     victim, witness, *others = everybody
-    one = Neighbourhood(worker(uri=tap.uri), consumer, victim, witness, others)
+    one = Neighbourhood(worker(uri=tap.uri), tap, consumer, victim, witness, others)
     one.know_all()
     yield one
     together(lambda guest: guest.continue_agent(), everybody)  # a test that failed may have left them hanging
@@ -134,7 +134,7 @@ def test_one_beside_ten_known_to_hang(
     alone = street.hang_one(times)
 
     for stopped, raised in street.hang(street.others):
-        figure("ten hang together: last ack to fault", judged(raised), "s", TOGETHER * JUDGED)
+        figure("ten hang together: last ack to fault", street.judged(raised), "s", TOGETHER * JUDGED)
         figure("ten hang together: agent stopped to notification read", raised.at - stopped, "s", TOGETHER * JUDGED)
     time.sleep(10)  # they are all asked in the slow lane by now, less and less often
     beside = street.hang_one(times)

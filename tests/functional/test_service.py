@@ -183,12 +183,11 @@ def test_check_config_good(worker: Workers, guests: Guests, figure: Figure) -> N
 
 
 def test_check_config_beside_a_worker(worker: Workers, guests: Guests, figure: Figure) -> None:
-    """The state_path of a worker that runs is in use, and that is said; the worker does not notice."""
+    """The configuration of a worker that runs can be checked beside it, and the worker does not notice."""
     guest = guests.get()
     daemon = worker()
     daemon.wait_known(guest.uuid)
-    code, lines = check(daemon, figure)
-    assert (code, len(lines)) == (1, 1) and f"held by process {daemon.pid}" in lines[0]
+    assert check(daemon, figure) == (0, ["configuration is good"])
     assert daemon.show(guest.uuid)["state"] == "alive"
 
 
@@ -234,6 +233,8 @@ def test_no_eventlet(worker: Workers, guests: Guests) -> None:
     daemon.start({"PYTHONPROFILEIMPORTTIME": "1"})  # every import there is goes to stderr
     daemon.wait_known(guest.uuid)
     imported = {line.rpartition("|")[2].strip() for line in (daemon.folder / "worker.out").read_text().splitlines()}
-    assert {"oslo_messaging", "libvirt", "kombu"} <= imported
-    assert [name for name in imported if name.partition(".")[0] in ("eventlet", "greenlet")] == []
+    # What importlib.import_module is told to import is not in that record, what this imports in turn is.
+    assert {"oslo_messaging.target", "libvirt", "kombu"} <= imported
+    # An import that is refused leaves its name there as well; eventlet that is loaded brings these along.
+    assert not imported & {"eventlet.hubs", "eventlet.greenthread", "greenlet"}
     assert "greenlet" not in Path(f"/proc/{daemon.pid}/maps").read_text()

@@ -46,7 +46,7 @@ def final(consumer: ConsumerProcess, raised: Notification, within: float = FINAL
     """The first notification of this fault for which no evidence was outstanding any more."""
 
     def decided(n: Notification) -> bool:
-        return n.data.get("fault_id") == raised.data["fault_id"] and n.data["cause"] != "guest_silent"
+        return n.data.get("fault_id") == raised.data["fault_id"] and bool(n.data["cause"] != "guest_silent")
 
     return consumer.wait_for("final cause", decided, raised.at + within - time.monotonic())
 

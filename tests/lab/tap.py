@@ -51,12 +51,12 @@ class Tap:
     def __init__(self, folder: pathlib.Path) -> None:
         """``folder``: the node's ``run``; there libvirtd's own socket is."""
         self._libvirtd = folder / "libvirt-sock"
-        path = folder / "tapped-sock"
-        self.uri = f"qemu+unix:///system?socket={path}"
+        self._path = folder / "tapped-sock"
+        self.uri = f"qemu+unix:///system?socket={self._path}"
         self.commands: list[Command] = []
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
+        self._listener.bind(str(self._path))
         self._listener.listen(64)
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._closing = False
@@ -75,6 +75,7 @@ class Tap:
         """Break all connections."""
         self._closing = True
         self._thread.join()
+        self._path.unlink()
 
     def most(self, which: str | None = None) -> int:
         """How many commands (to one domain) were under way at a time, at most."""
@@ -89,6 +90,10 @@ class Tap:
     def answered(self, which: str) -> int:
         """How many commands to this domain were answered well."""
         return sum(c.ok for c in self.commands if c.uuid == which)
+
+    def last_answer(self, which: str, before: float) -> float:
+        """When a command to this domain was last answered well, before a moment."""
+        return max(c.answered for c in self.commands if c.uuid == which and c.ok and c.answered and c.answered < before)
 
     def widest_gap(self, which: str, since: float, until: float) -> float:
         """The longest time (s) in which no command to this domain was answered well, between two moments."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from oslo_config import cfg
@@ -146,6 +147,11 @@ class WorkerProcess:
         if not self.log.exists():
             return 0
         return sum(text in line for line in self.log.read_text(errors="replace").splitlines())
+
+    def moment_of(self, text: str) -> float:
+        """When (monotonic seconds) it wrote the first line with this text: to the millisecond, and needs no broker."""
+        line = next(line for line in self.log.read_text(errors="replace").splitlines() if text in line)
+        return datetime.fromisoformat(line[:23]).timestamp() - (time.time() - time.monotonic())
 
     # -- RPC -----------------------------------------------------------------------------------------------------
 

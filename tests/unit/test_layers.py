@@ -19,9 +19,9 @@ PARTS = {
     "delivery": {"outbox", "store", "backlog", "journal", "notifications"},
 }
 #: Contracts: every part may import these. They import nothing of ours but each other.
-SHARED = {"core", "contracts", "settings", "objects", "crashpoint", "no_eventlet", "rpcapi"}
+SHARED = {"core", "contracts", "settings", "objects", "crashpoint", "no_eventlet", "rpcapi", "brokers"}
 #: The composition root and the programs: they may import everything, and only they name the global configuration.
-WIRES = {"service", "cmd"}
+WIRES = {"service", "cmd", "program"}
 ALLOWED = {("rpcapi", "conf")}  # the client's one option
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.

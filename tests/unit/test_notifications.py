@@ -10,7 +10,7 @@ import pytest
 from oslo_config import cfg
 
 from tests.fakes import FlakyTransport, a_row
-from vmhb_worker import notifications
+from vmhb_worker import brokers, notifications
 from vmhb_worker.core.fault import Change
 
 
@@ -30,9 +30,9 @@ def taken(transport: Any, topic: str) -> Any:
 
 def test_wire_form_is_that_of_oslos_notifier(conf: cfg.ConfigOpts) -> None:
     """Receivers can't tell us from a service that uses oslo.messaging's own driver `messagingv2`."""
-    transport = notifications.transport(conf, "fake://")
+    transport = brokers.transport(conf, "fake://")
     conf.set_override("control_exchange", "vmhb")
-    theirs = notifications.transport(conf, "fake://")
+    theirs = brokers.transport(conf, "fake://")
     notifier = oslo_messaging.Notifier(theirs, "vmhb-worker:cn1", driver="messagingv2", topics=["theirs"])
     notifier.info({}, "vmhb.fault.updated", {"number": 7})
     _, expected = taken(theirs, "theirs.info")
@@ -47,7 +47,7 @@ def test_wire_form_is_that_of_oslos_notifier(conf: cfg.ConfigOpts) -> None:
 
 def test_each_attempt_sends_the_same(conf: cfg.ConfigOpts) -> None:
     """A duplicate can be recognised by its message_id."""
-    transport = notifications.transport(conf, "fake://")
+    transport = brokers.transport(conf, "fake://")
     sender = notifications.Sender(conf, "fake://", "cn1")
     sender.send("twice", a_row(1))
     sender.send("twice", a_row(1))
@@ -115,7 +115,7 @@ def test_queue_that_vanished_is_declared_again_at_once(conf: cfg.ConfigOpts) -> 
 )
 def test_errors_are_explained(said: str, sentence: str) -> None:
     """What RabbitMQ says becomes one sentence that names the option to change, where there is one."""
-    assert sentence in notifications.explain(ConnectionError(said), "b")
+    assert sentence in brokers.explain(ConnectionError(said), "b")
 
 
 def test_check_names_the_broker_that_does_not_answer(conf: cfg.ConfigOpts) -> None:
@@ -135,12 +135,12 @@ def test_check_is_content_in_process(conf: cfg.ConfigOpts) -> None:
 def test_queues_that_a_restart_empties_are_said(conf: cfg.ConfigOpts) -> None:
     """Durable or quorum, or a sentence."""
     url = "rabbit://me:pw@127.0.0.1:1/"
-    said = notifications.durability(conf, url)
+    said = brokers.durability(conf, url)
     assert said is not None and "rabbit_quorum_queue or amqp_durable_queues" in said
-    assert notifications.durability(conf, url + "?amqp_durable_queues=true") is None
+    assert brokers.durability(conf, url + "?amqp_durable_queues=true") is None
     conf.set_override("rabbit_quorum_queue", True, "oslo_messaging_rabbit")
-    assert notifications.durability(conf, url) is None
-    assert notifications.durability(conf, "fake://") is None
+    assert brokers.durability(conf, url) is None
+    assert brokers.durability(conf, "fake://") is None
 
 
 def test_event_types_are_those_of_the_design() -> None:

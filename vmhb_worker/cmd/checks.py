@@ -1,38 +1,17 @@
-"""What `--check-config` reaches for: libvirt, the brokers, the store. All at once, each bounded in time."""
+"""What the worker's `--check-config` reaches for: libvirt, the brokers, the store."""
 
 from __future__ import annotations
 
 import os
-import queue
-import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_worker import notifications, store
+from vmhb_worker import brokers, notifications, store
 from vmhb_worker.conf.libvirt import DEFAULT_URI
-from vmhb_worker.conf.problems import Problem
-from vmhb_worker.no_eventlet import without_eventlet
-
-with without_eventlet():
-    import oslo_messaging
-
-#: Seconds that everything together may take.
-LIMIT = 5.0
-#: What a check that can tell more than "no answer" is given.
-INNER_LIMIT = 4.5
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing to reach: the option that names it, its value, and a function that tells what is wrong, or None."""
-
-    what: str
-    value: str
-    look: Callable[[], str | None]
+from vmhb_worker.program import INNER_LIMIT, Check
 
 
 def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
@@ -50,31 +29,6 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
     ]
 
 
-def run(checks: Sequence[Check], limit: float = LIMIT) -> list[Problem]:
-    """All of them at the same time; one that has not answered after `limit` seconds has failed. Order is kept."""
-    answers: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
-    for number, check in enumerate(checks):
-        # A daemon: what hangs in there ends with the process.
-        threading.Thread(target=_answer, args=(number, check, answers), name=check.what, daemon=True).start()
-    wrong: dict[int, str | None] = dict.fromkeys(range(len(checks)), f"no answer within {limit:g} s")
-    deadline = time.monotonic() + limit
-    for _ in checks:
-        try:
-            number, found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            break
-        wrong[number] = found
-    return [Problem(checks[number].what, checks[number].value, found) for number, found in wrong.items() if found]
-
-
-def _answer(number: int, check: Check, answers: queue.SimpleQueue[tuple[int, str | None]]) -> None:
-    try:
-        found = check.look()
-    except Exception as error:  # whatever goes wrong in there is an answer
-        found = f"{type(error).__name__}: {error}"
-    answers.put((number, found))
-
-
 def _libvirt(uri: str) -> str | None:
     try:
         from vmhb_worker import hypervisor  # noqa: PLC0415 -- not everybody has libvirt, and this is where we say so
@@ -84,11 +38,8 @@ def _libvirt(uri: str) -> str | None:
 
 
 def _broker(conf: cfg.ConfigOpts, what: str, url: str | None, topics: Sequence[str]) -> Check:
-    try:
-        value = shown(conf, url)
-    except (ValueError, oslo_messaging.InvalidTransportURL):
-        return Check(what, "not a transport URL", lambda: "say one such as rabbit://user:password@host:5672/vhost")
-    return Check(what, value, lambda: notifications.check(conf, url, topics, INNER_LIMIT))
+    value, problem = brokers.shown(conf, url)
+    return Check(what, value, lambda: problem or notifications.check(conf, url, topics, INNER_LIMIT))
 
 
 def _topics(conf: cfg.ConfigOpts) -> Sequence[str]:
@@ -99,18 +50,13 @@ def _topics(conf: cfg.ConfigOpts) -> Sequence[str]:
         return ()
 
 
-def shown(conf: cfg.ConfigOpts, url: str | None) -> str:
-    """A transport URL without its passwords. Raises what oslo.messaging raises for one that makes no sense."""
-    parsed = oslo_messaging.TransportURL.parse(conf, url)
-    hosts = ",".join(f"{host.hostname or ''}:{host.port or 'default'}" for host in parsed.hosts)
-    return f"{parsed.transport}://{hosts}/{parsed.virtual_host or ''}"
-
-
 def _store(state_path: Path) -> str | None:
     if not state_path.exists():
         return _parent(state_path)
     try:
         lock = store.Lock(state_path)
+    except store.StoreInUseError:
+        return None  # by the worker that runs with it: it is good enough for that one
     except store.StoreError as error:
         return str(error)
     try:
@@ -120,11 +66,16 @@ def _store(state_path: Path) -> str | None:
 
 
 def _parent(state_path: Path) -> str | None:
-    """Could the folder be made? A check makes none."""
+    """Could the folder be made? Tried beside it, and gone again: to root, permissions alone promise everything."""
     nearest = next(folder for folder in state_path.absolute().parents if folder.exists())
-    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
-        return None
-    return f"does not exist, and cannot be made in {nearest}: make it, for the user that the worker runs as"
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".vmhb-check-", dir=nearest))
+    except OSError as error:
+        return (
+            f"does not exist, and cannot be made in {nearest} ({error.strerror}): make it, for the user that the "
+            f"worker runs as"
+        )
+    return None
 
 
 def _database(path: Path) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_worker.conf import agent, default, libvirt, notifications, policy, verdict
+from vmhb_worker.conf import agent, default, groups, libvirt, notifications, policy, verdict
 from vmhb_worker.settings import AgentSettings, NotificationSettings, Settings, VerdictSettings
 
 GROUPS = (default, libvirt, policy, agent, verdict, notifications)
@@ -18,15 +18,12 @@ GROUPS = (default, libvirt, policy, agent, verdict, notifications)
 
 def list_opts() -> list[tuple[cfg.OptGroup | None, Sequence[cfg.Opt]]]:
     """For oslo-config-generator."""
-    return [(_group(module.GROUP, module.HELP), module.OPTS) for module in GROUPS]
+    return groups.list_opts(GROUPS)
 
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Make our options known to `conf`."""
-    for group, opts in list_opts():
-        if group is not None:
-            conf.register_group(group)
-        conf.register_opts(opts, group=group)
+    groups.register(conf, GROUPS)
 
 
 def settings(conf: cfg.ConfigOpts) -> Settings:
@@ -56,7 +53,3 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         ),
         notifications=NotificationSettings(topics=tuple(notify.topics), transport_url=notify.transport_url or None),
     )
-
-
-def _group(name: str | None, text: str) -> cfg.OptGroup | None:
-    return None if name is None else cfg.OptGroup(name, title=text, help=text)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import glob
 from typing import Any
 
 from oslo_config import cfg
 
-from vmhb_worker import conf as ours
+from vmhb_worker.conf.groups import Group
 
 #: How alike two names must be for one to be taken for a misspelling of the other: 0 to 1, by difflib's measure.
 ALIKE = 0.75
@@ -35,14 +35,16 @@ class Problem:
         return f"{self.what}: {self.value}: {self.remedy}"
 
 
-def unknown_names(conf: cfg.ConfigOpts, libraries: Iterable[tuple[str | None, Iterable[cfg.Opt]]]) -> list[Problem]:
+def unknown_names(
+    conf: cfg.ConfigOpts, groups: Sequence[Group], libraries: Iterable[tuple[str | None, Iterable[cfg.Opt]]]
+) -> list[Problem]:
     """Options of our groups that do not exist, and groups that look like misspellings of ours.
 
-    libraries: what may stand beside ours, as in `list_opts` of oslo.log and oslo.messaging. Groups that are nobody's
-    are left alone: files may be shared between services.
+    groups: the program's own. libraries: what may stand beside them, as in `list_opts` of oslo.log and oslo.messaging.
+    Groups that are nobody's are left alone: files may be shared between services.
     """
-    known = _known(libraries)
-    mine = {"default", *(name for module in ours.GROUPS if (name := module.GROUP))}
+    known = _known([*((module.GROUP, module.OPTS) for module in groups), *libraries])
+    mine = {"default", *(name for module in groups if (name := module.GROUP))}
     found = []
     for file, sections in _files(conf):
         for section, options in sections.items():
@@ -54,22 +56,10 @@ def unknown_names(conf: cfg.ConfigOpts, libraries: Iterable[tuple[str | None, It
     return found
 
 
-def bad_values(conf: cfg.ConfigOpts) -> list[Problem]:
-    """Values that are out of bounds, or contradict each other."""
-    found = [problem for problem in (_bad_value(conf, *one) for one in _each()) if problem]
-    if found:
-        return found
-    try:
-        ours.settings(conf)
-    except ValueError as error:
-        return [Problem("[policy]", str(error), "change one of them")]
-    return []
-
-
-def _each() -> Iterator[tuple[str | None, cfg.Opt]]:
-    for module in ours.GROUPS:
-        for opt in module.OPTS:
-            yield module.GROUP, opt
+def bad_values(conf: cfg.ConfigOpts, groups: Sequence[Group]) -> list[Problem]:
+    """Values that are out of bounds, each by itself."""
+    each = (_bad_value(conf, module.GROUP, opt) for module in groups for opt in module.OPTS)
+    return [problem for problem in each if problem]
 
 
 def _bad_value(conf: cfg.ConfigOpts, group: str | None, opt: cfg.Opt) -> Problem | None:
@@ -110,10 +100,10 @@ def _meant(name: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def _known(libraries: Iterable[tuple[str | None, Iterable[cfg.Opt]]]) -> dict[str, set[str]]:
+def _known(known_options: Iterable[tuple[str | None, Iterable[cfg.Opt]]]) -> dict[str, set[str]]:
     """Group in lower case -> every name that an option may have in a file."""
     known: dict[str, set[str]] = {"default": set()}
-    for group, opts in [*((module.GROUP, module.OPTS) for module in ours.GROUPS), *libraries]:
+    for group, opts in known_options:
         for opt in opts:
             known.setdefault((group or "default").lower(), set()).update({opt.dest, opt.name})
             for old in opt.deprecated_opts:

@@ -7,6 +7,7 @@ from oslo_config import cfg
 from vmhb_worker.conf.kinds import prose
 
 GROUP = "upgrade_levels"
+HELP = "Which versions to speak while others are older"
 OPTS = [
     cfg.StrOpt(
         "vmhb_worker",

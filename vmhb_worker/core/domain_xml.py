@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from vmhb_worker.core.fault import Identity
-from vmhb_worker.core.policy import Channel, knobs_of_extra_specs
+from vmhb_worker.core.policy import POLICY_NS, PORT_NAMES, Channel, knobs_of_extra_specs
 
-POLICY_NS = "urn:openstack:vmhb:1"
 STATE_NS = "urn:openstack:vmhb:state:1"
 NOVA_NS = "http://openstack.org/xmlns/libvirt/nova/1.1"
 
-#: The virtio-serial ports' names.
-PORT_NAMES = {Channel.AGENT: "org.qemu.guest_agent.0", Channel.APPLICATION: "org.openstack.vmhb.0"}
 _CHANNELS = {name: channel for channel, name in PORT_NAMES.items()}
 
 

@@ -284,13 +284,21 @@ Event = (
 # -- effects: what to do
 
 
+class Pace(enum.Enum):
+    """How long a challenge is expected to take, and who waits for it."""
+
+    QUICK = "the guest answers at once"
+    SLOW = "the guest answers, but slowly"
+    SUSPECT = "the guest did not answer of late, and a verdict waits for it"
+    SILENT = "the guest is known not to answer"
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Challenge the guest; the request may wait for its answer `timeout` seconds at most."""
 
     timeout: int
-    slow: bool  # known to be silent or slow: its request may take long
-    suspect: bool  # a verdict waits for it
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,9 +141,17 @@ def updated(fault: Fault, finding: Finding, wall: datetime) -> Fault:
     return replace(fault, sequence=fault.sequence + 1, occurred_at=wall, recovery_attempt=attempt, **found)
 
 
-def reminded(fault: Fault, wall: datetime) -> Fault:
-    """The same fault again, so that anyone who missed it can catch up. Of a cleared one, too."""
-    return replace(fault, sequence=fault.sequence + 1, occurred_at=wall)
+def reminded(fault: Fault, wall: datetime, late: bool = False) -> Fault:
+    """The same fault again, so that anyone who missed it can catch up. Of a cleared one, too.
+
+    late: a recovery makes no sense now; what was asked for is withheld until the next reminder finds otherwise.
+    """
+    again = replace(fault, sequence=fault.sequence + 1, occurred_at=wall)
+    if late and again.recommended_action == "recover":
+        return replace(again, recommended_action="alarm", withheld="late")
+    if not late and again.withheld == "late":
+        return replace(again, recommended_action="recover", withheld=None)
+    return again
 
 
 def cleared(fault: Fault, resolution: Resolution, wall: datetime) -> Fault:

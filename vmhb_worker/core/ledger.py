@@ -12,6 +12,7 @@ from datetime import datetime
 from vmhb_worker.core import fault as life
 from vmhb_worker.core.fault import Change, Fault, Finding, Identity, Resolution
 from vmhb_worker.core.policy import HeartbeatPolicy
+from vmhb_worker.core.verdict import Cause
 
 #: A clear is told again with this many reminders, for those who missed it.
 ANNOUNCEMENTS = 3
@@ -70,16 +71,20 @@ class Ledger:
         self._remind_at[fault.fault_id] = now + self._interval
         return Entry(Change.CLEARED, fault, ANNOUNCEMENTS)
 
-    def remind(self, now: float, wall: datetime) -> list[Entry]:
-        """The reminders that are due."""
+    def remind(self, now: float, wall: datetime, gone: Callable[[str], bool]) -> list[Entry]:
+        """The reminders that are due. gone: does the instance of this uuid no longer run here?
+
+        A recovery that was asked for is not asked for again while the instance does not run: somebody is at it, or
+        stopped it.
+        """
         due = [fault_id for fault_id, at in self._remind_at.items() if at <= now]
-        return [self._remind(fault_id, now, wall) for fault_id in due]
+        return [self._remind(fault_id, now, wall, gone) for fault_id in due]
 
     def deadline(self) -> float:
         """When the next reminder is due."""
         return min(self._remind_at.values(), default=float("inf"))
 
-    def _remind(self, fault_id: str, now: float, wall: datetime) -> Entry:
+    def _remind(self, fault_id: str, now: float, wall: datetime, gone: Callable[[str], bool]) -> Entry:
         self._remind_at[fault_id] = now + self._interval
         if fault_id in self._cleared:
             fault, owed = self._cleared[fault_id]
@@ -89,5 +94,18 @@ class Ledger:
                 del self._cleared[fault_id], self._remind_at[fault_id]
             return Entry(Change.CLEARED, fault, owed - 1, reminder=True)
         uuid = next(uuid for uuid, fault in self.open.items() if fault.fault_id == fault_id)
-        self.open[uuid] = life.reminded(self.open[uuid], wall)
+        died = self.open[uuid].cause == Cause.QEMU_FAILED  # does not run: that is what is wrong
+        self.open[uuid] = life.reminded(self.open[uuid], wall, late=gone(uuid) and not died)
         return Entry(Change.UPDATED, self.open[uuid], reminder=True)
+
+
+def in_words(entry: Entry) -> str:
+    """A change of a fault as a line of the log. Display names are tenants' text: escaped."""
+    fault = entry.fault
+    name = f" ({fault.display_name[:64]!r})" if fault.display_name else ""
+    what = f"instance {fault.instance_uuid}{name}: fault {fault.fault_id} {entry.change.name.lower()}"
+    if fault.resolution is not None:
+        return f"{what}: was {fault.cause}; {fault.reason} ({fault.resolution})"
+    withheld = f" (withheld: {fault.withheld})" if fault.withheld else ""
+    asked = f"recommended: {fault.recommended_action}{withheld}"
+    return f"{what}: {fault.cause} ({fault.confidence} confidence), {fault.reason}; {asked}"

@@ -219,7 +219,7 @@ class Monitor:
             self._challenge_at = now + back_off(self.policy.interval, self._attempt)
             self._attempt += 1
         elif event.failure is ev.Failure.NO_ANSWER and self._beats.owed:
-            self._ask()
+            self._ask(ev.Pace.SUSPECT)
 
     def _on_tick(self, tick: ev.Tick, now: float) -> None:
         if self.silences.expire(now):
@@ -265,14 +265,20 @@ class Monitor:
             if last:
                 break
 
-    def _ask(self) -> None:
+    def _ask(self, pace: ev.Pace | None = None) -> None:
         if self._asking:
             return
         self._asking = True
         judged = self.state in (State.ALIVE, State.MISSING)  # else nothing depends on when the answer comes
         timeout = math.ceil(self._full_threshold()) if judged else max(RESYNC_TIME, math.ceil(self.policy.timeout))
-        slow = self._slow or self.state is State.SILENT
-        self._emit(ev.Ask(min(timeout, REQUEST_CEILING), slow=slow, suspect=judged))
+        self._emit(ev.Ask(min(timeout, REQUEST_CEILING), pace or self._pace()))
+
+    def _pace(self) -> ev.Pace:
+        if self.state is State.MISSING:
+            return ev.Pace.SUSPECT
+        if self.state is State.ALIVE:
+            return ev.Pace.SLOW if self._slow else ev.Pace.QUICK
+        return ev.Pace.SILENT if self._slow or self.state is State.SILENT else ev.Pace.QUICK
 
     # -- what libvirt told ---------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from typing import Any
 
 #: What a knob's name starts with in a flavor's extra specs; `hw:heartbeat` itself is the knob `heartbeat`.
 EXTRA_SPEC = "hw:heartbeat"
+#: The namespace of the element that carries a policy in a domain's metadata: one attribute for each knob asked for.
+POLICY_NS = "urn:openstack:vmhb:1"
 
 
 class Channel(enum.StrEnum):
@@ -21,6 +23,10 @@ class Channel(enum.StrEnum):
 
     AGENT = "agent"
     APPLICATION = "application"
+
+
+#: The virtio-serial ports' names.
+PORT_NAMES = {Channel.AGENT: "org.qemu.guest_agent.0", Channel.APPLICATION: "org.openstack.vmhb.0"}
 
 
 class Action(enum.StrEnum):
@@ -56,6 +62,16 @@ class Knob:
     def extra_spec(self) -> str:
         """The name in a flavor's extra specs."""
         return EXTRA_SPEC if self.name == "heartbeat" else f"{EXTRA_SPEC}_{self.name}"
+
+    @property
+    def allowed(self) -> str:
+        """What may be said, in words that follow "say"."""
+        if self.kind is Kind.BOOLEAN:
+            return "true or false"
+        if self.kind is Kind.CHOICE:
+            return f"one of {', '.join(self.choices)}"
+        what = "a whole number" if self.kind is Kind.COUNT else "a number of seconds"
+        return f"{what}, {self.minimum:g} to {self.maximum:g}"
 
 
 KNOBS: tuple[Knob, ...] = (
@@ -185,6 +201,15 @@ def parse(asked: Mapping[str, str], limits: Limits | None = None) -> Parsed:
     return Parsed(HeartbeatPolicy(**values), tuple(warnings))
 
 
+def convert(knob: Knob, text: str) -> Any:
+    """The value that this text is for this knob, taken by itself. Raises ValueError, which says what to say instead."""
+    bent: list[str] = []
+    value = _convert(knob, text, bent)
+    if bent:
+        raise _refused(knob, text)
+    return value
+
+
 def knobs_of_extra_specs(extra_specs: Mapping[str, str]) -> dict[str, str]:
     """The knobs among a flavor's extra specs, by their bare names. Others' extra specs are left out."""
     knobs = {}
@@ -217,20 +242,23 @@ def _convert(knob: Knob, text: str, warnings: list[str]) -> Any:
     if knob.kind is Kind.BOOLEAN:
         if word.lower() in _TRUE | _FALSE:
             return word.lower() in _TRUE
-        raise ValueError(f"{knob.extra_spec} is {_quote(text)}: say true or false")
+        raise _refused(knob, text)
     if knob.kind is Kind.CHOICE:
         if word.lower() in knob.choices:
             return word.lower()
-        raise ValueError(f"{knob.extra_spec} is {_quote(text)}: say one of {', '.join(knob.choices)}")
+        raise _refused(knob, text)
     try:
         number = int(word) if knob.kind is Kind.COUNT else float(word)
         sensible = math.isfinite(number)
     except (ValueError, OverflowError):  # a whole number may be too large for a float
         sensible = False
     if not sensible:
-        what = "a whole number" if knob.kind is Kind.COUNT else "a number of seconds"
-        raise ValueError(f"{knob.extra_spec} is {_quote(text)}: say {what}, {knob.minimum:g} to {knob.maximum:g}")
+        raise _refused(knob, text)
     return _clamp(knob.extra_spec, number, knob.minimum, knob.maximum, warnings)
+
+
+def _refused(knob: Knob, text: str) -> ValueError:
+    return ValueError(f"{knob.extra_spec} is {_quote(text)}: say {knob.allowed}")
 
 
 def _clamp(name: str, number: Any, low: Any, high: Any, warnings: list[str]) -> Any:

@@ -110,8 +110,8 @@ class Evidence:
 
     domain: "state (reason)" of libvirt; process: is QEMU's process alive; occupied: seconds that somebody has been
     waiting for QEMU's monitor, 0 when nobody is; port: is the channel's port open; balloon: `Balloon`;
-    other_channel: does the instance's other channel answer; vcpu: share of one CPU that the guest's vCPUs used;
-    io: requests and packets since suspicion began; panic, watchdog: was the event seen this boot.
+    other_channel: does the instance's other channel answer; vcpu: share of one CPU that the guest's vCPUs used during
+    the probe; io: requests and packets during the probe; panic, watchdog: was the event seen this boot.
     """
 
     domain: Reading = field(default_factory=Reading)

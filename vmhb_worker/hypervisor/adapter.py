@@ -258,7 +258,7 @@ class LibvirtHypervisor:
             seen = self._domains.one(session.main, uuid)
         except (libvirt.libvirtError, ElementTree.ParseError) as error:
             if session.main.alive():
-                LOG.warning("[instance: %s] libvirt does not tell its XML, trying again: %s", uuid, error)
+                LOG.warning("instance %s: libvirt does not tell its XML, trying again: %s", uuid, error)
                 self._again[uuid] = time.monotonic() + DESCRIBE_AGAIN
             return
         if isinstance(seen, DomainForgotten):
@@ -285,7 +285,7 @@ class LibvirtHypervisor:
             try:
                 self._ask(*asked)()
             except Exception:
-                LOG.exception("[instance: %s] a question to libvirt failed unexpectedly", asked[0])
+                LOG.exception("instance %s: a question to libvirt failed unexpectedly", asked[0])
 
     def _ask(self, uuid: str, look: Look) -> Callable[[], None]:
         """Ask; returns how to tell the answer."""
@@ -314,7 +314,7 @@ class LibvirtHypervisor:
             with session.looks.line(0) as connection:
                 looks.write_state(connection, uuid, element)
         except (NoLine, libvirt.libvirtError, ElementTree.ParseError) as error:
-            LOG.debug("[instance: %s] its state could not be written into its metadata: %s", uuid, error)
+            LOG.debug("instance %s: its state could not be written into its metadata: %s", uuid, error)
         return lambda: None
 
     def _deliver(self, report: Report) -> None:

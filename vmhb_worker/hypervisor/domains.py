@@ -44,7 +44,7 @@ class Domains:
                 if not connection.alive():
                     raise
                 if not gone(error):
-                    LOG.warning("[instance: %s] libvirt does not tell its XML, left out for now: %s", uuid, error)
+                    LOG.warning("instance %s: libvirt does not tell its XML, left out for now: %s", uuid, error)
                     unread.append(uuid)
         known = {domain.uuid for domain in seen}
         self._processes.keep(known)

@@ -135,7 +135,7 @@ def _callback(translate: Callable[..., Told], tell: Tell) -> Callable[..., None]
             tell(uuid, told.event, told.changed)
         except Exception:
             # libvirt-python would print it to stderr and go on; at least it shall be seen in the log.
-            LOG.exception("[instance: %s] a libvirt event was not understood: %r", uuid, args)
+            LOG.exception("instance %s: a libvirt event was not understood: %r", uuid, args)
 
     return callback
 
@@ -149,7 +149,7 @@ def _subscribe_ports(connection: Connection, tell: Tell, channels: Callable[[str
             told = port_changed(details, channels(uuid))
             tell(uuid, told.event, told.changed)
         except Exception:
-            LOG.exception("[instance: %s] a QEMU event was not understood: %r", uuid, details)
+            LOG.exception("instance %s: a QEMU event was not understood: %r", uuid, details)
 
     try:
         number = libvirt_qemu.qemuMonitorEventRegister(connection.raw, None, "VSERPORT_CHANGE", callback, None)

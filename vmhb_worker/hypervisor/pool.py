@@ -103,7 +103,7 @@ class Pool:
                 tell = task.run()
             except Exception:
                 # A bug of ours, in one answer: the next may still be given.
-                LOG.exception("[instance: %s] a question to libvirt failed unexpectedly", task.uuid)
+                LOG.exception("instance %s: a question to libvirt failed unexpectedly", task.uuid)
             with self._changed:
                 self._busy.discard(task.uuid)
                 self._promote()

@@ -30,7 +30,7 @@ class HeartbeatState(enum.StrEnum):
 
 @base.VersionedObjectRegistry.register
 class HeartbeatPayload(Payload):
-    """An instance answered for the first time of this boot, or is no longer expected to. Never a fault."""
+    """An instance answered for the first time ever, or is no longer expected to. Never a fault."""
 
     # 1.0: first version
     VERSION = "1.0"

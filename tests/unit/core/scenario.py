@@ -29,6 +29,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 LIBVIRT = 0.005
 #: How often libvirtd shows that it lives (seconds).
 HEARD = 0.5
+#: What was out while libvirtd was silent for longer than this does not count: `engine.STALL`.
+STALL = 2.0
 #: libvirt waits this long for an agent job that somebody else holds (seconds).
 AGENT_JOB = 30.0
 #: QEMU's timer fires after the period; the guest's kernel takes a moment.
@@ -308,9 +310,11 @@ class Guest:
         return int(START.timestamp() + self._period_since + reports * self._period)
 
     def _change(self, **what: Any) -> None:
+        changed = any(getattr(self, name) != value for name, value in what.items())
         for name, value in what.items():
             setattr(self, name, value)
-        self._settle()
+        if changed:
+            self._settle()
 
     def _stop(self) -> None:
         self._kernel_until = min(self._kernel_until, self.host.now)
@@ -370,14 +374,18 @@ class Host:
     def libvirtd_stops(self) -> None:
         """SIGSTOP to libvirtd: nothing is asked, nothing is answered."""
         self.libvirtd = False
-        self._silent_since = self.now
+        self._silent_since = min(self._silent_since, self.now)
 
     def libvirtd_goes_on(self) -> None:
         """What was asked meanwhile reaches the guests now."""
+        if self.libvirtd:
+            return
         self.libvirtd = True
-        self._silent_since = math.inf
+        silent_since, self._silent_since = self._silent_since, math.inf
         for guest in self.guests.values():
             guest._settle()
+            if self.now - silent_since > STALL:
+                self.hand(guest, ev.Voided("libvirtd was silent"))
 
     @property
     def heard(self) -> float:
@@ -418,8 +426,8 @@ class Host:
     def _carry_out(self, guest: Guest, effect: ev.Effect) -> None:
         wall = START + timedelta(seconds=self.now)
         match effect:
-            case ev.Ask(timeout, slow, suspect):
-                self.lanes.submit(Request(guest.uuid, timeout, guest.monitor.policy.timeout, slow, suspect))
+            case ev.Ask(timeout, pace):
+                self.lanes.submit(Request(guest.uuid, timeout, guest.monitor.policy.timeout, pace))
             case ev.Withdraw():
                 if self.lanes.withdraw(guest.uuid):
                     self.hand(guest, ev.AskFailed(ev.Failure.UNREACHABLE, "withdrawn"))

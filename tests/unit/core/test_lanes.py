@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import random
 
+from vmhb_worker.core.events import Pace
 from vmhb_worker.core.lanes import Lanes, Request
 
 
-def ask(uuid: str, *, slow: bool = False, suspect: bool = True, timeout: float = 1.0) -> Request:
-    return Request(uuid, libvirt_timeout=4, timeout=timeout, slow=slow, suspect=suspect)
+def ask(uuid: str, pace: Pace = Pace.QUICK, timeout: float = 1.0) -> Request:
+    return Request(uuid, libvirt_timeout=4, timeout=timeout, pace=pace)
 
 
 def admitted(lanes: Lanes, now: float) -> list[str]:
@@ -75,24 +76,72 @@ def test_there_is_no_deadline_while_nobody_waits() -> None:
 
 def test_known_silent_ones_leave_half_of_the_slow_lane_to_suspects() -> None:
     """A suspect that is known to be slow never queues behind those that are already judged."""
-    silent = [ask(f"silent {n}", slow=True, suspect=False) for n in range(9)]
+    silent = [ask(f"silent {n}", Pace.SILENT) for n in range(9)]
     lanes = with_requests(*silent, slow_workers=4)
     assert admitted(lanes, 0.0) == ["silent 0", "silent 1"]
-    lanes.submit(ask("suspect", slow=True))
+    lanes.submit(ask("suspect", Pace.SUSPECT))
     assert admitted(lanes, 0.0) == ["suspect"]
     assert (lanes.running, lanes.waiting) == (3, 7)
 
 
+def test_one_place_is_kept_for_the_silent() -> None:
+    """However many answer slowly or hang: the end of a silence is noticed, and its fault is cleared."""
+    lanes = with_requests(slow_workers=2, workers=1)
+    lanes.submit(ask("slow 0", Pace.SLOW))
+    assert admitted(lanes, 0.0) == ["slow 0"]
+    lanes.submit(ask("silent", Pace.SILENT))
+    lanes.submit(ask("suspect", Pace.SUSPECT))
+    lanes.submit(ask("slow 1", Pace.SLOW))
+    assert admitted(lanes, 0.0) == ["silent"]
+    lanes.finished("slow 0")
+    assert admitted(lanes, 1.0) == ["suspect"]
+    lanes.finished("silent")
+    assert admitted(lanes, 2.0) == ["slow 1"]
+
+
+def test_suspects_take_half_of_the_fast_lane_where_the_slow_one_is_full() -> None:
+    """The slow ones of a host do not keep its hangs from being found; nor do its hangs hold up those that answer."""
+    lanes = with_requests(ask("slow 0", Pace.SLOW), ask("slow 1", Pace.SLOW), workers=4)
+    admitted(lanes, 0.0)
+    for number in range(4):
+        lanes.submit(ask(f"suspect {number}", Pace.SUSPECT))
+        lanes.submit(ask(f"well {number}"))
+    lanes.withdraw("well 2")
+    lanes.withdraw("well 3")
+    assert admitted(lanes, 0.0) == ["well 0", "well 1"]
+    lanes.finished("well 0")
+    assert admitted(lanes, 0.1) == ["suspect 0"]
+    lanes.finished("well 1")
+    assert admitted(lanes, 0.2) == ["suspect 1"]
+    assert admitted(lanes, 0.3) == []
+    lanes.submit(ask("well 4"))
+    assert admitted(lanes, 0.4) == ["well 4"]
+
+
+def test_a_request_that_goes_on_is_not_put_back() -> None:
+    """libvirt gives up before the time-out is over: the second part of one request follows the first at once."""
+    lanes = with_requests(*(ask(f"suspect {n}", Pace.SUSPECT) for n in range(4)), workers=1, slow_workers=1)
+    assert admitted(lanes, 0.0) == ["suspect 0"]
+    lanes.finished("suspect 0")
+    lanes.submit(ask("suspect 0", Pace.SUSPECT))
+    assert admitted(lanes, 10.0) == ["suspect 0"]
+    lanes.finished("suspect 0")
+    assert admitted(lanes, 15.0) == ["suspect 1"]
+    lanes.submit(ask("suspect 0", Pace.SUSPECT))
+    lanes.finished("suspect 1")
+    assert admitted(lanes, 20.0) == ["suspect 2"]
+
+
 def test_silent_ones_get_a_turn_even_with_a_single_slow_worker() -> None:
     """However narrow the lanes, one that was judged is found well again some day."""
-    lanes = with_requests(ask("silent", slow=True, suspect=False), workers=1, slow_workers=1)
+    lanes = with_requests(ask("silent", Pace.SILENT), workers=1, slow_workers=1)
     assert admitted(lanes, 0.0) == ["silent"]
 
 
 def test_a_request_can_be_withdrawn_until_it_starts() -> None:
     """A silence begins: whoever still waits is not asked at all."""
-    lanes = with_requests(ask("a"), ask("b", slow=True), ask("c", slow=True, suspect=False))
-    assert [lanes.withdraw(uuid) for uuid in "abc"] == [True, True, True]
+    lanes = with_requests(ask("a"), ask("b", Pace.SUSPECT), ask("c", Pace.SILENT), ask("d", Pace.SLOW))
+    assert [lanes.withdraw(uuid) for uuid in "abcd"] == [True, True, True, True]
     assert not lanes.withdraw("a")
     assert admitted(lanes, 0.0) == []
     lanes.submit(ask("a"))
@@ -137,7 +186,7 @@ def test_whatever_is_asked_both_lanes_keep_their_bounds() -> None:
             del running[uuid]
         uuid = f"{dice.randrange(60)}"
         if uuid not in running and uuid not in waiting:
-            lanes.submit(ask(uuid, slow=dice.random() < 0.3, suspect=dice.random() < 0.5))
+            lanes.submit(ask(uuid, dice.choice(list(Pace))))
             waiting.add(uuid)
         elif uuid in waiting and dice.random() < 0.1 and lanes.withdraw(uuid):
             waiting.remove(uuid)

@@ -16,7 +16,7 @@ from vmhb_worker.core.fault import (
     Identity,
     Resolution,
 )
-from vmhb_worker.core.ledger import Entry, Ledger
+from vmhb_worker.core.ledger import Entry, Ledger, in_words
 from vmhb_worker.core.policy import HeartbeatPolicy
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,6 +45,10 @@ class Book:
         numbers = itertools.count(1)
         self.ledger = Ledger("compute-1", 300.0, lambda: f"fault-{next(numbers)}")
         self.now = 0.0
+        self.gone: set[str] = set()  # uuids of instances that do not run
+
+    def remind(self) -> list[Entry]:
+        return self.ledger.remind(self.now, self.wall, self.gone.__contains__)
 
     @property
     def wall(self) -> datetime:
@@ -61,7 +65,7 @@ class Book:
         told = []
         while self.ledger.deadline() <= then:
             self.now = self.ledger.deadline()
-            told += [f"{self.now:g}: {short(entry)}" for entry in self.ledger.remind(self.now, self.wall)]
+            told += [f"{self.now:g}: {short(entry)}" for entry in self.remind()]
         self.now = then
         return told
 
@@ -194,7 +198,7 @@ def test_announcements_count_down() -> None:
     owed = [cleared.owed if cleared else None]
     for _ in range(3):
         book.now += 300.0
-        owed += [entry.owed for entry in book.ledger.remind(book.now, book.wall)]
+        owed += [entry.owed for entry in book.remind()]
     assert owed == [3, 2, 1, 0]
 
 
@@ -215,7 +219,7 @@ def test_the_book_goes_on_where_an_earlier_life_of_the_worker_left_it() -> None:
     open_one = before.accuse(who=replace(WHO, instance_uuid="uuid-2")).fault
     before.accuse()
     before.acquit()
-    cleared = before.ledger.remind(300.0, before.wall)[-1].fault
+    cleared = before.ledger.remind(300.0, before.wall, before.gone.__contains__)[-1].fault
     settled = replace(cleared, fault_id="fault-9")
     hosts = replace(open_one, fault_id="fault-8", instance_uuid=None)
 
@@ -246,6 +250,43 @@ def test_every_resolution_is_explained() -> None:
     assert [r for r, reason in reasons.items() if "answers again" in reason] == [Resolution.RECOVERED]
 
 
+def test_an_entry_in_words() -> None:
+    """One line of the log: who, what, why, and what is asked for; a tenant's text is escaped."""
+    book = Book()
+    who = replace(WHO, display_name="web\n2026 ERROR")
+    assert in_words(book.accuse(who=who)) == (
+        "instance uuid-1 ('web\\n2026 ERROR'): fault fault-1 raised: guest_silent (low confidence), "
+        "the guest does not answer; recommended: alarm (withheld: evidence)"
+    )
+    assert in_words(book.accuse(DEAD, replace(WHO, display_name=None))).endswith("; recommended: recover")
+    cleared = book.acquit()
+    assert cleared is not None
+    assert in_words(cleared).endswith("fault-1 cleared: was guest_hung; the guest answers again (recovered)")
+    other = book.accuse(who=replace(WHO, instance_uuid="uuid-2", display_name=None))
+    assert in_words(other).startswith("instance uuid-2: fault fault-2 raised: ")
+
+
 def test_a_reason_fits_on_the_wire() -> None:
     """Whatever went into it."""
     assert len(Book().accuse(replace(HUNG, reason="x" * 999)).fault.reason) == REASON_LIMIT
+
+
+def test_no_recovery_is_asked_for_while_the_instance_does_not_run() -> None:
+    """A reminder never asks to recover a machine that was stopped meanwhile, and asks again once it runs in vain."""
+    book = Book()
+    book.ledger.accuse(WHO, POLICY, DEAD, now=0.0, wall=book.wall)
+    book.now, book.gone = 300.0, {WHO.instance_uuid}
+    (stopped,) = book.remind()
+    assert (stopped.fault.recommended_action, stopped.fault.withheld) == ("alarm", "late")
+    book.now, book.gone = 600.0, set()
+    (runs,) = book.remind()
+    assert (runs.fault.recommended_action, runs.fault.withheld, runs.fault.recovery_attempt) == ("recover", None, 1)
+
+
+def test_qemu_that_died_does_not_run_and_is_to_be_recovered() -> None:
+    """`qemu_failed` is about a machine that does not run: its reminders go on asking."""
+    book = Book()
+    failed = replace(DEAD, cause="qemu_failed")
+    book.ledger.accuse(WHO, POLICY, failed, now=0.0, wall=book.wall)
+    book.now, book.gone = 300.0, {WHO.instance_uuid}
+    assert book.remind()[0].fault.recommended_action == "recover"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from vmhb_worker.core.policy import (
     Kind,
     Limits,
     as_knobs,
+    convert,
     knobs_of_extra_specs,
     parse,
 )
@@ -176,6 +178,19 @@ def test_the_table_of_knobs_is_the_policy() -> None:
             assert knob.minimum <= knob.default <= knob.maximum
 
 
+@pytest.mark.parametrize(("name", "text", "value"), UNDERSTOOD)
+def test_a_single_value_can_be_checked(name: str, text: str, value: Any) -> None:
+    """Validators and command lines look at one knob at a time, by the same table."""
+    assert convert(KNOB[name], text) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [*NONSENSE, *((name, text) for name, text, _ in CLAMPED)])
+def test_a_single_value_that_is_nonsense_or_out_of_bounds_is_refused(name: str, text: str) -> None:
+    """Where somebody can still correct it, nothing is bent: the error says what may be said."""
+    with pytest.raises(ValueError, match=f"^{KNOB[name].extra_spec} is .*: say "):
+        convert(KNOB[name], text)
+
+
 def test_only_our_extra_specs_are_taken() -> None:
     """Others' are none of our business; a misspelt one of ours is, so that somebody hears of it."""
     specs = {"hw:heartbeat": "true", "hw:heartbeat_interval": "5", "hw:heartbeats": "1", "hw:cpu_policy": "dedicated"}
@@ -211,3 +226,26 @@ def test_no_words_make_the_parser_raise(asked: dict[str, str]) -> None:
     """A tenant's or operator's nonsense costs one instance its monitoring, never the worker anything."""
     parsed = parse(asked)
     assert (parsed.policy is None) == (parsed.error is not None)
+
+
+@pytest.mark.parametrize(
+    ("knob", "text", "says"),
+    [
+        ("heartbeat", "maybe", "hw:heartbeat is 'maybe': say true or false"),
+        ("channel", "vsock", "hw:heartbeat_channel is 'vsock': say one of agent, application"),
+        ("interval", "0.1", "hw:heartbeat_interval is '0.1': say a number of seconds, 0.2 to 3600"),
+        ("interval", "nan", "hw:heartbeat_interval is 'nan': say a number of seconds, 0.2 to 3600"),
+        ("threshold", "101", "hw:heartbeat_threshold is '101': say a whole number, 1 to 100"),
+        ("threshold", "2.5", "hw:heartbeat_threshold is '2.5': say a whole number, 1 to 100"),
+    ],
+)
+def test_a_value_by_itself_is_refused(knob: str, text: str, says: str) -> None:
+    """Where somebody can still say it better, nothing is bent: the message names what is allowed."""
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
+        convert(KNOB[knob], text)
+
+
+@pytest.mark.parametrize(("knob", "text", "value"), UNDERSTOOD)
+def test_a_value_by_itself_is_taken(knob: str, text: str, value: Any) -> None:
+    """The bounds that depend on another knob are not its own: an interval of 0.2 s is one, on the right channel."""
+    assert convert(KNOB[knob], text) == value

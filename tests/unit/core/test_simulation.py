@@ -163,7 +163,8 @@ def wrongs(life: Life) -> list[str]:
     raised = (guest.raised[0].raised_at - START).total_seconds()
     if not life.begins - 0.001 <= raised <= life.latest:
         found.append(f"raised at {raised:.2f}, not within {life.begins:.2f} to {life.latest:.2f}")
-    last = [line for line in guest.transcript if "raised" in line or "updated" in line][-1].split()[2].rstrip(",")
+    told = [line.split() for line in guest.transcript if "raised" in line or "updated" in line]
+    last = [cause.rstrip(",") for at, _, cause, *_ in told if float(at) < life.ends][-1]
     if last != cause:
         found.append(f"accused of {last}, not of {cause}")
     return found
