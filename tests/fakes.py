@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import math
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -435,3 +436,57 @@ class KeptCommits:
             for message in commit.messages
             if message.event_type == event_type
         ]
+
+
+# -- for the consumer: workers, and time -------------------------------------------------------------------------------
+
+
+class ToldWorkers:
+    """Notes what it is told, as `rpcapi.WorkerAPI` would be. Raises what is in `errors` first."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.told: list[tuple[str, str, str, dict[str, Any]]] = []
+
+    def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str]) -> None:
+        """As there."""
+        self._take("configure", host, instance_uuid, policy=dict(policy))
+
+    def expect_silence(
+        self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime
+    ) -> None:
+        """As there."""
+        self._take(
+            "expect_silence", host, instance_uuid, key=key, reason=reason, timeout=timeout, observed_at=observed_at
+        )
+
+    def end_silence(self, host: str, instance_uuid: str, *, key: str, observed_at: datetime) -> None:
+        """As there."""
+        self._take("end_silence", host, instance_uuid, key=key, observed_at=observed_at)
+
+    def _take(self, method: str, host: str, instance_uuid: str, **arguments: Any) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.told.append((method, host, instance_uuid, arguments))
+
+
+class WaitedTime:
+    """Time that passes only where somebody waits. `ends_after`: seconds after which waiting is to end."""
+
+    def __init__(self, now: datetime, ends_after: float = math.inf) -> None:
+        self._began = now
+        self._ends_after = ends_after
+        self.waited: list[float] = []
+
+    def now(self) -> datetime:
+        """The wall clock."""
+        return self._began + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        """Seconds since it began."""
+        return sum(self.waited)
+
+    def wait(self, seconds: float) -> bool:
+        """As `threading.Event.wait`."""
+        self.waited.append(seconds)
+        return self.monotonic() > self._ends_after

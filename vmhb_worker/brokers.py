@@ -29,9 +29,14 @@ LOG = logging.getLogger(__name__)
 RETRY = 5.0
 
 
-def transport(conf: cfg.ConfigOpts, url: str | None) -> Any:
-    """A notification transport; url None: the one in [DEFAULT], never that of [oslo_messaging_notifications]."""
-    return oslo_messaging.get_notification_transport(conf, url=TransportURL.parse(conf, url))
+def transport(conf: cfg.ConfigOpts, url: str | None, **flags: str) -> Any:
+    """A notification transport; url None: the one in [DEFAULT], never that of [oslo_messaging_notifications].
+
+    flags: over the options of [oslo_messaging_rabbit], unless the URL has them itself.
+    """
+    parsed = TransportURL.parse(conf, url)
+    parsed.query = {**flags, **parsed.query}
+    return oslo_messaging.get_notification_transport(conf, url=parsed)
 
 
 def check_sending(

@@ -25,7 +25,7 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core.fault import Change, Resolution
 from vmhb_worker.core.lanes import Lanes, Request
 from vmhb_worker.core.ledger import Entry, Ledger, in_words
-from vmhb_worker.core.monitor import Timing
+from vmhb_worker.core.memory import Timing
 from vmhb_worker.core.transitions import State
 from vmhb_worker.desk import Desk
 from vmhb_worker.inbox import Inbox
@@ -44,6 +44,8 @@ STALL = 2.0
 #: How often a sign of life is sent, and how often loose ends are tied up (seconds).
 ALIVE_INTERVAL = 60.0
 TIDY_INTERVAL = 10.0
+#: At its end the worker waits so long for balloon periods to be put back (seconds).
+LEAVING = 0.4
 #: A due deadline is not looked at again sooner than this (seconds), whatever a monitor says: no hot loop.
 BREATH = 0.005
 
@@ -133,6 +135,8 @@ class Engine:
         self._alive_at = self._tidy_at = self._beat_at = self._ports.clock.monotonic()
         while not self._stopping:
             self.turn()
+        if self._connected:
+            self._put_back_all()
         self._changes.flush()
 
     def turn(self) -> None:
@@ -149,6 +153,18 @@ class Engine:
         self._admit(now)
         self._periodic(now)
         self._changes.flush()
+
+    def _put_back_all(self) -> None:
+        """Leave no balloon as a probe has it; where QEMU hangs, that is left to the next start."""
+        for which in self._periods:
+            self._periods.put_back(which)
+        clock = self._ports.clock.monotonic
+        until = clock() + LEAVING
+        while any(self._periods) and clock() < until:
+            self._inbox.wait(until - clock())
+            for report in self._inbox.drain():
+                if isinstance(report, ev.Happened) and isinstance(report.event, ev.Looked):
+                    self._periods.looked(report.uuid, report.event)
 
     def _deadline(self) -> float:
         due = self._due[0][0] if self._due else math.inf
@@ -335,7 +351,7 @@ class Engine:
 
     def _accuse(self, instance: Instance, effect: ev.Accuse, now: float) -> None:
         wall, policy = self._wall(), instance.monitor.policy
-        finding = instance.finding(effect.verdict, self._settings.verdict.observe_only, now, wall)
+        finding = instance.finding(effect, self._settings.verdict.observe_only, now, wall)
         self._note(self._ledger.accuse(instance.view.who, policy, finding, now=now, wall=wall))
         crashpoint.reach("verdict.accused")
         self._write_state(instance)

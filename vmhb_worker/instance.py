@@ -10,10 +10,12 @@ from typing import Any
 from vmhb_worker.contracts import InstanceRow
 from vmhb_worker.core.census import Remembered
 from vmhb_worker.core.domain_xml import DomainView
+from vmhb_worker.core.events import Accuse
 from vmhb_worker.core.fault import Fault, Finding
-from vmhb_worker.core.monitor import Monitor, Standing
+from vmhb_worker.core.memory import Standing
+from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.policy import as_knobs
-from vmhb_worker.core.verdict import Cause, Verdict, recommend
+from vmhb_worker.core.verdict import Cause, recommend
 
 
 @dataclass(slots=True)
@@ -45,9 +47,9 @@ class Instance:
         waiting = None if memory.waited is None else wall.timestamp() - memory.waited
         return InstanceRow(self.uuid, memory.established, self.boot or "", memory.balloon_seen, waiting, memory.running)
 
-    def finding(self, verdict: Verdict, observe_only: bool, now: float, wall: datetime) -> Finding:
+    def finding(self, accuse: Accuse, observe_only: bool, now: float, wall: datetime) -> Finding:
         """A verdict of its monitor, ready to be written down."""
-        monitor = self.monitor
+        verdict, monitor = accuse.verdict, self.monitor
         action, withheld = recommend(verdict, monitor.policy.action, observe_only)
         return Finding(
             cause=str(verdict.cause),
@@ -57,10 +59,10 @@ class Instance:
             withheld=withheld,
             reason=verdict.reason,
             evidence=verdict.evidence.told(now),
-            misses=monitor.misses,
-            skipped=monitor.skipped,
+            misses=accuse.misses,
+            skipped=accuse.skipped,
             last_ack_at=_wall_of(monitor.last_ack, now, wall),
-            suspected_at=_wall_of(monitor.suspected_at, now, wall),
+            suspected_at=_wall_of(accuse.suspected_at, now, wall),
         )
 
     def told(self, fault: Fault | None, now: float) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from vmhb_worker.contracts import InstanceRow
 from vmhb_worker.core import census, domain_xml
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.domain_xml import DomainView
-from vmhb_worker.core.monitor import Monitor, Standing, Timing
+from vmhb_worker.core.memory import Standing, Timing
+from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.policy import Channel, HeartbeatPolicy, Limits, parse
 from vmhb_worker.core.transitions import State
 from vmhb_worker.instance import Instance, remembered

@@ -6,6 +6,7 @@ Imported by the worker's server, the operator's command, the consumer and tests.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -21,7 +22,7 @@ with without_eventlet():
 #: Named in every Target: a message to another exchange is lost without an error.
 EXCHANGE = "vmhb"
 TOPIC = "vmhb_worker"
-#: 1.0: list, show, expect_silence, end_silence.
+#: 1.0: list, show, configure, expect_silence, end_silence.
 VERSION = "1.0"
 
 #: The worker answers a call within this many seconds, if only to say that it cannot.
@@ -88,6 +89,14 @@ class WorkerAPI:
         """All that this worker knows of one instance; None where it does not watch it."""
         result: dict[str, Any] | None = self._call(host, "show", instance_uuid=instance_uuid)
         return result
+
+    def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str]) -> None:
+        """Cast: this instance's flavor asks for monitoring; see to it that its domain says so, and has its channels.
+
+        policy: the flavor's knobs by their bare names, as text: `core.policy.knobs_of_extra_specs`. The worker bounds
+        them as it bounds those that it finds in a domain. May come late, and any number of times.
+        """
+        self._to(host).cast({}, "configure", instance_uuid=instance_uuid, policy=dict(policy))
 
     def expect_silence(
         self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime

@@ -53,6 +53,7 @@ class Worker:
         self._hypervisor = hypervisor
         self._guard = Guard()
         self._refused = False
+        self._serving = False
         self.engine: Engine | None = None
         self._server: Server | None = None
 
@@ -75,7 +76,6 @@ class Worker:
         self._check_topics()
         agent.open(engine.post)
         self._hypervisor.open(self._guarded(engine.post))
-        server.start()
         LOG.info("vmhb-worker %s of host %s is running", _version(), settings.host)
         systemd.ready(f"watching {settings.connection_uri}")
         engine.run()
@@ -125,9 +125,16 @@ class Worker:
                     self._refused = True
                     self.stop()
             if not self._refused:
+                self._serve()
                 post(report)
 
         return guarded
+
+    def _serve(self) -> None:
+        """Serve RPC, now that libvirt is ours or away: before, calls might be meant for the worker that watches it."""
+        if self._server is not None and not self._serving:
+            self._serving = True
+            self._server.start()
 
     def _check_topics(self) -> None:
         """Say early, in the background, what would keep notifications from being delivered."""

@@ -17,6 +17,7 @@ from tests.lab.node import Node
 from tests.lab.processes import wait_until
 from tests.lab.tap import Tap
 from tests.stage.consumer import ConsumerProcess, Notification
+from tests.stage.worker import WorkerProcess
 
 #: What is kept must be read this soon (seconds) after the broker is back: the consumer, too, has to notice that.
 BACK = 45.0
@@ -32,40 +33,65 @@ def tap(node: Node) -> Iterator[Tap]:
         yield one
 
 
-def stopped_broker(broker: Broker, seconds: float, meanwhile: Callable[[], None]) -> None:
+#: Lets a broker be away for so many seconds, and until what happens meanwhile is over. Returns when that was.
+Trouble = Callable[[Broker, float, Callable[[], None]], float]
+
+
+def stopped_broker(broker: Broker, seconds: float, meanwhile: Callable[[], None]) -> float:
     """An orderly stop, and a start."""
-    broker.halt()
+    until = broker.halt() + seconds
     meanwhile()
-    time.sleep(seconds)
+    ended = sleep_until(until)
     broker.boot()
+    return ended
 
 
-def frozen_broker(broker: Broker, seconds: float, meanwhile: Callable[[], None]) -> None:
+def frozen_broker(broker: Broker, seconds: float, meanwhile: Callable[[], None]) -> float:
     """Connections stay, nothing is answered."""
-    broker.freeze()
+    until = broker.freeze() + seconds
     try:
         meanwhile()
-        time.sleep(seconds)
+        return sleep_until(until)
     finally:
         broker.thaw()
 
 
-def full_broker(broker: Broker, seconds: float, meanwhile: Callable[[], None]) -> None:
+def full_broker(broker: Broker, seconds: float, meanwhile: Callable[[], None]) -> float:
     """Publishers are blocked by a memory alarm."""
     broker.memory_alarm(True)
+    until = time.monotonic() + seconds
     try:
         assert "memory" in broker.alarms()
         meanwhile()
-        time.sleep(seconds)
+        return sleep_until(until)
     finally:
         broker.memory_alarm(False)
 
 
+def sleep_until(moment: float) -> float:
+    """Returns when it is over."""
+    time.sleep(max(0.0, moment - time.monotonic()))
+    return time.monotonic()
+
+
+def an_outage(daemon: WorkerProcess, guest: Guest) -> float:
+    """A whole one, as the worker's log tells: the agent stops, a fault is raised, it goes on, the fault is cleared.
+
+    Returns when the agent was stopped.
+    """
+    raises, clears = daemon.said(" raised: "), daemon.said(" cleared: ")
+    stopped = guest.stop_agent()
+    wait_until(lambda: daemon.said(" raised: ") > raises, 2 * DETECTION, "the log has a raise", every=0.1)
+    guest.continue_agent()
+    wait_until(lambda: daemon.said(" cleared: ") > clears, 20, "the log has a clear", every=0.1)
+    return stopped
+
+
 @pytest.mark.parametrize(
-    ("trouble", "short", "long"), [(stopped_broker, 20, 60), (frozen_broker, 20, 60), (full_broker, 10, 60)]
+    ("trouble", "short", "long"), [(stopped_broker, 20, 60), (frozen_broker, 20, 60), (full_broker, 5, 60)]
 )
 def test_a_fault_while_the_broker_is_away(
-    trouble: Callable[[Broker, float, Callable[[], None]], None],
+    trouble: Trouble,
     short: int,
     long: int,
     guests: Guests,
@@ -82,24 +108,21 @@ def test_a_fault_while_the_broker_is_away(
     for guest in (sick, well):
         daemon.wait_known(guest.uuid)
     name = trouble.__name__.replace("_", " ")
-    deeds: list[float] = []
+    stopped: list[float] = []
 
-    def an_outage() -> None:
-        for _ in range(2):  # two outages: four notifications or more wait
-            deeds.append(sick.stop_agent())
-            time.sleep(DETECTION + 1)
-            deeds.append(sick.continue_agent())
-            time.sleep(6)
+    def two_outages() -> None:
+        stopped.extend(an_outage(daemon, sick) for _ in range(2))
 
     began = time.monotonic()
-    trouble(broker, max(0.0, repetitions(short, long) - 23), an_outage)
+    ended = trouble(broker, repetitions(short, long), two_outages)
     back = time.monotonic()
     wait_until(lambda: len(told(consumer, sick, "cleared", began)) >= 2, BACK, "both clears are read", every=0.1)
-    figure(f"{name}: read after its return", consumer.faults(sick.uuid, began)[-1].at - back, "s")
+    assert consumer.faults(sick.uuid, began)[0].at >= ended, "the broker was never away"
+    figure(f"{name}: all read after its return", max(0.0, consumer.faults(sick.uuid, began)[-1].at - back), "s")
     figure(f"{name}: duplicates", duplicates(consumer.faults(since=began)), "")
     raises = told(consumer, sick, "raised", began)
-    for raised, stopped in zip(raises, deeds[::2], strict=True):
-        took = daemon.moment_of(f"fault {raised.fault_id} raised") - stopped
+    for raised, at in zip(raises, stopped, strict=True):
+        took = daemon.moment_of(f"fault {raised.fault_id} raised") - at
         figure(f"{name}: agent stopped to raise", took, "s", DETECTION)
     assert [one.fault_id for one in raises] == [one.fault_id for one in told(consumer, sick, "cleared", began)]
     assert_sound(consumer.read)
@@ -133,17 +156,13 @@ def test_started_while_the_broker_is_down(
     broker.halt()
     daemon = worker(uri=tap.uri)
     wait_until(lambda: tap.answered(guest.uuid) >= 3, 20, "the guest is heard of")
-    time.sleep(4)  # its kernel is got to know
-    stopped = guest.stop_agent()
-    time.sleep(DETECTION)
+    stopped = an_outage(daemon, guest)
     broker.boot()
     back = time.monotonic()
     raised = consumer.wait_fault("raised", guest.uuid, BACK, since=stopped)
     figure("started without broker: read after its return", raised.at - back, "s")
     took = daemon.moment_of(f"fault {raised.fault_id} raised") - stopped
     figure("started without broker: agent stopped to raise", took, "s", DETECTION)
-    continued = guest.continue_agent()
-    cleared = consumer.wait_fault("cleared", guest.uuid, 20, since=continued)
-    assert cleared.fault_id == raised.fault_id
+    assert consumer.wait_fault("cleared", guest.uuid, BACK, since=stopped).fault_id == raised.fault_id
     with_rpc(lambda: daemon.show(guest.uuid)["state"] == "alive")
     assert_sound(consumer.read)

@@ -30,6 +30,8 @@ RAISING = (
     *("send.before", "send.confirmed", "send.deleted"),
 )
 CLEARING = ("verdict.acquitted", "commit.before", "commit.after", "send.before", "send.confirmed", "send.deleted")
+#: A policy by which an outage takes little of the test's time.
+QUICK = {"interval": 1, "timeout": 0.5, "threshold": 2}
 #: The period of the balloon's statistics that Nova has asked for (seconds).
 PERIOD = 10
 #: A worker that was started again has this long (seconds) to put it back: the start, and a call.
@@ -103,7 +105,7 @@ def test_killed_at_each_point(
     figure: Figure,
 ) -> None:
     """Killed on the way to a raise and again on the way to the clear: told once, by one id, nothing left over."""
-    guest = guests.get()
+    guest = guests.get(policy=QUICK)
     mortal.process.wait_known(guest.uuid)
     mortal.die_at(raising)
     stopped = guest.stop_agent()
@@ -139,7 +141,7 @@ def test_killed_at_random_moments(
     figure: Figure,
 ) -> None:
     """Killed at any moment of an outage: told once, by one id, and nothing is left over."""
-    guest = guests.get()
+    guest = guests.get(policy=QUICK)
     mortal.process.wait_known(guest.uuid)
     seed = int(os.environ.get("VMHB_SEED", secrets.randbits(32)))
     print(f"VMHB_SEED={seed}")

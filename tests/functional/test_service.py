@@ -19,6 +19,7 @@ import pytest
 from tests.conftest import Figure
 from tests.functional.conftest import Guests, Workers
 from tests.lab.broker import Broker
+from tests.lab.node import Node
 from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess
 from tests.stage.worker import WorkerProcess
@@ -152,6 +153,18 @@ def test_sigterm_whatever_hangs(
     silent.continue_agent()
     for guest in (silent, stuck):
         consumer.wait_fault("cleared", guest.uuid, 60, since=stopped)
+
+
+def test_sigterm_leaves_no_probe_behind(worker: Workers, guests: Guests, node: Node, figure: Figure) -> None:
+    """A worker that ends amid a probe puts the balloon's period back before."""
+    guest = guests.get()
+    daemon = worker()
+    daemon.wait_known(guest.uuid)
+    guest.stop_agent()
+    wait_until(lambda: "<stats period='1'/>" in node.virsh("dumpxml", guest.name), 8, "it is probed", every=0.02)
+    figure("SIGTERM to the end, amid a probe", daemon.stop(), "s", END)
+    assert "<stats period='10'/>" in node.virsh("dumpxml", guest.name)
+    guest.continue_agent()
 
 
 def test_sigterm_without_libvirtd(worker: Workers, tmp_path: Path, figure: Figure) -> None:

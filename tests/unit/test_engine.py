@@ -181,6 +181,18 @@ def test_a_period_left_by_an_earlier_life_is_put_back() -> None:
     assert {ONE: None} in [commit.probes for commit in bench.store.commits]
 
 
+def test_a_worker_that_ends_amid_a_probe_puts_the_period_back() -> None:
+    """What a probe has changed is not left until the next start, of which nobody knows when it comes."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    bench.run(10, until=lambda: (ONE, SetBalloonPeriod(1)) in bench.host.looks)
+    assert (ONE, SetBalloonPeriod(10)) not in bench.host.looks
+    bench.engine.stop()
+    bench.engine.run()
+    assert bench.host.looks[-1] == (ONE, SetBalloonPeriod(10))
+    assert bench.store.commits[-1].probes == {ONE: None}
+
+
 def test_libvirt_away_is_nobodys_fault() -> None:
     """While libvirt is away nobody is asked or judged; it takes a full threshold after it is back."""
     bench = Bench()

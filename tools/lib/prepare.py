@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: What an environment is made from: it is made anew when one of them changes.
-SOURCES = ("constraints.txt", "requirements.txt", "setup.cfg", "setup.py", "pyproject.toml", "tools/lib/prepare.py")
+#: What an environment is made from, besides its constraints: it is made anew when one of them changes.
+SOURCES = ("requirements.txt", "setup.cfg", "setup.py", "pyproject.toml", "tools/lib/prepare.py")
 #: Held by whoever uses an environment, for as long as the process lives.
 _held: list[int] = []
 
@@ -39,10 +39,11 @@ class Missing:
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python environment: its name under the project's folder, and the extras of our package that it has."""
+    """A Python environment: its name under the project's folder, the extras of our package that it has, and the pins."""
 
     name: str
     extras: tuple[str, ...]
+    constraints: str = "constraints.txt"
 
     @property
     def compiles(self) -> bool:
@@ -53,6 +54,8 @@ class Environment:
 FULL = Environment(".venv", ("worker", "test"))
 #: For `tools/demo --simulate`: nothing to compile, no libvirt.
 LIGHT = Environment(".venv-light", ())
+#: For `tests/nova`: Nova wants other releases of what we share than we do. Wheels only, but for one pure Python package.
+NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
 
 
 def say(text: str) -> None:
@@ -73,8 +76,8 @@ def prepare(environment: Environment, wants: Wants | None = None) -> Path:
 
     Says what is missing before anything starts. Raises NotReady where it cannot be installed.
     """
-    if _is_made(_place(FULL), _stamp(FULL)):
-        environment = FULL  # has everything, so there is no need of another
+    if environment is LIGHT and _is_made(_place(FULL), _stamp(FULL)):
+        environment = FULL  # has all of it, so there is no need of another
     folder, stamp = _place(environment), _stamp(environment)
     lacking = _missing_for_venv(environment, folder, stamp)
     wanted = list(wants.missing()) if wants else []
@@ -102,7 +105,7 @@ def _place(environment: Environment) -> Path:
 
 def _stamp(environment: Environment) -> str:
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {environment}".encode())
-    for source in SOURCES:
+    for source in (environment.constraints, *SOURCES):
         digest.update((ROOT / source).read_bytes())
     return digest.hexdigest()
 
@@ -128,7 +131,8 @@ def _missing_for_venv(environment: Environment, folder: Path, stamp: str) -> lis
     if environment.compiles:
         lacking += _missing_to_compile()
     why = "is out of date" if folder.exists() else "is missing"
-    return [*lacking, Missing(f"The Python environment {folder.name} {why}: it will be made from constraints.txt.")]
+    made = f"it will be made from {environment.constraints}"
+    return [*lacking, Missing(f"The Python environment {folder.name} {why}: {made}.")]
 
 
 def _missing_to_compile() -> list[Missing]:
@@ -215,14 +219,14 @@ def _lock(lock: int, how: int) -> None:
 
 def _make(environment: Environment, folder: Path, stamp: str) -> None:
     """Empty the folder (which stays: it is the lock) and fill it."""
-    say(f"making the Python environment {folder.name}: a minute or so ...")
+    say(f"making the Python environment {folder.name}: a minute or two ...")
     for entry in folder.iterdir():
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     own_pip = not _succeeds(sys.executable, "-c", "import ensurepip")
     venv.create(folder, with_pip=not own_pip, symlinks=True)
     python = str(folder / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python] if own_pip else [python, "-m", "pip"]
-    install = [*pip, "install", "-qq", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt")]
+    install = [*pip, "install", "-qq", "--disable-pip-version-check", "-c", str(ROOT / environment.constraints)]
     # What builds is pinned as well, so it must be in the environment itself.
     _pip([*install, "pbr", "setuptools", "wheel"])
     extras = f"[{','.join(environment.extras)}]" if environment.extras else ""

@@ -1,4 +1,4 @@
-"""`tools/test`: lint, unit tests, functional tests, and one line at the end that counts them."""
+"""`tools/test`: lint, unit tests, tests inside Nova, functional tests, and one line at the end that counts them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.lab import requirements
 from tools.lib import prepare
 from tools.lib.prepare import ROOT, say
 
-STEPS = ("lint", "unit", "functional")
+STEPS = ("lint", "unit", "nova", "functional")
 LINT = (
     ("ruff", "check", "--no-cache", "."),
     ("ruff", "format", "--no-cache", "--check", "."),
@@ -49,16 +49,16 @@ def main() -> int:
     asked, for_pytest = _arguments(sys.argv[1:])
     steps = [step for step in STEPS if step in (asked.steps or STEPS)]
     try:
-        folder = _prepare(steps)
+        folders = _prepare(steps)
     except prepare.NotReady as error:
         print(error, file=sys.stderr)
         return 2
     tally = Tally()
-    run = Run(folder, tally, [*for_pytest, *(["--repetitions-all"] if asked.all else [])])
+    options = [*for_pytest, *(["--repetitions-all"] if asked.all else [])]
     for step in steps:
         say(f"\n== {step} ==")
         began = time.monotonic()
-        getattr(run, step)()
+        getattr(Run(folders[step], tally, options), step)()
         say(f"== {step}: {time.monotonic() - began:.0f} s ==")
     say(f"\n{tally}")
     return int(tally.failed > 0 or tally.passed == 0)
@@ -78,10 +78,14 @@ def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]
     return asked, given[end + 1 :]
 
 
-def _prepare(steps: Sequence[str]) -> Path:
-    if "functional" not in steps:
-        return prepare.prepare(prepare.FULL)
-    return prepare.prepare(prepare.FULL, prepare.Wants(requirements.missing, requirements.install))
+def _prepare(steps: Sequence[str]) -> dict[str, Path]:
+    """Step -> the environment that it runs in. All of them are made before anything starts."""
+    ours = [step for step in steps if step != "nova"]
+    wants = prepare.Wants(requirements.missing, requirements.install) if "functional" in ours else None
+    folders = dict.fromkeys(ours, prepare.prepare(prepare.FULL, wants)) if ours else {}
+    if "nova" in steps:
+        folders["nova"] = prepare.prepare(prepare.NOVA)
+    return folders
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,9 @@ class Run:
             self._call(("coverage", "report", f"--omit={CORE}"))
             say(f"$ branch coverage of {CORE}, which must be complete")
             self.tally.check(self._call(("coverage", "report", f"--include={CORE}", "--fail-under=100")) == 0)
+
+    def nova(self) -> None:
+        self._pytest(("python", "-m", "pytest", "--log-level=INFO", "--disable-warnings", "--durations=10"), "tests/nova")
 
     def functional(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vmhb_worker.core import lifecycle
 from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.events import Arriving, Booted, DomainSeen, Event, Exit, Paused, Resumed, Stopped
-from vmhb_worker.core.monitor import Memory, Standing
+from vmhb_worker.core.memory import Memory, Standing
 from vmhb_worker.core.transitions import State
 
 

@@ -315,9 +315,15 @@ class LookAt:
 
 @dataclass(frozen=True, slots=True)
 class Accuse:
-    """Judged: this is wrong with the instance. Raises its fault, or updates the one that is open."""
+    """Judged: this is wrong with the instance. Raises its fault, or updates the one that is open.
+
+    misses, skipped: beats since the last acknowledgement. suspected_at: the first miss.
+    """
 
     verdict: Verdict
+    misses: int
+    skipped: int
+    suspected_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

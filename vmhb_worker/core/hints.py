@@ -31,9 +31,11 @@ class Hints:
         self._ends: dict[tuple[str, str], float] = {}
 
     def expect(self, uuid: str, key: str, hint: Hint, wall: float) -> bool:
-        """Take a hint; False where it is stale: expired, or ended before it came."""
-        ended = self._ends.get((uuid, key))
+        """Take a hint; False where it is stale: expired, ended before it came, or older than the one that is here."""
+        ended, here = self._ends.get((uuid, key)), self._hints.get((uuid, key))
         if hint.expires <= wall or (ended is not None and hint.observed_at <= ended):
+            return False
+        if here is not None and hint.observed_at < here.observed_at:
             return False
         _keep(self._hints, (uuid, key), hint)
         return True

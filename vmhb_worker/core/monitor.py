@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.inquiry import Inquiry, Phase
+from vmhb_worker.core.challenges import Challenges, full_threshold
+from vmhb_worker.core.graces import Graces
+from vmhb_worker.core.memory import Memory, Standing, Timing
 from vmhb_worker.core.policy import HeartbeatPolicy
-from vmhb_worker.core.schedule import Beats, Judged, back_off, stagger
+from vmhb_worker.core.schedule import Beats, Judged, stagger
 from vmhb_worker.core.silences import Silence, Silences
+from vmhb_worker.core.suspicion import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
 from vmhb_worker.core.verdict import Case, Cause, Evidence, Reading, Trigger, judge, unavailable
 
-#: An answer slower than this makes its instance a slow one (seconds).
-SLOW_RTT = 0.25
-#: libvirt's time-out for one agent command is at most this, so that Nova never waits long for the agent.
-REQUEST_CEILING = 10
-#: libvirt resynchronises with an agent that once kept silent, with a time-out of its own that cannot be changed.
-RESYNC_TIME = 5
-#: A job of libvirt's is looked at this often, and believed in for this long without an answer (seconds).
-JOB_POLL = 2.0
-JOB_BELIEVED = 30.0
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0
 #: Why a guest is silent that is being migrated to this host.
@@ -40,39 +34,6 @@ _STUCK = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """The operator's times, in seconds: see the options of the same names."""
-
-    exit_settle_time: float = 120.0
-    reboot_grace: float = 300.0
-    panic_grace: float = 10.0
-    probe_interval: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The verdict that stands: a fault is open for it."""
-
-    cause: Cause
-    pending: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is known of an instance when its monitor starts, and must be known after a restart.
-
-    running: does its domain run. waited: seconds that it has been waited for since its first unanswered boot; None: it
-    has answered since it booted.
-    """
-
-    running: bool = True
-    established: bool = False
-    waited: float | None = 0.0
-    balloon_seen: bool = False
-    standing: Standing | None = None
-
-
 class Monitor:
     """One instance's monitor. Belongs to one thread; `now` never goes back."""
 
@@ -82,40 +43,25 @@ class Monitor:
         self.timing = timing
         self.established = memory.established
         self.standing = memory.standing
-        self.balloon_seen = memory.balloon_seen
         self.waiting_since = None if memory.waited is None else now - memory.waited
         self.state = self._first_state(memory.running)
         self.silences = Silences()
-        self.balloon_period: int | None = None  # the balloon's period as Nova wants it, None: no balloon
         self.misses = 0
         self.skipped = 0  # since the last acknowledgement
         self.last_ack: float | None = None
         self.suspected_at: float | None = None
-        self.evidence = Evidence()
         self.port_open: bool | None = None
         self._beats = Beats(policy.interval, policy.timeout, now + stagger(uuid, policy.interval))
-        self._inquiry: Inquiry | None = None
+        self._challenges = Challenges(now)
+        self._graces = Graces(timing, lambda: full_threshold(self.policy), self._overdue, now)
+        self._suspicion = Suspicion(timing.probe_interval, memory.balloon_seen)
         self._trigger = Trigger.SILENT
-        self._asking = False  # a challenge is queued or on its way
-        self._slow = False
-        self._attempt = 0
-        self._challenge_at = now
-        self._left_at = self._booted_at = -math.inf  # when our last challenge left, and when the guest booted
+        self._booted_at = -math.inf
         self._port_at: float | None = None
         self._reopened_at = now
-        self._settle_at: float | None = None
-        self._overdue_at = self._overdue()
-        if self._overdue_at is not None:  # we may have been away for all of its grace: ask first
-            self._overdue_at = max(self._overdue_at, now + self._full_threshold())
-        self._panic: float | None = None
-        self._panic_at: float | None = None
+        self._panicked_at: float | None = None
         self._watchdog: tuple[str, float] | None = None
-        self._extended = False  # whoever reopened the port has been granted a full threshold
         self._silenced_at = now
-        self._probed_at = self._inquired_at = -math.inf
-        self._baselines = 0
-        self._baseline_at: float | None = None
-        self._job_poll_at: float | None = None
         self._out: list[ev.Effect] = []
 
     # -- the outside ---------------------------------------------------------------------------------------------
@@ -129,29 +75,43 @@ class Monitor:
     def deadline(self) -> float:
         """When the next `Tick` is due."""
         times = [self.silences.deadline()]
-        if self.state is not State.GONE:
-            running = (self._job_poll_at, self._baseline_at)
-            paused = (self._overdue_at, self._panic_at, self._settle_at) if not self.silences else ()
-            times += [at for at in running + paused if at is not None]
-            if self._inquiry is not None:
-                times.append(self._inquiry.deadline())
-            if self.state is not State.SILENT:
-                times.append(self._beats.deadline() if self.silences.asking else math.inf)
-            else:
-                times.append(self._reinquire_at())
-                if not self._asking and self.silences.asking:
-                    times.append(self._challenge_at)
+        if self.state is State.GONE:
+            return times[0]
+        times.append(self._suspicion.deadline())
+        if not self.silences:
+            times.append(self._graces.deadline())
+        if self.state is State.SILENT:
+            times.append(self._again_at())
+            if not self._challenges.out and self.silences.asking:
+                times.append(self._challenges.next_at)
+        elif self.silences.asking:
+            times.append(self._beats.deadline())
         return min(times)
 
     @property
     def probing(self) -> bool:
         """Is its balloon's period changed, or about to be?"""
-        return self._inquiry is not None and self._inquiry.phase is not Phase.DONE
+        return self._suspicion.probing
+
+    @property
+    def balloon_seen(self) -> bool:
+        """Has its balloon answered in this boot?"""
+        return self._suspicion.balloon_seen
+
+    @property
+    def balloon_period(self) -> int | None:
+        """The period of the balloon's statistics as Nova wants it, seconds; None: there is no balloon."""
+        return self._suspicion.balloon_period
+
+    @balloon_period.setter
+    def balloon_period(self, seconds: int | None) -> None:
+        self._suspicion.balloon_period = seconds
 
     def memory(self, now: float) -> Memory:
         """What must outlive the worker."""
         waited = None if self.waiting_since is None else now - self.waiting_since
-        return Memory(self.state is not State.GONE, self.established, waited, self.balloon_seen, self.standing)
+        running = self.state is not State.GONE
+        return Memory(running, self.established, waited, self.balloon_seen, self.standing)
 
     def told(self, now: float) -> dict[str, Any]:
         """For people: everything that explains why it is judged as it is."""
@@ -169,40 +129,38 @@ class Monitor:
     # -- acknowledgements and misses -----------------------------------------------------------------------------
 
     def _on_asked(self, event: ev.Asked, now: float) -> None:
-        self._left_at = now
+        self._challenges.left_at = now
         self._beats.asked(now)
 
     def _on_acked(self, event: ev.Acked, now: float) -> None:
-        if self._left_at < self._booted_at:  # an answer from before the boot
+        if self._challenges.left_at < self._booted_at:  # an answer from before the boot
             self._on_ask_failed(ev.AskFailed(ev.Failure.UNREACHABLE), now)
             return
-        self._asking = False
-        self._slow = event.rtt > SLOW_RTT
+        self._challenges.answered(event.rtt)
         self._beats.acked()
         if self.state is State.GONE:
             return
         self.last_ack = now
-        self.misses = self.skipped = self._attempt = 0
-        self._extended = False
-        self.suspected_at = self._settle_at = None
-        if self._panic is None or self._left_at > self._panic:
-            self._panic_at = self._panic = None
+        self.misses = self.skipped = 0
+        self.suspected_at = None
+        self._graces.answered()
+        if self._panicked_at is None or self._challenges.left_at > self._panicked_at:
+            self._graces.panic_at = self._panicked_at = None
         self._port(True, now)
         self._apply(Input.ACK, now)
         self._beats.catch_up(now)
         if self.waiting_since is not None:  # accused before its first acknowledgement
             self._establish(now)
-        if not self._baselines:
+        if not self._suspicion.baselines:
             self._baseline(now)
         if self.standing is not None:
             self.standing = None
             self._emit(ev.Acquit("recovered"))
 
     def _on_ask_failed(self, event: ev.AskFailed, now: float) -> None:
-        self._asking = False
+        self._challenges.failed(silent=event.failure is ev.Failure.NO_ANSWER)
         judged = self.state is State.SILENT
         if event.failure is ev.Failure.NO_ANSWER:
-            self._slow = True
             self._port(True, now)
             self._beats.unanswered(now)
         elif event.failure is ev.Failure.GARBLED:
@@ -216,8 +174,7 @@ class Monitor:
                 self._apply(Input.HUSH, now)
         if self.state is State.SILENT:
             self.misses += judged and event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
-            self._challenge_at = now + back_off(self.policy.interval, self._attempt)
-            self._attempt += 1
+            self._challenges.back_off(self.policy.interval, now)
         elif event.failure is ev.Failure.NO_ANSWER and self._beats.owed:
             self._ask(ev.Pace.SUSPECT)
 
@@ -232,21 +189,18 @@ class Monitor:
         self._tick_beats(tick.heard, now)
 
     def _tick_graces(self, now: float) -> None:
-        if self._overdue_at is not None and now >= self._overdue_at:
-            self._overdue_at = None
-            if self.standing is None or self.standing.pending:
-                self._apply(Input.OVERDUE, now, Trigger.OVERDUE)
-        if self._panic_at is not None and now >= self._panic_at:
-            self._panic_at = None
+        if self._graces.overdue(now) and (self.standing is None or self.standing.pending):
+            self._apply(Input.OVERDUE, now, Trigger.OVERDUE)
+        if self._graces.panic_over(now):
             self._apply(Input.PANIC, now, Trigger.PANIC)
-        if self._settle_at is not None and now >= self._settle_at:
+        if self._graces.settled(now):
             self._settled(now)
 
     def _tick_beats(self, heard: float, now: float) -> None:
         if not self.silences.asking:
             return
         if self.state is State.SILENT:
-            if now >= self._challenge_at:
+            if now >= self._challenges.next_at:
                 self._ask()
             return
         if self._beats.open_due(now):
@@ -266,19 +220,9 @@ class Monitor:
                 break
 
     def _ask(self, pace: ev.Pace | None = None) -> None:
-        if self._asking:
-            return
-        self._asking = True
-        judged = self.state in (State.ALIVE, State.MISSING)  # else nothing depends on when the answer comes
-        timeout = math.ceil(self._full_threshold()) if judged else max(RESYNC_TIME, math.ceil(self.policy.timeout))
-        self._emit(ev.Ask(min(timeout, REQUEST_CEILING), pace or self._pace()))
-
-    def _pace(self) -> ev.Pace:
-        if self.state is State.MISSING:
-            return ev.Pace.SUSPECT
-        if self.state is State.ALIVE:
-            return ev.Pace.SLOW if self._slow else ev.Pace.QUICK
-        return ev.Pace.SILENT if self._slow or self.state is State.SILENT else ev.Pace.QUICK
+        ask = self._challenges.ask(self.policy, self.state, pace)
+        if ask is not None:
+            self._emit(ask)
 
     # -- what libvirt told ---------------------------------------------------------------------------------------
 
@@ -292,11 +236,11 @@ class Monitor:
         if not is_open:
             self._beats.not_asked()
             answered_once = self.state in (State.ALIVE, State.MISSING, State.SILENT)
-            if answered_once and self._settle_at is None and self._trigger_can_settle():
-                self._settle_at = now + self.timing.exit_settle_time
+            if answered_once and self._trigger_can_settle():
+                self._graces.port_closed(now)
         elif was is False:
             self._reopened_at = now
-            self._attempt = 0
+            self._challenges.soon(now)
             self._apply(Input.REOPENED, now)
             self._beats.restart(now, 0.0)
 
@@ -306,16 +250,9 @@ class Monitor:
 
     def _settled(self, now: float) -> None:
         """No acknowledgement since the port closed, settle time over."""
-        self._settle_at = None
         if self.port_open is False:
             self._apply(Input.EXITED, now, Trigger.EXITED)
-            return
-        # It was opened again; whoever did so is owed a full threshold, but only once: a port that flaps proves nothing.
-        until = self._reopened_at + self._full_threshold()
-        if now < until and not self._extended:
-            self._extended = True
-            self._settle_at = until
-        else:
+        elif not self._graces.reopened(self._reopened_at, now):
             self._apply(Input.LAST_MISS, now, Trigger.SILENT)
 
     def _on_booted(self, event: ev.Booted, now: float) -> None:
@@ -323,9 +260,8 @@ class Monitor:
             self._silence_over(now)
         self._booted_at = now
         self.port_open = None
-        self.balloon_seen = False
-        self._panic = self._watchdog = None
-        self._baselines = 0
+        self._panicked_at = self._watchdog = None
+        self._suspicion.rebooted()
         self._apply(Input.BOOT, now)
 
     def _on_restored(self, event: ev.Restored | ev.Arriving, now: float) -> None:
@@ -339,7 +275,7 @@ class Monitor:
             self._silence("passage", Silence("being restored", now + PASSAGE), now)
 
     def _on_shutting_down(self, event: ev.ShuttingDown, now: float) -> None:
-        self._settle_at = None
+        self._graces.settle_at = None
         self._silence("passage", Silence("powering off", now + PASSAGE), now)
 
     def _on_stopped(self, event: ev.Stopped, now: float) -> None:
@@ -361,18 +297,16 @@ class Monitor:
         if self.state is State.SILENT and self._trigger in _STUCK.values():
             # What it was accused of is over; whether the guest lives is to be seen.
             self._apply(Input.GO_ON if self.waiting_since is None else Input.BOOT, now)
-        self._challenge_soon(now)
+        self._challenges.soon(now)
 
     def _on_stuck(self, event: ev.Stuck, now: float) -> None:
-        self._settle_at = self._panic_at = (
-            None  # while its vCPUs stand still, nothing it does or doesn't means anything
-        )
+        self._graces.standstill()
         self._apply(Input.STUCK, now, _STUCK[event.cause])
 
     def _on_panicked(self, event: ev.Panicked, now: float) -> None:
-        if self._panic is None:
-            self._panic = now
-            self._panic_at = now + self.timing.panic_grace
+        if self._panicked_at is None:
+            self._panicked_at = now
+            self._graces.panicked(now)
 
     def _on_watchdog(self, event: ev.WatchdogFired, now: float) -> None:
         self._watchdog = (event.action, now)
@@ -388,45 +322,35 @@ class Monitor:
 
     def _on_voided(self, event: ev.Voided, now: float) -> None:
         self._beats.void(now)
-        if self._inquiry is not None:
-            self._inquiry.stalled(now)
+        self._suspicion.stalled(now)
 
     def _silence(self, key: str, silence: Silence, now: float) -> None:
         if not self.silences:
             self._silenced_at = now
         self.silences.begin(key, silence)
-        self._end_inquiry()  # a kernel that stands still answers no probe either
+        self._look(self._suspicion.end())  # a kernel that stands still answers no probe either
         self._apply(Input.HUSH, now)
         if not silence.ask:
             self._withdraw()
 
     def _silence_over(self, now: float) -> None:
-        self._job_poll_at = None
+        self._suspicion.job_poll_at = None
         self._apply(Input.HUSH, now)
         lasted = now - self._silenced_at
-        # Nothing is put off by more than if it had begun now.
         if self.waiting_since is not None:
             self.waiting_since = min(self.waiting_since + lasted, now)
-        if self._overdue_at is not None:
-            self._overdue_at = min(self._overdue_at + lasted, max(self._overdue() or now, now + self._full_threshold()))
-        if self._panic_at is not None:
-            self._panic_at = min(self._panic_at + lasted, now + self.timing.panic_grace)
-        if self._settle_at is not None:
-            settle = max(self.timing.exit_settle_time, self._full_threshold())
-            self._settle_at = min(self._settle_at + lasted, now + settle)
+        self._graces.put_off(lasted, now)
         self._beats.catch_up(now)
-        self._challenge_soon(now)
-
-    def _challenge_soon(self, now: float) -> None:
-        self._attempt = 0
-        self._challenge_at = now
+        self._challenges.soon(now)
 
     def _on_policy_changed(self, event: ev.PolicyChanged, now: float) -> None:
         self.policy = event.policy
         self._apply(Input.HUSH, now)
         first = now + stagger(self.uuid, self.policy.interval)
         self._beats = Beats(self.policy.interval, self.policy.timeout, first)
-        self._overdue_at = self._overdue() if self.standing is None else None
+        self._graces.await_ack()
+        if self.standing is not None:
+            self._graces.overdue_at = None
 
     # -- evidence ------------------------------------------------------------------------------------------------
 
@@ -434,73 +358,41 @@ class Monitor:
         if isinstance(event.look, ev.LookJob) and "job" in self.silences:
             self._job_polled(event.answer, now)
             return
-        inquiry = self._inquiry
-        if inquiry is None:
+        self._look(self._suspicion.answered(event.look, event.answer, now))
+        if self._suspicion.job is not None:
+            self._job_begun(self._suspicion.job, now)
             return
-        self._look(inquiry.answered(event.look, event.answer, now))
-        if inquiry.probed and not inquiry.baseline:
-            self._probed_at = now
-        inquiry.probed = False
-        if inquiry.job is not None:
-            self._job_begun(inquiry.job, now)
-            return
-        if inquiry.balloon_answered and not self.balloon_seen:
-            self.balloon_seen = True
+        if self._suspicion.learn_balloon():
             self._emit(ev.Remember())
         if self.state is State.SILENT and self._trigger in (Trigger.SILENT, Trigger.PANIC):
             self._judge(now)
 
     def _tick_evidence(self, now: float) -> None:
-        if self._job_poll_at is not None and now >= self._job_poll_at:
-            self._job_poll_at = None
-            self._look([ev.LookJob()])
-        if self._baseline_at is not None and now >= self._baseline_at:
+        if self._suspicion.baseline_at is not None and now >= self._suspicion.baseline_at:
             self._baseline(now)
-        if self._inquiry is not None:
-            was_pending = self._inquiry.evidence.pending
-            self._look(self._inquiry.tick(now))
-            if was_pending and not self._inquiry.evidence.pending and self.state is State.SILENT:
-                self._judge(now)
-        if now >= self._reinquire_at():
-            self._inquire(now)
+        was_pending = self._suspicion.pending
+        self._look(self._suspicion.tick(now))
+        if was_pending and not self._suspicion.pending and self.state is State.SILENT:
+            self._judge(now)
+        if now >= self._again_at():
+            self._look(self._suspicion.again(now))
 
-    def _reinquire_at(self) -> float:
-        """A silent guest's kernel is asked again now and then: it may have been too early to call it dead."""
-        done = self._inquiry is None or self._inquiry.phase is Phase.DONE
-        if self.state is not State.SILENT or not done or self.silences or self._trigger is not Trigger.SILENT:
+    def _again_at(self) -> float:
+        """When the host is asked again about a silent guest."""
+        if self.state is not State.SILENT or self.silences or self._trigger is not Trigger.SILENT:
             return math.inf
-        if self._inquiry is None and self.standing is not None and self.standing.pending:
-            return self._inquired_at  # a silence came between: the evidence is still owed
-        return max(self._probed_at, self._inquired_at) + self.timing.probe_interval
-
-    def _inquire(self, now: float, baseline: bool = False) -> None:
-        may_probe = baseline or now - self._probed_at >= self.timing.probe_interval
-        self._end_inquiry()
-        self._inquired_at = now
-        self._inquiry = Inquiry(self.balloon_period, self.balloon_seen, may_probe, baseline)
-        self._look(self._inquiry.begin(now))
+        return self._suspicion.again_at(owed=self.standing is not None and self.standing.pending)
 
     def _baseline(self, now: float) -> None:
-        """While the guest is well, learn whether its balloon answers: only then does its silence mean anything."""
-        self._baseline_at = None
-        if self.state is not State.ALIVE or self.balloon_seen or self.balloon_period is None or self._baselines >= 3:
-            return
-        if self.silences:
-            self._baseline_at = now + self.timing.probe_interval
-            return
-        self._baselines += 1
-        self._baseline_at = now + self.timing.probe_interval
-        self._inquire(now, baseline=True)
-
-    def _end_inquiry(self) -> None:
-        if self._inquiry is not None:
-            self.evidence = _merged(self._inquiry.evidence, self.evidence)
-            self._look(self._inquiry.abandon())
-            self._inquiry = None
+        """While the guest is well, learn whether its balloon answers."""
+        if self.state is State.ALIVE:
+            self._look(self._suspicion.baseline(not self.silences, now))
+        else:
+            self._suspicion.baseline_at = None
 
     def _job_begun(self, operation: str, now: float) -> None:
-        self._end_inquiry()
-        self._job_poll_at = now + JOB_POLL
+        self._look(self._suspicion.end())
+        self._suspicion.job_poll_at = now + JOB_POLL
         self._silence("job", Silence(f"libvirt job: {operation}", now + JOB_BELIEVED), now)
 
     def _job_polled(self, answer: ev.Answer, now: float) -> None:
@@ -509,20 +401,11 @@ class Monitor:
             return
         if isinstance(answer, ev.Job):
             self.silences.begin("job", Silence(f"libvirt job: {answer.operation}", now + JOB_BELIEVED))
-        self._job_poll_at = now + JOB_POLL
+        self._suspicion.job_poll_at = now + JOB_POLL
 
     def _gathered(self) -> Evidence:
-        """All evidence of this suspicion: the newest, and what an earlier inquiry saw where this one saw nothing."""
-        evidence = self.evidence if self._inquiry is None else _merged(self._inquiry.evidence, self.evidence)
         port = unavailable("not told yet") if self.port_open is None else Reading(self.port_open, self._port_at)
-        watchdog = Reading(*self._watchdog) if self._watchdog else Reading(False, None)
-        return replace(
-            evidence,
-            port=port,
-            panic=Reading(self._panic is not None, self._panic),
-            watchdog=watchdog,
-            other_channel=unavailable("the instance has no other channel"),
-        )
+        return self._suspicion.gathered(port, self._panicked_at, self._watchdog)
 
     # -- acts ----------------------------------------------------------------------------------------------------
 
@@ -535,28 +418,26 @@ class Monitor:
     def _establish(self, now: float) -> None:
         first = not self.established
         self.established = True
-        self.waiting_since = self._overdue_at = None
+        self.waiting_since = self._graces.overdue_at = None
         self._beats.restart(now, stagger(self.uuid, self.policy.interval) or self.policy.interval)
         self._emit(ev.Established(first))
         self._emit(ev.Remember())
         self._calm(now)
 
     def _calm(self, now: float) -> None:
-        self._end_inquiry()
-        self.evidence = Evidence()
+        self._look(self._suspicion.drop())
 
     def _suspect(self, now: float) -> None:
         self.suspected_at = now
-        self._calm(now)  # what was seen while it was well is no evidence
-        self._inquire(now)
+        self._look(self._suspicion.begin(now))
 
     def _accuse(self, now: float) -> None:
         if self.suspected_at is None and self._trigger in (Trigger.SILENT, Trigger.PANIC):
             self._suspect(now)
         elif self.suspected_at is None:
             self.suspected_at = now
-        elif now >= self._reinquire_at():
-            self._inquire(now)  # what was seen at its first miss is too old to judge by
+        elif now >= self._again_at():
+            self._look(self._suspicion.again(now))  # what was seen at its first miss is too old to judge by
         self._judge(now)
 
     def _judge(self, now: float) -> None:
@@ -570,35 +451,32 @@ class Monitor:
         standing = Standing(verdict.cause, pending)
         if standing != self.standing:
             self.standing = standing
-            self._emit(ev.Accuse(verdict))
-            self._challenge_soon(now)
+            self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at))
+            self._challenges.soon(now)
 
     def _await(self, now: float) -> None:
-        self._end_inquiry()
+        self._look(self._suspicion.drop())
+        self._suspicion.baseline_at = None
         self._renew(now)
-        self.evidence = Evidence()
-        self._settle_at = self._panic_at = self._baseline_at = None
+        self._graces.standstill()
         if self.waiting_since is None:
             self.waiting_since = now
-        self._overdue_at = self._overdue()
+        self._graces.await_ack()
         self._beats.restart(now, min(self.policy.interval, self._beats.timeout))
         self._emit(ev.Remember())
 
     def _renew(self, now: float) -> None:
-        if self._inquiry is not None and not self._inquiry.baseline:
-            self._end_inquiry()
+        self._look(self._suspicion.end_but_baseline())
         self.misses = 0
         self.suspected_at = None
         self._beats.void(now)
         self._beats.catch_up(now)
 
     def _leave(self, now: float) -> None:
-        self._inquiry = None
+        self._suspicion.stopped()
+        self._graces.end()
         self.misses = 0
-        self.suspected_at = None
-        self.waiting_since = self._overdue_at = None
-        self._settle_at = self._panic_at = self._baseline_at = self._job_poll_at = None
-        self.port_open = None
+        self.suspected_at = self.waiting_since = self.port_open = None
         self._withdraw()
         self._beats.void(now)
         self._emit(ev.Remember())
@@ -624,12 +502,8 @@ class Monitor:
             return self.waiting_since + self.timing.reboot_grace
         return self.waiting_since + self.policy.grace if self.policy.grace else None
 
-    def _full_threshold(self) -> float:
-        """From the first unanswered beat's opening to the verdict, at most, and an interval more: seconds."""
-        return self.policy.threshold * self.policy.interval + self.policy.timeout
-
     def _withdraw(self) -> None:
-        if self._asking:
+        if self._challenges.out:
             self._emit(ev.Withdraw())
 
     def _look(self, looks: list[ev.Look]) -> None:
@@ -640,16 +514,6 @@ class Monitor:
 
     def _nothing(self, now: float) -> None:
         pass
-
-
-def _merged(new: Evidence, old: Evidence) -> Evidence:
-    """What was seen lately, and before that where there is nothing newer."""
-    kept = {
-        f.name: getattr(old, f.name)
-        for f in fields(Evidence)
-        if f.name != "pending" and getattr(new, f.name).value is None and getattr(old, f.name).value is not None
-    }
-    return replace(new, **kept)
 
 
 _ACTS: dict[Act, Callable[[Monitor, float], None]] = {

@@ -16,10 +16,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.challenges import RESYNC_TIME
 from vmhb_worker.core.fault import Change, Fault, Finding, Identity, Resolution
 from vmhb_worker.core.lanes import Lanes, Request
 from vmhb_worker.core.ledger import Entry, Ledger
-from vmhb_worker.core.monitor import RESYNC_TIME, Memory, Monitor, Timing
+from vmhb_worker.core.memory import Memory, Timing
+from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.policy import Action, HeartbeatPolicy
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Verdict, recommend

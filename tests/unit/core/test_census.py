@@ -7,7 +7,7 @@ import pytest
 from vmhb_worker.core.census import Remembered, first_events, first_memory, missed_events
 from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.events import Booted, DomainSeen, Event, Exit, Panicked, Paused, Resumed, Stopped, Stuck
-from vmhb_worker.core.monitor import Memory, Standing
+from vmhb_worker.core.memory import Memory, Standing
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Cause
 

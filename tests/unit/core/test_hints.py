@@ -32,6 +32,17 @@ def test_an_end_that_overtook_its_start_refuses_it() -> None:
     assert not hints.expect(A, REBOOT, Hint("reboot", 1010.0, 1300.0), wall=1011.0)
 
 
+def test_an_older_start_does_not_replace_a_newer_one() -> None:
+    """Two rescues share a key: the end of the first must not end the second, in whatever order they come."""
+    hints = Hints()
+    second = Hint("rescued", 1030.0, 9000.0)
+    assert hints.expect(A, "rescued", second, wall=1031.0)
+    assert not hints.expect(A, "rescued", Hint("rescued", 1010.0, 9000.0), wall=1031.0)
+    assert not hints.end(A, "rescued", observed_at=1020.0)
+    assert hints.of(A, wall=1031.0) == {"rescued": second}
+    assert hints.expect(A, "rescued", second, wall=1031.0), "the same again is no news, and no harm"
+
+
 def test_a_newer_start_is_not_refused_by_an_older_end() -> None:
     """The same request may do the same thing again."""
     hints = Hints()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.core.scenario import WELL, Guest, Host, lone, settled
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.monitor import REQUEST_CEILING, RESYNC_TIME
+from vmhb_worker.core.challenges import REQUEST_CEILING, RESYNC_TIME
 from vmhb_worker.core.schedule import back_off
 from vmhb_worker.core.transitions import State
 

@@ -8,7 +8,8 @@ import pytest
 
 from tests.unit.core.scenario import WELL, Host, changed, lone, settled
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.monitor import PASSAGE, Memory, Standing, Timing
+from vmhb_worker.core.memory import Memory, Standing, Timing
+from vmhb_worker.core.monitor import PASSAGE
 from vmhb_worker.core.policy import Action
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Cause

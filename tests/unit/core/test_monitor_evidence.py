@@ -11,7 +11,7 @@ import pytest
 from tests.unit.core.scenario import KNOWN, WELL, Guest, changed, lone, settled
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.inquiry import PATIENCE
-from vmhb_worker.core.monitor import Timing
+from vmhb_worker.core.memory import Timing
 from vmhb_worker.core.policy import Action
 from vmhb_worker.core.transitions import State
 

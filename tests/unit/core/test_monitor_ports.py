@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.core.scenario import WELL, Guest, lone, settled
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.monitor import Memory, Timing
+from vmhb_worker.core.memory import Memory, Timing
 from vmhb_worker.core.policy import Action
 from vmhb_worker.core.transitions import State
 

@@ -9,8 +9,10 @@ import pytest
 
 from tests.unit.core.scenario import WELL, Guest, Host, lone, settled
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.monitor import JOB_BELIEVED, PASSAGE, Memory, Timing
+from vmhb_worker.core.memory import Memory, Timing
+from vmhb_worker.core.monitor import PASSAGE
 from vmhb_worker.core.policy import Action, HeartbeatPolicy
+from vmhb_worker.core.suspicion import JOB_BELIEVED
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Cause
 

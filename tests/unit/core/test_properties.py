@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tests.unit.core.scenario import NEW, STALL, USUAL, Guest, Host, lone, policy
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.monitor import RESYNC_TIME, Memory, Monitor, Standing, Timing
+from vmhb_worker.core.challenges import RESYNC_TIME
+from vmhb_worker.core.memory import Memory, Standing, Timing
+from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.policy import Action, HeartbeatPolicy
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Cause

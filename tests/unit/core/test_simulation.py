@@ -12,7 +12,7 @@ from functools import partial
 from tests.conftest import Figure
 from tests.unit.core.scenario import NEW, START, Guest, Host
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.monitor import Timing
+from vmhb_worker.core.memory import Timing
 from vmhb_worker.core.policy import Action
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Cause

@@ -1,0 +1,104 @@
+"""The times that a guest is given before something is said: for its first answer, for its port, after a panic.
+
+They run only while nothing else explains the guest's silence: what a silence lasted is added to each. Times are seconds
+of the monotonic clock; None where no such time runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from vmhb_worker.core.memory import Timing
+
+
+class Graces:
+    """Belongs to its monitor.
+
+    full_threshold: seconds that a guest which is asked again is owed. overdue: until when the first acknowledgement of
+    this boot is awaited, by what its policy says now; None: for ever, or it has come.
+    """
+
+    def __init__(
+        self, timing: Timing, full_threshold: Callable[[], float], overdue: Callable[[], float | None], now: float
+    ) -> None:
+        self._timing = timing
+        self._full_threshold = full_threshold
+        self._overdue = overdue
+        self.overdue_at = overdue()
+        if self.overdue_at is not None:  # we may have been away for all of its grace: ask first
+            self.overdue_at = max(self.overdue_at, now + full_threshold())
+        self.panic_at: float | None = None
+        self.settle_at: float | None = None
+        self._extended = False  # whoever reopened the port has been granted a full threshold
+
+    def await_ack(self) -> None:
+        """A boot, or another policy: the wait is as long as that says."""
+        self.overdue_at = self._overdue()
+
+    def answered(self) -> None:
+        """The guest acknowledged: its port is no question any more."""
+        self.settle_at = None
+        self._extended = False
+
+    def panicked(self, now: float) -> None:
+        """Its kernel said so; it may still answer, or reboot by itself."""
+        self.panic_at = now + self._timing.panic_grace
+
+    def port_closed(self, now: float) -> None:
+        """The first of its closings since it answered counts."""
+        if self.settle_at is None:
+            self.settle_at = now + self._timing.exit_settle_time
+
+    def reopened(self, reopened_at: float, now: float) -> bool:
+        """Settle time is over, the port is open again, and still no answer: is whoever opened it owed more time?
+
+        A full threshold, but only once: a port that flaps proves nothing.
+        """
+        until = reopened_at + self._full_threshold()
+        if now >= until or self._extended:
+            return False
+        self._extended = True
+        self.settle_at = until
+        return True
+
+    def standstill(self) -> None:
+        """Its vCPUs stand still: nothing that it does, or doesn't, means anything."""
+        self.settle_at = self.panic_at = None
+
+    def end(self) -> None:
+        """Nothing is waited for."""
+        self.overdue_at = self.panic_at = self.settle_at = None
+
+    def put_off(self, lasted: float, now: float) -> None:
+        """A silence is over. Nothing is put off by more than if it had begun now."""
+        full = self._full_threshold()
+        if self.overdue_at is not None:
+            self.overdue_at = min(self.overdue_at + lasted, max(self._overdue() or now, now + full))
+        if self.panic_at is not None:
+            self.panic_at = min(self.panic_at + lasted, now + self._timing.panic_grace)
+        if self.settle_at is not None:
+            self.settle_at = min(self.settle_at + lasted, now + max(self._timing.exit_settle_time, full))
+
+    def deadline(self) -> float:
+        """When the next of them is over."""
+        times = (self.overdue_at, self.panic_at, self.settle_at)
+        return min((at for at in times if at is not None), default=math.inf)
+
+    def overdue(self, now: float) -> bool:
+        """Did the first acknowledgement not come in time? True once."""
+        over = self.overdue_at is not None and now >= self.overdue_at
+        self.overdue_at = None if over else self.overdue_at
+        return over
+
+    def panic_over(self, now: float) -> bool:
+        """Has a panicked guest had its time? True once."""
+        over = self.panic_at is not None and now >= self.panic_at
+        self.panic_at = None if over else self.panic_at
+        return over
+
+    def settled(self, now: float) -> bool:
+        """Has the port had its time? True once."""
+        over = self.settle_at is not None and now >= self.settle_at
+        self.settle_at = None if over else self.settle_at
+        return over
