@@ -66,17 +66,21 @@ def main() -> None:
                 worker.go_on()
                 return 1000 * took
 
+            shares: list[float] = []
+
             def beside() -> float:
                 time.sleep(BUSY)
-                return 1000 * statistics.median(client.calls(asked.calls))
+                cpu, began = worker.cpu, time.monotonic()
+                took = statistics.median(client.calls(asked.calls))
+                shares.append(100 * (worker.cpu - cpu) / (time.monotonic() - began))
+                return 1000 * took
 
             client.calls(asked.calls)
-            cpu, began = worker.cpu, time.monotonic()
             pairs = in_pairs(alone, beside, asked.pairs)
             tell_pairs(f"domstats of {asked.guests} domains", pairs, "ms", ("worker stopped", "beside it"))
             tell("agent commands in libvirtd at a time, at most", [tap.most()], "")
             tell("worker's resident memory", [worker.rss / 2**20], "MiB")
-            tell("worker's CPU, of one processor", [100 * (worker.cpu - cpu) / (time.monotonic() - began)], "%")
+            tell("worker's CPU, of one processor", shares, "%")
             client.close()
             worker.stop()
         consumer.close()

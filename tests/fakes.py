@@ -31,6 +31,7 @@ from vmhb_worker.core.events import (
     PeriodSet,
     SetBalloonPeriod,
     State,
+    Step,
     Vitals,
 )
 from vmhb_worker.core.fault import Change, Fault, FaultState
@@ -345,7 +346,8 @@ class ClockInbox(Inbox):
 class ScriptedHost:
     """Hypervisor and agent of guests that do as they are told. `dead`: uuids that do not answer.
 
-    `alive_kernels`: whose balloon goes on answering. What was done to them is in `looks`, `asks` and `states`.
+    `alive_kernels`: whose balloon goes on answering. What was done to them is in `looks`, `asks`, `states`, `steps` and
+    `described`; how steps end, tests tell by themselves.
     """
 
     def __init__(self, clock: MovedClock, inbox: ClockInbox) -> None:
@@ -356,12 +358,15 @@ class ScriptedHost:
         self.looks: list[tuple[str, Look]] = []
         self.asks: list[str] = []
         self.states: list[tuple[str, str]] = []
+        self.steps: list[tuple[str, Step]] = []
+        self.described: list[str] = []
 
     def open(self, post: Post) -> None:
         """Nothing to begin."""
 
     def describe(self, uuid: str) -> None:
-        """Tests tell by themselves."""
+        """Noted. Tests tell by themselves."""
+        self.described.append(uuid)
 
     def look(self, uuid: str, look: Look) -> None:
         """Answered at once."""
@@ -392,6 +397,10 @@ class ScriptedHost:
     def write_state(self, uuid: str, element: str) -> None:
         """Noted."""
         self.states.append((uuid, element))
+
+    def provision(self, uuid: str, step: Step) -> None:
+        """Noted."""
+        self.steps.append((uuid, step))
 
     def identity(self) -> str | None:
         """Nobody asks."""
@@ -490,3 +499,21 @@ class WaitedTime:
         """As `threading.Event.wait`."""
         self.waited.append(seconds)
         return self.monotonic() > self._ends_after
+
+
+class SlowHalf:
+    """A half of the consumer that takes so many seconds to end, or as many as it is given."""
+
+    def __init__(self, takes: float) -> None:
+        self._takes = takes
+        self.started = threading.Event()
+        self.stopped = False
+
+    def start(self) -> None:
+        """As `service.Half`."""
+        self.started.set()
+
+    def stop(self, timeout: float) -> None:
+        """As there."""
+        threading.Event().wait(min(timeout, self._takes))
+        self.stopped = True

@@ -198,6 +198,52 @@ def durability(conf: cfg.ConfigOpts, url: str | None) -> str | None:
     )
 
 
+# -- listening to notifications ----------------------------------------------------------------------------------------
+
+
+def listener(transport: Any, target: Any, endpoint: Any, pool: str | None = None) -> Any:
+    """A server that hands notifications to the endpoint, at least once; one that returns REQUEUE goes back.
+
+    oslo.messaging remembers the last 16 that it handed out. Where the connection breaks before their acknowledgement is
+    sent, which takes it up to 5 s, they come again, and are neither handed out nor ever acknowledged: they stay in the
+    queue for as long as this process lives, and RabbitMQ (from 3.12 on) closes the channel every 30 min because of
+    them. So here it remembers none, and they are handed out twice.
+
+    And what it stumbles over itself, since it is no notification at all, would go back for ever: that is dropped.
+    """
+    server = oslo_messaging.get_notification_listener(
+        transport, [target], [endpoint], executor="threading", allow_requeue=True, pool=pool
+    )
+    create, dispatch = server._create_listener, server.dispatcher.dispatch
+
+    def forgetful() -> Any:
+        made = create()
+        inner: Any = getattr(made, "_poll_style_listener", None)
+        if hasattr(inner, "msg_id_cache"):
+            inner.msg_id_cache = _Forgetful()
+        return made
+
+    def sturdy(incoming: Any) -> Any:
+        try:
+            return dispatch(incoming)
+        except Exception as error:
+            LOG.warning("a message that is no notification is dropped: %s", type(error).__name__)
+            return oslo_messaging.NotificationResult.HANDLED
+
+    server._create_listener, server.dispatcher.dispatch = forgetful, sturdy
+    return server
+
+
+class _Forgetful:
+    """Stands in for oslo.messaging's `_MsgIdCache`."""
+
+    def check_duplicate_message(self, message: dict[str, Any]) -> Any:
+        return message.pop("_unique_id", None)
+
+    def add(self, unique_id: Any) -> None:
+        pass
+
+
 # -- a server that begins in the background ----------------------------------------------------------------------------
 
 

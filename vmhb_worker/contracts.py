@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from vmhb_worker.core.events import Failure, Look, Report
+from vmhb_worker.core.events import Failure, Look, Report, Step
 from vmhb_worker.core.fault import Fault
 
 #: Hands a report to the engine: appends to its inbox and wakes it. Never blocks, never raises.
@@ -55,6 +55,13 @@ class Hypervisor(Protocol):
 
     def write_state(self, uuid: str, element: str) -> None:
         """Put this element into the domain's metadata, in the namespace `urn:openstack:vmhb:state:1`, best effort."""
+
+    def provision(self, uuid: str, step: Step) -> None:
+        """Give a running domain what it lacks, live and as it is defined, and post `Provisioned`.
+
+        What is there already is left as it is: the live description is read again, right before. Waits for other
+        calls to the domain, and is not begun while somebody else's is under way.
+        """
 
     def identity(self) -> str | None:
         """BLOCKS: what tells this libvirt from all others (its host's uuid); None when it cannot be told now."""

@@ -10,6 +10,7 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core.hints import Hint, Hints
 from vmhb_worker.core.ledger import Ledger
 from vmhb_worker.instance import Instance
+from vmhb_worker.provisioner import Provisioner
 from vmhb_worker.roster import Roster
 
 #: `Engine._handle`: hands an event to an instance's monitor, now.
@@ -19,9 +20,10 @@ Handle = Callable[[Instance, ev.Event, float], None]
 class Desk:
     """`now`: monotonic seconds; `wall`: aware, in UTC."""
 
-    def __init__(self, roster: Roster, ledger: Ledger, handle: Handle) -> None:
+    def __init__(self, roster: Roster, ledger: Ledger, provisioner: Provisioner, handle: Handle) -> None:
         self._roster = roster
         self._ledger = ledger
+        self._provisioner = provisioner
         self._handle = handle
         self._hints = Hints()
 
@@ -49,6 +51,9 @@ class Desk:
         why = self._roster.refused.get(instance_uuid)
         return None if why is None else {"instance_uuid": instance_uuid, "error": why}
 
+    def _configure(self, now: float, wall: datetime, instance_uuid: str, policy: dict[str, str]) -> None:
+        self._provisioner.configure(instance_uuid, policy, now)
+
     def _expect_silence(  # noqa: PLR0913, PLR0917 - the contract's arguments
         self,
         now: float,
@@ -59,7 +64,9 @@ class Desk:
         timeout: float,
         observed_at: datetime,
     ) -> bool:
-        hint = Hint(reason, observed_at.timestamp(), observed_at.timestamp() + timeout)
+        observed = observed_at.timestamp()
+        # Whoever's clock is ahead: no silence is longer than it was meant to be.
+        hint = Hint(reason, observed, min(observed, wall.timestamp()) + timeout)
         taken = self._hints.expect(instance_uuid, key, hint, wall.timestamp())
         instance = self._roster.get(instance_uuid)
         if taken and instance is not None:
@@ -81,6 +88,7 @@ def _silence(key: str, hint: Hint, now: float, wall: datetime) -> ev.Silenced:
 _ANSWERS: dict[str, Callable[..., Any]] = {
     "list": Desk._list,
     "show": Desk._show,
+    "configure": Desk._configure,
     "expect_silence": Desk._expect_silence,
     "end_silence": Desk._end_silence,
 }

@@ -32,6 +32,7 @@ from vmhb_worker.inbox import Inbox
 from vmhb_worker.instance import Instance, standing_of
 from vmhb_worker.objects import SignOfLife
 from vmhb_worker.periods import Periods
+from vmhb_worker.provisioner import Provisioner
 from vmhb_worker.roster import Roster, Sighting, Unwatched
 from vmhb_worker.settings import Settings
 
@@ -41,8 +42,11 @@ LOG = logging.getLogger(__name__)
 LATE = 0.5
 #: libvirtd that shows no life for longer than this (seconds) did not pass on our challenges either.
 STALL = 2.0
-#: How often a sign of life is sent, and how often loose ends are tied up (seconds).
+#: How often a sign of life is sent (seconds).
 ALIVE_INTERVAL = 60.0
+#: The first sign of life: by then libvirt has told what is here, or that another worker watches it.
+FIRST_SIGN = 2.0
+#: How often loose ends are tied up (seconds).
 TIDY_INTERVAL = 10.0
 #: At its end the worker waits so long for balloon periods to be put back (seconds).
 LEAVING = 0.4
@@ -99,7 +103,8 @@ class Engine:
         self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()))
         self._ledger.load(saved.faults, saved.announce, now)
         self._lanes = Lanes(agent.workers, agent.slow_workers)
-        self._desk = Desk(self._roster, self._ledger, self._handle)
+        self._provisioner = Provisioner(self._roster, ports.hypervisor)
+        self._desk = Desk(self._roster, self._ledger, self._provisioner, self._handle)
         self._changes = Changes(settings.host, ports.store)
         self._periods = Periods(
             saved.probes, ports.hypervisor, self._changes, lambda which, look: self.post(_PeriodStored(which, look))
@@ -132,7 +137,8 @@ class Engine:
 
     def run(self) -> None:
         """Run until `stop`. What was decided by then has been handed to the store."""
-        self._alive_at = self._tidy_at = self._beat_at = self._ports.clock.monotonic()
+        self._tidy_at = self._beat_at = self._ports.clock.monotonic()
+        self._alive_at = self._tidy_at + FIRST_SIGN
         while not self._stopping:
             self.turn()
         if self._connected:
@@ -241,11 +247,14 @@ class Engine:
 
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
         wall = self._wall()
-        result = self._roster.see(seen, standing_of(self._ledger.open.get(seen.uuid)), now, wall)
+        reading = self._roster.read(seen)
+        result = self._roster.see(seen, reading, standing_of(self._ledger.open.get(seen.uuid)), now, wall)
         if isinstance(result, Unwatched):
             self._unwatched(result, now)
         else:
             self._sighted(result, now, wall)
+        if reading.view is not None:
+            self._provisioner.seen(seen, reading.view, reading.parsed.policy, now)
 
     def _sighted(self, sighting: Sighting, now: float, wall: datetime) -> None:
         instance, events = sighting.instance, list(sighting.events)
@@ -270,9 +279,13 @@ class Engine:
             self._periods.put_back(gone.uuid)
 
     def _on_forgotten(self, report: ev.DomainForgotten, now: float) -> None:
+        self._provisioner.forgotten(report.uuid)
         instance = self._roster.undefined(report.uuid, now)
         if instance is not None and instance.monitor.state is not State.GONE:
             self._handle(instance, ev.Stopped(ev.Exit.INTENT, "undefined"), now)
+
+    def _on_provisioned(self, report: ev.Provisioned, now: float) -> None:
+        self._provisioner.ended(report, now)
 
     def _forget(self, gone: Unwatched, resolution: Resolution, now: float) -> None:
         """Nothing need be known of it any more, but the balloon's period where it is to be put back."""
@@ -402,6 +415,7 @@ class Engine:
         self._desk.tidy(self._wall())
         if not self._connected:
             return
+        self._provisioner.tidy(now)
         for gone in self._roster.overdue([*self._ledger.open, *self._periods], now):
             self._forget(gone, Resolution.DELETED, now)
             self._periods.forget(gone.uuid)
@@ -467,6 +481,7 @@ _REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
     ev.DomainForgotten: Engine._on_forgotten,
     ev.Happened: Engine._on_happened,
     ev.AskEnded: Engine._on_ask_ended,
+    ev.Provisioned: Engine._on_provisioned,
     _PeriodStored: Engine._on_period_stored,
     _Call: Engine._on_call,
 }

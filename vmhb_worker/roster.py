@@ -17,11 +17,19 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.memory import Standing, Timing
 from vmhb_worker.core.monitor import Monitor
-from vmhb_worker.core.policy import Channel, HeartbeatPolicy, Limits, parse
+from vmhb_worker.core.policy import Channel, HeartbeatPolicy, Limits, Parsed, parse
 from vmhb_worker.core.transitions import State
 from vmhb_worker.instance import Instance, remembered
 
 LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A domain's description, and what it asks for. view: None where it cannot be read; `parsed` then says why."""
+
+    view: DomainView | None
+    parsed: Parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +78,26 @@ class Roster:
         """The instance, if it is monitored."""
         return self._instances.get(uuid)
 
-    def see(self, seen: ev.DomainSeen, standing: Standing | None, now: float, wall: datetime) -> Sighting | Unwatched:
-        """Take a domain's description. standing: the verdict that its open fault stands for."""
+    def read(self, seen: ev.DomainSeen) -> Reading:
+        """Read a domain's description. Changes nothing."""
         try:
             view = domain_xml.read(seen.xml)
-            policy, warnings = self._policy(view)
+        except ValueError as error:
+            return Reading(None, Parsed(None, error=str(error)))
+        # The operator's defaults may monitor those that ask for nothing, too.
+        return Reading(view, parse(view.asked or {}, self._limits))
+
+    def see(
+        self, seen: ev.DomainSeen, reading: Reading, standing: Standing | None, now: float, wall: datetime
+    ) -> Sighting | Unwatched:
+        """Take a domain's description, as `read`. standing: the verdict that its open fault stands for."""
+        view = reading.view
+        try:
+            policy, warnings = self._policy(reading.parsed)
         except ValueError as error:
             return self._refuse(seen.uuid, str(error))
-        if policy is None:
-            why = "nothing asks for it" if view.asked is None else "its policy says hw:heartbeat=false"
+        if view is None or policy is None:
+            why = "nothing asks for it" if view is None or view.asked is None else "its policy says hw:heartbeat=false"
             return self.leave_out(seen.uuid, why)
         self.refused.pop(seen.uuid, None)
         instance = self._instances.get(seen.uuid)
@@ -122,9 +141,9 @@ class Roster:
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
-    def _policy(self, view: DomainView) -> tuple[HeartbeatPolicy | None, tuple[str, ...]]:
+    @staticmethod
+    def _policy(parsed: Parsed) -> tuple[HeartbeatPolicy | None, tuple[str, ...]]:
         """What is asked for, None for nothing; and warnings. Raises ValueError where it makes no sense."""
-        parsed = parse(view.asked or {}, self._limits)  # the operator may monitor those that ask for nothing, too
         if parsed.policy is None:
             raise ValueError(parsed.error)
         if not parsed.policy.heartbeat:

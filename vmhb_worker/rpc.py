@@ -39,6 +39,9 @@ Call = Callable[[str, dict[str, Any]], Any]
 MAX_KEY = 128
 MAX_REASON = 255
 MAX_SILENCE = 7 * 86400.0
+#: Knobs of a policy: there are fewer, but a newer consumer may know more. Nova's own bound of an extra spec's length.
+MAX_KNOBS = 32
+MAX_KNOB = 255
 
 #: Calls that are worked on at a time: each may wait ANSWER_TIME for the engine, and there is only one engine.
 THREADS = 4
@@ -61,6 +64,12 @@ class Endpoint:
     def show(self, _context: dict[str, Any], instance_uuid: Any) -> Any:
         """All that is known of one instance."""
         return self._put("show", lambda: {"instance_uuid": uuid_of(instance_uuid)})
+
+    def configure(self, _context: dict[str, Any], *, instance_uuid: Any, policy: Any) -> Any:
+        """What an instance's flavor asks for."""
+        return self._put(
+            "configure", lambda: {"instance_uuid": uuid_of(instance_uuid), "policy": knobs_of("policy", policy)}
+        )
 
     def expect_silence(
         self, _context: dict[str, Any], *, instance_uuid: Any, key: Any, reason: Any, timeout: Any, observed_at: Any
@@ -130,6 +139,24 @@ def text_of(name: str, value: Any, limit: int) -> str:
     if isinstance(value, str) and value.strip() and len(value) <= limit:
         return _CONTROL.sub("?", value)
     raise InvalidArgument(f"{name} is {_quote(value)}: say a text of 1 to {limit} characters")
+
+
+def knobs_of(name: str, value: Any) -> dict[str, str]:
+    """Knobs by their bare names, as text: what can't be printed, and XML can't carry, made harmless.
+
+    What they mean is not looked at. A knob that is not known may be a newer one's.
+    """
+    if not isinstance(value, dict) or len(value) > MAX_KNOBS:
+        raise InvalidArgument(f"{name} is {_quote(value)}: say a mapping of knobs to texts, {MAX_KNOBS} at most")
+    for knob, text in value.items():
+        if not (_is_short(knob) and knob and _is_short(text)):
+            told = f"{_quote(knob)}: {_quote(text)}"
+            raise InvalidArgument(f"{name} has {told}: say texts of {MAX_KNOB} characters at most, by the knobs' names")
+    return {knob: "".join(char if char.isprintable() else "?" for char in text) for knob, text in value.items()}
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_KNOB
 
 
 def seconds_of(name: str, value: Any, limit: float) -> float:

@@ -29,6 +29,8 @@ LOG = logging.getLogger(__name__)
 STORE_END = 1.0
 RPC_END = 0.3
 HYPERVISOR_END = 0.3
+#: A libvirt that has said nothing for so long (seconds) is no reason to be out of reach as well.
+MUTE = 5.0
 
 
 def run(conf: cfg.ConfigOpts) -> int:
@@ -53,7 +55,7 @@ class Worker:
         self._hypervisor = hypervisor
         self._guard = Guard()
         self._refused = False
-        self._serving = False
+        self._unserved = threading.Lock()  # taken for good by whoever starts the RPC server
         self.engine: Engine | None = None
         self._server: Server | None = None
 
@@ -76,6 +78,9 @@ class Worker:
         self._check_topics()
         agent.open(engine.post)
         self._hypervisor.open(self._guarded(engine.post))
+        mute = threading.Timer(MUTE, self._serve)
+        mute.daemon = True
+        mute.start()
         LOG.info("vmhb-worker %s of host %s is running", _version(), settings.host)
         systemd.ready(f"watching {settings.connection_uri}")
         engine.run()
@@ -124,16 +129,15 @@ class Worker:
                     LOG.critical("%s", error)
                     self._refused = True
                     self.stop()
+            self._serve()
             if not self._refused:
-                self._serve()
                 post(report)
 
         return guarded
 
     def _serve(self) -> None:
-        """Serve RPC, now that libvirt is ours or away: before, calls might be meant for the worker that watches it."""
-        if self._server is not None and not self._serving:
-            self._serving = True
+        """Serve RPC, now that libvirt is ours, away or mute: before, calls may be meant for another worker here."""
+        if self._server is not None and not self._refused and self._unserved.acquire(blocking=False):
             self._server.start()
 
     def _check_topics(self) -> None:

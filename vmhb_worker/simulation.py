@@ -156,6 +156,9 @@ class SimulatedHypervisor:
     def write_state(self, uuid: str, element: str) -> None:
         """A simulated domain does not travel."""
 
+    def provision(self, uuid: str, step: ev.Step) -> None:
+        """Never asked for: a simulated domain carries its policy, and has nothing to plug a channel into."""
+
     def close(self, timeout: float) -> None:
         """Stop posting."""
         self._closed = True

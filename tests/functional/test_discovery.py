@@ -109,7 +109,7 @@ def test_our_element_goes_before_novas(define: Define, worker: Workers) -> None:
 
 
 def test_nonsense_costs_its_own_instance_only(define: Define, worker: Workers) -> None:
-    """A value that makes no sense: not monitored, one ERROR line with instance, value and remedy. Others are, as ever."""
+    """What makes no sense is not monitored, and one ERROR line tells instance, value and remedy. The others are."""
     well = define(metadata.heartbeat())
     ours = define(metadata.heartbeat(interval="often"))
     nova = define(metadata.nova({"hw:heartbeat": "perhaps"}))
@@ -198,8 +198,9 @@ def test_novas_own_rewriting_changes_nothing(guests: Guests, worker: Workers, co
     guest = guests.get(fresh=True, metadata=[element])
     daemon = worker()
     daemon.wait_known(guest.uuid)
-    guest.node.virsh("metadata", guest.name, metadata.NOVA, "--key", "instance", "--set", element, "--live", "--config")
-    assert "instance:instance" in guest.node.virsh("dumpxml", guest.name)
+    anew = element.replace("nova:", "instance:").replace(":nova=", ":instance=")
+    guest.node.virsh("metadata", guest.name, metadata.NOVA, "--key", "vm", "--set", anew, "--live", "--config")
+    assert "<instance:instance" in guest.node.virsh("dumpxml", guest.name)
     time.sleep(2)
     assert acks(daemon, guest) and not lines(daemon, "INFO", guest.uuid, "policy changed")
     killed = guest.kill_qemu()

@@ -123,8 +123,10 @@ def test_a_second_worker_refuses(
 ) -> None:
     """It says why in one line and ends with 1; the first is unharmed, and when it dies the second may start at once."""
     guest = guests.get()
-    first = worker()
+    first = worker(start=False)
+    started = first.start()
     first.wait_known(guest.uuid)
+    consumer.wait_for("sign of life", lambda one: one.event_type == "vmhb.worker.alive", 10, since=started)
     options = {"DEFAULT": {"state_path": first.folder / "state"}} if same_state else {}
     second = worker(start=False, **options)
     began = second.start(wait=False)
@@ -139,6 +141,10 @@ def test_a_second_worker_refuses(
     stopped = guest.stop_agent()
     raised = consumer.wait_fault("raised", guest.uuid, DETECTION + 2, since=stopped)
     figure("a second worker refused: agent stopped to notification read", raised.at - stopped, "s", DETECTION)
+
+    signs = [one for one in consumer.read if one.event_type == "vmhb.worker.alive" and one.at > began]
+    assert [one for one in signs if one.sequence == 1] == [], "the second gave itself out to be this host's worker"
+    assert first.said("RPC is served") == 1 and second.said("RPC is served") == 0
 
     first.kill()
     second.start()

@@ -132,7 +132,7 @@ def test_one_beside_ten_known_to_hang(
     street: Neighbourhood, tap: Tap, repetitions: Repetitions, figure: Figure
 ) -> None:
     """Detected as soon as without them. Ten that hang together take no more than twice as long as one."""
-    times = repetitions(3, 10)
+    times = repetitions(2, 10)
     alone = street.hang_one(times)
 
     for stopped, raised in street.hang(street.others):
@@ -188,7 +188,7 @@ def test_domstats_of_another_client(
     try:
         client.calls(20)
         ratios = []
-        for _ in range(repetitions(5, 15)):
+        for _ in range(repetitions(4, 15)):
             street.daemon.pause()
             time.sleep(5.5)  # what it has in libvirtd comes to its end
             without = statistics.median(client.calls(CALLS))

@@ -46,7 +46,7 @@ def final(consumer: ConsumerProcess, raised: Notification, within: float = FINAL
     """The first notification of this fault for which no evidence was outstanding any more."""
 
     def decided(n: Notification) -> bool:
-        return n.data.get("fault_id") == raised.data["fault_id"] and bool(n.data["cause"] != "guest_silent")
+        return n.data.get("fault_id") == raised.data["fault_id"] and bool(n.data["withheld"] != "evidence")
 
     return consumer.wait_for("final cause", decided, raised.at + within - time.monotonic())
 
@@ -243,11 +243,12 @@ def test_without_a_balloon_there_is_no_telling(
     stopped = guest.stop_agent()
     raised = consumer.wait_fault("raised", guest.uuid, 10, since=stopped)
     figure("stopped agent without balloon: until raised", raised.at - stopped, "s", DETECTION)
-    assert (raised.cause, raised.confidence, raised.recommended_action) == ("guest_silent", "low", "alarm")
-    assert raised.withheld is None and raised.misses == 3
-    assert "no balloon" in raised.evidence["balloon"]["reason"]
+    told = final(consumer, raised)
+    assert (told.cause, told.confidence, told.recommended_action) == ("guest_silent", "low", "alarm")
+    assert told.withheld is None and raised.misses == 3
+    assert "no balloon" in told.evidence["balloon"]["reason"]
     time.sleep(FINAL)
-    assert len(life(consumer, raised)) == 1
+    assert {n.cause for n in life(consumer, raised)} == {"guest_silent"}
     recovered(consumer, raised, guest.continue_agent(), 15)
 
 
@@ -294,8 +295,7 @@ def test_recovery_is_asked_for_as_the_policy_says(guests: Guests, worker: Worker
         assert told.recovery_attempt == int(agent_hangs[action] == "recover")
         assert told.withheld is None
         early = life(consumer, first)[: told.sequence - 1]
-        withheld = None if action == "alarm" else "evidence"
-        assert [(n.recommended_action, n.withheld) for n in early] == [("alarm", withheld)] * len(early)
+        assert {(n.recommended_action, n.withheld) for n in early} <= {("alarm", "evidence")}
     for action, guest in asked.items():
         recovered(consumer, raised[action], guest.continue_agent(), 15)
     for action, guest in asked.items():

@@ -20,6 +20,9 @@ from vmhb_worker.rpcapi import WorkerAPI
 
 Options = Mapping[str, Mapping[str, object]]
 
+#: What it logs once its RPC is there: after libvirt told that no other worker watches it.
+SERVED = "RPC is served"
+
 
 class WorkerProcess:
     """One worker. `options`: group -> name -> value, over what the stage itself needs."""
@@ -52,6 +55,7 @@ class WorkerProcess:
         #: What Python runs; a test that breaks the worker from within says "-c" and a program that calls `main`.
         self.program: tuple[str, ...] = ("-m", "vmhb_worker.cmd.worker")
         self._process: subprocess.Popen[bytes] | None = None
+        self._served = 0  # how often earlier lives said SERVED
         self._api: WorkerAPI | None = None
 
     @property
@@ -94,7 +98,7 @@ class WorkerProcess:
         """Start it; wait: until it says that it runs. Returns when it was started."""
         self.write_config()
         at = time.monotonic()
-        said = self.said("is running") if self.log.exists() else 0
+        said, self._served = self.said("is running"), self.said(SERVED)
         with (self.folder / "worker.out").open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, *self.program, "--config-file", str(self.config)],
@@ -157,7 +161,8 @@ class WorkerProcess:
 
     @property
     def api(self) -> WorkerAPI:
-        """Its RPC, over the broker."""
+        """Its RPC, over the broker; from when it is served on: a call that came before would be lost."""
+        wait_until(lambda: self.said(SERVED) > self._served or self.ended, 30, "the worker serves RPC")
         if self._api is None:
             conf = cfg.ConfigOpts()
             conf([], project="stage", default_config_files=[], default_config_dirs=[])

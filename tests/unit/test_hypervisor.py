@@ -35,17 +35,21 @@ from vmhb_worker.core.events import (
     LookJob,
     LookState,
     Paused,
+    PlugChannel,
     PortChanged,
+    Provisioned,
     Report,
     Resumed,
     Silenced,
     State,
+    Step,
     Stopped,
     Stuck,
     Unavailable,
     Unsilenced,
     Vitals,
     WatchdogFired,
+    WritePolicy,
 )
 from vmhb_worker.core.policy import Channel
 from vmhb_worker.core.verdict import Cause
@@ -571,6 +575,37 @@ def test_looks_that_this_libvirt_cannot_answer_are_unavailable(inbox: Inbox, hyp
     assert hypervisor.identity() is None  # the test driver has none
 
 
+def test_a_domain_is_given_what_it_lacks_and_nothing_else(
+    inbox: Inbox, hypervisor: LibvirtHypervisor, other: Any
+) -> None:
+    """A policy is written once, and told as a change; a refusal in libvirt's own words; the absent are no news."""
+    domain = inbox.wait(HypervisorUp).domains[0].uuid
+    raw = other.lookupByUUIDString(domain)
+
+    def give(step: Step, which: str = domain) -> Provisioned:
+        inbox.reports.clear()
+        hypervisor.provision(which, step)
+        return inbox.wait(Provisioned)
+
+    try:
+        write, again = WritePolicy("<heartbeat version='1' interval='2'/>"), WritePolicy("<heartbeat interval='9'/>")
+        assert give(write) == Provisioned(domain, write, True)
+        assert "interval='2'" in inbox.wait(DomainSeen).xml.replace('"', "'")
+        assert give(again) == Provisioned(domain, again, False)
+        for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+            assert "urn:openstack:vmhb:1" in raw.XMLDesc(flags) and "interval='9'" not in raw.XMLDesc(flags)
+        plug = give(PlugChannel())  # the test driver can't
+        assert (plug.changed, plug.again) == (False, False) and plug.failure
+        gone = str(uuid.uuid4())
+        assert give(PlugChannel(), gone) == Provisioned(gone, PlugChannel(), False)
+        raw.destroy()
+        assert give(PlugChannel()) == Provisioned(domain, PlugChannel(), False)
+    finally:
+        if not raw.isActive():
+            raw.create()
+        raw.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, None, None, "urn:openstack:vmhb:1", 3)
+
+
 def test_a_libvirt_that_is_not_there_is_told_once_and_waited_for(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not there at the start is normal. Looks and commands say so at once."""
     monkeypatch.setattr(adapter, "FIRST_RETRY", 0.02)
@@ -582,6 +617,9 @@ def test_a_libvirt_that_is_not_there_is_told_once_and_waited_for(inbox: Inbox, m
     hypervisor.look(A, LookJob())
     inbox.happened(A, Looked(LookJob(), Unavailable("libvirt is not connected")))
     hypervisor.write_state(A, "<a/>")
+    hypervisor.provision(A, PlugChannel())
+    assert inbox.wait(Provisioned) == Provisioned(A, PlugChannel(), False, "libvirt is not connected", again=True)
+    inbox.reports = [report for report in inbox.reports if not isinstance(report, Provisioned)]
     hypervisor.describe(A)
     with pytest.raises(AgentError, match="not connected"):
         hypervisor.agent_command(A, "{}", 1)

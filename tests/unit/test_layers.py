@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent / "vmhb_worker"
+NOVA_ROOT = ROOT.parent / "nova_vmhb"
 
 PARTS = {
-    "engine": {"engine", "changes", "desk", "inbox", "instance", "periods", "roster"},
+    "engine": {"engine", "changes", "desk", "inbox", "instance", "periods", "provisioner", "roster"},
     "delivery": {"outbox", "store", "backlog", "journal", "notifications"},
 }
 #: Contracts: every part may import these. They import nothing of ours but each other.
@@ -24,12 +25,23 @@ SHARED = {"core", "contracts", "settings", "objects", "crashpoint", "no_eventlet
 WIRES = {"service", "cmd", "program"}
 ALLOWED = {("rpcapi", "conf")}  # the client's one option
 
+#: Of the worker, what runs in Nova or beside it may import these, and nothing that these do not say.
+FOR_NOVA = {
+    *("core.policy", "core.protocol", "objects", "rpcapi", "no_eventlet", "systemd"),
+    *("brokers", "program", "conf.groups", "conf.kinds", "conf.problems", "conf.upgrade_levels"),
+}
+#: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure.
+IN_NOVA = {"driver", "extra_specs", "guest_config"}
+NOVA_WIRES = {"consumer.service", "cmd.consumer", "driver"}
+NOVA_PURE = {"consumer.notification", "consumer.actions", "asked"}
+
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
 IMPURE = {
     *("time", "threading", "_thread", "concurrent", "multiprocessing", "asyncio", "subprocess", "sched"),
     *("socket", "select", "selectors", "ssl", "logging", "random", "secrets", "os", "signal", "sqlite3"),
 }
 CLOCKS = {"now", "utcnow", "today"}
+PACKAGES = {"vmhb_worker", "vmhb_worker.core", "vmhb_worker.conf", "nova_vmhb", "nova_vmhb.consumer"}
 
 
 def part_of(module: str) -> str:
@@ -57,7 +69,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             # `from vmhb_worker import engine` imports the engine, not the package.
-            yield from (f"{base}.{alias.name}" for alias in node.names) if base == "vmhb_worker" else (base,)
+            yield from (f"{base}.{alias.name}" for alias in node.names) if base in PACKAGES else (base,)
 
 
 def _refused(part: str, name: str) -> Iterator[str]:
@@ -83,6 +95,34 @@ def _refused_of_ours(part: str, other: str) -> Iterator[str]:
         yield "parts know the contracts, never each other"
 
 
+def nova_violations(module: str, source: str) -> Iterator[str]:
+    """The same for a module of nova_vmhb."""
+    name = module.removeprefix("nova_vmhb").removeprefix(".")
+    tree = ast.parse(source)
+    for imported in _imports(tree):
+        yield from (f"{module} imports {imported}: {why}" for why in _refused_for_nova(name, imported))
+    if name not in NOVA_WIRES and any(_names_the_global_configuration(node) for node in ast.walk(tree)):
+        yield f"{module} names cfg.CONF: configuration is handed in"
+    if name in NOVA_PURE and any(isinstance(node, ast.Attribute) and node.attr in CLOCKS for node in ast.walk(tree)):
+        yield f"{module} reads a clock: time comes in as an argument"
+
+
+def _refused_for_nova(name: str, imported: str) -> Iterator[str]:
+    top, _, rest = imported.partition(".")
+    if not top:
+        yield "write imports in full"
+    if top in ("eventlet", "vmhb_guest") or top.startswith("libvirt"):
+        yield "not in Nova's processes, and not beside them"
+    if top == "nova" and name not in IN_NOVA:
+        yield "only what runs in Nova's processes knows Nova"
+    if top == "vmhb_worker" and not any(f"{rest}.".startswith(f"{allowed}.") for allowed in FOR_NOVA):
+        yield "of the worker only what FOR_NOVA names"
+    if name in NOVA_PURE and (top in IMPURE or top not in {*sys.stdlib_module_names, "vmhb_worker", "nova_vmhb"}):
+        yield "what decides is pure"
+    if name in IN_NOVA and rest.startswith(("consumer", "conf")) and top == "nova_vmhb":
+        yield "Nova's processes know nothing of the consumer"
+
+
 def _names_the_global_configuration(node: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom):
         return node.module == "oslo_config.cfg" and any(alias.name == "CONF" for alias in node.names)
@@ -97,6 +137,37 @@ def test_everybody_keeps_to_the_layers() -> None:
         module = ".".join(part for part in relative.parts if part != "__init__")
         found += violations(module, path.read_text())
     assert not found, "\n".join(found)
+
+
+def test_what_runs_in_nova_and_beside_it_keeps_to_its_own() -> None:
+    """Nova's processes load no more of ours than they must; the consumer needs neither Nova nor libvirt."""
+    found: list[str] = []
+    for path in sorted(NOVA_ROOT.rglob("*.py")):
+        relative = path.relative_to(NOVA_ROOT.parent).with_suffix("")
+        module = ".".join(part for part in relative.parts if part != "__init__")
+        found += nova_violations(module, path.read_text())
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "says"),
+    [
+        ("nova_vmhb.consumer.instances", "from vmhb_worker import engine", "FOR_NOVA"),
+        ("nova_vmhb.consumer.instances", "from vmhb_worker.core import monitor", "FOR_NOVA"),
+        ("nova_vmhb.consumer.instances", "from vmhb_worker.rpc import Server", "FOR_NOVA"),
+        ("nova_vmhb.consumer.instances", "import nova.conf", "knows Nova"),
+        ("nova_vmhb.consumer.instances", "from oslo_config import cfg\nx = cfg.CONF", "cfg.CONF"),
+        ("nova_vmhb.consumer.actions", "import logging", "pure"),
+        ("nova_vmhb.consumer.actions", "import oslo_messaging", "pure"),
+        ("nova_vmhb.consumer.actions", "from datetime import datetime\nx = datetime.now()", "clock"),
+        ("nova_vmhb.driver", "import libvirt", "not in Nova's processes"),
+        ("nova_vmhb.driver", "import eventlet", "not in Nova's processes"),
+        ("nova_vmhb.driver", "from nova_vmhb.consumer import actions", "nothing of the consumer"),
+    ],
+)
+def test_a_bad_module_of_novas_is_found(module: str, source: str, says: str) -> None:
+    """The test above can fail."""
+    assert any(says in violation for violation in nova_violations(module, source))
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,42 @@ def test_bad_arguments_are_refused(name: str, value: Any) -> None:
     assert not engine.calls
 
 
+def test_a_policy_arrives_as_it_was_sent(connect: Callable[[CalledEngine, str], WorkerAPI]) -> None:
+    """Knobs that this worker does not know are a newer consumer's; what makes no sense is for the engine to say."""
+    engine = CalledEngine()
+    policy = {"heartbeat": "true", "interval": "soon", "colour": "ble\u00fc", "threshold": ""}
+    connect(engine, "policy").configure("policy", UUID, policy)
+    assert engine.called.wait(10)
+    assert engine.calls == [("configure", {"instance_uuid": UUID, "policy": policy})]
+
+
+def test_text_of_a_policy_is_made_fit_for_xml() -> None:
+    """What the broker carries may be no character at all."""
+    engine = CalledEngine()
+    Endpoint(engine).configure({}, instance_uuid=UUID, policy={"a": "x\x00\ud800\uffff\n\x1by"})
+    assert engine.calls[0][1]["policy"] == {"a": "x?????y"}
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *(None, "interval=1", ["interval"], 7, {"interval": 1}, {"interval": None}, {"interval": {"a": "b"}}),
+        *({7: "1"}, {"": "1"}, {"k" * 256: "1"}, {"interval": "1" * 256}, {f"k{n}": "1" for n in range(33)}),
+    ],
+    ids=lambda policy: str(policy)[:20],
+)
+def test_a_policy_of_another_shape_is_refused(policy: Any) -> None:
+    """Bounded in number and size, and texts by name: nothing else gets to the engine."""
+    engine = CalledEngine()
+    with pytest.raises(oslo_messaging.ExpectedException) as caught:
+        Endpoint(engine).configure({}, instance_uuid=UUID, policy=policy)
+    kind, error, _trace = caught.value.exc_info
+    assert kind is InvalidArgument
+    assert str(error).startswith("policy ")
+    assert len(str(error)) < 300
+    assert not engine.calls
+
+
 def test_a_newer_call_is_refused_by_the_version_cap(conf: cfg.ConfigOpts) -> None:
     """While workers are being upgraded, [upgrade_levels] keeps a client from calls that old ones do not know."""
     transport = rpcapi.get_transport(conf, "fake://")

@@ -39,7 +39,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python environment: its name under the project's folder, the extras of our package that it has, and the pins."""
+    """A Python environment: its name under the project's folder, our extras that it has, and the file with the pins."""
 
     name: str
     extras: tuple[str, ...]
@@ -54,7 +54,7 @@ class Environment:
 FULL = Environment(".venv", ("worker", "test"))
 #: For `tools/demo --simulate`: nothing to compile, no libvirt.
 LIGHT = Environment(".venv-light", ())
-#: For `tests/nova`: Nova wants other releases of what we share than we do. Wheels only, but for one pure Python package.
+#: For `tests/nova`: Nova wants other releases of what we share than we do. Nothing in it has to be compiled.
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
 
 

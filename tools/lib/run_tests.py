@@ -114,7 +114,9 @@ class Run:
             self.tally.check(self._call(("coverage", "report", f"--include={CORE}", "--fail-under=100")) == 0)
 
     def nova(self) -> None:
-        self._pytest(("python", "-m", "pytest", "--log-level=INFO", "--disable-warnings", "--durations=10"), "tests/nova")
+        self._pytest(
+            ("python", "-m", "pytest", "--log-level=INFO", "--disable-warnings", "--durations=10"), "tests/nova"
+        )
 
     def functional(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional")

@@ -36,7 +36,8 @@ class Challenges:
             return None
         self.out = True
         if state in (State.ALIVE, State.MISSING):
-            timeout = math.ceil(full_threshold(policy))
+            # Back with or without an answer soon after the verdict that may have to wait for it.
+            timeout = math.ceil((policy.threshold - 1) * policy.interval + policy.timeout) + 1
         else:  # nothing depends on when the answer comes
             timeout = max(RESYNC_TIME, math.ceil(policy.timeout))
         return Ask(min(timeout, REQUEST_CEILING), pace or self._pace(state))

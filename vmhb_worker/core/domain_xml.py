@@ -6,9 +6,11 @@ into its element; elements are matched by namespace, since Nova changes its pref
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
 
 from vmhb_worker.core.fault import Identity
 from vmhb_worker.core.policy import POLICY_NS, PORT_NAMES, Channel, knobs_of_extra_specs
@@ -16,6 +18,9 @@ from vmhb_worker.core.policy import POLICY_NS, PORT_NAMES, Channel, knobs_of_ext
 STATE_NS = "urn:openstack:vmhb:state:1"
 NOVA_NS = "http://openstack.org/xmlns/libvirt/nova/1.1"
 
+_EXTRA_SPECS = f"{{{NOVA_NS}}}flavor/{{{NOVA_NS}}}extraSpecs"
+#: Names that can be attributes of our element beside its own, "version".
+_ATTRIBUTE = re.compile(r"(?!xml|version$)[a-z][a-z0-9_]*")
 _CHANNELS = {name: channel for channel, name in PORT_NAMES.items()}
 
 
@@ -38,13 +43,20 @@ class Travelled:
 
 @dataclass(frozen=True, slots=True)
 class DomainView:
-    """One domain, as its XML has it. asked: the knobs by their bare names, None where nobody asked for anything."""
+    """One domain, as its XML has it. asked: the knobs by their bare names, None where nobody asked for anything.
+
+    decided: it says what is asked for, be it nothing. channels: the names of all its virtio-serial ports, also of those
+    that are no unix sockets, of which `ports` has none. serial_controller: there is one to plug a port into.
+    """
 
     who: Identity
     asked: Mapping[str, str] | None
     ports: Mapping[Channel, Port] = field(default_factory=dict)
     balloon_period: int | None = None  # seconds, 0: no statistics; None: no balloon device
     travelled: Travelled = Travelled()
+    decided: bool = False
+    channels: frozenset[str] = frozenset()
+    serial_controller: bool = False
 
 
 def read(xml: str) -> DomainView:
@@ -58,13 +70,28 @@ def read(xml: str) -> DomainView:
         raise ValueError(f"not a domain's XML: it begins with <{root.tag}> and has no uuid")
     metadata = root.find("metadata")
     nova = None if metadata is None else metadata.find(f"{{{NOVA_NS}}}instance")
+    ours = None if metadata is None else metadata.find(f"{{{POLICY_NS}}}heartbeat")
     return DomainView(
         who=_identity(uuid, root, nova),
-        asked=_asked(metadata, nova),
+        asked=_asked(ours, nova),
         ports=_ports(root),
         balloon_period=_balloon_period(root),
         travelled=_travelled(metadata),
+        decided=ours is not None or (nova is not None and nova.find(_EXTRA_SPECS) is not None),
+        channels=frozenset(
+            target.get("name", "") for target in root.iterfind("devices/channel/target[@type='virtio']")
+        ),
+        serial_controller=root.find("devices/controller[@type='virtio-serial']") is not None,
     )
+
+
+def policy_element(knobs: Mapping[str, str]) -> str:
+    """The metadata element that asks for these knobs, each text that XML can carry. Without a prefix, as below.
+
+    A name that cannot be an attribute is left out; no knob has one.
+    """
+    given = {"version": "1", **{name: text for name, text in knobs.items() if _ATTRIBUTE.fullmatch(name)}}
+    return "<heartbeat {}/>".format(" ".join(f"{name}={quoteattr(text)}" for name, text in given.items()))
 
 
 def state_element(established: bool, fault_id: str | None) -> str:
@@ -94,14 +121,13 @@ def _identity(uuid: str, root: ElementTree.Element, nova: ElementTree.Element | 
     )
 
 
-def _asked(metadata: ElementTree.Element | None, nova: ElementTree.Element | None) -> dict[str, str] | None:
-    ours = None if metadata is None else metadata.find(f"{{{POLICY_NS}}}heartbeat")
+def _asked(ours: ElementTree.Element | None, nova: ElementTree.Element | None) -> dict[str, str] | None:
     if ours is not None:
         asked = {name: value for name, value in ours.attrib.items() if name != "version"}
         return {"heartbeat": "true", **asked}  # the element is the wish; heartbeat='false' takes it back
     if nova is None:
         return None
-    specs = nova.iterfind(f"{{{NOVA_NS}}}flavor/{{{NOVA_NS}}}extraSpecs/{{{NOVA_NS}}}extraSpec")
+    specs = nova.iterfind(f"{_EXTRA_SPECS}/{{{NOVA_NS}}}extraSpec")
     return knobs_of_extra_specs({spec.get("name", ""): spec.text or "" for spec in specs}) or None
 
 

@@ -348,6 +348,24 @@ class Remember:
 Effect = Ask | Withdraw | LookAt | Accuse | Acquit | Established | Remember
 
 
+# -- steps: what a running domain is given that it lacks
+
+
+@dataclass(frozen=True, slots=True)
+class WritePolicy:
+    """Put this element into its metadata, where it says nothing of its own: see `domain_xml.policy_element`."""
+
+    element: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlugChannel:
+    """Plug the application channel in, where there is none of its name."""
+
+
+Step = WritePolicy | PlugChannel
+
+
 # -- reports: from the adapters, into the inbox, from any thread
 
 
@@ -413,4 +431,20 @@ class AskEnded:
     detail: str = ""
 
 
-Report = Happened | DomainSeen | DomainForgotten | HypervisorUp | HypervisorDown | HypervisorHeard | AskEnded
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """A step came to its end. changed: it was done, False also where nothing was missing any more.
+
+    failure: why it was not done; `again`: it may well be, another time.
+    """
+
+    uuid: str
+    step: Step
+    changed: bool
+    failure: str | None = None
+    again: bool = False
+
+
+Report = (
+    Happened | DomainSeen | DomainForgotten | HypervisorUp | HypervisorDown | HypervisorHeard | AskEnded | Provisioned
+)

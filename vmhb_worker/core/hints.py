@@ -7,7 +7,8 @@ which refuses starts that are not newer. Times are seconds of the wall clock, si
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+
+from vmhb_worker.core.book import keep
 
 #: How long an end is remembered (seconds), and how many hints and ends are kept at most: the oldest go first.
 TOMBSTONE_LIFE = 3600.0
@@ -37,12 +38,12 @@ class Hints:
             return False
         if here is not None and hint.observed_at < here.observed_at:
             return False
-        _keep(self._hints, (uuid, key), hint)
+        keep(self._hints, (uuid, key), hint, LIMIT)
         return True
 
     def end(self, uuid: str, key: str, observed_at: float) -> bool:
         """The operation is over; False where nothing was expected of it (yet)."""
-        _keep(self._ends, (uuid, key), max(observed_at, self._ends.get((uuid, key), observed_at)))
+        keep(self._ends, (uuid, key), max(observed_at, self._ends.get((uuid, key), observed_at)), LIMIT)
         hint = self._hints.get((uuid, key))
         if hint is None or hint.observed_at > observed_at:
             return False
@@ -57,13 +58,3 @@ class Hints:
         """Drop what is over."""
         self._hints = {which: hint for which, hint in self._hints.items() if hint.expires > wall}
         self._ends = {which: at for which, at in self._ends.items() if at > wall - TOMBSTONE_LIFE}
-
-
-T = TypeVar("T")
-
-
-def _keep(book: dict[tuple[str, str], T], which: tuple[str, str], what: T) -> None:
-    book.pop(which, None)
-    book[which] = what
-    while len(book) > LIMIT:
-        del book[next(iter(book))]

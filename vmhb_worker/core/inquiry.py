@@ -71,6 +71,7 @@ class Inquiry:
         self.evidence = Evidence(pending=True)
         self.job: str | None = None
         self.probed = False
+        self.deferred = False  # the probe that would decide is not allowed yet
         self._patience_until = 0.0
         self._out: tuple[Look, float] | None = None  # the look of ours that can block, and when it was taken
         self._retries = 0
@@ -169,8 +170,8 @@ class Inquiry:
         self._learn(occupied=Reading(round(occupied, 1), now))
         if control.state == "error":
             return self._give_up("libvirt lost QEMU's monitor")
-        if occupied >= OCCUPIED_IS_HUNG:
-            self._learn(pending=False)
+        if occupied >= OCCUPIED_IS_HUNG or self.deferred:
+            self._learn(pending=occupied < OCCUPIED_IS_HUNG)
         if occupied or self._out is not None:
             self._watch_at = now + WATCH_INTERVAL
             return []
@@ -220,6 +221,11 @@ class Inquiry:
             self._learn(balloon=unavailable("libvirt has no balloon statistics of this domain"))
         elif not self._may_probe and self._period is not None:
             self._learn(balloon=unavailable("probed less than probe_interval ago"))
+            if self._balloon_seen:  # what it says when it may be asked again decides
+                self.deferred = True
+                self.phase = Phase.DONE
+                self._patience_until = float("inf")
+                return []
         if vitals.balloon_updated is None or self._period is None or not self._may_probe:
             self.phase = Phase.DONE
             self._learn(pending=False)
@@ -269,7 +275,7 @@ class Inquiry:
 
     def _finish(self) -> list[Look]:
         looks = self.abandon()
-        self._learn(pending=False)
+        self._learn(pending=self.deferred)
         return looks
 
     def _give_up(self, why: str) -> list[Look]:

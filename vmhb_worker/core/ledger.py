@@ -78,13 +78,14 @@ class Ledger:
         stopped it.
         """
         due = [fault_id for fault_id, at in self._remind_at.items() if at <= now]
-        return [self._remind(fault_id, now, wall, gone) for fault_id in due]
+        entries = [self._remind(fault_id, now, wall, gone) for fault_id in due]
+        return [entry for entry in entries if entry is not None]
 
     def deadline(self) -> float:
         """When the next reminder is due."""
         return min(self._remind_at.values(), default=float("inf"))
 
-    def _remind(self, fault_id: str, now: float, wall: datetime, gone: Callable[[str], bool]) -> Entry:
+    def _remind(self, fault_id: str, now: float, wall: datetime, gone: Callable[[str], bool]) -> Entry | None:
         self._remind_at[fault_id] = now + self._interval
         if fault_id in self._cleared:
             fault, owed = self._cleared[fault_id]
@@ -93,7 +94,10 @@ class Ledger:
             if owed == 1:
                 del self._cleared[fault_id], self._remind_at[fault_id]
             return Entry(Change.CLEARED, fault, owed - 1, reminder=True)
-        uuid = next(uuid for uuid, fault in self.open.items() if fault.fault_id == fault_id)
+        uuid = next((uuid for uuid, fault in self.open.items() if fault.fault_id == fault_id), None)
+        if uuid is None:  # another fault of the same instance took its page
+            del self._remind_at[fault_id]
+            return None
         died = self.open[uuid].cause == Cause.QEMU_FAILED  # does not run: that is what is wrong
         self.open[uuid] = life.reminded(self.open[uuid], wall, late=gone(uuid) and not died)
         return Entry(Change.UPDATED, self.open[uuid], reminder=True)

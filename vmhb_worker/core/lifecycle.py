@@ -69,6 +69,7 @@ STATES: dict[tuple[str, str], Event | None] = {
     ("paused", "*"): Paused("paused"),
     ("pmsuspended", "*"): Paused("asleep"),
     ("shutoff", "crashed"): Stopped(Exit.FAILED, "crashed"),
+    ("shutoff", "daemon"): Stopped(Exit.FAILED, "ended by libvirtd, which could not reach its QEMU"),
     ("shutoff", "migrated"): Stopped(Exit.MOVED, "migrated"),
     ("shutoff", "*"): Stopped(Exit.INTENT, "shut off"),
     ("crashed", "*"): Panicked(),

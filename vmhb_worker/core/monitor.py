@@ -21,7 +21,7 @@ from vmhb_worker.core.schedule import Beats, Judged, stagger
 from vmhb_worker.core.silences import Silence, Silences
 from vmhb_worker.core.suspicion import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
-from vmhb_worker.core.verdict import Case, Cause, Evidence, Reading, Trigger, judge, unavailable
+from vmhb_worker.core.verdict import Case, Cause, Evidence, Reading, Recovery, Trigger, judge, unavailable
 
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0
@@ -56,6 +56,9 @@ class Monitor:
         self._graces = Graces(timing, lambda: full_threshold(self.policy), self._overdue, now)
         self._suspicion = Suspicion(timing.probe_interval, memory.balloon_seen)
         self._trigger = Trigger.SILENT
+        self._unheard = False  # since the last acknowledgement, a challenge came back without one
+        self._undisturbed_since = -math.inf  # before, there were silences, or we or libvirtd were not there
+        self._pending_since = now
         self._booted_at = -math.inf
         self._port_at: float | None = None
         self._reopened_at = now
@@ -137,6 +140,7 @@ class Monitor:
             self._on_ask_failed(ev.AskFailed(ev.Failure.UNREACHABLE), now)
             return
         self._challenges.answered(event.rtt)
+        self._unheard = False
         self._beats.acked()
         if self.state is State.GONE:
             return
@@ -160,6 +164,7 @@ class Monitor:
     def _on_ask_failed(self, event: ev.AskFailed, now: float) -> None:
         self._challenges.failed(silent=event.failure is ev.Failure.NO_ANSWER)
         judged = self.state is State.SILENT
+        self._unheard = self._unheard or self._reached(event.failure, now)
         if event.failure is ev.Failure.NO_ANSWER:
             self._port(True, now)
             self._beats.unanswered(now)
@@ -175,8 +180,21 @@ class Monitor:
         if self.state is State.SILENT:
             self.misses += judged and event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
             self._challenges.back_off(self.policy.interval, now)
+            if self._unheard and judged and self._trigger is Trigger.SILENT:
+                self._judge(now)
         elif event.failure is ev.Failure.NO_ANSWER and self._beats.owed:
             self._ask(ev.Pace.SUSPECT)
+
+    def _reached(self, failure: ev.Failure, now: float) -> bool:
+        """Was the challenge that ended like this with the agent, which had its time to answer?"""
+        undisturbed = self._challenges.left_at >= self._undisturbed_since
+        in_full = undisturbed or now - self._undisturbed_since >= self.policy.timeout
+        return failure is ev.Failure.GARBLED or (failure is ev.Failure.NO_ANSWER and in_full)
+
+    def _disturbed(self, now: float) -> None:
+        """That nobody answered until now has other reasons."""
+        self._unheard = False
+        self._undisturbed_since = self._pending_since = now
 
     def _on_tick(self, tick: ev.Tick, now: float) -> None:
         if self.silences.expire(now):
@@ -253,7 +271,10 @@ class Monitor:
         if self.port_open is False:
             self._apply(Input.EXITED, now, Trigger.EXITED)
         elif not self._graces.reopened(self._reopened_at, now):
+            self._unheard = True  # whoever's command held the agent, it ended when the port closed
             self._apply(Input.LAST_MISS, now, Trigger.SILENT)
+            if self.state is State.SILENT and self._trigger is Trigger.SILENT:
+                self._judge(now)
 
     def _on_booted(self, event: ev.Booted, now: float) -> None:
         if self.silences.end("paused", "passage", "job"):
@@ -323,6 +344,7 @@ class Monitor:
     def _on_voided(self, event: ev.Voided, now: float) -> None:
         self._beats.void(now)
         self._suspicion.stalled(now)
+        self._disturbed(now)
 
     def _silence(self, key: str, silence: Silence, now: float) -> None:
         if not self.silences:
@@ -335,6 +357,7 @@ class Monitor:
 
     def _silence_over(self, now: float) -> None:
         self._suspicion.job_poll_at = None
+        self._disturbed(now)
         self._apply(Input.HUSH, now)
         lasted = now - self._silenced_at
         if self.waiting_since is not None:
@@ -441,18 +464,32 @@ class Monitor:
         self._judge(now)
 
     def _judge(self, now: float) -> None:
-        evidence = self._gathered()
-        undecided = self.standing is None or self.standing.pending
-        pending = evidence.pending and self._trigger is Trigger.SILENT
-        if pending and not undecided:
-            return  # a further look at an old case: its outcome counts, not its beginning
-        evidence = replace(evidence, pending=pending)
+        """What it looks like now. A verdict is pending while evidence is on its way that can change it.
+
+        That the agent is silent is such evidence, too: until a challenge of ours came back without an answer, it may
+        not have reached the agent at all, since somebody else's command can hold it for long. Nothing is decided during
+        a silence; and a probe that was put off is not waited for when it is put off again and again.
+        """
+        evidence, silent = self._gathered(), self._trigger is Trigger.SILENT
         verdict = judge(Case(self._trigger, self.policy.channel, evidence))
+        unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
+        outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
+        pending = silent and (outstanding or unsure or bool(self.silences))
+        if pending and self.standing is not None and not self.standing.pending:
+            return  # a further look at an old case: its outcome counts, not its beginning
+        if self.standing is None:
+            self._pending_since = now
         standing = Standing(verdict.cause, pending)
         if standing != self.standing:
             self.standing = standing
+            verdict = replace(verdict, evidence=replace(evidence, pending=pending))
             self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at))
             self._challenges.soon(now)
+
+    def _put_off_for_long(self, now: float) -> bool:
+        """Longer than any one probe is put off: a port that flaps interrupts each of them."""
+        pending = self.standing is not None and self.standing.pending
+        return pending and now - self._pending_since > self.timing.probe_interval
 
     def _await(self, now: float) -> None:
         self._look(self._suspicion.drop())
@@ -467,6 +504,7 @@ class Monitor:
 
     def _renew(self, now: float) -> None:
         self._look(self._suspicion.end_but_baseline())
+        self._unheard = False
         self.misses = 0
         self.suspected_at = None
         self._beats.void(now)

@@ -95,7 +95,8 @@ KNOBS: tuple[Knob, ...] = (
         "timeout",
         Kind.SECONDS,
         None,
-        "Seconds that one acknowledgement may take. By default the interval, at most 5.",
+        "Seconds that one acknowledgement may take. By default the interval, at most 5."
+        " On the agent channel at most 10.",
         minimum=0.1,
         maximum=300.0,
     ),
@@ -130,6 +131,8 @@ KNOB = {knob.name: knob for knob in KNOBS}
 
 #: The agent channel goes through libvirtd, which is shared with Nova: no more than one question a second.
 MIN_AGENT_INTERVAL = 1.0
+#: Nor is one command left with the agent for longer than this, since Nova's own would have to wait (seconds).
+MAX_AGENT_TIMEOUT = 10.0
 #: The default time-out is the interval, but no more than this.
 DEFAULT_TIMEOUT_CEILING = 5.0
 
@@ -196,6 +199,9 @@ def parse(asked: Mapping[str, str], limits: Limits | None = None) -> Parsed:
     _bound_interval(values, limits, warnings)
     if values["timeout"] is None:
         values["timeout"] = min(values["interval"], DEFAULT_TIMEOUT_CEILING)
+    if values["channel"] == Channel.AGENT:
+        knob = KNOB["timeout"]
+        values["timeout"] = _clamp(knob.extra_spec, values["timeout"], knob.minimum, MAX_AGENT_TIMEOUT, warnings)
     values["channel"] = Channel(values["channel"])
     values["action"] = Action(values["action"])
     return Parsed(HeartbeatPolicy(**values), tuple(warnings))

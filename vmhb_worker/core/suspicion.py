@@ -42,7 +42,7 @@ class Suspicion:
 
     def again(self, now: float, baseline: bool = False) -> list[Look]:
         """Ask once more."""
-        may_probe = baseline or now - self._probed_at >= self._probe_interval
+        may_probe = baseline or now >= self._probed_at + self._probe_interval  # rounded as in `again_at`
         looks = self.end()
         self._inquired_at = now
         self._inquiry = Inquiry(self.balloon_period, self.balloon_seen, may_probe, baseline)
@@ -122,6 +122,8 @@ class Suspicion:
             return math.inf
         if self._inquiry is None and owed:
             return self._inquired_at  # a silence came between
+        if self.deferred:
+            return self._probed_at + self._probe_interval
         return max(self._probed_at, self._inquired_at) + self._probe_interval
 
     # -- what is known ---------------------------------------------------------------------------------------------
@@ -135,6 +137,11 @@ class Suspicion:
     def pending(self) -> bool:
         """Is something on its way that can change the verdict?"""
         return self._inquiry is not None and self._inquiry.evidence.pending
+
+    @property
+    def deferred(self) -> bool:
+        """Does it wait until its kernel may be asked again?"""
+        return self._inquiry is not None and self._inquiry.deferred
 
     @property
     def job(self) -> str | None:

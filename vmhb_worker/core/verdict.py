@@ -308,7 +308,7 @@ def recommend(verdict: Verdict, action: Action, observe_only: bool) -> tuple[str
         Recovery.IF_RECOVER: action in (Action.RECOVER, Action.RECOVER_UNRESPONSIVE),
         Recovery.IF_UNRESPONSIVE: action is Action.RECOVER_UNRESPONSIVE,
     }[verdict.recovery]
-    if verdict.evidence.pending and action is not Action.ALARM and verdict.recovery is not Recovery.NEVER:
+    if verdict.evidence.pending and verdict.recovery is not Recovery.NEVER:
         return "alarm", "evidence"
     if not asked:
         return "alarm", None

@@ -8,6 +8,7 @@
 | `feed` | the order in which reports leave (no libvirt) |
 | `domains` | a domain's description; its QEMU's process is `process`'s (no libvirt) |
 | `looks`, `pool` | the questions about one domain; who may wait for the answers (`pool`: no libvirt) |
+| `steps` | what a running domain is given that it lacks: policy, channel |
 | `commands` | guest-agent commands, and libvirt's errors as failures |
 | `names` | libvirt's numbers -> the names that `core.lifecycle` uses |
 | `check` | `--check-config` |

@@ -6,7 +6,8 @@
 | libvirt-control | connects, lists, describes; notices that a connection is gone | while libvirtd is frozen |
 | libvirt-canary | asks libvirtd a question four times a second | while libvirtd is frozen |
 | libvirt-quick | looks that never wait for QEMU | while libvirtd is frozen |
-| libvirt-looks-N | looks that may; metadata | for as long as a QEMU hangs |
+| libvirt-looks-N | looks that may; metadata; steps | for as long as a QEMU hangs |
+| libvirt-let-go | lets go of the connections of a session that is over | while libvirtd is frozen |
 | the agent's own | guest-agent commands | up to the time-out, and more |
 
 All are daemons: none keeps the process from ending. Each of them has a connection of its own while it calls; all
@@ -20,7 +21,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from xml.etree import ElementTree
@@ -37,11 +38,13 @@ from vmhb_worker.core.events import (
     HypervisorDown,
     Look,
     Looked,
+    Provisioned,
     Report,
     SetBalloonPeriod,
+    Step,
     Unavailable,
 )
-from vmhb_worker.hypervisor import commands, events, looks
+from vmhb_worker.hypervisor import commands, events, looks, steps
 from vmhb_worker.hypervisor.connection import Connection, Lines, NoLine, start_event_loop
 from vmhb_worker.hypervisor.domains import Domains
 from vmhb_worker.hypervisor.feed import Feed, Lost
@@ -147,6 +150,15 @@ class LibvirtHypervisor:
         """Best effort; an element that still waits for its turn is replaced by the next for the same domain."""
         self._pool.start_latest(Task(uuid, partial(self._write_state, uuid, element), lambda _why: None), "metadata")
 
+    def provision(self, uuid: str, step: Step) -> None:
+        """Carried out when its turn comes; one of the same kind that still waits is told off."""
+        task = Task(
+            uuid,
+            partial(self._carry_out, uuid, step),
+            lambda why: self._deliver(Provisioned(uuid, step, False, why, again=True)),
+        )
+        self._pool.start_latest(task, type(step).__name__)
+
     def close(self, timeout: float) -> None:
         """Stop posting at once; let go of libvirt within `timeout` seconds, or leave that to the process's end."""
         with self._post_lock:
@@ -212,8 +224,8 @@ class LibvirtHypervisor:
             feed.lose("internal error")
         self._session = None
         if session is not None:
-            for connection in session.connections:
-                connection.release()
+            # Beside: a connection that nobody has given up yet holds up whoever lets go of it, and the next one waits.
+            threading.Thread(target=_let_go, args=(session.connections,), name="libvirt-let-go", daemon=True).start()
         return feed.lost
 
     def _connect(self, feed: Feed) -> Session:
@@ -275,7 +287,7 @@ class LibvirtHypervisor:
             session = self._session
             if session is None:
                 continue
-            with contextlib.suppress(libvirt.libvirtError):
+            with contextlib.suppress(libvirt.libvirtError), session.canary.turn:
                 session.canary.ask()
                 session.feed.heard(asked)
             del session
@@ -294,7 +306,8 @@ class LibvirtHypervisor:
         if session is None:
             answer = Unavailable(NOT_CONNECTED)
         elif isinstance(look, looks.QUICK):
-            answer = looks.ask(session.quick, uuid, look, self._processes.alive)
+            with session.quick.turn:
+                answer = looks.ask(session.quick, uuid, look, self._processes.alive)
         else:
             try:
                 with session.looks.line(0) as connection:
@@ -317,7 +330,24 @@ class LibvirtHypervisor:
             LOG.debug("instance %s: its state could not be written into its metadata: %s", uuid, error)
         return lambda: None
 
+    def _carry_out(self, uuid: str, step: Step) -> Callable[[], None]:
+        session = self._session
+        try:
+            if session is None:
+                raise NoLine(NOT_CONNECTED)
+            with session.looks.line(0) as connection:
+                report = steps.carry_out(connection, uuid, step)
+        except NoLine as error:
+            report = Provisioned(uuid, step, False, str(error), again=True)
+        return partial(self._deliver, report)
+
     def _deliver(self, report: Report) -> None:
         """Post, unless closed. The lock is what makes `close` a clear end: nothing is posted after it returned."""
         with self._post_lock:
             self._post(report)
+
+
+def _let_go(connections: Sequence[Connection]) -> None:
+    """BLOCKS while libvirtd is frozen, until keepalive has given up."""
+    for connection in connections:
+        connection.release()

@@ -56,6 +56,9 @@ class Connection:
     5 s later, whatever it asked. And libvirtd stops reading a connection with `max_client_requests` (5) calls under
     way, keepalive included. Neither matters to a connection that serves one call at a time.
 
+    Whoever shares a connection with others holds `turn` while he calls; `release` does, too. When keepalive gave up on
+    a connection with two calls under way, the second was seen to wait for ever, also after libvirtd went on.
+
     It is never closed by virConnectClose while others may use it: libvirt-python would free it below a call that is
     under way. `release` undoes what keeps it alive, and it closes when the last call on it has ended.
     """
@@ -63,6 +66,7 @@ class Connection:
     def __init__(self, uri: str, on_close: Callable[[str], None]) -> None:
         """BLOCKS, for ever if libvirtd is frozen. Raises libvirtError. on_close: called once, with the reason."""
         self.raw = libvirt.open(uri)
+        self.turn = threading.Lock()
         self._undo: list[Callable[[], Any]] = []
         self._domains: dict[str, Any] = {}
         with contextlib.suppress(libvirt.libvirtError):  # the test driver, and connections within this process
@@ -107,11 +111,12 @@ class Connection:
         self.raw.getCPUMap()
 
     def release(self) -> None:
-        """Let go. BLOCKS while libvirtd is frozen."""
-        while self._undo:
-            with contextlib.suppress(libvirt.libvirtError):
-                self._undo.pop()()
-        self._domains.clear()
+        """Let go, once the call that is under way has ended. BLOCKS while libvirtd is frozen."""
+        with self.turn:
+            while self._undo:
+                with contextlib.suppress(libvirt.libvirtError):
+                    self._undo.pop()()
+            self._domains.clear()
 
 
 def _closed(_raw: Any, reason: int, on_close: Callable[[str], None]) -> None:
@@ -143,7 +148,8 @@ class Lines:
             # The one used last is used next: it has looked up the domains that are asked about most.
             connection = self._free.pop()
         try:
-            yield connection
+            with connection.turn:
+                yield connection
         finally:
             with self._changed:
                 self._free.append(connection)

@@ -64,7 +64,9 @@ def _on_io_error(_path: str, _alias: str, action: int, _reason: str) -> Told:
 
 
 def _on_migration_pass(_number: int) -> Told:
-    return Told(Silenced(JOB, "live migration", time.monotonic() + MIGRATION_PASS))
+    return Told(
+        Silenced(JOB, "libvirt copies its memory: migration, save, dump or snapshot", time.monotonic() + MIGRATION_PASS)
+    )
 
 
 def _on_channel(*args: Any) -> Told:

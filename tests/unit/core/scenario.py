@@ -74,6 +74,7 @@ class Guest:
         self.raised: list[Fault] = []  # its faults, as they were raised
         self.effects: list[tuple[float, ev.Effect]] = []
         self._request: tuple[float, float, int] | None = None  # started, libvirt gives up, number
+        self._queued = False  # the request waits for somebody else's command
         self._unsynced = False
         self._blocked: tuple[ev.Look, float] | None = None
         self._stopped_since: float | None = None  # QEMU's process
@@ -220,6 +221,7 @@ class Guest:
         host = self.host
         give_up = RESYNC_TIME if self._unsynced else request.libvirt_timeout
         self._request = (host.now, host.now + give_up, host.number())
+        self._queued = self.busy
         self._settle()
 
     def _settle(self) -> None:
@@ -229,6 +231,9 @@ class Guest:
         host = self.host
         started, give_up, _ = self._request
         number = host.number()
+        if self._queued and not self.busy:  # its own time-out begins now
+            self._queued = False
+            give_up += host.now - started
         self._request = (started, give_up, number)
         ends: ev.Event
         if not host.libvirtd:
@@ -237,7 +242,7 @@ class Guest:
             at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.UNREACHABLE, "domain is not running")
         elif not self.port:
             at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.CLOSED, "not connected")
-        elif self.busy:
+        elif self._queued:
             at, ends = started + AGENT_JOB, ev.AskFailed(ev.Failure.BUSY, "cannot acquire state change lock")
         elif self.garbled:
             at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.GARBLED, "not JSON")

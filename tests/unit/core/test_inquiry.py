@@ -96,7 +96,7 @@ def test_a_balloon_that_never_answered_this_boot_is_no_evidence() -> None:
     ("what", "vitals", "why"),
     [
         ({"period": None}, BEFORE, "no balloon device"),
-        ({"may_probe": False}, BEFORE, "probed less than probe_interval ago"),
+        ({"may_probe": False, "balloon_seen": False}, BEFORE, "probed less than probe_interval ago"),
         ({}, Vitals(None, None, None), "no balloon statistics"),
     ],
 )
@@ -114,6 +114,41 @@ def test_where_there_is_nothing_to_probe_the_inquiry_ends_with_the_counters(
     assert why in asked.evidence.balloon.why
     assert asked.abandon() == []
     assert asked.deadline() == math.inf
+
+
+def deferred() -> Inquiry:
+    """Its balloon is known to answer, and was probed just before."""
+    asked = inquiry(may_probe=False)
+    asked.answered(LookControl(), OK, 0.0)
+    asked.answered(LookJob(), Job(None), 0.1)
+    assert asked.answered(LookVitals(), BEFORE, 0.2) == []
+    assert (asked.phase, asked.deferred) == (Phase.DONE, True)
+    return asked
+
+
+def test_a_probe_that_is_not_allowed_yet_is_waited_for() -> None:
+    """What a balloon that answers otherwise would say decides: that it was not asked is no evidence."""
+    asked = deferred()
+    assert asked.tick(asked.deadline()) == [LookControl()]
+    assert asked.answered(LookControl(), OK, 1.0) == []
+    assert asked.deadline() == math.inf
+    assert asked.tick(1000.0) == []
+    assert asked.evidence.pending
+    assert "probed less than probe_interval ago" in asked.evidence.balloon.why
+    assert asked.abandon() == []
+
+
+def test_meanwhile_only_a_hung_qemu_decides() -> None:
+    """Neither a look that found no free hand nor a monitor that is free again makes the evidence complete."""
+    asked = deferred()
+    asked.answered(LookControl(), Control("occupied", 4.0), 1.0)
+    assert asked.evidence.pending
+    asked.answered(LookControl(), Control("occupied", 5.0), 2.0)
+    assert not asked.evidence.pending
+    asked.answered(LookControl(), OK, 3.0)
+    assert asked.evidence.pending
+    asked.answered(LookControl(), NO, 4.0)
+    assert asked.evidence.pending
 
 
 def test_counters_that_a_domain_does_not_have_are_no_evidence() -> None:

@@ -237,6 +237,25 @@ def test_the_book_goes_on_where_an_earlier_life_of_the_worker_left_it() -> None:
     assert short(entry) == "fault-1 #4 cleared"
 
 
+def test_a_reminder_of_what_is_no_longer_open_is_none() -> None:
+    """The store had two faults open for one instance: one page has room for one. The others are reminded of."""
+    first = Book().accuse().fault
+    book = Book()
+    book.ledger.load([replace(first, fault_id=f"old-{number}") for number in (1, 2)], {}, book.now)
+    book.accuse(who=replace(WHO, instance_uuid="uuid-2"))
+    assert book.until(700.0) == [
+        "300: old-2 #2 updated again",
+        "300: fault-1 #2 updated again",
+        "600: old-2 #3 updated again",
+        "600: fault-1 #3 updated again",
+    ]
+    gone = Book()
+    gone.accuse()
+    gone.ledger.open.clear()
+    assert gone.until(700.0) == []
+    assert gone.ledger.deadline() == math.inf
+
+
 def test_every_resolution_is_explained() -> None:
     """One sentence for people; only `recovered` says that the guest answers again."""
     reasons = {}

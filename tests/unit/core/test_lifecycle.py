@@ -67,6 +67,8 @@ def test_a_domain_that_is_met_in_a_state_has_been_through_the_event() -> None:
     assert event_of_state("paused", "watchdog") == event_of("suspended", "watchdog")
     assert event_of_state("paused", "crashed") == event_of_state("crashed", "panicked") == Panicked()
     assert event_of_state("shutoff", "crashed") == Stopped(Exit.FAILED, "crashed")
+    daemon = Stopped(Exit.FAILED, "ended by libvirtd, which could not reach its QEMU")
+    assert event_of_state("shutoff", "daemon") == daemon
     assert event_of_state("shutoff", "migrated") == Stopped(Exit.MOVED, "migrated")
     assert event_of_state("shutoff", "destroyed") == Stopped(Exit.INTENT, "shut off")
 

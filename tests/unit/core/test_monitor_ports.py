@@ -61,7 +61,10 @@ def test_an_agent_that_comes_back_long_before_is_judged_by_its_misses() -> None:
     guest.agent_exits()
     guest.run(102.0)
     guest.agent_starts(rtt=None)
-    assert guest.run(300.0) == ["105.00 raised agent_unresponsive"]
+    assert guest.run(300.0) == [
+        "105.00 raised agent_unresponsive, withheld: evidence",
+        "106.00 updated agent_unresponsive",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,9 @@ def test_a_port_that_flaps_for_ever_is_reported(closed: float, opened: float) ->
     assert len(guest.raised) == 1, guest.transcript
     flaps(guest, 1000.0, closed=closed, opened=opened)
     assert len(guest.raised) == 1
+    assert guest.fault is not None
+    assert guest.fault.withheld is None  # though no challenge and no probe is ever left to its end
+    assert len(guest.transcript) <= 3  # nor is it told again and again
     guest.agent_goes_on()
     guest.run(1020.0)
     assert guest.fault is None
@@ -111,11 +117,22 @@ def test_a_silent_agent_that_exits_makes_the_cause_another() -> None:
     guest.agent_starts(rtt=None)
     guest.run(300.0)
     assert guest.transcript == [
-        "103.10 raised agent_unresponsive",
+        "103.10 raised agent_unresponsive, withheld: evidence",
+        "104.10 updated agent_unresponsive",
         "170.00 updated agent_exited",
-        "183.00 updated guest_silent",  # its kernel was asked less than a minute ago
-        "242.17 updated agent_unresponsive",
+        # Silent at 183, but its kernel was asked less than a minute ago: not known better yet.
+        "222.31 updated agent_unresponsive",
     ]
+
+
+def test_a_port_that_flapped_says_nothing_of_a_guest_that_panicked() -> None:
+    """Its settle time may be over later: what is known better stands."""
+    guest = settled(timing=SETTLE, interval=10.0, timeout=5.0, action=Action.RECOVER)
+    guest.agent_exits()
+    guest.run(101.0)
+    guest.agent_starts(rtt=None)
+    guest.kernel_dies(told=True)
+    assert guest.run(300.0) == ["111.00 raised guest_panicked, recover"]
 
 
 def test_a_guest_that_closed_its_port_before_it_ever_answered_is_waited_for() -> None:

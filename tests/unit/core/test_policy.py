@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from vmhb_worker.core.policy import (
     KNOB,
     KNOBS,
+    MAX_AGENT_TIMEOUT,
     Action,
     Channel,
     HeartbeatPolicy,
@@ -145,6 +147,28 @@ def test_the_agent_channel_is_asked_once_a_second_at_most() -> None:
     assert parsed.warnings == ("hw:heartbeat_interval is 0.5, out of bounds 1 to 3600: taken as 1",)
 
 
+@pytest.mark.parametrize(("timeout", "taken"), [("9.5", 9.5), ("10", 10.0), ("10.5", 10.0), ("300", 10.0)])
+def test_the_agent_channel_waits_ten_seconds_at_most(timeout: str, taken: float) -> None:
+    """Nova's own commands would have to wait as long: whoever asks for more is told. Applications are not bound."""
+    agent = parse({"heartbeat": "true", "interval": "60", "timeout": timeout})
+    application = parse({**APPLICATION, "interval": "60", "timeout": timeout})
+    assert agent.policy is not None
+    assert application.policy is not None
+    assert agent.policy.timeout == taken
+    assert application.policy.timeout == float(timeout)
+    clamped = f"hw:heartbeat_timeout is {float(timeout):g}, out of bounds 0.1 to 10: taken as 10"
+    assert agent.warnings == ((clamped,) if taken != float(timeout) else ())
+    assert application.warnings == ()
+
+
+def test_the_operators_default_is_bounded_on_the_agent_channel_too() -> None:
+    """Whoever says it: nobody holds an agent for longer."""
+    bent = parse({"heartbeat": "true"}, Limits(defaults={"timeout": 30.0}))
+    assert bent.policy is not None
+    assert bent.policy.timeout == MAX_AGENT_TIMEOUT
+    assert len(bent.warnings) == 1
+
+
 def test_an_unknown_knob_is_ignored_with_a_warning() -> None:
     """A flavor may be newer than the worker; what is said about it is fit for a log line."""
     parsed = parse({"heartbeat": "true", "colour": "blue", "x\n2026 ERROR": "1"})
@@ -203,7 +227,7 @@ POLICIES = st.builds(
     heartbeat=st.just(True),
     channel=st.sampled_from(Channel),
     interval=st.floats(1.0, 3600.0),
-    timeout=st.floats(0.1, 300.0),
+    timeout=st.floats(0.1, MAX_AGENT_TIMEOUT),
     threshold=st.integers(1, 100),
     grace=st.floats(0.0, 86400.0),
     health_check=st.booleans(),
@@ -212,7 +236,7 @@ POLICIES = st.builds(
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)
-@given(POLICIES)
+@given(POLICIES | st.builds(replace, POLICIES, channel=st.just(Channel.APPLICATION), timeout=st.floats(0.1, 300.0)))
 def test_a_policy_survives_being_written_down(policy: HeartbeatPolicy) -> None:
     """`as_knobs` is what goes into a domain's metadata: `parse` gives the very same policy back."""
     parsed = parse(as_knobs(policy))

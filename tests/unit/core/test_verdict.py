@@ -145,12 +145,12 @@ def test_recovery_is_asked_for_as_the_policy_says(
 
 
 def test_no_recovery_while_decisive_evidence_is_outstanding() -> None:
-    """It is withheld, and said so, wherever what is still to come could turn out to ask for one."""
+    """It is withheld, and said so, also where the policy asks for none: the verdict is not final. Not where none is."""
     pending = replace(NOTHING, pending=True)
     silent = judge(Case(Trigger.SILENT, "agent", pending))
     assert recommend(silent, Action.RECOVER_UNRESPONSIVE, False) == ("alarm", "evidence")
     assert recommend(silent, Action.RECOVER, False) == ("alarm", "evidence")
-    assert recommend(silent, Action.ALARM, False) == ("alarm", None)
+    assert recommend(silent, Action.ALARM, False) == ("alarm", "evidence")
     never = judge(Case(Trigger.IO_ERROR, "agent", pending))
     assert recommend(never, Action.RECOVER, False) == ("alarm", None)
 

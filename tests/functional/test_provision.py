@@ -1,0 +1,276 @@
+"""What the worker gives to running domains: the policy that came by RPC, and the application channel. Hints by RPC."""
+
+from __future__ import annotations
+
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree
+
+from tests.conftest import Figure
+from tests.functional.conftest import POLICY, Guests, Workers, acks
+from tests.lab import metadata
+from tests.lab.guest import Guest
+from tests.lab.image import Image
+from tests.lab.node import Node
+from tests.lab.processes import wait_until
+from tests.stage.worker import WorkerProcess
+
+#: The policy, as a consumer sends it.
+KNOBS = {"heartbeat": "true", **{name: str(value) for name, value in POLICY.items()}}
+APPLICATION = {**KNOBS, "channel": "application"}
+PORT = "org.openstack.vmhb.0"
+#: Between a call and its effect.
+AT_ONCE = 2.0
+#: Long enough for whatever might come of it.
+SETTLED = 1.5
+
+NO_CONTROLLER = "no virtio-serial controller"
+PLUGGED = "its application channel is plugged in"
+WRITTEN = "the policy that was sent for it is in its domain"
+
+
+def described(guest: Guest, *flags: str) -> ElementTree.Element:
+    """Its XML: live, or as it is defined ("--inactive")."""
+    return ElementTree.fromstring(guest.node.virsh("dumpxml", guest.name, *flags))
+
+
+def ports(guest: Guest, *flags: str) -> list[ElementTree.Element]:
+    """Its channels of the application's name."""
+    found = described(guest, *flags).iterfind("devices/channel")
+    return [channel for channel in found if channel.find(f"target[@name='{PORT}']") is not None]
+
+
+def path_of(channel: ElementTree.Element) -> str:
+    """Its socket's."""
+    source = channel.find("source")
+    assert source is not None
+    return source.get("path", "")
+
+
+def element(guest: Guest, *flags: str) -> dict[str, str] | None:
+    """The attributes of our element."""
+    ours = described(guest, *flags).find(f"metadata/{{{metadata.VMHB}}}heartbeat")
+    return None if ours is None else dict(ours.attrib)
+
+
+def connects(guest: Guest, path: str) -> bool:
+    """Does its socket take a connection?"""
+    with socket.socket(socket.AF_UNIX) as one:
+        try:
+            one.connect(str(guest.node.outside(path)))
+        except OSError:
+            return False
+        return True
+
+
+def lines(daemon: WorkerProcess, guest: Guest, text: str) -> int:
+    """How often its log says this of the guest."""
+    return sum(guest.uuid in line and text in line for line in daemon.log.read_text().splitlines())
+
+
+def test_configure_on_a_bare_domain(guests: Guests, worker: Workers, figure: Figure) -> None:
+    """One that says nothing is given the policy, live and as defined, and monitored; once, however often it is sent."""
+    guest = guests.get(fresh=True, metadata=[])
+    daemon = worker()
+    assert not daemon.show(guest.uuid)
+    sent = time.monotonic()
+    daemon.api.configure(daemon.host, guest.uuid, {**KNOBS, "colour": "<blue>"})
+    wait_until(lambda: daemon.show(guest.uuid).get("state") == "alive", 5, "it acknowledges", every=0.02)
+    figure("configure until alive, interval 1 s", time.monotonic() - sent, "s", AT_ONCE)
+    written = {"version": "1", **KNOBS, "colour": "<blue>"}
+    assert (element(guest), element(guest, "--inactive")) == (written, written)
+    daemon.api.configure(daemon.host, guest.uuid, {**KNOBS, "interval": "7"})
+    time.sleep(SETTLED)
+    assert element(guest) == written and daemon.show(guest.uuid)["policy"]["interval"] == "1"
+    assert lines(daemon, guest, WRITTEN) == 1
+    assert ports(guest) == []
+
+
+def test_configure_leaves_alone_who_speaks_for_himself(guests: Guests, worker: Workers) -> None:
+    """Nova's extra specs go before what is sent: also where there is no heartbeat among them."""
+    asks = guests.get(fresh=True, metadata=[metadata.nova({"hw:heartbeat": True, "hw:heartbeat_interval": 5})])
+    silent = guests.get(fresh=True, metadata=[metadata.nova({"hw:cpu_policy": "shared"})])
+    daemon = worker()
+    for guest in (asks, silent):
+        daemon.api.configure(daemon.host, guest.uuid, KNOBS)
+    time.sleep(SETTLED)
+    assert element(asks) is None and element(silent) is None
+    assert daemon.show(asks.uuid)["policy"]["interval"] == "5" and not daemon.show(silent.uuid)
+
+
+def test_configure_before_the_domain_is_here(node: Node, image: Image, worker: Workers) -> None:
+    """Nova tells of it before libvirt does: kept until the domain is here and runs."""
+    daemon = worker()
+    guest = Guest(node, "early", guest_image=image)
+    daemon.api.configure(daemon.host, guest.uuid, KNOBS)
+    daemon.show(guest.uuid)  # has been heard
+    guest.define()
+    time.sleep(SETTLED)
+    assert element(guest) is None
+    guest.start()
+    try:
+        wait_until(lambda: element(guest) is not None, AT_ONCE, "its policy is written")
+        wait_until(lambda: acks(daemon, guest), 120, "it acknowledges", every=0.2)
+    finally:
+        guest.destroy()
+        guest.undefine()
+
+
+def test_the_channel_is_plugged_in_once(guests: Guests, worker: Workers, figure: Figure) -> None:
+    """A domain whose policy wants it gets one port with a socket, live and as defined: no second one, no new socket.
+
+    It holds through a restart of the worker, calls that say the same, and news of the domain.
+    """
+    guest = guests.get(fresh=True, metadata=[])
+    daemon = worker()
+    sent = time.monotonic()
+    daemon.api.configure(daemon.host, guest.uuid, APPLICATION)
+    wait_until(lambda: len(ports(guest)) == 1, 5, "the channel is there", every=0.02)
+    figure("configure until the channel is plugged in", time.monotonic() - sent, "s", AT_ONCE)
+    wait_until(lambda: lines(daemon, guest, PLUGGED) == 1, AT_ONCE, "the worker says so")
+    (plugged,) = ports(guest)
+    assert plugged.get("type") == "unix"
+    path = path_of(plugged)
+    assert path and connects(guest, path)
+    wait_until(lambda: PORT in guest.run("cat /sys/class/virtio-ports/*/name"), 5, "the guest sees its port")
+    (defined,) = ports(guest, "--inactive")
+    assert defined.find("source") is None, "libvirt is to place it anew at each start"
+    assert "does not speak" in daemon.show(guest.uuid)["error"]
+
+    for _ in range(2):
+        daemon.api.configure(daemon.host, guest.uuid, APPLICATION)
+    guest.node.virsh("metadata", guest.name, "urn:somebody", "--live", "--key", "k", "--set", "<mark/>")
+    guest.suspend()
+    guest.resume()
+    daemon.stop()
+    daemon.start()
+    daemon.show(guest.uuid)
+    time.sleep(SETTLED)
+    assert [path_of(channel) for channel in ports(guest)] == [path]
+    assert len(ports(guest, "--inactive")) == 1
+    assert connects(guest, path)
+    assert lines(daemon, guest, PLUGGED) == 1
+
+
+def test_a_channel_that_is_there_keeps_its_socket(guests: Guests, worker: Workers) -> None:
+    """Of a domain that was born with it: nothing is done, and its defined one is left as it is."""
+    guest = guests.get(fresh=True, application=True, metadata=[])
+    (born,) = ports(guest)
+    daemon = worker()
+    daemon.api.configure(daemon.host, guest.uuid, APPLICATION)
+    wait_until(lambda: element(guest) is not None, AT_ONCE, "its policy is written")
+    daemon.api.configure(daemon.host, guest.uuid, APPLICATION)
+    time.sleep(SETTLED)
+    assert [path_of(channel) for channel in ports(guest)] == [path_of(born)]
+    assert connects(guest, path_of(born))
+    assert lines(daemon, guest, "channel") == lines(daemon, guest, "does not speak")
+
+
+def test_the_agents_channel_is_not_disturbed(guests: Guests, worker: Workers) -> None:
+    """A guest whose agent is asked every second goes on answering while another port is plugged in beside it."""
+    guest, other = guests.get(fresh=True), guests.get(fresh=True)
+    daemon = worker()
+    for each in (guest, other):
+        wait_until(lambda each=each: acks(daemon, each), 30, "it acknowledges")  # type: ignore[misc]
+    wish = metadata.heartbeat(**{**POLICY, "channel": "application"}).replace("vmhb:", "").replace(":vmhb", "")
+    wish = wish.replace(f' xmlns="{metadata.VMHB}"', "")
+    before = path_of(described(guest).findall("devices/channel")[0])
+    guest.node.virsh("metadata", guest.name, metadata.VMHB, "--key", "vmhb", "--set", wish, "--live", "--config")
+    wait_until(lambda: lines(daemon, guest, PLUGGED) == 1, AT_ONCE, "its channel is plugged in")
+    back = wish.replace("application", "agent")
+    guest.node.virsh("metadata", guest.name, metadata.VMHB, "--key", "vmhb", "--set", back, "--live", "--config")
+    wait_until(lambda: acks(daemon, guest), AT_ONCE, "its agent acknowledges at once, as ever")
+    assert path_of(described(guest).findall("devices/channel")[0]) == before, "the agent's channel is the first"
+    time.sleep(SETTLED)
+    shown = daemon.show(guest.uuid)
+    assert shown["misses"] == 0 and acks(daemon, guest) and acks(daemon, other)
+    assert len(ports(guest)) == 1  # nobody takes it out again
+
+
+def test_without_a_controller_it_is_said_once(node: Node, image: Image, worker: Workers) -> None:
+    """There is nothing to plug it into: one line with the remedy, however often it is seen."""
+    guest = Bare(node, "bare", guest_image=image, agent=False)
+    guest.define()
+    guest.node.virsh("start", guest.name)
+    try:
+        daemon = worker()
+        for _ in range(3):
+            daemon.api.configure(daemon.host, guest.uuid, APPLICATION)
+        wait_until(lambda: lines(daemon, guest, NO_CONTROLLER) == 1, 5, "it is said")
+        guest.node.virsh("suspend", guest.name)
+        guest.node.virsh("resume", guest.name)
+        time.sleep(SETTLED)
+        assert lines(daemon, guest, NO_CONTROLLER) == 1
+        assert ports(guest) == ports(guest, "--inactive") == []
+    finally:
+        guest.destroy()
+        guest.undefine()
+
+
+class Bare(Guest):
+    """Without any channel, so that libvirt gives it no controller for one."""
+
+    @property
+    def xml(self) -> str:
+        """As it is defined."""
+        root = ElementTree.fromstring(super().xml)
+        devices = root.find("devices")
+        assert devices is not None
+        for channel in devices.findall("channel"):
+            devices.remove(channel)
+        return ElementTree.tostring(root, encoding="unicode")
+
+
+def test_hints_by_rpc(guests: Guests, worker: Workers, node: Node, image: Image) -> None:
+    """Kept for who is not here yet; refused where the end came first, or where it is over; ended by their own end."""
+    guest = guests.get()
+    later = Guest(node, "later", metadata=[metadata.heartbeat(**POLICY)], guest_image=image)
+    daemon = worker()
+    wait_until(lambda: acks(daemon, guest), 30, "it acknowledges")
+    api, host, now = daemon.api, daemon.host, datetime.now(UTC)
+
+    def expect(one: Guest, key: str, observed_at: datetime, timeout: float = 60) -> None:
+        api.expect_silence(host, one.uuid, key=key, reason=key, timeout=timeout, observed_at=observed_at)
+
+    def heard() -> set[str]:
+        """Once whatever was cast has been: of those that are told, the last is told last."""
+        time.sleep(0.5)  # the casts are taken by several threads
+        return set(daemon.show(guest.uuid)["silences"])
+
+    api.end_silence(host, guest.uuid, key="overtaken", observed_at=now)
+    time.sleep(0.5)
+    expect(guest, "overtaken", now - timedelta(seconds=1))
+    expect(guest, "stale", now - timedelta(seconds=61))
+    expect(guest, "planned", now)
+    expect(later, "announced", now)
+    expect(later, "short", now, timeout=3)
+    assert heard() == {"hint:planned"}
+    api.end_silence(host, guest.uuid, key="planned", observed_at=now + timedelta(seconds=1))
+    assert heard() == set()
+    time.sleep(max(0.0, 3 - (datetime.now(UTC) - now).total_seconds()))
+    later.define()
+    try:
+        wait_until(lambda: bool(daemon.show(later.uuid)), AT_ONCE, "it is found")
+        assert set(daemon.show(later.uuid)["silences"]) == {"hint:announced"}
+    finally:
+        later.undefine()
+
+
+def test_stale_hints_found_after_a_restart_do_nothing(guests: Guests, worker: Workers) -> None:
+    """The queue keeps what came while the worker was away; what is over by then is over."""
+    guest = guests.get()
+    daemon = worker()
+    wait_until(lambda: acks(daemon, guest), 30, "it acknowledges")
+    api = daemon.api
+    daemon.stop()
+    now = datetime.now(UTC)
+    api.expect_silence(daemon.host, guest.uuid, key="stale", reason="r", timeout=2, observed_at=now)
+    api.expect_silence(daemon.host, guest.uuid, key="valid", reason="r", timeout=60, observed_at=now)
+    time.sleep(2)
+    daemon.start()
+    wait_until(lambda: bool(daemon.show(guest.uuid).get("silences")), 10, "the queue is read")
+    time.sleep(0.5)
+    assert {key for key in daemon.show(guest.uuid)["silences"] if key.startswith("hint:")} == {"hint:valid"}
+    api.end_silence(daemon.host, guest.uuid, key="valid", observed_at=datetime.now(UTC))
+    wait_until(lambda: acks(daemon, guest), 30, "it acknowledges")

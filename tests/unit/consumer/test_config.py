@@ -1,0 +1,142 @@
+"""The consumer's options, its sample, and `nova-vmhb-consumer --check-config`."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg, generator
+
+from nova_vmhb import conf as options
+from nova_vmhb.cmd import consumer
+from nova_vmhb.conf import nova_notifications
+from nova_vmhb.consumer.actions import PLANNED, Operation
+from nova_vmhb.settings import NovaNotificationSettings
+from tests.fakes import write_config
+from vmhb_worker import program
+from vmhb_worker.program import Check
+
+SAMPLE = Path(__file__).parent.parent.parent.parent / "etc/vmhb/nova-vmhb-consumer.conf.sample"
+
+
+def read(folder: Path, text: str = "") -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    options.register(conf)
+    conf(write_config(folder, text), default_config_files=[], default_config_dirs=[])
+    return conf
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """An empty file gives the defaults that tests use, so that they are true of production."""
+    assert nova_notifications.settings(read(tmp_path)) == NovaNotificationSettings()
+
+
+def test_values_arrive(tmp_path: Path) -> None:
+    """What is written is what the halves are handed; there may be several brokers."""
+    text = (
+        "[nova_notifications]\ntransport_url = rabbit://one/\ntransport_url = rabbit://two/\ntopic = t\npool = p\n"
+        "exchange = novae\ndelivery_time = 5\nrescued_timeout = 3600\n"
+    )
+    settings = nova_notifications.settings(read(tmp_path, text))
+    assert settings.transport_urls == ("rabbit://one/", "rabbit://two/")
+    assert (settings.exchange, settings.topic, settings.pool, settings.delivery_time) == ("novae", "t", "p", 5.0)
+    assert settings.timeouts[Operation.RESCUED] == 3600.0
+    assert settings.timeouts[Operation.PAUSE] == PLANNED[Operation.PAUSE].timeout
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["topic = two words", "pool = a,b", "exchange =", "delivery_time = 0", "pause_timeout = 0.5", "pause_timeout = x"],
+)
+def test_out_of_bounds_is_an_error(tmp_path: Path, line: str) -> None:
+    """Nothing is clamped in silence."""
+    with pytest.raises(ValueError):
+        nova_notifications.settings(read(tmp_path, f"[nova_notifications]\n{line}\n"))
+
+
+def test_every_help_text_says_something() -> None:
+    """What happens, when to change it, and the bounds of a number."""
+    for _group, opts in options.list_opts():
+        for opt in opts:
+            assert opt.help and len(opt.help) > 80, opt.name
+            low, high = getattr(opt.type, "min", None), getattr(opt.type, "max", None)
+            if low is not None:
+                assert re.search(rf"\b{low:g} to {high:g}\b", opt.help), opt.name
+
+
+def test_the_sample_is_current() -> None:
+    """`oslo-config-generator --config-file etc/vmhb/consumer-config-generator.conf` makes it: run it again."""
+    conf = cfg.ConfigOpts()
+    generator.register_cli_opts(conf)
+    conf(["--namespace", "nova_vmhb", "--wrap-width", "100"], default_config_files=[], default_config_dirs=[])
+    out = io.StringIO()
+    generator.generate(conf, out)
+    sample = SAMPLE.read_text()
+    sections = re.split(r"(?m)^(?=\[)", out.getvalue())[1:]
+    assert [section.partition("\n")[0] for section in sections if section.strip() != "[DEFAULT]"] == [
+        "[nova_notifications]",
+        "[upgrade_levels]",
+    ]
+    for section in sections:
+        ours = section.removeprefix("[DEFAULT]").strip()
+        assert re.search(re.escape(ours) + r"\s*(\Z|\n\[|\n#\n# From)", sample), section.splitlines()[0]
+
+
+def test_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A good configuration is told so."""
+    arguments = [*write_config(tmp_path, "[nova_notifications]\npool = vmhb\n"), "--check-config"]
+    assert consumer.run(arguments, cfg.ConfigOpts(), lambda _conf: []) == 0
+    assert capsys.readouterr().out == "configuration is good\n"
+
+
+def test_all_that_is_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unknown names, bad values and what cannot be reached, each with its remedy."""
+    text = "[nova_notifications]\ntopics = x\npause_timeout = 0\n[nova_notification]\nx = 1\n[policy]\nx = 1\n"
+    arguments = [*write_config(tmp_path, text), "--check-config"]
+    away = Check("[DEFAULT] transport_url", "rabbit://mq:default/", lambda: "no")
+    assert consumer.run(arguments, cfg.ConfigOpts(), lambda _conf: [away]) == 1
+    file = arguments[1]
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "[DEFAULT] transport_url: rabbit://mq:default/: no",
+        f"[nova_notification]: unknown group in {file}: did you mean [nova_notifications]?",
+        "[nova_notifications] pause_timeout: 0: say seconds, 1 to 604800",
+        f"[nova_notifications] topics: unknown option in {file}: did you mean topic?",
+    ]
+
+
+def test_what_is_reached_for(tmp_path: Path) -> None:
+    """The workers' broker, and each of Nova's; passwords are not shown, and nonsense is a problem of its own."""
+    conf = read(
+        tmp_path,
+        "[DEFAULT]\ntransport_url = rabbit://u:s3cret@mq1/v\n[nova_notifications]\n"
+        "transport_url = rabbit://u:s3cret@cell1:5671/\ntransport_url = nonsense\n",
+    )
+    checks = consumer.endpoints(conf)
+    assert [(check.what, check.value) for check in checks] == [
+        ("[DEFAULT] transport_url", "rabbit://mq1:default/v"),
+        ("[nova_notifications] transport_url", "rabbit://cell1:5671/"),
+        ("[nova_notifications] transport_url", "not a transport URL"),
+    ]
+    (problem,) = program.reach(checks[2:])
+    assert "say one such as" in problem.remedy
+
+
+def test_by_default_there_is_one_broker(tmp_path: Path) -> None:
+    """It is looked at twice: can workers be reached through it, and does Nova use it?"""
+    values = [check.value for check in consumer.endpoints(read(tmp_path, "[DEFAULT]\ntransport_url = rabbit://mq/\n"))]
+    assert values == ["rabbit://mq:default/"] * 2
+
+
+def test_the_program_imports_neither_eventlet_nor_nova_nor_libvirt() -> None:
+    """The consumer runs where none of them is."""
+    code = (
+        "import sys, nova_vmhb.cmd.consumer, nova_vmhb.consumer.service\n"
+        "found = {name.split('.')[0] for name in sys.modules} & {'eventlet', 'nova', 'libvirt', 'lxml'}\n"
+        "sys.exit(str(found) if found else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=SAMPLE.parent.parent.parent, check=False)
+    assert done.returncode == 0
