@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import time
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
 from tests.conftest import Figure
-from tests.functional.conftest import POLICY, Guests, Workers, acks
+from tests.functional.conftest import POLICY, QUIET, Guests, Workers, acks, assert_quiet
 from tests.lab import metadata
 from tests.lab.guest import Guest
 from tests.lab.image import Image
 from tests.lab.node import Node
 from tests.lab.processes import wait_until
+from tests.stage.consumer import ConsumerProcess
 from tests.stage.worker import WorkerProcess
+from vmhb_worker.core.events import HypervisorUp, PlugChannel, Provisioned, Report
+from vmhb_worker.hypervisor import LibvirtHypervisor
 
 #: The policy, as a consumer sends it.
 KNOBS = {"heartbeat": "true", **{name: str(value) for name, value in POLICY.items()}}
@@ -167,25 +171,51 @@ def test_a_channel_that_is_there_keeps_its_socket(guests: Guests, worker: Worker
     assert lines(daemon, guest, "channel") == lines(daemon, guest, "does not speak")
 
 
-def test_the_agents_channel_is_not_disturbed(guests: Guests, worker: Workers) -> None:
-    """A guest whose agent is asked every second goes on answering while another port is plugged in beside it."""
-    guest, other = guests.get(fresh=True), guests.get(fresh=True)
+def give(node: Node, *guests: Guest, times: int = 1) -> list[bool]:
+    """Have the adapter plug the channel in, whatever the engine would have known; was anything changed, each time?"""
+    reports: queue.Queue[Report] = queue.Queue()
+    hypervisor = LibvirtHypervisor(node.uri)
+    hypervisor.open(reports.put)
+
+    def wait(kind: type[Report]) -> Report:
+        while not isinstance(report := reports.get(timeout=10), kind):
+            pass
+        return report
+
+    changed = []
+    wait(HypervisorUp)
+    for guest in guests * times:
+        hypervisor.provision(guest.uuid, PlugChannel())
+        report = wait(Provisioned)
+        assert isinstance(report, Provisioned) and report.uuid == guest.uuid and report.failure is None, report
+        changed.append(report.changed)
+    hypervisor.close(5)
+    return changed
+
+
+def test_the_agents_channel_is_not_disturbed(
+    guests: Guests, worker: Workers, consumer: ConsumerProcess, node: Node
+) -> None:
+    """A guest whose agent is asked every second goes on answering while another port is plugged in beside it.
+
+    The adapter looks for itself, right before: asked again, it does nothing.
+    """
+    guest, born = guests.get(fresh=True), guests.get(fresh=True, application=True)
     daemon = worker()
-    for each in (guest, other):
+    for each in (guest, born):
         wait_until(lambda each=each: acks(daemon, each), 30, "it acknowledges")  # type: ignore[misc]
-    wish = metadata.heartbeat(**{**POLICY, "channel": "application"}).replace("vmhb:", "").replace(":vmhb", "")
-    wish = wish.replace(f' xmlns="{metadata.VMHB}"', "")
-    before = path_of(described(guest).findall("devices/channel")[0])
-    guest.node.virsh("metadata", guest.name, metadata.VMHB, "--key", "vmhb", "--set", wish, "--live", "--config")
-    wait_until(lambda: lines(daemon, guest, PLUGGED) == 1, AT_ONCE, "its channel is plugged in")
-    back = wish.replace("application", "agent")
-    guest.node.virsh("metadata", guest.name, metadata.VMHB, "--key", "vmhb", "--set", back, "--live", "--config")
-    wait_until(lambda: acks(daemon, guest), AT_ONCE, "its agent acknowledges at once, as ever")
-    assert path_of(described(guest).findall("devices/channel")[0]) == before, "the agent's channel is the first"
-    time.sleep(SETTLED)
-    shown = daemon.show(guest.uuid)
-    assert shown["misses"] == 0 and acks(daemon, guest) and acks(daemon, other)
-    assert len(ports(guest)) == 1  # nobody takes it out again
+    agents = path_of(described(guest).findall("devices/channel")[0])
+    paths = [path_of(port) for port in ports(born)]
+    begun = time.monotonic()
+    assert give(node, guest, born, times=3) == [True, False] + 2 * [False, False]
+    assert path_of(described(guest).findall("devices/channel")[0]) == agents, "the agent's channel is the first"
+    paths = [path_of(port) for port in ports(guest)] + paths
+    assert [path_of(port) for each in (guest, born) for port in ports(each)] == paths and len(paths) == 2
+    assert connects(guest, paths[0]) and connects(born, paths[1])
+    for each in (guest, born):
+        assert len(ports(each, "--inactive")) == 1
+        assert_quiet(daemon, consumer, each, begun, seconds=QUIET / 2)
+        assert daemon.show(each.uuid)["misses"] == 0
 
 
 def test_without_a_controller_it_is_said_once(node: Node, image: Image, worker: Workers) -> None:
