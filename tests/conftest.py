@@ -40,6 +40,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """One table for the whole run."""
     config.stash[FIGURES] = {}
+    config.addinivalue_line("markers", "long: a variation that only `tools/test --all` has the time for")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long variations to `tools/test --all`; pytest counts them as deselected."""
+    if config.getoption("--repetitions-all"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if not item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
 
 
 @pytest.fixture

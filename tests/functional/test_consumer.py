@@ -178,6 +178,7 @@ def test_latency(broker: Broker, site: Site, repetitions: Repetitions, figure: F
         hosts.wait(2)
 
 
+@pytest.mark.long
 def test_throughput(broker: Broker, site: Site, figure: Figure) -> None:
     """A backlog, of which one in ten is of a flavor that asks."""
     url = site.url(broker)
@@ -414,6 +415,7 @@ def frozen(broker: Broker) -> Callable[[], None]:
     return lambda: print(broker.thaw())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trouble", [dead, frozen])
 @pytest.mark.parametrize("whose", ["Nova's", "the workers'"])
 def test_sigterm_whatever_hangs(

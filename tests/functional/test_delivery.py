@@ -166,7 +166,7 @@ def test_latency(site: Site, figure: Figure) -> None:
     assert site.numbers() == list(range(51))
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["halt", "kill"])
+@pytest.mark.parametrize("kill", [pytest.param(False, marks=pytest.mark.long), True], ids=["halt", "kill"])
 def test_broker_away_for_a_while(site: Site, kill: bool, figure: Figure) -> None:
     """Stopped or killed: what came before, meanwhile and after arrives, in order."""
     box = site.start()
@@ -187,7 +187,14 @@ def test_broker_away_for_a_while(site: Site, kill: bool, figure: Figure) -> None
     assert in_order(site.numbers()) == list(range(30))
 
 
-@pytest.mark.parametrize("trouble", ["frozen", "memory alarm", "disk alarm"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param("frozen", marks=pytest.mark.long),
+        "memory alarm",
+        pytest.param("disk alarm", marks=pytest.mark.long),
+    ],
+)
 def test_broker_that_hangs(site: Site, trouble: str, figure: Figure) -> None:
     """Neither commit nor close waits for a broker that takes the connection and answers nothing."""
     begin, end = {
@@ -218,6 +225,7 @@ def test_broker_that_hangs(site: Site, trouble: str, figure: Figure) -> None:
     assert [number for i, number in enumerate(numbers) if number not in numbers[:i]] == list(range(20))
 
 
+@pytest.mark.long
 def test_frozen_for_longer_than_a_heartbeat(site: Site, figure: Figure) -> None:
     """The connection is given up, and whatever is tried meanwhile fails; after the thaw it goes on by itself."""
     box = site.start(flags="&heartbeat_timeout_threshold=4")

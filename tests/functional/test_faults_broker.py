@@ -88,7 +88,7 @@ def an_outage(daemon: WorkerProcess, guest: Guest) -> float:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "short", "long"), [(stopped_broker, 20, 60), (frozen_broker, 20, 60), (full_broker, 5, 60)]
+    ("trouble", "short", "long"), [(stopped_broker, 10, 60), (frozen_broker, 10, 60), (full_broker, 5, 60)]
 )
 def test_a_fault_while_the_broker_is_away(
     trouble: Trouble,

@@ -94,7 +94,14 @@ def test_every_point_is_used() -> None:
 
 
 @pytest.mark.usefixtures("sound")
-@pytest.mark.parametrize(("raising", "clearing"), list(itertools.zip_longest(RAISING, CLEARING)))
+@pytest.mark.parametrize(
+    ("raising", "clearing"),
+    # Points of the second half are in a clear's way as well: the short run meets them there.
+    [
+        pytest.param(raising, clearing, marks=[] if clearing else pytest.mark.long)
+        for raising, clearing in itertools.zip_longest(RAISING, CLEARING)
+    ],
+)
 def test_killed_at_each_point(
     raising: str,
     clearing: str | None,
@@ -146,7 +153,7 @@ def test_killed_at_random_moments(
     seed = int(os.environ.get("VMHB_SEED", secrets.randbits(32)))
     print(f"VMHB_SEED={seed}")
     dice = random.Random(seed)
-    for number in range(repetitions(5, 50)):
+    for number in range(repetitions(3, 50)):
         moment, pause = dice.uniform(0.0, 10.0), dice.uniform(0.0, 2.0)
         print(
             f"{number}: killed {moment:.3f} s after the agent was stopped, which goes on {pause:.3f} s after the raise"

@@ -90,7 +90,7 @@ def test_started_on_a_full_disk(
     assert_sound(consumer.read)
 
 
-@pytest.mark.parametrize("damage", ["all of it", "its middle"])
+@pytest.mark.parametrize("damage", ["all of it", pytest.param("its middle", marks=pytest.mark.long)])
 def test_corrupt_file(damage: str, guests: Guests, worker: Workers, consumer: ConsumerProcess) -> None:
     """Put aside, said, and a new one begun; watching goes on."""
     guest = guests.get()

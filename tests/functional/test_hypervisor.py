@@ -422,6 +422,7 @@ def test_a_killed_qemu_is_seen_before_libvirt_says_so(guest: Guest, watch: Watch
     guest.wait_agent()
 
 
+@pytest.mark.long
 def test_a_frozen_libvirtd(node: Node, guest: Guest, watch: Watch, figure: Figure) -> None:
     """It stops being heard at once, is down within 20 s, and up again when it goes on."""
     boot = watch.boot(guest)
@@ -451,7 +452,7 @@ def test_a_frozen_libvirtd(node: Node, guest: Guest, watch: Watch, figure: Figur
     assert json.loads(watch.hypervisor.agent_command(guest.uuid, PING, 2)) == {"return": {}}
 
 
-@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("kill", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_restarted_libvirtd(node: Node, guest: Guest, watch: Watch, figure: Figure, kill: bool) -> None:
     """Down once, up once, the same lives as before, and everything works again."""
     boot = watch.boot(guest)
@@ -498,6 +499,7 @@ def test_a_boot_token_is_one_life_of_one_qemu(node: Node, watch: Watch) -> None:
         second.hypervisor.close(5)
 
 
+@pytest.mark.long
 def test_exhausted_workers_are_not_taken_for_a_healthy_libvirtd(
     node: Node, guest: Guest, watch: Watch, figure: Figure
 ) -> None:
@@ -526,6 +528,7 @@ def test_exhausted_workers_are_not_taken_for_a_healthy_libvirtd(
     guest.wait_agent()
 
 
+@pytest.mark.long
 def test_hung_agents_do_not_delay_a_healthy_one(node: Node, guest: Guest, watch: Watch, figure: Figure) -> None:
     """Seven of ten hung agents are being asked at any time, and the healthy one's answer comes as fast as ever."""
     hung = [Guest(node, f"hung-{number}") for number in range(10)]
@@ -575,6 +578,7 @@ def test_hung_agents_do_not_delay_a_healthy_one(node: Node, guest: Guest, watch:
 # -- the end
 
 
+@pytest.mark.long
 def test_reconnecting_leaks_nothing(node: Node, watch: Watch) -> None:
     """After many lost connections there are as many open files and threads as after one."""
 
@@ -591,6 +595,7 @@ def test_reconnecting_leaks_nothing(node: Node, watch: Watch) -> None:
     assert last[0] <= first[0] + 2 and last[1] <= first[1]
 
 
+@pytest.mark.long
 def test_close_returns_in_time_whatever_hangs(node: Node, watch: Watch, paused: Callable[[int], list[Guest]]) -> None:
     """With a QEMU and libvirtd frozen it still ends within its time, says nothing more, and the process can exit."""
     (hung,) = paused(1)

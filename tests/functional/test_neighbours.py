@@ -188,7 +188,7 @@ def test_domstats_of_another_client(
     try:
         client.calls(20)
         ratios = []
-        for _ in range(repetitions(4, 15)):
+        for _ in range(repetitions(3, 15)):
             street.daemon.pause()
             time.sleep(5.5)  # what it has in libvirtd comes to its end
             without = statistics.median(client.calls(CALLS))
