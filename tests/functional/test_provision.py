@@ -124,7 +124,7 @@ def test_configure_before_the_domain_is_here(node: Node, image: Image, worker: W
 def test_the_channel_is_plugged_in_once(guests: Guests, worker: Workers, figure: Figure) -> None:
     """A domain whose policy wants it gets one port with a socket, live and as defined: no second one, no new socket.
 
-    It holds through a restart of the worker, calls that say the same, and news of the domain.
+    It holds through calls that say the same, news of the domain, a restart of the worker, and managed save.
     """
     guest = guests.get(fresh=True, metadata=[])
     daemon = worker()
@@ -154,7 +154,14 @@ def test_the_channel_is_plugged_in_once(guests: Guests, worker: Workers, figure:
     assert [path_of(channel) for channel in ports(guest)] == [path]
     assert len(ports(guest, "--inactive")) == 1
     assert connects(guest, path)
-    assert lines(daemon, guest, PLUGGED) == 1
+
+    guest.managedsave()
+    guest.start()
+    time.sleep(SETTLED)
+    (restored,) = ports(guest)
+    assert connects(guest, path_of(restored)) and len(ports(guest, "--inactive")) == 1
+    assert element(guest) == {"version": "1", **APPLICATION}
+    assert lines(daemon, guest, PLUGGED) == lines(daemon, guest, WRITTEN) == 1
 
 
 def test_a_channel_that_is_there_keeps_its_socket(guests: Guests, worker: Workers) -> None:

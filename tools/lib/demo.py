@@ -129,7 +129,7 @@ class Show:
 def main() -> int:
     """Exit code 0 when all went as it should."""
     stage: Stage = SimulatedStage(EXTRA_SPECS) if sys.argv[1:] == ["simulated"] else RealStage(EXTRA_SPECS)
-    screen = Screen(sys.stdout)
+    screen = Screen(sys.stdout, stage.source)
     show = Show(stage, screen)
     began = time.monotonic()
     try:

@@ -18,8 +18,10 @@ _HEAD = f"  {'instance':<12} {'heartbeat':<10} {'misses':>6}  {'last answer':>11
 class Screen:
     """Draws to one stream. Thread-safe: notifications come on a thread of their own."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, source: str) -> None:
+        """source: where notifications are read from."""
         self._out = out
+        self._source = source
         self._live = out.isatty()
         self._began = time.monotonic()
         self._lock = threading.Lock()
@@ -36,7 +38,7 @@ class Screen:
         """A notification that the consumer has read."""
         if notification.event_type.startswith(("vmhb.fault.", "vmhb.heartbeat.")):
             with self._lock:
-                self._print(f"[{time.monotonic() - self._began:5.1f}]   >> RabbitMQ: {notification}")
+                self._print(f"[{time.monotonic() - self._began:5.1f}]   >> {self._source}: {notification}")
 
     def table(self, instances: Sequence[dict[str, Any]]) -> None:
         """The instances as the worker lists them."""

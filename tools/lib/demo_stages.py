@@ -32,6 +32,7 @@ class Stage(ABC):
     """A worker with three guests, and a consumer that reads what it says."""
 
     consumer: Consumer
+    source: str  # where the consumer reads
 
     @abstractmethod
     def up(self, say: Say) -> None:
@@ -78,6 +79,8 @@ class Stage(ABC):
 
 class RealStage(Stage):
     """Real libvirt, QEMU, qemu-ga, RabbitMQ, and a worker process; all of them private to the demo."""
+
+    source = "RabbitMQ"
 
     def __init__(self, extra_specs: Mapping[str, str]) -> None:
         from tests.lab import metadata  # noqa: PLC0415 - the simulation does without the lab
@@ -153,6 +156,8 @@ class RealStage(Stage):
 
 class SimulatedStage(Stage):
     """The real worker over a simulated hypervisor, and messaging within this process."""
+
+    source = "in process"
 
     URL = "fake:///"
 
