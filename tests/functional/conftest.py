@@ -174,7 +174,7 @@ def worker(
 ) -> Iterator[Workers]:
     """worker(agent={"exit_settle_time": 1}): start a worker; ended with the test, which shows its log if it failed.
 
-    It serves RPC by then. `uri`, `host`: of another node than the module's. `start=False`: only make it.
+    `uri`, `host`: of another node than the module's. `start=False`: only make it.
     """
     started: list[WorkerProcess] = []
     request.node.stash[_STARTED] = started
@@ -187,8 +187,6 @@ def worker(
         started.append(one)
         if start:
             one.start()
-            # What is asked earlier, before its queue is there, is never answered.
-            wait_until(lambda: one.said("RPC is served") > 0, 30, "the worker serves RPC")
         return one
 
     yield make
