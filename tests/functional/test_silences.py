@@ -221,7 +221,10 @@ def test_libvirtd_restarted(three: Three, worker: Workers, consumer: ConsumerPro
     assert daemon.said("libvirt is away, no instance is judged") == 2
 
 
-@pytest.mark.parametrize("seconds", [8, 30])
+# 8: it was never noticed; 20: keepalive has given up after 16; 30: and there were attempts to connect.
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(8, marks=pytest.mark.long), 20, pytest.param(30, marks=pytest.mark.long)]
+)
 def test_libvirtd_frozen(
     three: Three, worker: Workers, consumer: ConsumerProcess, node: Node, figure: Figure, seconds: int
 ) -> None:

@@ -5,6 +5,7 @@ Knows nothing of where the guests come from: that is `demo_stages`. It fails (ex
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -51,14 +52,14 @@ class Show:
         stage.consumer_tells(screen.notified)
         screen.say("waiting until the worker has heard of all three, and knows how they are when they are well")
         self._wait(stage.all_well, 90, "all three guests are well")
-        hung_at = stage.stop_agent(HANGS)
         screen.say(f"{HANGS}: its agent is stopped (SIGSTOP); the kernel goes on")
-        panicked_at = stage.panic(PANICS)
+        hung_at = stage.stop_agent(HANGS)
         screen.say(f"{PANICS}: its kernel panics")
+        panicked_at = stage.panic(PANICS)
         self._verdict(HANGS, hung_at, "agent_unresponsive")
         self._verdict(PANICS, panicked_at, "guest_hung")
-        continued_at = stage.continue_agent(HANGS)
         screen.say(f"{HANGS}: its agent goes on (SIGCONT)")
+        continued_at = stage.continue_agent(HANGS)
         self._recovery(HANGS, continued_at)
         self._untouched()
 
@@ -128,6 +129,7 @@ class Show:
 
 def main() -> int:
     """Exit code 0 when all went as it should."""
+    logging.disable(logging.CRITICAL)  # on the screen is the show; the worker's log is the worker's
     stage: Stage = SimulatedStage(EXTRA_SPECS) if sys.argv[1:] == ["simulated"] else RealStage(EXTRA_SPECS)
     screen = Screen(sys.stdout, stage.source)
     show = Show(stage, screen)

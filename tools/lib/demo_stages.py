@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
 import threading
 from abc import ABC, abstractmethod
@@ -162,7 +161,6 @@ class SimulatedStage(Stage):
     URL = "fake:///"
 
     def __init__(self, extra_specs: Mapping[str, str]) -> None:
-        logging.disable(logging.CRITICAL)  # on the screen is the show
         knobs = knobs_of_extra_specs(extra_specs)
         self._guests = {name: SimulatedGuest(name, dict(knobs)) for name in NAMES}
         self._hypervisor = SimulatedHypervisor(self._guests.values())
