@@ -19,6 +19,8 @@ from tests.lab.tap import Tap
 from tests.stage.consumer import ConsumerProcess, Notification
 from tests.stage.worker import WorkerProcess
 
+pytestmark = pytest.mark.patient
+
 #: What is kept must be read this soon (seconds) after the broker is back: the consumer, too, has to notice that.
 BACK = 45.0
 #: Two acknowledgements of a guest that is asked every second are never further apart than this (seconds): a beat and a

@@ -24,6 +24,8 @@ from tests.stage.consumer import ConsumerProcess
 from tests.stage.worker import WorkerProcess
 from vmhb_worker.crashpoint import POINTS, VARIABLE
 
+pytestmark = pytest.mark.patient
+
 #: Where a raise, and a clear, take the worker past.
 RAISING = (
     *("verdict.accused", "probe.stored", "probe.set", "commit.before", "commit.after"),

@@ -3,8 +3,8 @@
 | thread | does | may block in libvirt |
 | --- | --- | --- |
 | libvirt-events (one per process) | keepalive, events | never |
-| libvirt-control | connects, lists, describes; notices that a connection is gone | while libvirtd is frozen |
-| libvirt-canary | asks libvirtd a question four times a second | while libvirtd is frozen |
+| libvirt-control | connects, lists, describes; notices lost connections, waiting canaries | while libvirtd is frozen |
+| libvirt-canary | asks libvirtd a question four times a second | while libvirtd is frozen, or at its limit |
 | libvirt-quick | looks that never wait for QEMU | while libvirtd is frozen |
 | libvirt-looks-N | looks that may; metadata; steps | for as long as a QEMU hangs |
 | libvirt-let-go | lets go of the connections of a session that is over | while libvirtd is frozen |
@@ -59,8 +59,9 @@ CANARY_INTERVAL = 0.25
 #: that workers and others do not all knock at once when libvirtd comes back.
 FIRST_RETRY = 0.4
 LAST_RETRY = 5.0
-#: Seconds between two looks at whether all connections are open, for a driver that does not say so itself.
-WATCH_INTERVAL = 1.0
+#: Seconds between two looks at whether all connections are open, for a driver that does not say so itself, and at
+#: whether the canary waits.
+WATCH_INTERVAL = 0.5
 #: Seconds before a domain that could not be described is tried again.
 DESCRIBE_AGAIN = 5.0
 #: Looks that never block and wait for the one thread that asks them; more than that only when libvirtd is frozen.
@@ -103,6 +104,7 @@ class LibvirtHypervisor:
         self._quick: queue.Queue[tuple[str, Look] | None] = queue.Queue(MAX_QUICK)
         self._again: dict[str, float] = {}  # control thread: domains to be described again, and when
         self._session: Session | None = None
+        self._canary_waits_since: float | None = None
         self._closing = threading.Event()
         self._post_lock = threading.Lock()
         self._post: Post = lambda _report: None
@@ -261,6 +263,9 @@ class LibvirtHypervisor:
                 continue
             if not all(connection.alive() for connection in session.connections):
                 session.feed.lose("the connection broke")
+            waits_since = self._canary_waits_since
+            if waits_since is not None and time.monotonic() - waits_since > WATCH_INTERVAL:
+                session.main.nudge()
             for uuid in [uuid for uuid, when in self._again.items() if when <= time.monotonic()]:
                 del self._again[uuid]
                 session.feed.tell(uuid, None, True)
@@ -288,8 +293,10 @@ class LibvirtHypervisor:
             if session is None:
                 continue
             with contextlib.suppress(libvirt.libvirtError), session.canary.turn:
+                self._canary_waits_since = asked
                 session.canary.ask()
                 session.feed.heard(asked)
+            self._canary_waits_since = None
             del session
 
     def _run_quick(self) -> None:
