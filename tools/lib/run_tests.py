@@ -17,7 +17,9 @@ from tests.lab import requirements
 from tools.lib import prepare
 from tools.lib.prepare import ROOT, say
 
-STEPS = ("lint", "unit", "nova", "functional")
+STEPS = ("lint", "unit", "nova", "nova-33", "functional")
+#: Steps that run inside a Nova, each with an environment of its own.
+NOVAS = {"nova": prepare.NOVA, "nova-33": prepare.NOVA_33}
 LINT = (
     ("ruff", "check", "--no-cache", "."),
     ("ruff", "format", "--no-cache", "--check", "."),
@@ -58,7 +60,7 @@ def main() -> int:
     for step in steps:
         say(f"\n== {step} ==")
         began = time.monotonic()
-        getattr(Run(folders[step], tally, options), step)()
+        getattr(Run(folders[step], tally, options), step.replace("-", "_"))()
         say(f"== {step}: {time.monotonic() - began:.0f} s ==")
     say(f"\n{tally}")
     return int(tally.failed > 0 or tally.passed == 0)
@@ -80,11 +82,10 @@ def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]
 
 def _prepare(steps: Sequence[str]) -> dict[str, Path]:
     """Step -> the environment that it runs in. All of them are made before anything starts."""
-    ours = [step for step in steps if step != "nova"]
+    ours = [step for step in steps if step not in NOVAS]
     wants = prepare.Wants(requirements.missing, requirements.install) if "functional" in ours else None
     folders = dict.fromkeys(ours, prepare.prepare(prepare.FULL, wants)) if ours else {}
-    if "nova" in steps:
-        folders["nova"] = prepare.prepare(prepare.NOVA)
+    folders.update({step: prepare.prepare(NOVAS[step]) for step in steps if step in NOVAS})
     return folders
 
 
@@ -117,6 +118,8 @@ class Run:
         self._pytest(
             ("python", "-m", "pytest", "--log-level=INFO", "--disable-warnings", "--durations=10"), "tests/nova"
         )
+
+    nova_33 = nova
 
     def functional(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional")
