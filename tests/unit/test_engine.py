@@ -310,7 +310,7 @@ def test_announced_silences_hold_also_for_those_that_come_later() -> None:
 
 
 def test_rescue_mode_is_seen_in_the_domain() -> None:
-    """A rescue image that does not answer is no fault, for as long as it runs, also for a worker that never heard of it.
+    """A rescue image that does not answer is no fault as long as it runs, also to a worker that never heard of it.
 
     Afterwards the instance is watched as ever.
     """
