@@ -143,12 +143,14 @@ class Job:
     environment: Environment
     lane: str
     nice: int = NICE
+    only_all: bool = False  # for `--all`, or where it is named
 
 
 JOBS = (
     Job("lint", "lint", Run.lint, prepare.FULL, "still"),
     Job("unit", "unit", Run.unit, prepare.FULL, "still"),
     Job("nova", "nova", Run.nova, prepare.NOVA, "still"),
+    Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, "still", only_all=True),
     Job("functional", "timed", Run.timed, prepare.FULL, "timed", nice=0),
     Job("functional", "patient", Run.patient, prepare.FULL, "patient"),
 )
@@ -160,8 +162,7 @@ WANTS = {"functional": Wants(requirements.missing, requirements.install)}
 def main() -> int:
     """Exit code: 0 all good, 1 something failed, 2 the machine is not ready or the command makes no sense."""
     asked, for_pytest = _arguments(sys.argv[1:])
-    steps = [step for step in STEPS if step in (asked.steps or STEPS)]
-    jobs = [job for job in JOBS if job.step in steps]
+    jobs = [job for job in JOBS if (job.step in asked.steps if asked.steps else asked.all or not job.only_all)]
     try:
         folders = _prepare(jobs)
     except prepare.NotReady as error:
@@ -180,7 +181,7 @@ def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]
         prog="tools/test", description="Test nova-vmhb.", epilog="What follows a -- goes to pytest: -- -k reboot"
     )
     parser.add_argument("--all", action="store_true", help="repeat the measurements as often as the long run wants")
-    parser.add_argument("steps", nargs="*", metavar="step", help=f"{', '.join(STEPS)}; all of them when none is named")
+    parser.add_argument("steps", nargs="*", metavar="step", help=f"{', '.join(STEPS)}; by default what CI runs")
     end = list(given).index("--") if "--" in given else len(given)
     asked = parser.parse_args(given[:end])
     for step in asked.steps:

@@ -47,6 +47,7 @@ class DomainView:
 
     decided: it says what is asked for, be it nothing. channels: the names of all its virtio-serial ports, also of those
     that are no unix sockets, of which `ports` has none. serial_controller: there is one to plug a port into.
+    rescued: Nova has it run another image, which need not answer.
     """
 
     who: Identity
@@ -57,6 +58,7 @@ class DomainView:
     decided: bool = False
     channels: frozenset[str] = frozenset()
     serial_controller: bool = False
+    rescued: bool = False
 
 
 def read(xml: str) -> DomainView:
@@ -82,6 +84,7 @@ def read(xml: str) -> DomainView:
             target.get("name", "") for target in root.iterfind("devices/channel/target[@type='virtio']")
         ),
         serial_controller=root.find("devices/controller[@type='virtio-serial']") is not None,
+        rescued=any(_is_rescue_disk(source) for source in root.iterfind("devices/disk/source")),
     )
 
 
@@ -145,6 +148,11 @@ def _ports(root: ElementTree.Element) -> dict[Channel, Port]:
             alias=None if alias is None else alias.get("name"),
         )
     return ports
+
+
+def _is_rescue_disk(source: ElementTree.Element) -> bool:
+    """Nova calls the disk that it rescues with so in all its backends: a file, an LVM volume, an image in Ceph."""
+    return any(source.get(name, "").endswith("disk.rescue") for name in ("file", "dev", "name"))
 
 
 def _balloon_period(root: ElementTree.Element) -> int | None:

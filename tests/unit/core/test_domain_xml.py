@@ -258,3 +258,21 @@ def test_no_text_raises_anything_but_value_error(text: str) -> None:
         read(text)
     with contextlib.suppress(ValueError):
         read(domain(text))
+
+
+@pytest.mark.parametrize(
+    ("source", "rescued"),
+    [
+        ("file='/var/lib/nova/instances/9d1f/disk'", False),
+        ("file='/var/lib/nova/instances/9d1f/disk.config'", False),
+        ("file='/var/lib/nova/instances/9d1f/disk.rescue'", True),
+        ("dev='/dev/nova/9d1f_disk.rescue'", True),
+        ("protocol='rbd' name='vms/9d1f_disk.rescue'", True),
+        ("file='/var/lib/nova/instances/disk.rescue/disk'", False),
+    ],
+)
+def test_rescue_mode(source: str, rescued: bool) -> None:
+    """Told by the name of a disk, in each of Nova's backends."""
+    disk = f"<disk type='file'><source {source}/></disk>"
+    view = read(f"<domain><uuid>{UUID}</uuid><devices><disk/>{disk}</devices></domain>")
+    assert view.rescued is rescued
