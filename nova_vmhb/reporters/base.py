@@ -8,6 +8,9 @@ A plugin of the entry point group `vmhb.reporters`. To write one: subclass `Repo
 - Changes of one fault come in the order of their sequence; the next one after the one before was delivered or given
   up. Of other faults, others may come in between. At least once: what was done when the consumer was killed is done
   again, so key on `fault_id` and `sequence`.
+- The first that is heard of a fault comes as RAISED, whatever it was sent as, unless it is a clear. CLEARED comes once
+  and last; one of a fault of which nothing was heard before comes as well. A reminder (UPDATED, and nothing in it that
+  counts is new: `Case.reminder`) that still waits when the next one comes is replaced by it.
 - `deliver` returns when the backend has it. Otherwise it raises: `Again` (not yet, try later; what it is handed as
   `memo` comes back with the next try, also after a restart), `GiveUp` (trying again can't help; it is said in log and
   metric, and the record is kept). Any other exception counts as `Again`, with back-off.
@@ -49,7 +52,8 @@ class Withheld(GiveUp):
 @dataclass(frozen=True, slots=True)
 class Permit:
     """The answer to `Case.permit`. granted: do it now. why, seconds: otherwise what stands in the way, and for how long
-    at least; seconds None: for good (the instance's budget is spent)."""
+    at least (raise Again with them); seconds None: for good, as far as this change goes (the fault is cleared, or asks
+    for it no more; the instance's budget is spent; it is late, and nobody confirms it): raise Withheld."""
 
     granted: bool
     why: str = ""
@@ -66,9 +70,13 @@ class Case:
     received_at: datetime  # aware, UTC: when the consumer was told of `latest`
     attempt: int  # 1 with the first try of this delivery
     memo: Mapping[str, Any] = field(default_factory=dict)
-    #: Asks the cloud-wide brake and the instance's budget for one recovery: call it just before it is asked for, once
-    #: everything else speaks for it. Idempotent per (fault_id, recovery_attempt): a permit once granted stays granted.
+    #: BLOCKS, for 15 s at most. Asks the cloud-wide brake and the instance's budget for one recovery: call it just
+    #: before it is asked for, once everything else speaks for it. A `recover` that is old by now is verified first: with
+    #: the worker, and with Nova. Idempotent per (fault_id, recovery_attempt): what was granted stays granted, for as
+    #: long as the fault is open and still asks for it. Raises nothing.
     permit: Callable[[], Permit] = lambda: Permit(True)
+    #: Nothing in this change that counts is new: it is here for those who missed the others.
+    reminder: bool = False
 
 
 class Reporter(ABC):
@@ -78,6 +86,8 @@ class Reporter(ABC):
     name: ClassVar[str]
     #: One sentence, the group's help.
     summary: ClassVar[str]
+    #: Does it do something about faults, or have it done? Then it is not told of drills.
+    acts: ClassVar[bool] = True
 
     @classmethod
     def options(cls) -> Sequence[cfg.Opt]:
@@ -94,8 +104,8 @@ class Reporter(ABC):
         return None
 
     def wants(self, change: Change, fault: Fault) -> bool:
-        """Is this one to be delivered at all? Asked before it is queued; must not block. Drills are never queued for a
-        reporter that acts."""
+        """Is this one to be delivered at all? Asked before it is queued, on another thread than the rest, once for each
+        change: must not block, nor rely on anything that `deliver` changes. One that raises is taken for True."""
         return True
 
     @abstractmethod

@@ -17,6 +17,7 @@ class LogReporter(Reporter):
 
     name = "log"
     summary = "Each change of a fault as one line of the consumer's log"
+    acts = False
 
     def __init__(self, options: Any, now: Callable[[], datetime]) -> None:
         """No options, no clock."""
