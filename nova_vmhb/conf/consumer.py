@@ -38,7 +38,7 @@ Leave out instances on a consumer that can't reach Nova's message brokers. Names
             """
 Who is told of faults: each is a plugin with a group of its own, [reporter_<name>], and none waits for another.
 
-Name those whose backends are there. Removing one keeps what waits for it for seven days, in case it comes back; one
+Name those whose backends are there. Removing one keeps what waits for it, in case it comes back; one
 that is added hears of open faults with their next reminder. Names, separated by commas; none: faults are only kept, and
 answered for.
 """
@@ -63,28 +63,28 @@ Seconds, 1 to 86400.
         "worker_forget",
         _DEFAULT.worker_forget,
         60.0,
-        365 * _DAY,
+        7 * _DAY,
         """
 How long a worker that fell silent is missed. After that its worker_lost is closed as unmonitored.
 
 A worker that is stopped for good, with its host, is reported as lost all the same, three minutes later: nobody watches
 what may run there. Lower it where hosts come and go.
 
-Seconds, 60 to 31536000.
+Seconds, 60 to 604800.
 """,
     ),
     seconds_opt(
         "keep",
         _DEFAULT.keep,
         3600.0,
-        365 * _DAY,
+        7 * _DAY,
         """
 How long faults that are over are kept in the database, and what could not be delivered.
 
-Raise it to look into things that happened long ago; each fault takes some kilobytes. A notification of a fault that is
-older comes as news.
+Lower it where the database must stay small; each fault takes some kilobytes. What is still to be delivered is kept
+whatever its age. A notification of a fault that is forgotten comes as news.
 
-Seconds, 3600 to 31536000.
+Seconds, 3600 to 604800.
 """,
     ),
 ]

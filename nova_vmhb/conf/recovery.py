@@ -73,11 +73,11 @@ An instance that dies again and again is not helped by another restart. The same
         "recovery_window",
         _DEFAULT.recovery_window,
         1.0,
-        30 * 86400.0,
+        7 * 86400.0,
         """
 What `recoveries` is counted over.
 
-Seconds, 1 to 2592000. Lower it only together with `recoveries`.
+Seconds, 1 to 604800. Lower it only together with `recoveries`.
 """,
     ),
     seconds_opt(

@@ -91,7 +91,7 @@ def packed(fault: Fault) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return value.strftime("%Y-%m-%dT%H:%M:%SZ")  # as oslo.versionedobjects: whole seconds
     return str(value) if isinstance(value, str) else value
 
 

@@ -73,8 +73,7 @@ class Database:
             options = {**self._options, "max_retries": 0}
             self._engine = self._engine or engines.create_engine(self.url, **options)
             if self.path is not None:
-                with self._engine.connect() as connection:
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                _write_ahead(self._engine)
             self._make_tables(self._engine)
         except sa.exc.NoSuchModuleError as error:
             raise Refused(f"{self.shown}: {error}: install that database's driver") from error
@@ -152,6 +151,15 @@ class Database:
             )
         for version in range(found, VERSION):
             self.run(lambda connection, version=version: _step(connection, version))  # type: ignore[misc]
+
+
+def _write_ahead(engine: sa.Engine) -> None:
+    """Stays so, in the file. Below SQLAlchemy, since oslo.db begins a transaction whenever it can."""
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA journal_mode=WAL")
+    finally:
+        raw.close()
 
 
 def _value(connection: sa.Connection, name: str) -> Any:

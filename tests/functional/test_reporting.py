@@ -1,7 +1,6 @@
 """The faults half of a consumer on a real RabbitMQ: what workers publish reaches every reporter, whatever dies.
 
-With SQLite here; with MariaDB and several consumers in test_replicas. Reporters, and what they are told to do, are those
-of tests/stage/recorder.
+With SQLite here; with MariaDB and several consumers in test_replicas. The reporters are those of tests/stage/recorder.
 """
 
 from __future__ import annotations
@@ -107,8 +106,8 @@ def site(broker: Broker, request: pytest.FixtureRequest, tmp_path: Path) -> Iter
 
 
 def new(number: int = 1, host: str = "cn1", action: str = "recover", **changed: Any) -> Fault:
-    """A fault that is raised now, of an instance of its own."""
-    now = datetime.now(UTC)
+    """A fault that is raised now, of an instance of its own. On the wire times are whole seconds."""
+    now = datetime.now(UTC).replace(microsecond=0)
     values: dict[str, Any] = {
         "host": host,
         "instance_uuid": str(uuid.UUID(int=number)),
@@ -318,7 +317,7 @@ def test_an_instance_has_a_budget(site: Site) -> None:
 
 
 def test_hours_old(site: Site) -> None:
-    """A host that comes back delivers a `recover` of hours ago: it is verified with its worker, and comes to nothing."""
+    """A host that comes back delivers a `recover` of hours ago: its worker is asked first, and nothing comes of it."""
     workers, consumer = site.workers("back"), site.consumer()
     then = datetime.now(UTC) - timedelta(hours=3)
     workers.publish(new(1, host="back", occurred_at=then, raised_at=then))
@@ -393,7 +392,7 @@ def test_a_worker_is_lost_and_found(site: Site, figure: Figure) -> None:
     silent = time.monotonic()
 
     def lost(n: Any) -> bool:
-        return n.event_type == "vmhb.fault.raised" and n.host == "gone"
+        return bool(n.event_type == "vmhb.fault.raised" and n.host == "gone")
 
     raised = reader.wait_for("worker_lost", lost, 40)
     figure("worker's last sign (every 1 s) to worker_lost", raised.at - silent, "s", 20.0)

@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 import types
 
+import pymysql
+
 from .broker import PORTS
 from .processes import LabError, Processes, ended_if_it_fails, wait_until
 
@@ -46,8 +48,15 @@ class MariaDB:
         """For SQLAlchemy."""
         return self.url_of(self.database)
 
+    def make(self, database: str) -> str:
+        """Another, empty database of this server; its URL."""
+        connection = pymysql.connect(host="127.0.0.1", port=self.port, user=self.user, password=self.password)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE `{database}` CHARACTER SET utf8mb4")
+        return self.url_of(database)
+
     def url_of(self, database: str) -> str:
-        """Of another database of this server; `make` it first."""
+        """Of one of its databases."""
         return f"mysql+pymysql://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}?charset=utf8mb4"
 
     @property

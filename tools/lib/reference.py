@@ -267,7 +267,7 @@ def _kind(schema: Mapping[str, Any]) -> tuple[str, str]:
 def _crash_points() -> Iterator[str]:
     yield from _title("Crash points")
     yield _prose(
-        f"For tests: the worker kills itself when it reaches the point that the variable ``{crashpoint.VARIABLE}`` "
+        f"For tests: the worker, or the consumer, kills itself when it reaches the point that the variable ``{crashpoint.VARIABLE}`` "
         "names. See `Contributing <contributing.rst>`__."
     )
     rows = ((f"``{point.name}``", point.meaning) for point in crashpoint.POINTS)
