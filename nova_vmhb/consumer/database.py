@@ -16,7 +16,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from oslo_config import cfg
 from oslo_db import exception
 from oslo_db.sqlalchemy import engines
 
-from nova_vmhb.consumer.tables import META, METADATA, STEPS, VERSION
+from nova_vmhb.consumer.tables import META, METADATA, STEPS
 
 LOG = logging.getLogger(__name__)
 
@@ -53,8 +54,9 @@ class Changed(Exception):
 class Database:
     """One database. Nothing is done with it before `open`."""
 
-    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
-        """url: SQLAlchemy's. options: further arguments of oslo.db's create_engine."""
+    def __init__(self, url: str, options: dict[str, Any] | None = None, steps: Sequence[Sequence[str]] = STEPS) -> None:
+        """url: SQLAlchemy's. options: further arguments of oslo.db's create_engine. steps: see `tables`."""
+        self._steps = steps
         self.url = url
         self._options = options or {}
         self._engine: sa.Engine | None = None
@@ -142,15 +144,16 @@ class Database:
                 if tries + 1 == TRIES:
                     raise
                 time.sleep(10 * PAUSE)
-        self.run(_fill_in)
+        version = 1 + len(self._steps)
+        self.run(lambda connection: _fill_in(connection, version))
         found = int(self.run(lambda c: _value(c, "schema_version")) or 0)
-        if found > VERSION:
+        if found > version:
             raise Refused(
-                f"{self.shown} has tables of version {found}, and this consumer knows {VERSION}: upgrade it, as "
+                f"{self.shown} has tables of version {found}, and this consumer knows {version}: upgrade it, as "
                 f"others are"
             )
-        for version in range(found, VERSION):
-            self.run(lambda connection, version=version: _step(connection, version))  # type: ignore[misc]
+        for number in range(found, version):
+            self.run(partial(_step, number, self._steps[number - 1]))
 
 
 def _write_ahead(engine: sa.Engine) -> None:
@@ -166,18 +169,18 @@ def _value(connection: sa.Connection, name: str) -> Any:
     return connection.execute(sa.select(META.c.value).where(META.c.name == name)).scalar()
 
 
-def _fill_in(connection: sa.Connection) -> None:
+def _fill_in(connection: sa.Connection, version: int) -> None:
     """The rows that are always there. Fails, and is tried again, where another consumer does the same."""
-    for name, value in (("schema_version", str(VERSION)), ("database_id", str(uuid.uuid4())), ("permits", "")):
+    for name, value in (("schema_version", str(version)), ("database_id", str(uuid.uuid4())), ("permits", "")):
         if connection.execute(sa.select(META.c.name).where(META.c.name == name)).first() is None:
             connection.execute(sa.insert(META).values(name=name, value=value))
 
 
-def _step(connection: sa.Connection, version: int) -> None:
+def _step(version: int, statements: Sequence[str], connection: sa.Connection) -> None:
     """From this version to the next, unless somebody else was faster."""
     ours = sa.and_(META.c.name == "schema_version", META.c.value == str(version))
     if connection.execute(sa.update(META).where(ours).values(value=str(version + 1))).rowcount == 1:
-        for statement in STEPS[version - 1]:
+        for statement in statements:
             connection.execute(sa.text(statement))
         LOG.info("the database's tables are of version %d now", version + 1)
 

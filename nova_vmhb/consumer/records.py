@@ -227,10 +227,10 @@ class Records:
 
         return self._database.run(work)
 
-    def look_again(self, host: str, check_at: float) -> None:
-        """At this worker, and not before. Does nothing where it was heard of meanwhile."""
-        due = sa.and_(WORKERS.c.host == host, WORKERS.c.check_at < check_at)
-        update = sa.update(WORKERS).where(due).values(check_at=check_at)
+    def look_again(self, one: Silent, check_at: float) -> None:
+        """At this worker, then. Does nothing where it was heard of meanwhile."""
+        same = sa.and_(WORKERS.c.host == one.host, WORKERS.c.heard_at <= one.heard_at)
+        update = sa.update(WORKERS).where(same).values(check_at=check_at)
         self._database.run(lambda connection: connection.execute(update))
 
     # -- questions ---------------------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ class Rounds:
             LOG.warning("the worker on %s answers, and its signs of life don't arrive: see its log", one.host)
             self._records.answered(one.host, now)
         elif answer is None:
-            self._records.look_again(one.host, now + LATER)
+            self._records.look_again(one, now + LATER)
         elif now - one.heard_at > self._settings.worker_forget:
             self._forget(one, now)
         else:
@@ -190,7 +190,7 @@ class Rounds:
         self._changed()
 
     def _lose(self, one: Silent, answer: bool | str, now: float) -> None:
-        self._records.look_again(one.host, now + max(LATER, PATIENCE * one.interval))
+        self._records.look_again(one, now + max(LATER, PATIENCE * one.interval))
         if one.fault_id is not None:
             return
         evidence = {"last_heard_age": round(now - one.heard_at, 1), "instances": one.instances, "asked": str(answer)}

@@ -124,6 +124,6 @@ PERMITS = _table(
     sa.Index("vmhb_permits_granted", "granted_at"),
 )
 
-#: Statements that lead from version 1, 2 … to the next. The tables above are those of the last version.
+#: Statements that lead from version 1, 2 … to the next. The tables above are those of the last version; tables that are
+#: not there yet are made before the first step.
 STEPS: Sequence[Sequence[str]] = ()
-VERSION = 1 + len(STEPS)

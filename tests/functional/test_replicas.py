@@ -96,6 +96,10 @@ def test_either_is_killed_at_any_time(site: Site, database: str, figure: Figure)
     both = pair(site, database)
     lives = [outage(workers, number) for number in range(1, 61)]
     chance = random.Random(4)
+
+    def told() -> set[tuple[str, int]]:
+        return {(one["fault_id"], one["sequence"]) for one in both[0].told()}
+
     for step, faults in enumerate(zip(*lives, strict=True)):
         for at, fault in enumerate(faults):
             workers.publish(fault)
@@ -104,12 +108,9 @@ def test_either_is_killed_at_any_time(site: Site, database: str, figure: Figure)
                 time.sleep(chance.uniform(0.0, 0.3))
                 victim.kill()
                 victim.start(wait=False)
-    everything = {(fault.fault_id, fault.sequence) for life in lives for fault in life}
-
-    def told() -> set[tuple[str, int]]:
-        return {(one["fault_id"], one["sequence"]) for one in both[0].told()}
-
-    wait_for(lambda: told() == everything, 90 + TAKEN_OVER)
+        # A broker hands a dead consumer's messages out after later ones: of one fault those would be news of yesterday.
+        step_told = {(fault.fault_id, fault.sequence) for fault in faults}
+        wait_for(lambda step_told=step_told: step_told <= told(), 2 * TAKEN_OVER)  # type: ignore[misc]
     wait_for(lambda: site.messages() == 0, 30)
     lines = both[0].told()
     for life in lives:

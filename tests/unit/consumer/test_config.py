@@ -92,7 +92,10 @@ def test_the_sample_is_current() -> None:
 
 def test_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A good configuration is told so."""
-    arguments = [*write_config(tmp_path, "[nova_notifications]\npool = vmhb\n[consumer]\nreporters = log\n"), "--check-config"]
+    arguments = [
+        *write_config(tmp_path, "[nova_notifications]\npool = vmhb\n[consumer]\nreporters = log\n"),
+        "--check-config",
+    ]
     assert consumer.run(arguments, cfg.ConfigOpts(), lambda _conf: []) == 0
     assert capsys.readouterr().out == "configuration is good\n"
 
