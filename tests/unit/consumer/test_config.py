@@ -174,14 +174,14 @@ def checked(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> list
             ],
         ),
         (
-            "[consumer]\nreporters = log\n[nova]\nauth_type = none\n[reporter_logg]\n",
+            "[consumer]\nreporters = log\n[reporter_logg]\n",
             ["[reporter_logg]: unknown group"],
         ),
         ("[consumer]\nreporters = log\n[nova]\nauth_type = nonsense\n", ["[nova]: nonsense: [nova] makes no sense"]),
         ("[consumer]\nreporters = log\n[database]\nconnection = x\n", ["[database] connection: a secret: say a URL"]),
         ("[consumer]\nreporters = log\n[recovery]\nrate = 0\n", ["[recovery] rate: 0: "]),
         ("[consumer]\nhalves = instances\nreporters = lgo\n", []),
-        ("[consumer]\nreporters = log\n[nova]\nauth_type = password\nusername = u\npassword = p\n", []),
+        ("[consumer]\nreporters = log\n[nova]\nauth_type = password\nauth_url = u\nusername = u\n", []),
         ("[consumer]\nreporters =\n", []),
     ],
 )
@@ -197,8 +197,8 @@ def test_what_is_wrong_with_the_faults_half(
 def test_what_the_faults_half_reaches_for(tmp_path: Path) -> None:
     """Where it publishes, the database without its password, Nova where there is one, and each reporter's backend."""
     text = (
-        "[DEFAULT]\ntransport_url = rabbit://mq/\n[consumer]\nhalves = faults\nreporters = log\n[nova]\nauth_type = none\n"
-        "endpoint_override = http://127.0.0.1:1/\n[database]\nconnection = mysql+pymysql://u:s3cret@127.0.0.1:1/vmhb\n"
+        "[DEFAULT]\ntransport_url = rabbit://mq/\n[consumer]\nhalves = faults\nreporters = log\n"
+        "[nova]\nauth_type = none\nendpoint_override = http://127.0.0.1:1/\n[database]\nconnection = mysql+pymysql://u:s3cret@127.0.0.1:1/vmhb\n"
     )
     conf = cfg.ConfigOpts()
     for groups_of in (options.GROUPS, options.libraries(), plugins.groups(plugins.installed())):
