@@ -168,7 +168,7 @@ class Faults:
                 return True
             except Refused:
                 raise
-            except (Away, oslo_messaging.MessagingException) as error:
+            except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
                 text = str(error) if isinstance(error, Away) else brokers.explain(error)
                 if text != said:
                     LOG.warning("%s: %s; trying again every %g s", problem, text, RETRY)

@@ -6,7 +6,10 @@ With SQLite here; with MariaDB and several consumers in test_replicas. The repor
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -418,3 +421,40 @@ def test_one_consumer_for_sqlite(site: Site) -> None:
     assert other.wait(30) == 1
     assert other.said("keeps faults in another database than ours") == 1
     assert not first.ended
+
+
+def test_queues_unlike_the_clouds(site: Site) -> None:
+    """Flags of queues that are not those that everybody else has: a clear error at start, and no end in itself."""
+    workers = site.workers()
+    workers.publish(new(1))
+    consumer = FaultConsumer(site.folder, site.url.partition("?")[0])
+    site.consumers.append(consumer)
+    consumer.start(listens=False)
+    wait_for(lambda: consumer.said("with durable = true, and we ask for false: set [oslo_messaging_rabbit]") > 0, 30)
+    time.sleep(1)
+    assert not consumer.ended
+    checked = subprocess.run(
+        [sys.executable, *consumer.program, "--config-file", str(consumer.config), "--check-config"],
+        env={**os.environ, "PYTHONPATH": consumer.plugins},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 1
+    assert "[vmhb_notifications] topics: vmhb_notifications of " in checked.stderr
+    assert "set [oslo_messaging_rabbit] amqp_durable_queues" in checked.stderr
+
+
+def test_check_config(site: Site) -> None:
+    """What runs is told to be good."""
+    consumer = site.consumer(start=False)
+    consumer.write_config()
+    (consumer.folder / "state").mkdir()
+    checked = subprocess.run(
+        [sys.executable, *consumer.program, "--config-file", str(consumer.config), "--check-config"],
+        env={**os.environ, "PYTHONPATH": consumer.plugins},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout) == (0, "configuration is good\n"), checked.stderr
