@@ -430,7 +430,9 @@ def test_queues_unlike_the_clouds(site: Site) -> None:
     consumer = FaultConsumer(site.folder, site.url.partition("?")[0])
     site.consumers.append(consumer)
     consumer.start(listens=False)
-    wait_for(lambda: consumer.said("with durable = true, and we ask for false: set [oslo_messaging_rabbit]") > 0, 30)
+    wait_for(
+        lambda: consumer.said("with durable = 'true', and we ask for 'false': set [oslo_messaging_rabbit]") > 0, 30
+    )
     time.sleep(1)
     assert not consumer.ended
     checked = subprocess.run(
