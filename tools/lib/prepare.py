@@ -51,7 +51,7 @@ class Environment:
         return "worker" in self.extras
 
 
-FULL = Environment(".venv", ("worker", "test"))
+FULL = Environment(".venv", ("worker", "consumer", "test"))
 #: For `tools/demo --simulate`: nothing to compile, no libvirt.
 LIGHT = Environment(".venv-light", ())
 #: For `tests/nova`: Nova wants other releases of what we share than we do. Nothing in it has to be compiled.
