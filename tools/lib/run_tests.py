@@ -85,6 +85,8 @@ def _prepare(steps: Sequence[str]) -> dict[str, Path]:
     folders = dict.fromkeys(ours, prepare.prepare(prepare.FULL, wants)) if ours else {}
     if "nova" in steps:
         folders["nova"] = prepare.prepare(prepare.NOVA)
+    if "functional" in steps:
+        prepare.prepare(prepare.MASAKARI)  # its tests start Masakari from there
     return folders
 
 
