@@ -8,8 +8,8 @@ They run in the engine's processes, and import nothing of ours. Of a guest that 
   report is on its way finds it stopped. Masakari's own tasks start it again;
 - are done when the guest answers, not when Nova says active.
 
-Whether it answers is asked of the worker on its host, by RPC, on [vmhb] transport_url of masakari.conf. Reports of other
-events are handled as by Masakari's own tasks.
+Whether it answers is asked of the worker on its host, by RPC, on [vmhb] transport_url of masakari.conf. Other events
+are handled as by Masakari's own tasks.
 """
 
 from __future__ import annotations

@@ -627,7 +627,7 @@ class FlakyRecords:
             raise self.error or Away("no route")
 
 
-# -- for the masakari reporter: Nova and Masakari ------------------------------------------------------------------------
+# -- for the masakari reporter: Nova and Masakari ---------------------------------------------------------------------
 
 
 class ToldClouds:

@@ -1,6 +1,6 @@
-"""Nova and Masakari as the reporter of recoveries needs them: the port, and its adapter on openstacksdk. Decides nothing.
+"""Nova and Masakari as the reporter of recoveries needs them: the port, and its adapter. Decides nothing.
 
-Whatever goes wrong arrives as one of two exceptions: `Refused`, where Masakari understood and said no, and `Unavailable`
+What goes wrong arrives as one of two exceptions: `Refused`, where Masakari understood and said no, and `Unavailable`
 for all that may be otherwise with the next try. After the latter everything is made anew, connection and token: a role
 that was granted meanwhile, or a password that was mended, counts with the next try and not when the token expires.
 """

@@ -104,7 +104,7 @@ class MasakariReporter(Reporter):
             received_at=case.received_at,
             notifications=notifications,
             server=self._clouds.server(uuid),
-            now=self._now(),
+            at=self._now(),
             times=self._times,
             engine=self._engine,
         )
@@ -142,9 +142,7 @@ class MasakariReporter(Reporter):
                 f"openstack segment host create {fault.host} COMPUTE SSH <segment>",
                 MAINTENANCE,
             )
-        raise GiveUp(
-            f"{_of(case)}: Masakari takes no such notification, see whether its release is supported: {refusal}"
-        )
+        raise GiveUp(f"{_of(case)}: Masakari takes no such notification, is its release supported? {refusal}")
 
     def _take(self, case: Case, step: recovery.Follow | recovery.Wait | recovery.Leave) -> NoReturn:
         what = _of(case)

@@ -140,8 +140,8 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Not done, and nothing was posted. rightly: nobody wants it, or it would do harm; else somebody has to do something
-    for the next attempt."""
+    """Not done, and nothing was posted. rightly: nobody wants it, or it would do harm; else something is to be
+    mended for the next attempt."""
 
     why: str
     rightly: bool = True
@@ -167,7 +167,7 @@ class Situation:
     received_at: datetime
     server: Server | None
     notifications: Sequence[Notification]
-    now: datetime
+    at: datetime  # now
     times: Times = Times()
     engine: Engine = Engine()
 
@@ -222,7 +222,7 @@ def _not_asked_for(s: Situation) -> Wait | None:
 
 
 def _not_confirmed(s: Situation) -> Wait | None:
-    age = (s.now - min(s.latest.occurred_at, s.received_at)).total_seconds()
+    age = (s.at - min(s.latest.occurred_at, s.received_at)).total_seconds()
     if age <= s.times.confirmed_within:
         return None
     return Wait(f"the worker on {s.fault.host} was last heard of it {age:.0f} s ago: its next reminder is waited for")
@@ -259,8 +259,8 @@ def _not_ha_enabled(s: Situation) -> Leave | None:
     )
 
 
-#: In this order. What ends it for good is said before what is worth a wait; a report that is there is followed, whatever
-#: has become of the instance since: the engine is at it.
+#: In this order. What ends it for good is said before what is worth a wait; a report that is there is followed,
+#: whatever has become of the instance since: the engine is at it.
 BEFORE: tuple[Callable[[Situation], Follow | Wait | Leave | None], ...] = (
     _no_fault,
     _posted_already,
@@ -312,18 +312,18 @@ class Progress:
     latest: Fault
     memo: Memo
     notification: Notification | None
-    now: datetime
+    at: datetime  # now
     times: Times = Times()
 
     @property
     def running(self) -> float:
         """Seconds since it was posted."""
-        return (self.now - (self.memo.posted_at or self.now)).total_seconds()
+        return (self.at - (self.memo.posted_at or self.at)).total_seconds()
 
     @property
     def idle(self) -> float:
         """Seconds since it was seen to have finished."""
-        return (self.now - (self.memo.finished_at or self.now)).total_seconds()
+        return (self.at - (self.memo.finished_at or self.at)).total_seconds()
 
 
 def after(progress: Progress) -> Wait | End:
@@ -355,9 +355,7 @@ def _finished(p: Progress, one: Notification) -> Wait | End:
     if any("not Ha_Enabled" in message for message in one.messages):
         return End("Masakari skipped it, it was not HA-enabled by then")
     if p.latest.state is FaultState.CLEARED:
-        return End(
-            f"Masakari finished; whether the guest answers is not known: the fault is {p.latest.resolution}", True
-        )
+        return End(f"Masakari finished; whether the guest answers is not known: fault is {p.latest.resolution}", True)
     if p.latest.recovery_attempt > p.fault.recovery_attempt:
         return End(
             f"Masakari finished, and the guest does not answer: attempt {p.latest.recovery_attempt} is asked for"
@@ -371,7 +369,7 @@ def _said(one: Notification) -> str:
     return f" ({one.messages[-1]})" if one.messages else ""
 
 
-#: By status. `new`, `running` and `error`, which the engine tries once more, are under way, and so is what we don't know.
+#: By status. `new`, `running` and `error`, which the engine tries once more, are under way, so is what is unknown.
 AFTER: dict[str, Callable[[Progress, Notification], Wait | End]] = {
     "finished": _finished,
     "failed": _failed,

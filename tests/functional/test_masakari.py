@@ -254,7 +254,7 @@ def test_one_crash_that_two_report_is_one_recovery_ours_first(masakari: Masakari
 
 
 def test_a_host_that_masakari_does_not_know(masakari: Masakari) -> None:
-    """Said with the command that registers it; once it is registered, the recovery goes on by itself. So on maintenance."""
+    """Said with the command that registers it; then the recovery goes on by itself. So on maintenance."""
     one = masakari.cloud.server(host="cpt9")
     delivery = Delivery(reporter(masakari.cloud), one)
     assert delivery.step() is None

@@ -1,4 +1,4 @@
-"""A Keystone and a Nova that are just good enough for Masakari's engine and for our reporter, in a thread of this process.
+"""A Keystone and a Nova just good enough for Masakari's engine and our reporter, in a thread of this process.
 
 Nova keeps to its own rules where they decide whether somebody's machine is started: what is being done to an instance
 refuses the next request with 409, a clean shutdown of a guest that hangs takes its time, and who stopped it is noted.

@@ -105,7 +105,7 @@ class Masakari:
         """Start it, and wait until it answers."""
         python = str(VENV / "bin/python")
         self._pid = self._processes.spawn(
-            [python, str(PROGRAM), str(self.folder / "masakari.conf")],
+            [python, "-P", str(PROGRAM), str(self.folder / "masakari.conf")],
             log=self.folder / "masakari.out",
             env={"PATH": f"{VENV / 'bin'}:/usr/bin:/bin", "LANG": "C.UTF-8"},
         )

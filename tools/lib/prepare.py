@@ -97,7 +97,7 @@ def prepare(environment: Environment, wants: Wants | None = None) -> Path:
 
 
 def place(environment: Environment) -> Path:
-    """Where it is, or would be. In the project's folder, or, where that is somebody else's, in the caller's own cache."""
+    """Where it is, or would be. In the project's folder; where that is somebody else's, in the caller's cache."""
     if os.access(ROOT, os.W_OK):
         return ROOT / environment.name
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
