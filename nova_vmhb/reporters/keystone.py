@@ -65,7 +65,7 @@ Seconds, 1 to 60.
 
 def load(options: Any) -> session.Session:
     """The session of a group with these options. Connects to nothing. Raises ValueError where one is missing."""
-    loader = loading.get_plugin_loader(options.auth_type)
+    loader: Any = loading.get_plugin_loader(options.auth_type)
     try:
         plugin = loader.load_from_options_getter(lambda opt: options.get(opt.dest, None))
     except Exception as error:  # keystoneauth's own: options that are missing, or contradict each other

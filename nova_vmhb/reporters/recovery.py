@@ -97,7 +97,7 @@ class Memo:
     @classmethod
     def of(cls, memo: Mapping[str, Any]) -> Memo:
         """From JSON."""
-        times = {
+        times: dict[str, Any] = {
             name: datetime.fromisoformat(memo[name])
             for name in ("posted_at", "finished_at", "ended_at")
             if memo.get(name)

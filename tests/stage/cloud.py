@@ -195,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             self._answer(200, {"instanceActions": done})
             return
-        shown = {
+        shown: dict[str, Any] = {
             "id": one.uuid,
             "name": "web-1",
             "metadata": one.metadata,

@@ -326,7 +326,7 @@ def test_a_duplicate_of_the_same_outage_is_followed() -> None:
         story.clouds.known.append(theirs)
         return real(*arguments)
 
-    story.clouds.post = quicker  # type: ignore[method-assign]
+    story.clouds.post = quicker  # type: ignore[method-assign, assignment]
     assert story.step() == "again in 5.0: follows notification theirs"
 
 

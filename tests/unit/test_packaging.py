@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_entry_points_load() -> None:
-    """Every entry point of setup.cfg names something that is there. Nova's and Masakari's need these to load: only read."""
+    """Every entry point of setup.cfg names something that is there. Nova's and Masakari's need these to load."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     rows = [row for group in setup["entry_points"].values() for row in group.strip().splitlines()]
