@@ -10,12 +10,14 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from nova_vmhb.consumer.database import Away
 from nova_vmhb.reporters.base import Case, Reporter
+from nova_vmhb.reporters.recovery import Notification, Server
 from vmhb_worker.contracts import Clock, Commit, Message, Post, Saved
 from vmhb_worker.core.events import (
     Answer,
@@ -623,3 +625,50 @@ class FlakyRecords:
         if self.away:
             self.away -= 1
             raise self.error or Away("no route")
+
+
+# -- for the masakari reporter: Nova and Masakari ---------------------------------------------------------------------
+
+
+class ToldClouds:
+    """Says what it is told to say, and notes what is posted. What is in `raises[name]` it raises, once each."""
+
+    def __init__(self, server: Server | None = None) -> None:
+        self.said_server = server
+        self.known: list[Notification] = []
+        self.posts: list[tuple[str, str, tuple[str, str]]] = []
+        self.raises: dict[str, list[Exception]] = {}
+        self.closed = False
+
+    def server(self, uuid: str) -> Server | None:
+        self._asked("server")
+        return self.said_server
+
+    def notifications(self, instance_uuid: str, since: datetime) -> list[Notification]:
+        self._asked("notifications")
+        return [one for one in self.known if one.instance_uuid == instance_uuid and one.generated_at >= since]
+
+    def post(self, host: str, instance_uuid: str, event: tuple[str, str], generated_at: datetime) -> str:
+        self._asked("post")
+        self.posts.append((host, instance_uuid, event))
+        name = f"n{len(self.known) + 1}"
+        self.known.append(Notification(name, instance_uuid, event, generated_at, "new"))
+        return name
+
+    def progress(self, notification: str) -> Notification | None:
+        self._asked("progress")
+        return next((one for one in self.known if one.uuid == notification), None)
+
+    def becomes(self, status: str, *messages: str) -> None:
+        """The newest notification."""
+        self.known[-1] = replace(self.known[-1], status=status, messages=messages)
+
+    def check(self, seconds: float) -> None:
+        self._asked("check")
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _asked(self, name: str) -> None:
+        if self.raises.get(name):
+            raise self.raises[name].pop(0)

@@ -144,6 +144,7 @@ class Job:
     lane: str
     nice: int = NICE
     only_all: bool = False  # for `--all`, or where it is named
+    beside: tuple[Environment, ...] = ()  # what its tests start from there, besides
 
 
 JOBS = (
@@ -152,7 +153,7 @@ JOBS = (
     Job("nova", "nova", Run.nova, prepare.NOVA, "still"),
     Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, "still", only_all=True),
     Job("functional", "timed", Run.timed, prepare.FULL, "timed", nice=0),
-    Job("functional", "patient", Run.patient, prepare.FULL, "patient"),
+    Job("functional", "patient", Run.patient, prepare.FULL, "patient", beside=(prepare.MASAKARI,)),
 )
 STEPS = tuple(dict.fromkeys(job.step for job in JOBS))
 #: What a step needs on the machine, besides its environment.
@@ -197,6 +198,8 @@ def _prepare(jobs: Sequence[Job]) -> dict[Environment, Path]:
         steps = {job.step for job in jobs if job.environment == environment}
         wants = next((WANTS[step] for step in STEPS if step in steps & WANTS.keys()), None)
         folders[environment] = prepare.prepare(environment, wants)
+    for environment in dict.fromkeys(one for job in jobs for one in job.beside):
+        prepare.prepare(environment)
     return folders
 
 

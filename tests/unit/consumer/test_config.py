@@ -236,7 +236,7 @@ def test_what_is_reached_for(tmp_path: Path) -> None:
     conf = read(
         tmp_path,
         "[DEFAULT]\ntransport_url = rabbit://u:s3cret@mq1/v\n[nova_notifications]\n"
-        "transport_url = rabbit://u:s3cret@cell1:5671/\ntransport_url = nonsense\n",
+        "transport_url = rabbit://u:s3cret@cell1:5671/\ntransport_url = nonsense\n[consumer]\nhalves = instances\n",
     )
     checks = consumer.endpoints(conf)
     assert [(check.what, check.value) for check in checks] == [
@@ -250,7 +250,8 @@ def test_what_is_reached_for(tmp_path: Path) -> None:
 
 def test_by_default_there_is_one_broker(tmp_path: Path) -> None:
     """It is looked at twice: can workers be reached through it, and does Nova use it?"""
-    values = [check.value for check in consumer.endpoints(read(tmp_path, "[DEFAULT]\ntransport_url = rabbit://mq/\n"))]
+    text = "[DEFAULT]\ntransport_url = rabbit://mq/\n[consumer]\nhalves = instances\n"
+    values = [check.value for check in consumer.endpoints(read(tmp_path, text))]
     assert values == ["rabbit://mq:default/"] * 2
 
 
