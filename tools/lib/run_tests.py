@@ -1,4 +1,4 @@
-"""`tools/test`: lint, unit tests, tests inside Nova, functional tests, and one line at the end that counts them."""
+"""`tools/test`: lint, unit tests, tests inside Nova, functional tests, tests in a whole cloud, and a count of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cloud import requirements as cloud_requirements
 from tests.lab import requirements
 from tools.lib import prepare
 from tools.lib.prepare import ROOT, say
 
-STEPS = ("lint", "unit", "nova", "functional")
+STEPS = ("lint", "unit", "nova", "functional", "cloud")
 LINT = (
     ("ruff", "check", "--no-cache", "."),
     ("ruff", "format", "--no-cache", "--check", "."),
@@ -80,11 +81,14 @@ def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]
 
 def _prepare(steps: Sequence[str]) -> dict[str, Path]:
     """Step -> the environment that it runs in. All of them are made before anything starts."""
-    ours = [step for step in steps if step != "nova"]
+    ours = [step for step in steps if step not in ("nova", "cloud")]
     wants = prepare.Wants(requirements.missing, requirements.install) if "functional" in ours else None
     folders = dict.fromkeys(ours, prepare.prepare(prepare.FULL, wants)) if ours else {}
     if "nova" in steps:
         folders["nova"] = prepare.prepare(prepare.NOVA)
+    if "cloud" in steps:
+        wants = prepare.Wants(cloud_requirements.missing, cloud_requirements.install)
+        folders["cloud"] = prepare.prepare(prepare.CLOUD, wants)
     return folders
 
 
@@ -120,6 +124,10 @@ class Run:
 
     def functional(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional")
+
+    def cloud(self) -> None:
+        """One story, unless it is the long run: a whole OpenStack has many."""
+        self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=10"), "tests/cloud")
 
     def _pytest(self, command: Sequence[str], tests: str) -> None:
         """Run pytest and count what it ran. That it did not get so far counts as one failure."""
