@@ -1,4 +1,4 @@
-"""`tools/cloud up|status|down|shell`, in the cloud's own environment."""
+"""`tools/cloud up|status|down|shell|demo`, in the cloud's own environment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 
 from tests.cloud import holder
+from tests.cloud.demo import demo
 from tests.cloud.site import BIN, FOLDER
 from tests.lab.processes import LabError
 
@@ -45,13 +46,18 @@ def shell() -> None:
     os.execvp("bash", ["bash", "--norc", "-i"])  # noqa: S606 -- it is what was asked for
 
 
-COMMANDS = {"up": up, "status": status, "down": down, "shell": shell}
+COMMANDS = {"up": up, "status": status, "down": down, "shell": shell, "demo": demo}
 
 
 def main() -> int:
     """Exit code: 0 done, 1 not."""
     parser = argparse.ArgumentParser(prog="tools/cloud", description="A whole OpenStack on this machine.")
-    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument(
+        "command",
+        choices=COMMANDS,
+        help="up: bring it up, and leave it; status: what runs; down: end it; shell: where `openstack` speaks with it; "
+        "demo: a guest dies and is recovered",
+    )
     try:
         COMMANDS[parser.parse_args().command]()
     except LabError as error:

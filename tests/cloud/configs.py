@@ -219,11 +219,22 @@ def worker(site: Site, node: str) -> Config:
 
 def consumer(site: Site) -> Config:
     """Of nova-vmhb-consumer, as docs/consumer.rst says."""
+    credentials = auth(site, "masakari")
+    del credentials["valid_interfaces"]  # the reporter's name for it is another one
     return {
         "DEFAULT": {
+            "host": "control",
+            "state_path": site.data / "vmhb",
             "transport_url": site.transport_url,
             "log_file": site.log / "nova-vmhb-consumer.log",
             "use_stderr": False,
+        },
+        "consumer": {"reporters": "log,masakari"},
+        "nova": auth(site, "nova"),
+        "reporter_masakari": {
+            **credentials,
+            "interface": "public",
+            "process_all_instances": True,  # as masakari.conf
         },
     }
 

@@ -66,6 +66,17 @@ class Stage:
             raise
         return server
 
+    def use_driver(self, node: str, driver: str) -> None:
+        """Restart a node's nova-compute with another compute_driver, and wait until it is at work."""
+
+        def reported() -> object:
+            (one,) = self.api.compute.services(binary="nova-compute", host=node)
+            return one.updated_at
+
+        self.holder.ask("driver", node=node, driver=driver)
+        before = reported()  # the old one has ended, so what comes next is the new one's
+        wait_until(lambda: reported() != before, PATIENCE, f"nova-compute of {node} reports", every=0.2)
+
 
 @dataclass
 class Server:

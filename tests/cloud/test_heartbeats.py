@@ -79,7 +79,7 @@ def test_agent_killed(stage: Stage, boot: Boot) -> None:
 @pytest.mark.long
 def test_level_0(stage: Stage, boot: Boot) -> None:
     """The stock driver: what Nova writes of the flavor is enough, for an image that says that it has the agent."""
-    stage.holder.ask("driver", node="node1", driver=STOCK_DRIVER)
+    stage.use_driver("node1", STOCK_DRIVER)
     try:
         server = boot("monitored", catalogue.AGENT, node="node1")
         assert "urn:openstack:vmhb:1" not in server.virsh("dumpxml", server.domain_id())
@@ -88,4 +88,4 @@ def test_level_0(stage: Stage, boot: Boot) -> None:
         raised = stage.notifications.wait_fault("raised", server.uuid, 30, since=hung)
         assert raised.at - hung <= DETECTION
     finally:
-        stage.holder.ask("driver", node="node1", driver=OUR_DRIVER)
+        stage.use_driver("node1", OUR_DRIVER)
