@@ -15,6 +15,8 @@ Config = Mapping[str, Mapping[str, object]]
 
 #: Where our own parts are told to send, and Nova to send to.
 OUR_TOPIC = "vmhb_instances"
+#: The first is read by nova-vmhb-consumer, the second by whoever else wants to know: here, tests and demo.
+FAULT_TOPICS = ("vmhb_notifications", "vmhb_cloud")
 DATABASE = {"max_pool_size": 10}
 RABBIT = {"rabbit_retry_interval": 1, "kombu_reconnect_delay": 0.5, "heartbeat_timeout_threshold": 60}
 
@@ -214,6 +216,7 @@ def worker(site: Site, node: str) -> Config:
             "use_stderr": False,
         },
         "libvirt": {"connection_uri": "qemu:///system"},
+        "vmhb_notifications": {"topics": ",".join(FAULT_TOPICS)},
     }
 
 
@@ -229,6 +232,7 @@ def consumer(site: Site) -> Config:
             "log_file": site.log / "nova-vmhb-consumer.log",
             "use_stderr": False,
         },
+        "vmhb_notifications": {"topics": ",".join(FAULT_TOPICS)},
         "consumer": {"reporters": "log,masakari"},
         "nova": auth(site, "nova"),
         "reporter_masakari": {

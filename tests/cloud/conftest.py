@@ -36,7 +36,11 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     yield one
     one.close()
     if not was_up:
+        family = client.ask("family")
+        assert len(family) > len(client.ask("status"))
         client.end()
+        left = [pid for pid in family if Path(f"/proc/{pid}").exists()]
+        assert not left, f"still running when the cloud was down: {left}"
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from openstack.exceptions import NotFoundException
 from oslo_config import cfg
 
 from tests.cloud import catalogue
+from tests.cloud.configs import FAULT_TOPICS
 from tests.cloud.holder import Client
 from tests.cloud.site import Site
 from tests.lab.processes import LabError, wait_until
@@ -39,7 +40,7 @@ class Stage:
         self.holder = holder
         self.site: Site = holder.site
         self.api: Connection = catalogue.connect(self.site)
-        self.notifications = ConsumerProcess(self.site.transport_url)
+        self.notifications = ConsumerProcess(self.site.transport_url, FAULT_TOPICS[1])
         conf = cfg.ConfigOpts()
         conf([], project="stage", default_config_files=[], default_config_dirs=[])
         self.workers = WorkerAPI(rpcapi.get_transport(conf, self.site.transport_url))

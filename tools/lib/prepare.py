@@ -57,7 +57,7 @@ LIGHT = Environment(".venv-light", ())
 #: For `tests/nova`: Nova wants other releases of what we share than we do. Nothing in it has to be compiled.
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
 #: For `tests/cloud`: a whole OpenStack, and our parts installed into it as an operator would.
-CLOUD = Environment(".venv-cloud", ("worker", "nova", "cloud"), "constraints-cloud.txt")
+CLOUD = Environment(".venv-cloud", ("worker", "consumer", "nova", "cloud"), "constraints-cloud.txt")
 
 
 def say(text: str) -> None:
