@@ -29,11 +29,22 @@ ALLOWED = {("rpcapi", "conf")}  # the client's one option
 FOR_NOVA = {
     *("core.policy", "core.protocol", "objects", "rpcapi", "no_eventlet", "systemd"),
     *("brokers", "program", "conf.groups", "conf.kinds", "conf.problems", "conf.upgrade_levels"),
+    # What faults are, and how they are published: the consumer closes and raises some itself.
+    *("core.fault", "core.verdict", "crashpoint", "notifications", "conf.notifications"),
 }
 #: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure.
 IN_NOVA = {"driver", "extra_specs", "guest_config"}
-NOVA_WIRES = {"consumer.service", "cmd.consumer", "driver"}
-NOVA_PURE = {"consumer.notification", "consumer.actions", "asked"}
+#: Runs in Masakari's engine, in its Python: only it knows Masakari, names its CONF, and imports nothing of ours.
+IN_MASAKARI = {"masakari_tasks"}
+MASAKARIS = {"masakari", "taskflow", "novaclient"}
+NOVA_WIRES = {"consumer.service", "cmd.consumer", "driver", "masakari_tasks"}
+NOVA_PURE = {
+    *("asked", "reporters.recovery"),
+    *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "upkeep")),
+}
+#: Each reporter by itself: it knows the contract, faults, and what it is handed.
+REPORTERS = "reporters."
+FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked"}
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
 IMPURE = {
@@ -41,7 +52,10 @@ IMPURE = {
     *("socket", "select", "selectors", "ssl", "logging", "random", "secrets", "os", "signal", "sqlite3"),
 }
 CLOCKS = {"now", "utcnow", "today"}
-PACKAGES = {"vmhb_worker", "vmhb_worker.core", "vmhb_worker.conf", "nova_vmhb", "nova_vmhb.consumer"}
+PACKAGES = {
+    *("vmhb_worker", "vmhb_worker.core", "vmhb_worker.conf"),
+    *("nova_vmhb", "nova_vmhb.consumer", "nova_vmhb.conf", "nova_vmhb.reporters"),
+}
 
 
 def part_of(module: str) -> str:
@@ -119,8 +133,18 @@ def _refused_for_nova(name: str, imported: str) -> Iterator[str]:
         yield "of the worker only what FOR_NOVA names"
     if name in NOVA_PURE and (top in IMPURE or top not in {*sys.stdlib_module_names, "vmhb_worker", "nova_vmhb"}):
         yield "what decides is pure"
+    if name.startswith(REPORTERS) and top == "nova_vmhb" and not imported.startswith(tuple(FOR_REPORTERS)):
+        yield "reporters know the contract, and nothing of the consumer"
+    yield from _refused_for_masakari(name, top)
     if name in IN_NOVA and rest.startswith(("consumer", "conf")) and top == "nova_vmhb":
         yield "Nova's processes know nothing of the consumer"
+
+
+def _refused_for_masakari(name: str, top: str) -> Iterator[str]:
+    if top in MASAKARIS and name not in IN_MASAKARI:
+        yield "only what runs in Masakari's processes knows Masakari"
+    if name in IN_MASAKARI and top in ("nova_vmhb", "vmhb_worker"):
+        yield "Masakari's Python has nothing of ours but this"
 
 
 def _names_the_global_configuration(node: ast.AST) -> bool:
@@ -160,6 +184,12 @@ def test_what_runs_in_nova_and_beside_it_keeps_to_its_own() -> None:
         ("nova_vmhb.consumer.actions", "import logging", "pure"),
         ("nova_vmhb.consumer.actions", "import oslo_messaging", "pure"),
         ("nova_vmhb.consumer.actions", "from datetime import datetime\nx = datetime.now()", "clock"),
+        ("nova_vmhb.consumer.book", "import sqlalchemy", "pure"),
+        ("nova_vmhb.consumer.upkeep", "import time\nx = time.time()", "pure"),
+        ("nova_vmhb.reporters.log", "from nova_vmhb.consumer import outbox", "nothing of the consumer"),
+        ("nova_vmhb.reporters.recovery", "from openstack import connection", "pure"),
+        ("nova_vmhb.reporters.masakari", "import masakari.conf", "knows Masakari"),
+        ("nova_vmhb.masakari_tasks", "from nova_vmhb.reporters import recovery", "nothing of ours"),
         ("nova_vmhb.driver", "import libvirt", "not in Nova's processes"),
         ("nova_vmhb.driver", "import eventlet", "not in Nova's processes"),
         ("nova_vmhb.driver", "from nova_vmhb.consumer import actions", "nothing of the consumer"),

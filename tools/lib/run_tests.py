@@ -89,6 +89,8 @@ def _prepare(steps: Sequence[str]) -> dict[str, Path]:
     if "cloud" in steps:
         wants = prepare.Wants(cloud_requirements.missing, cloud_requirements.install)
         folders["cloud"] = prepare.prepare(prepare.CLOUD, wants)
+    if "functional" in steps:
+        prepare.prepare(prepare.MASAKARI)  # its tests start Masakari from there
     return folders
 
 

@@ -77,9 +77,13 @@ def test_the_sample_is_current() -> None:
     generator.generate(conf, out)
     sample = SAMPLE.read_text()
     sections = re.split(r"(?m)^(?=\[)", out.getvalue())[1:]
-    assert [section.partition("\n")[0] for section in sections if section.strip() != "[DEFAULT]"] == [
+    assert [section.partition("\n")[0] for section in sections] == [
+        "[DEFAULT]",
+        "[consumer]",
         "[nova_notifications]",
+        "[recovery]",
         "[upgrade_levels]",
+        "[vmhb_notifications]",
     ]
     for section in sections:
         ours = section.removeprefix("[DEFAULT]").strip()
@@ -88,7 +92,10 @@ def test_the_sample_is_current() -> None:
 
 def test_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A good configuration is told so."""
-    arguments = [*write_config(tmp_path, "[nova_notifications]\npool = vmhb\n"), "--check-config"]
+    arguments = [
+        *write_config(tmp_path, "[nova_notifications]\npool = vmhb\n[consumer]\nreporters = log\n"),
+        "--check-config",
+    ]
     assert consumer.run(arguments, cfg.ConfigOpts(), lambda _conf: []) == 0
     assert capsys.readouterr().out == "configuration is good\n"
 
@@ -113,7 +120,7 @@ def test_what_is_reached_for(tmp_path: Path) -> None:
     conf = read(
         tmp_path,
         "[DEFAULT]\ntransport_url = rabbit://u:s3cret@mq1/v\n[nova_notifications]\n"
-        "transport_url = rabbit://u:s3cret@cell1:5671/\ntransport_url = nonsense\n",
+        "transport_url = rabbit://u:s3cret@cell1:5671/\ntransport_url = nonsense\n[consumer]\nhalves = instances\n",
     )
     checks = consumer.endpoints(conf)
     assert [(check.what, check.value) for check in checks] == [
@@ -127,14 +134,15 @@ def test_what_is_reached_for(tmp_path: Path) -> None:
 
 def test_by_default_there_is_one_broker(tmp_path: Path) -> None:
     """It is looked at twice: can workers be reached through it, and does Nova use it?"""
-    values = [check.value for check in consumer.endpoints(read(tmp_path, "[DEFAULT]\ntransport_url = rabbit://mq/\n"))]
+    text = "[DEFAULT]\ntransport_url = rabbit://mq/\n[consumer]\nhalves = instances\n"
+    values = [check.value for check in consumer.endpoints(read(tmp_path, text))]
     assert values == ["rabbit://mq:default/"] * 2
 
 
 def test_the_program_imports_neither_eventlet_nor_nova_nor_libvirt() -> None:
     """The consumer runs where none of them is."""
     code = (
-        "import sys, nova_vmhb.cmd.consumer, nova_vmhb.consumer.service\n"
+        "import sys, nova_vmhb.cmd.consumer, nova_vmhb.consumer.service, nova_vmhb.consumer.faults\n"
         "found = {name.split('.')[0] for name in sys.modules} & {'eventlet', 'nova', 'libvirt', 'lxml'}\n"
         "sys.exit(str(found) if found else 0)"
     )
