@@ -54,7 +54,7 @@ class FaultSettings:
     """
 
     host: str
-    state_path: Path = Path("/var/lib/vmhb")
+    state_path: Path = Path("/var/lib/vmhb-consumer")
     reporters: tuple[str, ...] = ("masakari", "log")
     reminder_interval: float = 300.0
     worker_forget: float = 7 * 86400.0

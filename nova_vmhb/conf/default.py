@@ -28,7 +28,7 @@ Set it where the machine's host name says nothing, as in a container. One word, 
     ),
     cfg.StrOpt(
         "state_path",
-        default="/var/lib/vmhb",
+        default="/var/lib/vmhb-consumer",
         help=prose(
             """
 The folder of the database, nova-vmhb-consumer.sqlite, unless [database] connection names another one.

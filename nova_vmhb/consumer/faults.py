@@ -105,7 +105,7 @@ class Faults:
         self._rounds = rounds.Rounds(settings, self._records, self._outbox, ask, self._tally, self._wake)
         self._endpoint = Endpoint(self._records, self._tally, time.time, self._wake)
         self._listener = self._listen()
-        self._server = rpc.server(rpcapi.get_transport(conf), self._member, rpc.Endpoint(self._records, self._about))
+        self._server = rpc.server(rpcapi.get_transport(conf), settings.host, rpc.Endpoint(self._records, self._about))
 
     def start(self) -> None:
         """Begin, in the background."""
@@ -168,7 +168,7 @@ class Faults:
                 return True
             except Refused:
                 raise
-            except (Away, oslo_messaging.MessagingException) as error:
+            except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
                 text = str(error) if isinstance(error, Away) else brokers.explain(error)
                 if text != said:
                     LOG.warning("%s: %s; trying again every %g s", problem, text, RETRY)

@@ -50,7 +50,7 @@ class Endpoint:
 
 
 def server(transport: Any, name: str, endpoint: Endpoint) -> brokers.Background:
-    """One that listens as one of any number of consumers. name: of this one, and nobody else's."""
+    """One that listens as one of any number of consumers. name: of its host: each name leaves a queue."""
     target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=name, version=VERSION)
 
     def make() -> Any:

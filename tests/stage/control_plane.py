@@ -172,11 +172,12 @@ class FaultConsumer(WorkerProcess):
         for reporter in ("recording", "recovering"):
             files = {"file": folder / f"{reporter}.jsonl", "control": folder / f"{reporter}.control"}
             self._options.setdefault(f"reporter_{reporter}", {}).update(files)
-        self._plugins = recorder.install(folder)
+        #: For PYTHONPATH.
+        self.plugins = recorder.install(folder)
 
     def start(self, environ: Mapping[str, str] | None = None, wait: bool = True, listens: bool = True) -> float:
         """listens: wait until it reads faults."""
-        path = os.pathsep.join([self._plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([self.plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
         said = self.said("reading faults from")
         at = super().start({"PYTHONPATH": path, **(environ or {})}, wait)
         if wait and listens:

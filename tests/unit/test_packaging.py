@@ -6,6 +6,8 @@ import configparser
 import importlib
 from pathlib import Path
 
+from nova_vmhb.settings import FaultSettings
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -37,4 +39,6 @@ def test_systemd_unit() -> None:
     service = service_of("vmhb-worker.service")
     assert (service["Type"], service["WatchdogSec"], service["Restart"]) == ("notify", "30", "always")
     assert service["StateDirectory"] == "vmhb"
+    consumer = service_of("nova-vmhb-consumer.service")
+    assert f"/var/lib/{consumer['StateDirectory']}" == str(FaultSettings("").state_path)
     assert service["ExecStart"].split()[:2] == ["/usr/bin/vmhb-worker", "--config-file"]
