@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import openstack
-from openstack.connection import Connection
 
 from tests.cloud.site import NODES, PASSWORD, REGION, SERVICES, Site
 from tests.lab.image import Image
+
+#: openstacksdk's Connection. Its types allow for services of other versions than ours, and so for what cannot be here.
+Api: TypeAlias = Any
 
 #: Of Nova's API: that of 2026.2 but for a flavor's, where our validators come in from 2.86 on.
 MICROVERSION = "2.96"
@@ -34,7 +37,7 @@ FLAVORS: Mapping[str, tuple[int, Mapping[str, str]]] = {
 }
 
 
-def connect(site: Site) -> Connection:
+def connect(site: Site) -> Api:
     """As the administrator."""
     return openstack.connect(
         auth_url=site.auth_url,
@@ -48,7 +51,7 @@ def connect(site: Site) -> Connection:
     )
 
 
-def register(cloud: Connection, site: Site) -> None:
+def register(cloud: Api, site: Site) -> None:
     """Each service's user, with its roles, and its endpoint."""
     identity = cloud.identity
     project = identity.create_project(name="service", domain_id="default")
@@ -61,7 +64,7 @@ def register(cloud: Connection, site: Site) -> None:
         identity.create_endpoint(service_id=service.id, interface="public", region_id=REGION, url=site.endpoint(name))
 
 
-def images(cloud: Connection, site: Site, guest: Image) -> None:
+def images(cloud: Api, site: Site, guest: Image) -> None:
     """The lab's guest, twice: one says nothing of an agent, one is as level 0 wants it."""
     kernel = _image(cloud, "guest-kernel", str(guest.kernel), "aki", "aki")
     initrd = _image(cloud, "guest-initrd", str(guest.initrd), "ari", "ari")
@@ -81,7 +84,7 @@ def images(cloud: Connection, site: Site, guest: Image) -> None:
     _image(cloud, AGENT, str(disk), "raw", "bare", **boots, hw_qemu_guest_agent="yes")
 
 
-def flavors(cloud: Connection) -> None:
+def flavors(cloud: Api) -> None:
     """Those of FLAVORS, at a microversion at which Nova validates what they say."""
     for name, (memory, extra_specs) in FLAVORS.items():
         flavor = cloud.compute.create_flavor(name=name, ram=memory, vcpus=1, disk=0, is_public=True)
@@ -89,7 +92,7 @@ def flavors(cloud: Connection) -> None:
             cloud.compute.create_flavor_extra_specs(flavor, dict(extra_specs))
 
 
-def segment(cloud: Connection) -> None:
+def segment(cloud: Api) -> None:
     """Masakari's: both nodes, each the other's refuge."""
     masakari = cloud.instance_ha
     made = masakari.create_segment(name="cloud", recovery_method="auto", service_type="compute")
@@ -99,12 +102,12 @@ def segment(cloud: Connection) -> None:
         )
 
 
-def hypervisors(cloud: Connection) -> set[str]:
+def hypervisors(cloud: Api) -> set[str]:
     """The nodes that Nova knows and says are up."""
     return {str(one.name) for one in cloud.compute.hypervisors() if one.state == "up"}
 
 
-def _image(cloud: Connection, name: str, path: str, disk: str, container: str, **properties: str) -> str:
+def _image(cloud: Api, name: str, path: str, disk: str, container: str, **properties: str) -> str:
     image = cloud.image.create_image(
         name,
         filename=path,

@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from openstack.connection import Connection
-
 from tests.cloud import catalogue, configs, database
 from tests.cloud.site import BIN, NODES, PASSWORD, REGION, Site
 from tests.lab import image
@@ -266,7 +264,7 @@ class Cloud:
 
         wait_until(said, ANSWERS, f"{name} says: {text}", every=0.1)
 
-    def _wait_hypervisors(self, cloud: Connection) -> None:
+    def _wait_hypervisors(self, cloud: catalogue.Api) -> None:
         def up() -> bool:
             for node in self.nodes:
                 if not self.services[f"nova-compute-{node}"].runs:
@@ -275,7 +273,7 @@ class Cloud:
 
         wait_until(up, ANSWERS, "Nova knows both compute nodes, and they are up", every=0.3)
 
-    def _furnish(self, cloud: Connection) -> None:
+    def _furnish(self, cloud: catalogue.Api) -> None:
         catalogue.images(cloud, self.site, image.build())
         catalogue.flavors(cloud)
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from openstack.connection import Connection
 from openstack.exceptions import NotFoundException
 from oslo_config import cfg
 
@@ -39,7 +38,7 @@ class Stage:
     def __init__(self, holder: Client) -> None:
         self.holder = holder
         self.site: Site = holder.site
-        self.api: Connection = catalogue.connect(self.site)
+        self.api: catalogue.Api = catalogue.connect(self.site)
         self.notifications = ConsumerProcess(self.site.transport_url, FAULT_TOPICS[1])
         conf = cfg.ConfigOpts()
         conf([], project="stage", default_config_files=[], default_config_dirs=[])
