@@ -58,6 +58,8 @@ LIGHT = Environment(".venv-light", ())
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
 #: The same tests inside the release before, which is supported as well.
 NOVA_33 = Environment(".venv-nova-33", ("nova", "nova-test"), "constraints-nova-33.txt")
+#: For `tests/cloud`: a whole OpenStack, and our parts installed into it as an operator would.
+CLOUD = Environment(".venv-cloud", ("worker", "consumer", "nova", "cloud"), "constraints-cloud.txt")
 #: Masakari's own programs, for functional tests: they run beside us, never in our Python.
 MASAKARI = Environment(".venv-masakari", ("masakari-test",), "constraints-masakari.txt")
 

@@ -1,4 +1,4 @@
-"""`tools/test`: lint, unit tests, tests inside Nova, functional tests, and one line at the end that counts them.
+"""`tools/test`: lint, unit tests, tests inside Nova, functional tests, tests in a whole cloud, and a count of them.
 
 Most functional tests wait, for a broker to come back, say. So the steps run side by side, in lanes: what measures times
 has the machine to itself, as far as that goes, and all the rest takes what it leaves over.
@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.cloud import requirements as cloud_requirements
 from tests.lab import requirements
 from tools.lib import prepare
 from tools.lib.prepare import ROOT, Environment, Wants, say
@@ -97,6 +98,10 @@ class Run:
     def patient(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10", "-m", "patient"), "tests/functional")
 
+    def cloud(self) -> None:
+        """One story, unless it is the long run: a whole OpenStack has many."""
+        self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=10"), "tests/cloud")
+
     def _pytest(self, command: Sequence[str], tests: str, environ: dict[str, str] | None = None) -> None:
         """Run pytest and count what it ran. That it did not get so far counts as one failure."""
         with tempfile.TemporaryDirectory(prefix="vmhb-test-") as scratch:
@@ -152,12 +157,16 @@ JOBS = (
     Job("unit", "unit", Run.unit, prepare.FULL, "still"),
     Job("nova", "nova", Run.nova, prepare.NOVA, "still"),
     Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, "still", only_all=True),
+    Job("cloud", "cloud", Run.cloud, prepare.CLOUD, "still"),
     Job("functional", "timed", Run.timed, prepare.FULL, "timed", nice=0),
     Job("functional", "patient", Run.patient, prepare.FULL, "patient", beside=(prepare.MASAKARI,)),
 )
 STEPS = tuple(dict.fromkeys(job.step for job in JOBS))
 #: What a step needs on the machine, besides its environment.
-WANTS = {"functional": Wants(requirements.missing, requirements.install)}
+WANTS = {
+    "functional": Wants(requirements.missing, requirements.install),
+    "cloud": Wants(cloud_requirements.missing, cloud_requirements.install),
+}
 
 
 def main() -> int:
