@@ -89,8 +89,10 @@ def an_outage(daemon: WorkerProcess, guest: Guest) -> float:
     return stopped
 
 
+#: The quick run, too, has the broker stopped for a whole minute: a short stop ends before oslo.messaging's own
+#: retries have grown long, and what an operator meets is a restart that takes its time.
 @pytest.mark.parametrize(
-    ("trouble", "short", "long"), [(stopped_broker, 10, 60), (frozen_broker, 10, 60), (full_broker, 5, 60)]
+    ("trouble", "short", "long"), [(stopped_broker, 60, 60), (frozen_broker, 10, 60), (full_broker, 5, 60)]
 )
 def test_a_fault_while_the_broker_is_away(
     trouble: Trouble,

@@ -7,12 +7,13 @@ import logging
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -388,6 +389,18 @@ def test_corrupt_file_at_start_is_moved_aside(
     aside = tmp_path / f"{FILE}.broken-1"
     assert aside.read_text().startswith("not a database")
     assert [str(aside) in one.message for one in caplog.records if one.levelno == logging.ERROR] == [True]
+
+
+def test_file_with_nonsense_in_order_is_moved_aside(start: Start, broker: TakingBroker, tmp_path: Path) -> None:
+    """A good SQLite file whose records are none of ours: the worker starts, and notifications leave."""
+    Database(tmp_path / FILE).close()
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO faults VALUES ('f1', '{}')")
+    box = start()
+    assert box.health()["degraded"] is None
+    box.commit(told(1))
+    broker.expect(1)
+    assert (tmp_path / f"{FILE}.broken-1").exists()
 
 
 def test_file_that_turns_out_corrupt_is_written_anew(start: Start, broker: TakingBroker, tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from vmhb_worker.core.policy import POLICY_NS, PORT_NAMES, Channel, knobs_of_ext
 
 STATE_NS = "urn:openstack:vmhb:state:1"
 NOVA_NS = "http://openstack.org/xmlns/libvirt/nova/1.1"
+#: Newest first. A guest that an older Nova started keeps the older one until it is started anew.
+NOVA_NAMESPACES = (NOVA_NS, "http://openstack.org/xmlns/libvirt/nova/1.0")
 
-_EXTRA_SPECS = f"{{{NOVA_NS}}}flavor/{{{NOVA_NS}}}extraSpecs"
+_EXTRA_SPECS = "{*}flavor/{*}extraSpecs"
 #: Names that can be attributes of our element beside its own, "version".
 _ATTRIBUTE = re.compile(r"(?!xml|version$)[a-z][a-z0-9_]*")
 _CHANNELS = {name: channel for channel, name in PORT_NAMES.items()}
@@ -71,7 +73,7 @@ def read(xml: str) -> DomainView:
     if root.tag != "domain" or not uuid:
         raise ValueError(f"not a domain's XML: it begins with <{root.tag}> and has no uuid")
     metadata = root.find("metadata")
-    nova = None if metadata is None else metadata.find(f"{{{NOVA_NS}}}instance")
+    nova = None if metadata is None else _novas(metadata)
     ours = None if metadata is None else metadata.find(f"{{{POLICY_NS}}}heartbeat")
     return DomainView(
         who=_identity(uuid, root, nova),
@@ -109,16 +111,22 @@ def state_element(established: bool, fault_id: str | None) -> str:
     return f"<state {text}/>"
 
 
+def _novas(metadata: ElementTree.Element) -> ElementTree.Element | None:
+    """Nova's element. Its namespace is looked at here and no further down: what is in it is all Nova's."""
+    found = (metadata.find(f"{{{namespace}}}instance") for namespace in NOVA_NAMESPACES)
+    return next((element for element in found if element is not None), None)
+
+
 def _identity(uuid: str, root: ElementTree.Element, nova: ElementTree.Element | None) -> Identity:
     name = root.findtext("name")
     if nova is None:
         return Identity(uuid, name)
-    flavor = nova.find(f"{{{NOVA_NS}}}flavor")
-    project = nova.find(f"{{{NOVA_NS}}}owner/{{{NOVA_NS}}}project")
+    flavor = nova.find("{*}flavor")
+    project = nova.find("{*}owner/{*}project")
     return Identity(
         uuid,
         name,
-        nova.findtext(f"{{{NOVA_NS}}}name"),
+        nova.findtext("{*}name"),
         None if project is None else project.get("uuid"),
         None if flavor is None else flavor.get("name"),
     )
@@ -130,7 +138,7 @@ def _asked(ours: ElementTree.Element | None, nova: ElementTree.Element | None) -
         return {"heartbeat": "true", **asked}  # the element is the wish; heartbeat='false' takes it back
     if nova is None:
         return None
-    specs = nova.iterfind(f"{_EXTRA_SPECS}/{{{NOVA_NS}}}extraSpec")
+    specs = nova.iterfind(f"{_EXTRA_SPECS}/{{*}}extraSpec")
     return knobs_of_extra_specs({spec.get("name", ""): spec.text or "" for spec in specs}) or None
 
 
