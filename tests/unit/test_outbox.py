@@ -420,6 +420,20 @@ def test_file_that_turns_out_corrupt_is_written_anew(start: Start, broker: Takin
     assert (tmp_path / f"{FILE}.broken-1").exists()
 
 
+def test_an_error_that_nobody_thought_of_loses_nothing(start: Start, broker: TakingBroker, tmp_path: Path) -> None:
+    """A write that fails in another way than disks do: what it was about is sent, and is in the file later."""
+    disk = Disk()
+    box = start(open_database=disk.open)
+    disk.error = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+    stored(box, Commit(faults=[a_fault("f1")], messages=told(1).messages))
+    broker.expect(1)
+    assert "surrogates" in box.health()["degraded"]
+    disk.mend()
+    stored(box, told(2))
+    box.close(10)
+    assert list(on_disk(tmp_path).faults) == ["f1"]
+
+
 def _break(disk: Disk) -> None:
     """As SQLite says it when it meets a page that makes no sense."""
     from vmhb_worker.store import Corrupt  # noqa: PLC0415 # told apart from what the test is about
