@@ -16,7 +16,7 @@ from typing import Protocol
 
 from vmhb_worker.contracts import Commit, Saved
 from vmhb_worker.core.fault import FaultState
-from vmhb_worker.store import TROUBLE, Content, Corrupt, Database, Row, StoreError, set_aside
+from vmhb_worker.store import TROUBLE, Content, Corrupt, Database, Row, set_aside
 
 LOG = logging.getLogger(__name__)
 

@@ -89,8 +89,8 @@ def an_outage(daemon: WorkerProcess, guest: Guest) -> float:
     return stopped
 
 
-#: The quick run, too, has the broker stopped for a whole minute: a short stop ends before oslo.messaging's own
-#: retries have grown long, and what an operator meets is a restart that takes its time.
+#: The quick run, too, has the broker stopped for a whole minute: a short stop ends before the outbox tries again as
+#: rarely as it ever does.
 @pytest.mark.parametrize(
     ("trouble", "short", "long"), [(stopped_broker, 60, 60), (frozen_broker, 10, 60), (full_broker, 5, 60)]
 )
