@@ -32,7 +32,7 @@ MIN_WAIT, MAX_WAIT = 0.1, 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Recipient:
     """Where to deliver. name: `masakari`, or `topic:…`, as in the rows."""
 
     name: str
@@ -44,7 +44,7 @@ class Delivery:
 
     def __init__(
         self,
-        target: Target,
+        target: Recipient,
         outbox: Outbox,
         tally: Tally,
         permit: Callable[[Fault], Permit],
@@ -152,7 +152,9 @@ class Delivery:
     def _again(self, row: Row, why: str, seconds: float | None, memo: Mapping[str, Any] | None) -> None:
         self._tally.add(f"postponed.{self._target.name}")
         if why != row.problem:
-            LOG.warning("%s: %s not delivered yet: %s", self._target.name, _what(row), why)
+            # One that hands a memo is getting on; one without has met something.
+            level, how = (logging.WARNING, "not delivered yet") if memo is None else (logging.INFO, "goes on")
+            LOG.log(level, "%s: %s %s: %s", self._target.name, _what(row), how, why)
         pause = min(FIRST_PAUSE * 2.0 ** min(row.attempt - 1, 16), MAX_PAUSE) if seconds is None else seconds
         next_at = self._now() + min(max(pause, MIN_WAIT), MAX_WAIT)
         try:

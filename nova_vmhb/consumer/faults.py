@@ -24,7 +24,7 @@ from oslo_config import cfg
 
 from nova_vmhb.consumer import book, database, rounds, rpc, whereabouts
 from nova_vmhb.consumer.database import Away, Database, Refused
-from nova_vmhb.consumer.delivery import Delivery, Target
+from nova_vmhb.consumer.delivery import Delivery, Recipient
 from nova_vmhb.consumer.intake import Endpoint
 from nova_vmhb.consumer.outbox import Outbox
 from nova_vmhb.consumer.permits import Permits, Witnesses
@@ -229,12 +229,12 @@ class Faults:
         # One thread: the order of a fault's notifications is kept.
         return brokers.Background(f"reading faults from {what}", f"cannot read faults from {what}", make, threads=1)
 
-    def _targets(self) -> Sequence[Target]:
+    def _targets(self) -> Sequence[Recipient]:
         sender = notifications.Sender(
             self._conf, self._settings.transport_url, self._settings.host, program="nova-vmhb-consumer"
         )
-        to_reporters = [Target(name, reporter.deliver) for name, reporter in self._reporters.items()]
-        return [*to_reporters, *(Target(name, _publisher(sender, name)) for name in self._topics)]
+        to_reporters = [Recipient(name, reporter.deliver) for name, reporter in self._reporters.items()]
+        return [*to_reporters, *(Recipient(name, _publisher(sender, name)) for name in self._topics)]
 
     def _route(self, change: Change, fault: Fault) -> list[str]:
         return [name for name, reporter in self._reporters.items() if _wanted(reporter, change, fault)]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nova_vmhb.consumer.delivery import MAX_PAUSE, Delivery, Target
+from nova_vmhb.consumer.delivery import MAX_PAUSE, Delivery, Recipient
 from nova_vmhb.consumer.tally import Tally
 from nova_vmhb.reporters.base import Again, GiveUp, Permit, Withheld
 from tests.fakes import ToldReporter
@@ -31,7 +31,7 @@ class Line:
         self.reporter = ToldReporter()
         self.tally = Tally()
         self.asked: list[str] = []
-        target = Target("told", self.reporter.deliver)
+        target = Recipient("told", self.reporter.deliver)
         self.delivery = Delivery(target, desk.outbox, self.tally, self._permit, desk.clock)
 
     def _permit(self, fault: life.Fault) -> Permit:
@@ -136,7 +136,7 @@ def test_in_a_thread_of_its_own(desk: Desk) -> None:
     """It wakes when it is told, ends after what is under way, and what it has not begun is free."""
     desk.to = ["told"]
     reporter = ToldReporter()
-    target = Target("told", reporter.deliver)
+    target = Recipient("told", reporter.deliver)
     delivery = Delivery(target, desk.outbox, Tally(), lambda fault: Permit(True), desk.clock)
     delivery.start()
     desk.take(A1)
