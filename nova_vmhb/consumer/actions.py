@@ -105,11 +105,12 @@ TIMEOUTS: Mapping[Operation, float] = {operation: planned.timeout for operation,
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """See to it that the instance is watched as its flavor says. knobs: by their bare names."""
+    """See to it that the instance is watched as its flavor said at observed_at. knobs: by their bare names."""
 
     host: str
     instance_uuid: str
     knobs: Mapping[str, str]
+    observed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,7 @@ def _casts(step: Step, notification: Notification, timeouts: Mapping[Operation, 
     verb, operation = step
     host, instance, observed_at = notification.host, notification.instance_uuid, notification.observed_at
     if operation is None:
-        return [Configure(host, instance, notification.knobs)]
+        return [Configure(host, instance, notification.knobs, observed_at)]
     planned = PLANNED[operation]
     if planned.needs_initiator and notification.initiator is None:
         return []

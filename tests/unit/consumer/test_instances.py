@@ -47,10 +47,10 @@ def test_the_worker_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_configure_carries_the_flavors_words() -> None:
-    """The worker bounds them, by its own limits."""
-    workers = ToldWorkers()
+    """The worker bounds them, by its own limits; and it is told of when they are, since an older flavor may come last."""
+    workers, knobs = ToldWorkers(), {"heartbeat": "true", "interval": "1"}
     take(workers, notification("create", "end"))
-    assert workers.told == [("configure", "node1", UUID, {"policy": {"heartbeat": "true", "interval": "1"}})]
+    assert workers.told == [("configure", "node1", UUID, {"policy": knobs, "observed_at": NOON})]
 
 
 def test_errors_come_by_another_method() -> None:
