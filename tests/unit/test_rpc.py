@@ -261,6 +261,14 @@ def test_a_newer_call_is_refused_by_the_version_cap(conf: cfg.ConfigOpts) -> Non
         WorkerAPI(transport, conf).list("here")
 
 
+@pytest.mark.parametrize("cap", ["queens", "1", "1.x", ""])
+def test_a_version_cap_that_is_none_is_refused(conf: cfg.ConfigOpts, cap: str) -> None:
+    """By --check-config, and at the start: not call by call."""
+    upgrade_levels.register(conf)
+    with pytest.raises(ValueError, match="vmhb_worker"):
+        conf.set_override("vmhb_worker", cap, group="upgrade_levels")
+
+
 def test_without_a_broker_start_and_stop_return_at_once(conf: cfg.ConfigOpts) -> None:
     """A worker whose broker is away starts, monitors, and stops in time."""
     server = Server(rpcapi.get_transport(conf, "rabbit://guest:guest@127.0.0.1:1/"), "alone", CalledEngine())

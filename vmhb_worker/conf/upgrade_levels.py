@@ -8,9 +8,12 @@ from vmhb_worker.conf.kinds import prose
 
 GROUP = "upgrade_levels"
 HELP = "Which versions to speak while others are older"
+#: A major and a minor version.
+VERSION = r"[0-9]+\.[0-9]+"
 OPTS = [
     cfg.StrOpt(
         "vmhb_worker",
+        regex=VERSION,
         help=prose(
             """
 The newest version of the worker's RPC to use, such as 1.0.
