@@ -461,9 +461,9 @@ class ToldWorkers:
         self.errors = list(errors)
         self.told: list[tuple[str, str, str, dict[str, Any]]] = []
 
-    def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str]) -> None:
+    def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str], *, observed_at: datetime) -> None:
         """As there."""
-        self._take("configure", host, instance_uuid, policy=dict(policy))
+        self._take("configure", host, instance_uuid, policy=dict(policy), observed_at=observed_at)
 
     def expect_silence(
         self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime

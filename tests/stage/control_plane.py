@@ -24,7 +24,7 @@ from vmhb_worker import brokers, notifications, rpcapi
 from vmhb_worker.core.fault import Fault
 from vmhb_worker.no_eventlet import without_eventlet
 from vmhb_worker.objects import SignOfLife, fault_payload, worker_payload
-from vmhb_worker.rpc import Endpoint, uuid_of
+from vmhb_worker.rpc import Endpoint, time_of, uuid_of
 
 with without_eventlet():
     import oslo_messaging
@@ -126,9 +126,16 @@ class Hosts:
 class _Endpoint(Endpoint):
     """The worker's own, with its checks."""
 
-    def configure(self, _context: Any, *, instance_uuid: Any, policy: Any) -> Any:
+    def configure(self, _context: Any, *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
         """As `rpcapi` says it."""
-        return self._put("configure", lambda: {"instance_uuid": uuid_of(instance_uuid), "policy": dict(policy)})
+        return self._put(
+            "configure",
+            lambda: {
+                "instance_uuid": uuid_of(instance_uuid),
+                "policy": dict(policy),
+                "observed_at": time_of("observed_at", observed_at),
+            },
+        )
 
 
 _NUMBERS = itertools.count(1)

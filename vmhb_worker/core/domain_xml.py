@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
@@ -21,8 +22,10 @@ NOVA_NS = "http://openstack.org/xmlns/libvirt/nova/1.1"
 NOVA_NAMESPACES = (NOVA_NS, "http://openstack.org/xmlns/libvirt/nova/1.0")
 
 _EXTRA_SPECS = "{*}flavor/{*}extraSpecs"
-#: Names that can be attributes of our element beside its own, "version".
-_ATTRIBUTE = re.compile(r"(?!xml|version$)[a-z][a-z0-9_]*")
+#: The attributes of our element that are no knobs. The second tells that it came by RPC, and when it was seen.
+_VERSION, _OBSERVED_AT = "version", "observed_at"
+#: Names that can be attributes beside these.
+_ATTRIBUTE = re.compile(rf"(?!xml|(?:{_VERSION}|{_OBSERVED_AT})$)[a-z][a-z0-9_]*")
 _CHANNELS = {name: channel for channel, name in PORT_NAMES.items()}
 
 
@@ -47,8 +50,9 @@ class Travelled:
 class DomainView:
     """One domain, as its XML has it. asked: the knobs by their bare names, None where nobody asked for anything.
 
-    decided: it says what is asked for, be it nothing. channels: the names of all its virtio-serial ports, also of those
-    that are no unix sockets, of which `ports` has none. serial_controller: there is one to plug a port into.
+    decided: it says what is asked for, be it nothing. observed_at: when that was seen, where a worker wrote it since it
+    was sent by RPC: in UTC; None where somebody else says it. channels: the names of all its virtio-serial ports, also
+    of those that are no unix sockets, of which `ports` has none. serial_controller: there is one to plug a port into.
     rescued: Nova has it run another image, which need not answer.
     """
 
@@ -58,6 +62,7 @@ class DomainView:
     balloon_period: int | None = None  # seconds, 0: no statistics; None: no balloon device
     travelled: Travelled = Travelled()
     decided: bool = False
+    observed_at: datetime | None = None
     channels: frozenset[str] = frozenset()
     serial_controller: bool = False
     rescued: bool = False
@@ -82,6 +87,7 @@ def read(xml: str) -> DomainView:
         balloon_period=_balloon_period(root),
         travelled=_travelled(metadata),
         decided=ours is not None or (nova is not None and nova.find(_EXTRA_SPECS) is not None),
+        observed_at=None if ours is None else _time(ours.get(_OBSERVED_AT)),
         channels=frozenset(
             target.get("name", "") for target in root.iterfind("devices/channel/target[@type='virtio']")
         ),
@@ -90,12 +96,13 @@ def read(xml: str) -> DomainView:
     )
 
 
-def policy_element(knobs: Mapping[str, str]) -> str:
+def policy_element(knobs: Mapping[str, str], observed_at: datetime) -> str:
     """The metadata element that asks for these knobs, each text that XML can carry. Without a prefix, as below.
 
-    A name that cannot be an attribute is left out; no knob has one.
+    A name that cannot be an attribute is left out; no knob has one. observed_at: when they were seen, aware.
     """
-    given = {"version": "1", **{name: text for name, text in knobs.items() if _ATTRIBUTE.fullmatch(name)}}
+    ours = {_VERSION: "1", _OBSERVED_AT: observed_at.isoformat()}
+    given = {**ours, **{name: text for name, text in knobs.items() if _ATTRIBUTE.fullmatch(name)}}
     return "<heartbeat {}/>".format(" ".join(f"{name}={quoteattr(text)}" for name, text in given.items()))
 
 
@@ -134,12 +141,20 @@ def _identity(uuid: str, root: ElementTree.Element, nova: ElementTree.Element | 
 
 def _asked(ours: ElementTree.Element | None, nova: ElementTree.Element | None) -> dict[str, str] | None:
     if ours is not None:
-        asked = {name: value for name, value in ours.attrib.items() if name != "version"}
+        asked = {name: value for name, value in ours.attrib.items() if name not in (_VERSION, _OBSERVED_AT)}
         return {"heartbeat": "true", **asked}  # the element is the wish; heartbeat='false' takes it back
     if nova is None:
         return None
     specs = nova.iterfind(f"{_EXTRA_SPECS}/{{*}}extraSpec")
     return knobs_of_extra_specs({spec.get("name", ""): spec.text or "" for spec in specs}) or None
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        when = None if text is None else datetime.fromisoformat(text)
+        return None if when is None or when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _ports(root: ElementTree.Element) -> dict[Channel, Port]:
