@@ -23,6 +23,9 @@ ROOT = Path(__file__).parent.parent.parent
 #: Where the rest of Nova, and all that it imports, is.
 PACKAGES = Path(nova.virt.__file__).parent.parent.parent
 
+#: Nothing is to come from a network.
+_PIP = ("--no-index", "--disable-pip-version-check")
+
 #: What nova-compute does with its option, as far as that goes without libvirt.
 LOAD = f"""
 from oslo_utils import importutils
@@ -77,6 +80,18 @@ def editable(folder: Path) -> Installation:
     return _environment(folder, copy_of_nova(repository), repository)
 
 
+def editable_with_a_finder(folder: Path) -> Installation:
+    """The same as today's pip and setuptools do it (PEP 660): an import hook knows where the repository is."""
+    repository = folder / "repository"
+    virt = copy_of_nova(repository)
+    (repository / "setup.py").write_text("from setuptools import setup\nsetup(name='a-nova', packages=['nova'])\n")
+    installation = _environment(folder, virt, rest=_without(folder, "nova"))
+    done = installation.run("-m", "pip", "install", *_PIP, "--no-deps", "--no-build-isolation", "-e", str(repository))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((folder / "venv" / "lib").glob("python*/site-packages/__editable___a_nova*finder.py"))
+    return installation
+
+
 def environment(folder: Path) -> Installation:
     """A virtual environment that has Nova inside."""
     packages = folder / "venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
@@ -85,15 +100,25 @@ def environment(folder: Path) -> Installation:
     return installation
 
 
-def _environment(folder: Path, virt: Path, *lines: Path) -> Installation:
+def _environment(folder: Path, virt: Path, *lines: Path, rest: Path = PACKAGES) -> Installation:
     venv.create(folder / "venv", symlinks=True)
     python = folder / "venv" / "bin" / "python"
     (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    (packages / "paths.pth").write_text("".join(f"{line}\n" for line in (*lines, PACKAGES)))
+    (packages / "paths.pth").write_text("".join(f"{line}\n" for line in (*lines, rest)))
     return Installation(virt, str(python))
 
 
-@pytest.mark.parametrize("install", [target, editable, environment])
+def _without(folder: Path, *names: str) -> Path:
+    """All that Nova's environment has, but for what begins like this."""
+    rest = folder / "rest"
+    rest.mkdir()
+    for entry in PACKAGES.iterdir():
+        if entry.suffix != ".pth" and entry.name not in names:
+            (rest / entry.name).symlink_to(entry)
+    return rest
+
+
+@pytest.mark.parametrize("install", [target, editable, editable_with_a_finder, environment])
 def test_install_status_remove(tmp_path: Path, install: Callable[[Path], Installation]) -> None:
     """Beside the nova.virt that this Python imports, and nowhere else; and Nova then loads our driver."""
     nova_there = install(tmp_path)
