@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import venv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import nova.virt
@@ -109,11 +111,11 @@ def _environment(folder: Path, virt: Path, *lines: Path, rest: Path = PACKAGES) 
 
 
 def _without(folder: Path, *names: str) -> Path:
-    """All that Nova's environment has, but for what begins like this."""
+    """All that Nova's environment has, but for these, which are patterns."""
     rest = folder / "rest"
     rest.mkdir()
     for entry in PACKAGES.iterdir():
-        if entry.suffix != ".pth" and entry.name not in names:
+        if entry.suffix != ".pth" and not any(fnmatch(entry.name, name) for name in names):
             (rest / entry.name).symlink_to(entry)
     return rest
 
@@ -170,3 +172,57 @@ def test_nova_starts_with_what_the_shim_gives(monkeypatch: pytest.MonkeyPatch, t
         driver = nova_driver.load_compute_driver(fake.FakeVirtAPI(), COMPUTE_DRIVER)
     assert type(driver).__module__ == "nova.virt.libvirt.driver"
     monkeypatch.delitem(sys.modules, "nova.virt.vmhb")
+
+
+def wheels(folder: Path) -> Path:
+    """A folder with our own wheel, as a package index would have it."""
+    source = folder / "source"
+    source.mkdir()
+    for name in ("nova_vmhb", "vmhb_worker", "etc"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "requirements.txt", "README.rst", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *_PIP, "--no-deps", "--no-build-isolation", "-w", "wheels", "./source"],
+        cwd=folder,
+        env={**os.environ, "PBR_VERSION": "0.0.1"},
+        capture_output=True,
+        check=True,
+    )
+    return folder / "wheels"
+
+
+def documented(pattern: str) -> str:
+    """The one line of docs/nova.rst that matches, without what comes before its group."""
+    (found,) = re.findall(pattern, (ROOT / "docs" / "nova.rst").read_text(), re.MULTILINE)
+    return str(found)
+
+
+def test_the_snippets_of_the_documentation(tmp_path: Path) -> None:
+    """Run as they stand, in a container's image and before nova-compute starts. Nova's environment has all we need."""
+    packages = tmp_path / "venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    rest = _without(tmp_path, "nova", "nova_vmhb*", "vmhb_worker*", "__editable__*")
+    python = Path(_environment(tmp_path, packages / "nova" / "virt", rest=rest).python)
+    shim = copy_of_nova(packages) / "vmhb.py"
+    (python.parent / "pip").write_text(f'#!/bin/sh\nexec {python} -m pip "$@"\n')
+    (python.parent / "pip").chmod(0o755)
+    environ = {
+        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        "PATH": f"{python.parent}:{os.environ['PATH']}",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels(tmp_path)),
+    }
+
+    def shell(command: str) -> str:
+        done = subprocess.run(["sh", "-c", command], env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    said = shell(documented("^    RUN (.+)$"))
+    assert f"{shim}: installed, and gives nova_vmhb.driver.VmhbLibvirtDriver" in said
+    shim.unlink()
+    # systemd's own prefixes go; the path is to be this environment's, says the text.
+    program, arguments = documented("^    ExecStartPre=-[+](.+)$").split(maxsplit=1)
+    assert program == "/usr/bin/nova-vmhb-driver"
+    shell(f"{python.parent}/{Path(program).name} {arguments}")
+    assert shim.exists()
