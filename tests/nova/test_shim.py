@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import venv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import nova.virt
@@ -22,6 +24,9 @@ from tests.nova.cloud import ComputeNode, running
 ROOT = Path(__file__).parent.parent.parent
 #: Where the rest of Nova, and all that it imports, is.
 PACKAGES = Path(nova.virt.__file__).parent.parent.parent
+
+#: Nothing is to come from a network.
+_PIP = ("--no-index", "--disable-pip-version-check")
 
 #: What nova-compute does with its option, as far as that goes without libvirt.
 LOAD = f"""
@@ -77,6 +82,18 @@ def editable(folder: Path) -> Installation:
     return _environment(folder, copy_of_nova(repository), repository)
 
 
+def editable_with_a_finder(folder: Path) -> Installation:
+    """The same as today's pip and setuptools do it (PEP 660): an import hook knows where the repository is."""
+    repository = folder / "repository"
+    virt = copy_of_nova(repository)
+    (repository / "setup.py").write_text("from setuptools import setup\nsetup(name='a-nova', packages=['nova'])\n")
+    installation = _environment(folder, virt, rest=_without(folder, "nova"))
+    done = installation.run("-m", "pip", "install", *_PIP, "--no-deps", "--no-build-isolation", "-e", str(repository))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((folder / "venv" / "lib").glob("python*/site-packages/__editable___a_nova*finder.py"))
+    return installation
+
+
 def environment(folder: Path) -> Installation:
     """A virtual environment that has Nova inside."""
     packages = folder / "venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
@@ -85,15 +102,25 @@ def environment(folder: Path) -> Installation:
     return installation
 
 
-def _environment(folder: Path, virt: Path, *lines: Path) -> Installation:
+def _environment(folder: Path, virt: Path, *lines: Path, rest: Path = PACKAGES) -> Installation:
     venv.create(folder / "venv", symlinks=True)
     python = folder / "venv" / "bin" / "python"
     (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    (packages / "paths.pth").write_text("".join(f"{line}\n" for line in (*lines, PACKAGES)))
+    (packages / "paths.pth").write_text("".join(f"{line}\n" for line in (*lines, rest)))
     return Installation(virt, str(python))
 
 
-@pytest.mark.parametrize("install", [target, editable, environment])
+def _without(folder: Path, *names: str) -> Path:
+    """All that Nova's environment has, but for these, which are patterns."""
+    rest = folder / "rest"
+    rest.mkdir()
+    for entry in PACKAGES.iterdir():
+        if entry.suffix != ".pth" and not any(fnmatch(entry.name, name) for name in names):
+            (rest / entry.name).symlink_to(entry)
+    return rest
+
+
+@pytest.mark.parametrize("install", [target, editable, editable_with_a_finder, environment])
 def test_install_status_remove(tmp_path: Path, install: Callable[[Path], Installation]) -> None:
     """Beside the nova.virt that this Python imports, and nowhere else; and Nova then loads our driver."""
     nova_there = install(tmp_path)
@@ -145,3 +172,57 @@ def test_nova_starts_with_what_the_shim_gives(monkeypatch: pytest.MonkeyPatch, t
         driver = nova_driver.load_compute_driver(fake.FakeVirtAPI(), COMPUTE_DRIVER)
     assert type(driver).__module__ == "nova.virt.libvirt.driver"
     monkeypatch.delitem(sys.modules, "nova.virt.vmhb")
+
+
+def wheels(folder: Path) -> Path:
+    """A folder with our own wheel, as a package index would have it."""
+    source = folder / "source"
+    source.mkdir()
+    for name in ("nova_vmhb", "vmhb_worker", "etc"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "requirements.txt", "README.rst", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *_PIP, "--no-deps", "--no-build-isolation", "-w", "wheels", "./source"],
+        cwd=folder,
+        env={**os.environ, "PBR_VERSION": "0.0.1"},
+        capture_output=True,
+        check=True,
+    )
+    return folder / "wheels"
+
+
+def documented(pattern: str) -> str:
+    """The one line of docs/nova.rst that matches, without what comes before its group."""
+    (found,) = re.findall(pattern, (ROOT / "docs" / "nova.rst").read_text(), re.MULTILINE)
+    return str(found)
+
+
+def test_the_snippets_of_the_documentation(tmp_path: Path) -> None:
+    """Run as they stand, in a container's image and before nova-compute starts. Nova's environment has all we need."""
+    packages = tmp_path / "venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    rest = _without(tmp_path, "nova", "nova_vmhb*", "vmhb_worker*", "__editable__*")
+    python = Path(_environment(tmp_path, packages / "nova" / "virt", rest=rest).python)
+    shim = copy_of_nova(packages) / "vmhb.py"
+    (python.parent / "pip").write_text(f'#!/bin/sh\nexec {python} -m pip "$@"\n')
+    (python.parent / "pip").chmod(0o755)
+    environ = {
+        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        "PATH": f"{python.parent}:{os.environ['PATH']}",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels(tmp_path)),
+    }
+
+    def shell(command: str) -> str:
+        done = subprocess.run(["sh", "-c", command], env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    said = shell(documented("^    RUN (.+)$"))
+    assert f"{shim}: installed, and gives nova_vmhb.driver.VmhbLibvirtDriver" in said
+    shim.unlink()
+    # systemd's own prefixes go; the path is to be this environment's, says the text.
+    program, arguments = documented("^    ExecStartPre=-[+](.+)$").split(maxsplit=1)
+    assert program == "/usr/bin/nova-vmhb-driver"
+    shell(f"{python.parent}/{Path(program).name} {arguments}")
+    assert shim.exists()
