@@ -12,7 +12,8 @@ A plugin of the entry point group `vmhb.reporters`. To write one: subclass `Repo
   and last; one of a fault of which nothing was heard before comes as well. A reminder (UPDATED, and nothing in it that
   counts is new: `Case.reminder`) that still waits when the next one comes is replaced by it.
 - `deliver` returns when the backend has it. Otherwise it raises: `Again` (not yet, try later; what it is handed as
-  `memo` comes back with the next try, also after a restart), `GiveUp` (trying again can't help; it is said in log and
+  `memo` comes back with the next try, and with later changes of the same fault, also after a restart; `Again` with 0 s
+  and a memo commits that, and comes back at once), `GiveUp` (trying again can't help; it is said in log and
   metric, and the record is kept). Any other exception counts as `Again`, with back-off.
 - It may change its mind at each try: `case.latest` is what is known of the fault by now.
 """
@@ -44,6 +45,11 @@ class Again(Exception):
 class GiveUp(Exception):
     """Never. The text says what the backend answered and what an operator should do."""
 
+    def __init__(self, why: str, memo: Mapping[str, Any] | None = None) -> None:
+        """memo: JSON, kept for later changes of the same fault; None: as it was."""
+        super().__init__(why)
+        self.memo = memo
+
 
 class Withheld(GiveUp):
     """Rightly not done: nobody wants it any more, or it would do harm. No failure; the text says why."""
@@ -71,9 +77,9 @@ class Case:
     attempt: int  # 1 with the first try of this delivery
     memo: Mapping[str, Any] = field(default_factory=dict)
     #: BLOCKS, for 15 s at most. Asks the cloud-wide brake and the instance's budget for one recovery: call it just
-    #: before it is asked for, once everything else speaks for it. A `recover` that is old by now is verified first: with
-    #: the worker, and with Nova. Idempotent per (fault_id, recovery_attempt): what was granted stays granted, for as
-    #: long as the fault is open and still asks for it. Raises nothing.
+    #: before it is asked for, once everything else speaks for it. A `recover` that is old by now is verified first:
+    #: with the worker, and with Nova. Idempotent per (fault_id, recovery_attempt): what was granted stays granted, for
+    #: as long as the fault is open and still asks for it. Raises nothing.
     permit: Callable[[], Permit] = lambda: Permit(True)
     #: Nothing in this change that counts is new: it is here for those who missed the others.
     reminder: bool = False
@@ -112,5 +118,5 @@ class Reporter(ABC):
     def deliver(self, case: Case) -> None:
         """BLOCKS. Deliver it, or raise; see above."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of what it holds. Deliveries may be under way: they are tried again in the next life."""

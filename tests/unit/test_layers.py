@@ -27,12 +27,16 @@ ALLOWED = {("rpcapi", "conf")}  # the client's one option
 
 #: Of the worker, what runs in Nova or beside it may import these, and nothing that these do not say.
 FOR_NOVA = {
-    *("core.policy", "core.protocol", "objects", "rpcapi", "no_eventlet", "systemd"),
+    *("core.policy", "core.protocol", "core.fault", "objects", "rpcapi", "no_eventlet", "systemd", "notifications"),
     *("brokers", "program", "conf.groups", "conf.kinds", "conf.problems", "conf.upgrade_levels"),
 }
-#: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure.
+#: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure. Vitrage makes its
+#: plugins without arguments, so they have no choice.
 IN_NOVA = {"driver", "extra_specs", "guest_config"}
-NOVA_WIRES = {"consumer.service", "cmd.consumer", "driver"}
+NOVA_WIRES = {
+    *("consumer.service", "cmd.consumer", "driver"),
+    *("vitrage.vmhb.driver", "vitrage.notifiers.vmhb_aodh.notifier"),
+}
 NOVA_PURE = {"consumer.notification", "consumer.actions", "asked"}
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
@@ -117,6 +121,14 @@ def _refused_for_nova(name: str, imported: str) -> Iterator[str]:
         yield "only what runs in Nova's processes knows Nova"
     if top == "vmhb_worker" and not any(f"{rest}.".startswith(f"{allowed}.") for allowed in FOR_NOVA):
         yield "of the worker only what FOR_NOVA names"
+    if (
+        name.partition(".")[0] == "vitrage"
+        and top in ("vmhb_worker", "nova_vmhb")
+        and not f"{rest}.".startswith("vitrage.")
+    ):
+        yield "in Vitrage's Python there is nothing else of ours"
+    if top == "vitrage" and name.partition(".")[0] != "vitrage":
+        yield "only what runs in Vitrage's processes knows Vitrage"
     if name in NOVA_PURE and (top in IMPURE or top not in {*sys.stdlib_module_names, "vmhb_worker", "nova_vmhb"}):
         yield "what decides is pure"
     if name in IN_NOVA and rest.startswith(("consumer", "conf")) and top == "nova_vmhb":
@@ -160,6 +172,9 @@ def test_what_runs_in_nova_and_beside_it_keeps_to_its_own() -> None:
         ("nova_vmhb.consumer.actions", "import logging", "pure"),
         ("nova_vmhb.consumer.actions", "import oslo_messaging", "pure"),
         ("nova_vmhb.consumer.actions", "from datetime import datetime\nx = datetime.now()", "clock"),
+        ("nova_vmhb.vitrage.vmhb.driver", "from nova_vmhb.reporters import base", "nothing else of ours"),
+        ("nova_vmhb.vitrage.vmhb.driver", "from vmhb_worker import objects", "nothing else of ours"),
+        ("nova_vmhb.reporters.aodh", "from vitrage import messaging", "knows Vitrage"),
         ("nova_vmhb.driver", "import libvirt", "not in Nova's processes"),
         ("nova_vmhb.driver", "import eventlet", "not in Nova's processes"),
         ("nova_vmhb.driver", "from nova_vmhb.consumer import actions", "nothing of the consumer"),

@@ -51,11 +51,15 @@ class Environment:
         return "worker" in self.extras
 
 
-FULL = Environment(".venv", ("worker", "test"))
+FULL = Environment(".venv", ("worker", "consumer", "test"))
 #: For `tools/demo --simulate`: nothing to compile, no libvirt.
 LIGHT = Environment(".venv-light", ())
 #: For `tests/nova`: Nova wants other releases of what we share than we do. Nothing in it has to be compiled.
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
+#: For `tests/vitrage`, and the services that `tests/backends` starts: each of another year than the next.
+VITRAGE = Environment(".venv-vitrage", ("vitrage", "vitrage-test"), "constraints-vitrage.txt")
+MISTRAL = Environment(".venv-mistral", ("mistral-test",), "constraints-mistral.txt")
+TELEMETRY = Environment(".venv-telemetry", ("telemetry-test",), "constraints-telemetry.txt")
 
 
 def say(text: str) -> None:
