@@ -56,8 +56,9 @@ FULL = Environment(".venv", ("worker", "consumer", "test"))
 LIGHT = Environment(".venv-light", ())
 #: For `tests/nova`: Nova wants other releases of what we share than we do. Nothing in it has to be compiled.
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
-#: For `tests/vitrage`, and the services that `tests/backends` starts: each of another year than the next.
+#: For `tests/vitrage`.
 VITRAGE = Environment(".venv-vitrage", ("vitrage", "vitrage-test"), "constraints-vitrage.txt")
+#: Services of other releases than ours, with which chains through a real broker can be run.
 MISTRAL = Environment(".venv-mistral", ("mistral-test",), "constraints-mistral.txt")
 TELEMETRY = Environment(".venv-telemetry", ("telemetry-test",), "constraints-telemetry.txt")
 

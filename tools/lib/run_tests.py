@@ -17,7 +17,7 @@ from tests.lab import requirements
 from tools.lib import prepare
 from tools.lib.prepare import ROOT, say
 
-STEPS = ("lint", "unit", "nova", "functional")
+STEPS = ("lint", "unit", "nova", "vitrage", "functional")
 LINT = (
     ("ruff", "check", "--no-cache", "."),
     ("ruff", "format", "--no-cache", "--check", "."),
@@ -80,11 +80,11 @@ def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]
 
 def _prepare(steps: Sequence[str]) -> dict[str, Path]:
     """Step -> the environment that it runs in. All of them are made before anything starts."""
-    ours = [step for step in steps if step != "nova"]
+    others = {"nova": prepare.NOVA, "vitrage": prepare.VITRAGE}
+    ours = [step for step in steps if step not in others]
     wants = prepare.Wants(requirements.missing, requirements.install) if "functional" in ours else None
     folders = dict.fromkeys(ours, prepare.prepare(prepare.FULL, wants)) if ours else {}
-    if "nova" in steps:
-        folders["nova"] = prepare.prepare(prepare.NOVA)
+    folders |= {step: prepare.prepare(environment) for step, environment in others.items() if step in steps}
     return folders
 
 
@@ -117,6 +117,9 @@ class Run:
         self._pytest(
             ("python", "-m", "pytest", "--log-level=INFO", "--disable-warnings", "--durations=10"), "tests/nova"
         )
+
+    def vitrage(self) -> None:
+        self._pytest(("python", "-m", "pytest", "--disable-warnings", "--durations=5"), "tests/vitrage")
 
     def functional(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional")
