@@ -32,6 +32,10 @@ POINTS: tuple[Point, ...] = (
     Point("send.before", "A message is about to be handed to the broker."),
     Point("send.confirmed", "The broker has confirmed a message whose row is still on disk."),
     Point("send.deleted", "The row of a confirmed message is gone from the disk."),
+    Point("consumer.taken", "The consumer has committed what a notification means, and has not acknowledged it."),
+    Point("consumer.claimed", "The consumer has taken a row of its outbox; the reporter has not been called."),
+    Point("consumer.granted", "A recovery was let through and counted; the reporter does not know yet."),
+    Point("consumer.delivered", "The reporter has delivered a row that is still in the outbox."),
 )
 
 #: The variable that names the point to die at, or the file that does.

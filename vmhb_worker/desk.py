@@ -9,6 +9,7 @@ from typing import Any
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.hints import Hint, Hints
 from vmhb_worker.core.ledger import Ledger
+from vmhb_worker.core.wishes import Wish
 from vmhb_worker.instance import Instance
 from vmhb_worker.provisioner import Provisioner
 from vmhb_worker.roster import Roster
@@ -51,8 +52,18 @@ class Desk:
         why = self._roster.refused.get(instance_uuid)
         return None if why is None else {"instance_uuid": instance_uuid, "error": why}
 
-    def _configure(self, now: float, wall: datetime, instance_uuid: str, policy: dict[str, str]) -> None:
-        self._provisioner.configure(instance_uuid, policy, now)
+    def _configure(
+        self,
+        now: float,
+        wall: datetime,
+        instance_uuid: str,
+        policy: dict[str, str],
+        observed_at: datetime | None = None,
+    ) -> bool:
+        # Who does not say when, as before 1.1, is taken to have seen it now. Nothing is of later than that: whoever's
+        # clock is ahead, what is sent afterwards must be able to replace it.
+        wish = Wish(policy, wall if observed_at is None else min(observed_at, wall))
+        return self._provisioner.configure(instance_uuid, wish, now)
 
     def _expect_silence(  # noqa: PLR0913, PLR0917 - the contract's arguments
         self,

@@ -53,6 +53,8 @@ LEAVING = 0.4
 #: A due deadline is not looked at again sooner than this (seconds), whatever a monitor says: no hot loop.
 BREATH = 0.005
 
+#: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
+_RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
 #: libvirt is away: nothing is known, nothing is asked.
 _AWAY = ev.Silenced("hypervisor", "libvirt is away")
 
@@ -266,6 +268,8 @@ class Engine:
         instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
         if sighting.fresh:
             self._changes.instance(instance.row(now, wall))
+        if instance.view.rescued != (_RESCUED.key in instance.monitor.silences):
+            events.insert(0, _RESCUED if instance.view.rescued else ev.Unsilenced(_RESCUED.key))
         for event in events:
             self._handle(instance, event, now)
         port = instance.view.ports.get(instance.monitor.policy.channel)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from vmhb_worker.contracts import Commit, Saved
 from vmhb_worker.core.fault import FaultState
-from vmhb_worker.store import TROUBLE, Content, Corrupt, Database, Row, StoreError, set_aside
+from vmhb_worker.store import TROUBLE, Content, Corrupt, Database, Row, set_aside
 
 LOG = logging.getLogger(__name__)
 
@@ -93,8 +93,10 @@ class Journal:
             return False
         try:
             self._database.write(changes, durable=durable)
-        except (*TROUBLE, Corrupt) as error:
-            self._trouble(error)
+        except Exception as error:
+            if not isinstance(error, (*TROUBLE, Corrupt)):
+                LOG.exception("%s: writing failed in a way that was not expected. Please report this", self.path)
+            self._trouble(error)  # what the file lacks now, it gets by `retry`; who waits for it need not wait
             return False
         return True
 
@@ -102,7 +104,7 @@ class Journal:
         """Try the disk again."""
         try:
             self._attempt(waiting)
-        except StoreError as error:  # somebody replaced the file under our hands
+        except Exception as error:  # somebody replaced the file under our hands, or `write`'s unexpected one again
             self._trouble(error)
 
     def close(self) -> None:
@@ -139,6 +141,9 @@ class Journal:
             database.close()
             self._trouble(error)
             return
+        except BaseException:
+            database.close()  # the file is locked as long as it is open
+            raise
         self._database = database
         if self.degraded is not None:
             self.degraded = None

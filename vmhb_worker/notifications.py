@@ -73,15 +73,17 @@ class Sender:
         host: str,
         *,
         exchange: str = EXCHANGE,
+        program: str = "vmhb-worker",
         connect: Callable[[cfg.ConfigOpts, str | None], Any] | None = None,
     ) -> None:
         """conf: with oslo.messaging's options; url: of the broker, None for the one in [DEFAULT]. Connects to nothing.
 
-        host: as nova-compute names it; part of the publisher's id. connect: `brokers.transport`, or another.
+        program, host: the publisher's id; a worker's host as nova-compute names it. connect: `brokers.transport`, or
+        another.
         """
         self._connect = functools.partial(connect or brokers.transport, conf, url)
         self._exchange = exchange
-        self._publisher_id = f"vmhb-worker:{host}"
+        self._publisher_id = f"{program}:{host}"
         self._lines: dict[str, Line] = {}
 
     def send(self, topic: str, row: Notification) -> None:

@@ -57,6 +57,8 @@ class Program:
     endpoints: Callable[[cfg.ConfigOpts], Sequence[Check]]
     #: Runs until it is told to end; the exit code.
     serve: Callable[[cfg.ConfigOpts], int]
+    #: Whose options may stand in its files as well, by their names for oslo-config-generator.
+    libraries: Sequence[str] = LIBRARIES
 
 
 def main(program: Program) -> None:
@@ -92,7 +94,7 @@ def run(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> int
         )
     except (cfg.Error, ValueError) as error:
         return _refuse([Problem("configuration", str(error), "correct it")])
-    unknown = problems.unknown_names(conf, program.groups, _libraries())
+    unknown = problems.unknown_names(conf, program.groups, _libraries(program.libraries))
     bad = problems.bad_values(conf, program.groups) or program.contradictions(conf)
     if conf.check_config:
         return _check(conf, [*unknown, *bad], program.endpoints)
@@ -157,10 +159,11 @@ def version() -> str:
         return "unknown"
 
 
-def _libraries() -> list[tuple[str | None, Sequence[cfg.Opt]]]:
+def _libraries(names: Sequence[str]) -> list[tuple[str | None, Sequence[cfg.Opt]]]:
     """The options that may stand beside ours."""
     points = importlib.metadata.entry_points(group="oslo.config.opts")
-    return [group for point in points if point.name in LIBRARIES for group in point.load()()]
+    groups = [group for point in points if point.name in names for group in point.load()()]
+    return [(getattr(group, "name", group), opts) for group, opts in groups]
 
 
 def _existing(path: str) -> list[str]:

@@ -7,7 +7,6 @@ at most. What can't be done now is tried again, at ever longer intervals; what f
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from vmhb_worker.contracts import Hypervisor
 from vmhb_worker.core import provision
@@ -16,7 +15,7 @@ from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.events import DomainSeen, PlugChannel, Provisioned, Step, WritePolicy
 from vmhb_worker.core.policy import HeartbeatPolicy
 from vmhb_worker.core.provision import Obstacle
-from vmhb_worker.core.wishes import Wishes
+from vmhb_worker.core.wishes import Wish, Wishes
 from vmhb_worker.roster import Roster
 
 LOG = logging.getLogger(__name__)
@@ -50,17 +49,20 @@ class Provisioner:
         self._again: dict[str, tuple[float, float]] = {}  # uuid -> when to look again, and the pause before that
         self._said: dict[tuple[str, str], None] = {}
 
-    def configure(self, uuid: str, knobs: Mapping[str, str], now: float) -> None:
-        """This is asked for an instance: its domain is looked at, now or when it is here."""
-        self._wishes.keep(uuid, knobs, now)
+    def configure(self, uuid: str, wish: Wish, now: float) -> bool:
+        """This is asked for an instance: its domain is looked at, now or when it is here. False where it is stale."""
+        if not self._wishes.keep(uuid, wish, now):
+            LOG.info("instance %s: a policy that was sent for it is older than what came before, and ignored", uuid)
+            return False
         self._failed.pop(uuid, None)
         self._hypervisor.describe(uuid)
+        return True
 
     def seen(self, seen: DomainSeen, view: DomainView, policy: HeartbeatPolicy | None, now: float) -> None:
         """A domain's description. policy: what it asks for, None where that makes no sense."""
         uuid = seen.uuid
         wish = self._wishes.of(uuid, now)
-        if view.decided:
+        if wish is not None and not provision.yields(view, wish.observed_at):
             self._wishes.settle(uuid, now)
         if uuid in self._under_way or self._failed.get(uuid) == seen.boot:
             return

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vmhb_worker import brokers
+from vmhb_worker.core.policy import MAX_KNOB, MAX_KNOBS
 from vmhb_worker.no_eventlet import without_eventlet
 from vmhb_worker.rpcapi import (
     ANSWER_TIME,
@@ -39,9 +40,6 @@ Call = Callable[[str, dict[str, Any]], Any]
 MAX_KEY = 128
 MAX_REASON = 255
 MAX_SILENCE = 7 * 86400.0
-#: Knobs of a policy: there are fewer, but a newer consumer may know more. Nova's own bound of an extra spec's length.
-MAX_KNOBS = 32
-MAX_KNOB = 255
 
 #: Calls that are worked on at a time: each may wait ANSWER_TIME for the engine, and there is only one engine.
 THREADS = 4
@@ -65,10 +63,15 @@ class Endpoint:
         """All that is known of one instance."""
         return self._put("show", lambda: {"instance_uuid": uuid_of(instance_uuid)})
 
-    def configure(self, _context: dict[str, Any], *, instance_uuid: Any, policy: Any) -> Any:
-        """What an instance's flavor asks for."""
+    def configure(self, _context: dict[str, Any], *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
+        """What an instance's flavor asks for. Without its time, from callers that speak 1.0."""
         return self._put(
-            "configure", lambda: {"instance_uuid": uuid_of(instance_uuid), "policy": knobs_of("policy", policy)}
+            "configure",
+            lambda: {
+                "instance_uuid": uuid_of(instance_uuid),
+                "policy": knobs_of("policy", policy),
+                **({} if observed_at is None else {"observed_at": time_of("observed_at", observed_at)}),
+            },
         )
 
     def expect_silence(

@@ -22,8 +22,10 @@ with without_eventlet():
 #: Named in every Target: a message to another exchange is lost without an error.
 EXCHANGE = "vmhb"
 TOPIC = "vmhb_worker"
-#: 1.0: list, show, configure, expect_silence, end_silence.
-VERSION = "1.0"
+#: 1.0: list, show, configure, expect_silence, end_silence. 1.1: `observed_at` of configure.
+VERSION = "1.1"
+#: What calls are sent as that have not changed since: a worker that is older understands them.
+_FIRST, _TIMED = "1.0", "1.1"
 
 #: The worker answers a call within this many seconds, if only to say that it cannot.
 ANSWER_TIME = 5.0
@@ -74,7 +76,7 @@ class WorkerAPI:
         if conf is not None:
             upgrade_levels.register(conf)
             cap = conf.upgrade_levels.vmhb_worker
-        target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, version=VERSION)
+        target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, version=_FIRST)
         # retry: how often a broken connection is mended before a call or cast fails, rather than for ever.
         self._client = oslo_messaging.get_rpc_client(
             transport, target, version_cap=cap or VERSION, timeout=timeout, retry=1
@@ -90,13 +92,22 @@ class WorkerAPI:
         result: dict[str, Any] | None = self._call(host, "show", instance_uuid=instance_uuid)
         return result
 
-    def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str]) -> None:
+    def configure(
+        self, host: str, instance_uuid: str, policy: Mapping[str, str], *, observed_at: datetime | None = None
+    ) -> None:
         """Cast: this instance's flavor asks for monitoring; see to it that its domain says so, and has its channels.
 
         policy: the flavor's knobs by their bare names, as text: `core.policy.knobs_of_extra_specs`. The worker bounds
-        them as it bounds those that it finds in a domain. May come late, and any number of times.
+        them as it bounds those that it finds in a domain. observed_at: when they were seen, aware; by default when they
+        arrive. May come late, any number of times, and after a newer one, which stays. Workers that speak 1.0 are not
+        told the time: where [upgrade_levels] says that there are some.
         """
-        self._to(host).cast({}, "configure", instance_uuid=instance_uuid, policy=dict(policy))
+        arguments: dict[str, Any] = {"instance_uuid": instance_uuid, "policy": dict(policy)}
+        client = self._to(host)
+        if observed_at is not None and self._client.can_send_version(_TIMED):
+            arguments["observed_at"] = observed_at.isoformat()
+            client = self._client.prepare(server=host, version=_TIMED)
+        client.cast({}, "configure", **arguments)
 
     def expect_silence(
         self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime

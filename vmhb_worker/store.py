@@ -178,6 +178,12 @@ def _unpack_fault(_key: str, columns: tuple[Any, ...]) -> Fault:
     return Fault(**values)
 
 
+def _unpack_row(key: Any, columns: tuple[Any, ...]) -> Row:
+    row = Row(key, *columns)
+    json.loads(row.payload)  # a payload that is none would be tried for ever, and hold up all that come after it
+    return row
+
+
 TABLES: tuple[_Table, ...] = (
     _Table(
         "instances",
@@ -195,7 +201,7 @@ TABLES: tuple[_Table, ...] = (
         "topic TEXT, message_id TEXT, event_type TEXT, project_id TEXT, fault_id TEXT, collapse TEXT, payload TEXT, "
         "created REAL",
         lambda r: (r.topic, r.message_id, r.event_type, r.project_id, r.fault_id, r.collapse, r.payload, r.created),
-        lambda key, c: Row(key, *c),
+        _unpack_row,
     ),
 )
 
@@ -243,9 +249,9 @@ class Database:
         self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def load(self) -> Content:
-        """Everything."""
+        """Everything. SQLite checks pages, not what is in them: nonsense in there is `Corrupt` as well."""
         content = Content()
-        with _corruption():
+        with _corruption(_NONSENSE):
             for table in TABLES:
                 found = content.table(table.name)
                 for key, *columns in self._connection.execute(table.select):
@@ -287,16 +293,29 @@ class Database:
             self._connection.close()
 
 
+#: What reading raises where a value is not what we write.
+_NONSENSE = (ValueError, TypeError, AttributeError)
+
+
 class _corruption:
-    """Turns SQLite's words for a broken file into `Corrupt`."""
+    """Turns SQLite's words for a broken file into `Corrupt`, and these exceptions."""
+
+    def __init__(self, nonsense: tuple[type[Exception], ...] = ()) -> None:
+        self._nonsense = nonsense
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        name = getattr(error, "sqlite_errorname", None) or ""
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or isinstance(error, json.JSONDecodeError):
+        if isinstance(error, self._nonsense) or (isinstance(error, sqlite3.Error) and self._tells(error)):
             raise Corrupt(str(error)) from error
+
+    def _tells(self, error: sqlite3.Error) -> bool:
+        name = getattr(error, "sqlite_errorname", None) or ""
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return True
+        # A table that is not there, and text that is not UTF-8, of which SQLite itself says nothing.
+        return bool(self._nonsense) and name in ("", "SQLITE_ERROR")
 
 
 def set_aside(path: Path) -> Path:

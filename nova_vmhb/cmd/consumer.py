@@ -5,27 +5,108 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 from oslo_config import cfg
 
 from nova_vmhb import conf as options
+from nova_vmhb.reporters import plugins
+from nova_vmhb.settings import Half
 from vmhb_worker import brokers, program
+from vmhb_worker.conf.problems import Problem
 from vmhb_worker.program import INNER_LIMIT, Check, Program
+
+#: The entry point that tells the options of [nova].
+KEYSTONE = "nova_vmhb.nova"
+
+
+#: Besides oslo's, what may stand in our files: the options of Keystone's plugins.
+LIBRARIES = (*program.LIBRARIES, KEYSTONE)
 
 
 def main() -> None:
     """The entry point."""
-    program.main(PROGRAM)
+    program.main(complete())
+
+
+def complete() -> Program:
+    """With the groups of what is installed."""
+    groups = (*options.GROUPS, *options.libraries(), *plugins.groups(plugins.installed()))
+    known = LIBRARIES if any(group.GROUP == "nova" for group in groups) else program.LIBRARIES
+    return dataclasses.replace(PROGRAM, groups=groups, libraries=known)
+
+
+def contradictions(conf: cfg.ConfigOpts) -> list[Problem]:
+    """What no option tells by itself."""
+    found = []
+    if not conf.consumer.halves:
+        found.append(Problem("[consumer] halves", "empty", "name at least one, or leave it out for both"))
+    if Half.FAULTS not in conf.consumer.halves:
+        return found
+    if not any(group.GROUP == "database" for group in options.libraries()):
+        remedy = "needs nova-vmhb[consumer]: install it, or say [consumer] halves = instances"
+        return [*found, Problem("[consumer] halves", "faults", remedy)]
+    there = plugins.installed()
+    for name in dict.fromkeys(conf.consumer.reporters):
+        problem = plugins.problem_of(name, there)
+        if problem is not None:
+            found.append(Problem("[consumer] reporters", name, problem))
+    return found or _nonsense(conf)
+
+
+def _nonsense(conf: cfg.ConfigOpts) -> list[Problem]:
+    """What reporters, [nova] and [database] themselves refuse."""
+    found = []
+    for name in conf.consumer.reporters:
+        try:
+            plugins.make(conf, [name], plugins.installed(), _now)
+        except plugins.BadReporter as error:
+            found.append(Problem("[consumer] reporters", name, str(error)))
+    try:
+        importlib.import_module("nova_vmhb.consumer.whereabouts").from_conf(conf)
+    except ValueError as error:
+        found.append(Problem("[nova]", str(conf.nova.auth_type), str(error)))
+    try:
+        importlib.import_module("nova_vmhb.consumer.database").of(conf, Path(conf.state_path))
+    except ValueError as error:
+        found.append(Problem("[database] connection", "a secret", str(error)))
+    return found
 
 
 def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
-    """The workers' broker, and those that Nova's notifications come from."""
+    """The workers' broker; those that Nova's notifications come from; what the faults half needs."""
     group = conf.nova_notifications
     value, problem = brokers.shown(conf, None)
     workers = Check(
         "[DEFAULT] transport_url", value, lambda: problem or brokers.check_sending(conf, None, "vmhb", (), INNER_LIMIT)
     )
-    return [workers, *(_of_nova(conf, url, group.exchange) for url in group.transport_url or [None])]
+    found = [workers]
+    if _runs(conf, Half.INSTANCES):
+        found += [_of_nova(conf, url, group.exchange) for url in group.transport_url or [None]]
+    if _runs(conf, Half.FAULTS) and not contradictions(conf):
+        found += _of_faults(conf)
+    return found
+
+
+def _runs(conf: cfg.ConfigOpts, half: Half) -> bool:
+    try:
+        return half in conf.consumer.halves
+    except ValueError:  # said elsewhere
+        return False
+
+
+def _of_faults(conf: cfg.ConfigOpts) -> list[Check]:
+    try:
+        checks = importlib.import_module("nova_vmhb.consumer.checks")
+        found: list[Check] = checks.endpoints(conf, _now)
+    except ValueError:  # an option out of bounds, which is said elsewhere
+        return []
+    return found
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _of_nova(conf: cfg.ConfigOpts, url: str | None, exchange: str) -> Check:
@@ -43,7 +124,7 @@ def run(
     reached: Callable[[cfg.ConfigOpts], Sequence[Check]] = endpoints,
 ) -> int:
     """As `program.run`. reached: tells what `--check-config` reaches for."""
-    return program.run(dataclasses.replace(PROGRAM, endpoints=reached), arguments, conf)
+    return program.run(dataclasses.replace(complete(), endpoints=reached), arguments, conf)
 
 
 def _serve(conf: cfg.ConfigOpts) -> int:
@@ -55,8 +136,8 @@ def _serve(conf: cfg.ConfigOpts) -> int:
 PROGRAM = Program(
     name="nova-vmhb-consumer",
     groups=options.GROUPS,
-    reaches="brokers",
-    contradictions=lambda conf: [],
+    reaches="brokers, database, Nova and the reporters' backends",
+    contradictions=contradictions,
     endpoints=endpoints,
     serve=_serve,
 )

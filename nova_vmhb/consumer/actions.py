@@ -77,7 +77,7 @@ PLANNED: Mapping[Operation, Planned] = {
     Operation.RESCUED: Planned(
         "it is in rescue mode",
         86400.0,
-        "it runs another image until it is unrescued, which need not answer",
+        "it runs another image, which need not answer, until it is unrescued or made to boot its own again",
         outlives_request=True,
     ),
     Operation.UNRESCUE: Planned("Nova ends its rescue mode", 300.0, "Nova destroys the domain and boots it anew"),
@@ -105,11 +105,12 @@ TIMEOUTS: Mapping[Operation, float] = {operation: planned.timeout for operation,
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """See to it that the instance is watched as its flavor says. knobs: by their bare names."""
+    """See to it that the instance is watched as its flavor said at observed_at. knobs: by their bare names."""
 
     host: str
     instance_uuid: str
     knobs: Mapping[str, str]
+    observed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,11 @@ Step = tuple[Verb, Operation | None]
 Row = Mapping[str, tuple[Step, ...]]
 
 CONFIGURE: Step = (Verb.CONFIGURE, None)
+#: Rescue mode is over, be it that nobody unrescued it: an admin may reset its state and reboot it. Its silence may last
+#: for a day, and would go on hiding faults. A rescue image that runs all the same is seen in the domain by the worker.
+NOT_RESCUED: Step = (Verb.END, Operation.RESCUED)
+#: Nova has made the domain's XML anew: one that may have no policy, and that boots the instance's own image.
+MADE_ANEW = (CONFIGURE, NOT_RESCUED)
 NOTHING: Row = {}
 
 
@@ -171,34 +177,36 @@ def _ends(operation: Operation, *then: Step) -> Row:
     return {"end": (*then, end), "error": (end,)}
 
 
-#: Action -> what its phases bring. Nova's `NotificationAction`, those of instances. `configure` stands where Nova may
-#: have made the domain's XML anew, and with it a domain that has no policy.
+#: Action -> what its phases bring. Nova's `NotificationAction`, those of instances. `configure` stands where the host's
+#: worker may not have heard of the policy.
 ROWS: Mapping[str, Row] = {
     "create": {"end": (CONFIGURE,)},
-    "power_on": {"end": (CONFIGURE,)},
+    "power_on": {"end": MADE_ANEW},
     "power_off": _silence(Operation.POWER_OFF),
-    "reboot": _silence(Operation.REBOOT, CONFIGURE),
+    "reboot": _silence(Operation.REBOOT, *MADE_ANEW),
     "pause": _silence(Operation.PAUSE),
     "unpause": NOTHING,
     "suspend": _silence(Operation.SUSPEND),
     "resume": {"end": (CONFIGURE,)},
     "snapshot": _silence(Operation.SNAPSHOT),
     "shelve": _silence(Operation.SHELVE),
-    "shelve_offload": _silence(Operation.SHELVE_OFFLOAD),  # of a guest that runs, where it booted from a volume
-    "unshelve": {"end": (CONFIGURE,)},
-    "rebuild": _silence(Operation.REBUILD, CONFIGURE),  # evacuation too, from the new host
+    "shelve_offload": _silence(
+        Operation.SHELVE_OFFLOAD, NOT_RESCUED
+    ),  # of a guest that runs, where it booted from a volume
+    "unshelve": {"end": MADE_ANEW},
+    "rebuild": _silence(Operation.REBUILD, *MADE_ANEW),  # evacuation too, from the new host
     # The two silences overlap. A rescue that fails tells nothing, so that only the short one may depend on its end.
     "rescue": _silence(Operation.RESCUE, (Verb.EXPECT, Operation.RESCUED)),
-    "unrescue": _silence(Operation.UNRESCUE, CONFIGURE, (Verb.END, Operation.RESCUED)),
+    "unrescue": _silence(Operation.UNRESCUE, *MADE_ANEW),
     "resize_prep": NOTHING,  # from the new host, before the old one begins
-    "resize": _silence(Operation.RESIZE),  # from the old host
-    "resize_finish": _silence(Operation.RESIZE_FINISH, CONFIGURE),  # from the new one
+    "resize": _silence(Operation.RESIZE, NOT_RESCUED),  # from the old host, which it leaves
+    "resize_finish": _silence(Operation.RESIZE_FINISH, *MADE_ANEW),  # from the new one
     "resize_confirm": NOTHING,  # from the old host, where nothing runs
-    "resize_revert": _silence(Operation.RESIZE_REVERT, CONFIGURE),  # from the old host
+    "resize_revert": _silence(Operation.RESIZE_REVERT, *MADE_ANEW),  # from the old host
     "live_migration_pre": {  # from the destination
         "start": ((Verb.EXPECT, Operation.LIVE_MIGRATION), (Verb.EXPECT_AT_SOURCE, Operation.LIVE_MIGRATION)),
     },
-    "live_migration_post": _ends(Operation.LIVE_MIGRATION),  # from the source
+    "live_migration_post": _ends(Operation.LIVE_MIGRATION, NOT_RESCUED),  # from the source, which it has left
     "live_migration_post_dest": _ends(Operation.LIVE_MIGRATION, CONFIGURE),
     "live_migration_rollback": _ends(Operation.LIVE_MIGRATION),  # from the source
     "live_migration_rollback_dest": _ends(Operation.LIVE_MIGRATION),
@@ -206,7 +214,7 @@ ROWS: Mapping[str, Row] = {
     "live_migration_force_complete": NOTHING,  # pauses the guest, which libvirt tells
     "trigger_crash_dump": {"start": ((Verb.EXPECT, Operation.CRASH_DUMP),)},
     "soft_delete": _silence(Operation.SOFT_DELETE),
-    "restore": {"end": (CONFIGURE,)},
+    "restore": {"end": MADE_ANEW},
     "delete": _silence(Operation.DELETE),
     "shutdown": NOTHING,  # a part of delete
     # From other services than nova-compute, or of no concern to the guest.
@@ -250,7 +258,7 @@ def _casts(step: Step, notification: Notification, timeouts: Mapping[Operation, 
     verb, operation = step
     host, instance, observed_at = notification.host, notification.instance_uuid, notification.observed_at
     if operation is None:
-        return [Configure(host, instance, notification.knobs)]
+        return [Configure(host, instance, notification.knobs, observed_at)]
     planned = PLANNED[operation]
     if planned.needs_initiator and notification.initiator is None:
         return []

@@ -45,7 +45,7 @@ AHEAD = 300.0
 class Workers(Protocol):
     """What is used of `rpcapi.WorkerAPI`."""
 
-    def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str]) -> None: ...
+    def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str], *, observed_at: datetime) -> None: ...
     def expect_silence(
         self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime
     ) -> None: ...
@@ -118,7 +118,7 @@ class Courier:
         try:
             match cast:
                 case Configure():
-                    self._workers.configure(cast.host, cast.instance_uuid, cast.knobs)
+                    self._workers.configure(cast.host, cast.instance_uuid, cast.knobs, observed_at=cast.observed_at)
                 case ExpectSilence():
                     self._workers.expect_silence(
                         cast.host,

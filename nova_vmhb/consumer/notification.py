@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from vmhb_worker.core.policy import knobs_of_extra_specs
+from vmhb_worker.core.policy import MAX_KNOB, MAX_KNOBS, knobs_of_extra_specs
 
 #: `instance.<action>[.<phase>]`; Nova's longest has 42 characters.
 EVENT_TYPE = re.compile(r"instance\.(?P<action>[a-z_]{1,64})(?:\.(?P<phase>[a-z_]{1,16}))?", re.ASCII)
@@ -26,9 +26,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 #: The payloads whose fields we know, by their major version; a minor one only adds. 2: `exists` and `update`.
 MAJORS = ("1", "2")
 
-#: Nova's own bound of an extra spec's name and value (characters), and more knobs than there will ever be.
+#: Nova's own bound of a name (characters).
 MAX_TEXT = 255
-MAX_KNOBS = 64
 
 
 class BadNotification(ValueError):
@@ -137,8 +136,8 @@ def _knobs(flavor: Any) -> Mapping[str, str]:
     if len(knobs) > MAX_KNOBS:
         raise BadNotification(f"extra_specs has {len(knobs)} heartbeat knobs: at most {MAX_KNOBS} are believed")
     for name, value in knobs.items():
-        if not isinstance(value, str) or max(len(name), len(value)) > MAX_TEXT:
-            raise BadNotification(f"extra spec {_quote(name)} is {_quote(value)}: not a text of {MAX_TEXT} characters")
+        if not isinstance(value, str) or max(len(name), len(value)) > MAX_KNOB:
+            raise BadNotification(f"extra spec {_quote(name)} is {_quote(value)}: not a text of {MAX_KNOB} characters")
     return MappingProxyType(knobs)
 
 

@@ -6,13 +6,16 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from oslo_config import cfg
 
+from nova_vmhb import settings
+from nova_vmhb.conf import consumer as options
 from nova_vmhb.conf import nova_notifications
 from nova_vmhb.consumer.instances import Instances
+from nova_vmhb.reporters import plugins
 from vmhb_worker import program, systemd
 
 LOG = logging.getLogger(__name__)
@@ -29,16 +32,49 @@ class Half(Protocol):
 
 
 def run(conf: cfg.ConfigOpts) -> int:
-    """Run until SIGTERM or SIGINT. Exit code."""
-    return Consumer([Instances(conf, nova_notifications.settings(conf))]).run()
+    """Run until SIGTERM or SIGINT. Exit code: 0, or 1 where it refuses to run."""
+    consumer = Consumer()
+    try:
+        halves = options.halves(conf)
+        if settings.Half.INSTANCES in halves:
+            consumer.add(Instances(conf, nova_notifications.settings(conf)))
+        if settings.Half.FAULTS in halves:
+            consumer.add(_faults(conf, consumer.refuse))
+    except (ValueError, ImportError) as error:
+        LOG.critical("%s", error)
+        return 1
+    return consumer.run()
+
+
+def _faults(conf: cfg.ConfigOpts, refuse: Callable[[str], None]) -> Half:
+    try:
+        from nova_vmhb.consumer import faults  # noqa: PLC0415 - the other half does without what this one needs
+    except ImportError as error:
+        raise ImportError(
+            f"{error}: the faults half needs nova-vmhb[consumer]; install it, or say [consumer] halves = instances"
+        ) from error
+    wanted = options.settings(conf)
+    reporters = plugins.make(conf, wanted.reporters, plugins.installed(), faults.now)
+    return faults.make(conf, wanted, reporters, refuse)
 
 
 class Consumer:
-    """One consumer, from its halves to its end. `stop` from any thread or signal handler."""
+    """One consumer, from its halves to its end. `stop` and `refuse` from any thread or signal handler."""
 
-    def __init__(self, halves: Sequence[Half]) -> None:
-        self._halves = halves
+    def __init__(self, halves: Sequence[Half] = ()) -> None:
+        self._halves = list(halves)
         self._stopping = threading.Event()
+        self._code = 0
+
+    def add(self, half: Half) -> None:
+        """Before `run`."""
+        self._halves.append(half)
+
+    def refuse(self, why: str) -> None:
+        """End `run` soon, with exit code 1: we must not run."""
+        LOG.critical("%s", why)
+        self._code = 1
+        self._stopping.set()
 
     def run(self, signals: bool = True) -> int:
         """Run until `stop`. signals: obey SIGTERM and SIGINT; only the main thread can."""
@@ -56,7 +92,7 @@ class Consumer:
         for half in self._halves:
             half.stop(max(0.0, until - time.monotonic()))
         LOG.info("ended")
-        return 0
+        return self._code
 
     def stop(self) -> None:
         """End `run` soon."""

@@ -29,6 +29,8 @@ from tests.stage.control_plane import Hosts, Nova, NovaConsumer, Told
 from tests.stage.nova import Message, notification, samples
 from vmhb_worker.core.hints import Hint, Hints
 
+pytestmark = pytest.mark.patient
+
 #: SIGTERM is obeyed within this time (seconds), whatever hangs.
 END = 2.0
 

@@ -24,6 +24,8 @@ from tests.lab.processes import wait_until
 from vmhb_worker import notifications
 from vmhb_worker.outbox import Limits, Outbox
 
+pytestmark = pytest.mark.patient
+
 TOPIC = "vmhb_notifications"
 #: As in production but for the longest pause, so that a test does not wait for it.
 LIMITS = Limits(last_retry=1.0)

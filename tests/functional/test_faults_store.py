@@ -17,6 +17,8 @@ from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess
 from tests.stage.worker import WorkerProcess
 
+pytestmark = pytest.mark.patient
+
 #: A refused start is over in this time (seconds), most of it Python's own.
 REFUSED = 10.0
 

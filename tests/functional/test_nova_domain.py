@@ -18,6 +18,8 @@ from tests.lab.processes import wait_until
 from vmhb_worker.core import domain_xml
 from vmhb_worker.core.policy import PORT_NAMES, Channel
 
+pytestmark = pytest.mark.patient
+
 SAMPLES = Path(__file__).parent.parent / "samples" / "domains"
 
 #: What the lab's guests have of their own: no disk and no display, a processor that is emulated, the lab's kernel.

@@ -79,15 +79,22 @@ def test_configure_on_a_bare_domain(guests: Guests, worker: Workers, figure: Fig
     daemon = worker()
     assert not daemon.show(guest.uuid)
     sent = time.monotonic()
-    daemon.api.configure(daemon.host, guest.uuid, {**KNOBS, "colour": "<blue>"})
+    now = datetime.now(UTC)
+    daemon.api.configure(daemon.host, guest.uuid, {**KNOBS, "colour": "<blue>"}, observed_at=now)
     wait_until(lambda: daemon.show(guest.uuid).get("state") == "alive", 5, "it acknowledges", every=0.02)
     figure("configure until alive, interval 1 s", time.monotonic() - sent, "s", AT_ONCE)
-    written = {"version": "1", **KNOBS, "colour": "<blue>"}
+    written = {"version": "1", "observed_at": now.isoformat(), **KNOBS, "colour": "<blue>"}
     assert (element(guest), element(guest, "--inactive")) == (written, written)
-    daemon.api.configure(daemon.host, guest.uuid, {**KNOBS, "interval": "7"})
+    for earlier in (0, 5):  # an older flavor's, that was held up
+        before = now - timedelta(seconds=earlier)
+        daemon.api.configure(daemon.host, guest.uuid, {**KNOBS, "interval": "7"}, observed_at=before)
     time.sleep(SETTLED)
     assert element(guest) == written and daemon.show(guest.uuid)["policy"]["interval"] == "1"
     assert lines(daemon, guest, WRITTEN) == 1
+    daemon.api.configure(daemon.host, guest.uuid, {**KNOBS, "interval": "2"}, observed_at=datetime.now(UTC))
+    newer = "it is monitored by the newer flavor"
+    wait_until(lambda: daemon.show(guest.uuid)["policy"]["interval"] == "2", 5, newer, every=0.02)
+    assert [(element(guest, *flags) or {})["interval"] for flags in ((), ("--inactive",))] == ["2", "2"]
     assert ports(guest) == []
 
 

@@ -47,7 +47,9 @@ class Broker:
     user = "vmhb"
     vhost = "vmhb"
 
-    def __init__(self) -> None:
+    def __init__(self, *, folder: pathlib.Path | None = None) -> None:
+        """``folder``: where its state is, instead of one of its own under /tmp; it must be there and empty."""
+        self._folder = folder
         self.password = secrets.token_hex(8)
         self.port = 0
         self._ports = [0, 0, 0]
@@ -96,8 +98,8 @@ class Broker:
 
     def start(self) -> None:
         """Start the node on free ports and wait until it is ready (~5 s)."""
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="vmhb-", dir="/tmp"))
-        self._ports = _free_ports(3)
+        folder = self._folder or pathlib.Path(tempfile.mkdtemp(prefix="vmhb-", dir="/tmp"))
+        self._ports = free_ports(3)
         self.port = self._ports[0]
         (folder / "definitions.json").write_text(json.dumps(self._definitions()))
         (folder / "enabled_plugins").write_text("[].\n")
@@ -220,7 +222,8 @@ class Broker:
             return False
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """So many ports of loopback that nobody listens on now."""
     found: list[int] = []
     while len(found) < number:
         port = random.choice(PORTS)

@@ -67,8 +67,18 @@ class Node:
     Thread-safe as far as libvirtd is: several threads may call ``virsh`` at once.
     """
 
-    def __init__(self, name: str = "lab-node") -> None:
+    def __init__(
+        self,
+        name: str = "lab-node",
+        *,
+        folder: pathlib.Path | None = None,
+        mounts: Mapping[str, str] | None = None,
+    ) -> None:
+        """``folder``: where its state is, instead of one of its own under /tmp; it must not exist,
+        and its path must be short. ``mounts``: more of MOUNTS."""
         self.name = name
+        self._mounts = {**MOUNTS, **(mounts or {})}
+        self._folder = folder
         self.uuid = str(uuid.uuid4())
         self.address = f"127.{secrets.randbelow(254) + 1}.{secrets.randbelow(256)}.1"
         self._processes: Processes | None = None
@@ -114,18 +124,18 @@ class Node:
     def start(self) -> None:
         """Start libvirtd and wait until it answers (~1 s)."""
         # Short: a unix socket's path has 108 bytes, and libvirt puts some 80 after this.
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="vmhb-", dir="/tmp"))
-        for name in (*MOUNTS, "etc/qemu", "etc/nwfilter", "etc/secrets", "console", "control"):
+        folder = self._folder or pathlib.Path(tempfile.mkdtemp(prefix="vmhb-", dir="/tmp"))
+        for name in (*self._mounts, "etc/qemu", "etc/nwfilter", "etc/secrets", "console", "control"):
             (folder / name).mkdir(parents=True)
         (folder / "etc/libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder, uuid=self.uuid))
         (folder / "etc/qemu.conf").write_text(QEMU_CONF.format(address=self.address))
-        for target in MOUNTS.values():
+        for target in self._mounts.values():
             # Missing where systemd's tmpfiles never ran; an empty folder is all we leave behind.
             pathlib.Path(target).mkdir(parents=True, exist_ok=True)
         self._processes = Processes(
             folder,
             hostname=self.name,
-            mounts=[(folder / source, target) for source, target in MOUNTS.items()],
+            mounts=[(folder / source, target) for source, target in self._mounts.items()],
         )
         with ended_if_it_fails(self._processes):
             self.boot_libvirtd()
@@ -199,7 +209,7 @@ class Node:
 
     def outside(self, path: str) -> pathlib.Path:
         """Where a path that libvirt names (in a live XML, say) is seen from out here."""
-        for source, target in MOUNTS.items():
+        for source, target in self._mounts.items():
             if path == target or path.startswith(target + "/"):
                 return self.folder / source / path[len(target) + 1 :]
         return pathlib.Path(path)

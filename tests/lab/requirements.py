@@ -10,7 +10,7 @@ import os
 import pathlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 PACKAGES = {  # package -> a file by which we know that it is there
     "libvirt-daemon": "/usr/sbin/libvirtd",
@@ -30,14 +30,14 @@ MEMORY_MIB = 1000  # RabbitMQ ~150, libvirtd ~50, ~180 for each guest
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 
 
-def missing() -> list[str]:
+def missing(packages: Mapping[str, str] = PACKAGES) -> list[str]:
     """What keeps the lab from running here, one sentence each; empty: nothing."""
-    return [*_missing_of_the_machine(), *(f"Debian package {p} is missing." for p in _absent())]
+    return [*_missing_of_the_machine(), *(f"Debian package {p} is missing." for p in _absent(packages))]
 
 
-def install() -> None:
+def install(packages: Mapping[str, str] = PACKAGES) -> None:
     """Install the missing Debian packages, without starting the services that they bring."""
-    absent = _absent()
+    absent = _absent(packages)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # Always: the guest's own packages are downloaded by version from this list.
     subprocess.run(["apt-get", "-q", "update"], check=True, env=environment)
@@ -50,8 +50,8 @@ def install() -> None:
             )
 
 
-def _absent() -> list[str]:
-    return [package for package, path in PACKAGES.items() if not os.path.exists(path)]
+def _absent(packages: Mapping[str, str]) -> list[str]:
+    return [package for package, path in packages.items() if not os.path.exists(path)]
 
 
 def _missing_of_the_machine() -> Iterator[str]:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import pathlib
 import threading
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from oslo_config import cfg
 
+from tests.lab.processes import wait_until
+from tests.stage import recorder
 from tests.stage.nova import Message
 from tests.stage.worker import Options, WorkerProcess
-from vmhb_worker import brokers, rpcapi
+from vmhb_worker import brokers, notifications, rpcapi
+from vmhb_worker.core.fault import Fault
 from vmhb_worker.no_eventlet import without_eventlet
-from vmhb_worker.rpc import Endpoint, uuid_of
+from vmhb_worker.objects import SignOfLife, fault_payload, worker_payload
+from vmhb_worker.rpc import Endpoint, time_of, uuid_of
 
 with without_eventlet():
     import oslo_messaging
@@ -118,9 +126,16 @@ class Hosts:
 class _Endpoint(Endpoint):
     """The worker's own, with its checks."""
 
-    def configure(self, _context: Any, *, instance_uuid: Any, policy: Any) -> Any:
+    def configure(self, _context: Any, *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
         """As `rpcapi` says it."""
-        return self._put("configure", lambda: {"instance_uuid": uuid_of(instance_uuid), "policy": dict(policy)})
+        return self._put(
+            "configure",
+            lambda: {
+                "instance_uuid": uuid_of(instance_uuid),
+                "policy": dict(policy),
+                "observed_at": time_of("observed_at", observed_at),
+            },
+        )
 
 
 _NUMBERS = itertools.count(1)
@@ -135,5 +150,115 @@ class NovaConsumer(WorkerProcess):
         super().__init__(folder / f"consumer-{next(_NUMBERS)}", uri="", transport_url=url, options=options)
         self.program = ("-m", "nova_vmhb.cmd.consumer")
         del self._options["libvirt"], self._options["DEFAULT"]["host"], self._options["DEFAULT"]["state_path"]
+        self._options.setdefault("consumer", {"halves": "instances"})
         if nova_urls:  # an option that may be given several times
             self.set("nova_notifications", "transport_url", "\ntransport_url = ".join(nova_urls))
+
+
+# -- the faults half ---------------------------------------------------------------------------------------------------
+
+
+class FaultConsumer(WorkerProcess):
+    """A `nova-vmhb-consumer` that runs the faults half alone, with the reporters of `recorder`.
+
+    folder: shared by all replicas of a test: their backends are the same. database: a URL; None: SQLite of its own.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, url: str, database: str | None = None, options: Options | None = None
+    ) -> None:
+        name = f"faults-{next(_NUMBERS)}"
+        super().__init__(folder / name, uri="", transport_url=url, host=name, options=options)
+        self.program = ("-m", "nova_vmhb.cmd.consumer")
+        self.backends = folder
+        del self._options["libvirt"]
+        if database is not None:
+            self._options.setdefault("database", {})["connection"] = database
+        consumer = {"halves": "faults", "reporters": "recording, recovering, log"}
+        self._options["consumer"] = {**consumer, **self._options.get("consumer", {})}
+        for reporter in ("recording", "recovering"):
+            files = {"file": folder / f"{reporter}.jsonl", "control": folder / f"{reporter}.control"}
+            self._options.setdefault(f"reporter_{reporter}", {}).update(files)
+        #: For PYTHONPATH.
+        self.plugins = recorder.install(folder)
+
+    def start(self, environ: Mapping[str, str] | None = None, wait: bool = True, listens: bool = True) -> float:
+        """listens: wait until it reads faults."""
+        path = os.pathsep.join([self.plugins, *filter(None, [os.environ.get("PYTHONPATH")])])
+        said = self.said("reading faults from")
+        at = super().start({"PYTHONPATH": path, **(environ or {})}, wait)
+        if wait and listens:
+            wait_until(lambda: self.said("reading faults from") > said or self.ended, 30, "it reads faults")
+        return at
+
+    def told(self, reporter: str = "recording") -> list[recorder.Line]:
+        """What this reporter was ever told, by any replica."""
+        return recorder.read(self.backends / f"{reporter}.jsonl")
+
+    def tell(self, what: str, reporter: str = "recording") -> None:
+        """Have its reporter do something else: see `recorder`."""
+        (self.backends / f"{reporter}.control").write_text(what)
+
+
+class FaultWorkers:
+    """What workers publish, and what they answer when they are asked.
+
+    shown: host -> instance uuid -> what `show` tells. A host that is not in it has no worker that answers.
+    """
+
+    def __init__(self, url: str, *names: str) -> None:
+        self.url = url
+        self.shown: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
+        self.asked: list[tuple[str, str]] = []
+        self._sender = notifications.Sender(_conf(), url, "cn1")
+        transport = rpcapi.get_transport(_conf(), url)
+        self._servers = [self._server(transport, name) for name in names]
+        for server in self._servers:
+            server.start()
+        for server in self._servers:
+            assert server.listening.wait(30)
+
+    def publish(self, *faults: Fault, event: str | None = None) -> None:
+        """As their workers do."""
+        for fault in faults:
+            change = "cleared" if fault.state == "cleared" else "raised" if fault.sequence == 1 else "updated"
+            self.send(event or f"vmhb.fault.{change}", fault_payload(fault))
+
+    def alive(self, host: str, started_at: datetime, sequence: int, interval: float = 1.0) -> None:
+        """A sign of life."""
+        sign = SignOfLife(host, "1", started_at, datetime.now(UTC), sequence, interval, 3, {}, 0, True, {})
+        self.send("vmhb.worker.alive", worker_payload(sign))
+
+    def send(self, event_type: str, payload: Any) -> None:
+        """Anything."""
+        text = json.dumps(payload)
+        self._sender.send("vmhb_notifications", _Sent(str(uuid.uuid4()), event_type, None, text, time.time()))
+
+    def close(self) -> None:
+        """Answer no more."""
+        for server in self._servers:
+            server.stop(2)
+
+    def _server(self, transport: Any, name: str) -> brokers.Background:
+        target = oslo_messaging.Target(
+            exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server=name, version=rpcapi.VERSION
+        )
+
+        def show(_method: str, arguments: Mapping[str, Any]) -> Any:
+            self.asked.append((name, arguments["instance_uuid"]))
+            return self.shown[name].get(arguments["instance_uuid"])
+
+        def make() -> Any:
+            policy = oslo_messaging.DefaultRPCAccessPolicy
+            return oslo_messaging.get_rpc_server(transport, target, [Endpoint(show)], access_policy=policy)
+
+        return brokers.Background(f"{name} listens", f"{name} cannot listen", make, threads=2)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    message_id: str
+    event_type: str
+    project_id: str | None
+    payload: str
+    created: float

@@ -27,12 +27,15 @@ ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-2222
 QUICK = "interval='1' timeout='1' threshold='3' action='recover'"
 
 
-def domain(uuid: str, heartbeat: str | None = QUICK, *, boot: str = "b1", name: str = "vm") -> DomainSeen:
+def domain(
+    uuid: str, heartbeat: str | None = QUICK, *, boot: str = "b1", name: str = "vm", disk: str = "disk"
+) -> DomainSeen:
     """A domain as libvirt shows it. heartbeat: the attributes of our element, None for no element."""
     ours = f"<vmhb:heartbeat xmlns:vmhb='urn:openstack:vmhb:1' {heartbeat}/>" if heartbeat is not None else ""
     xml = (
         f"<domain><name>{name}</name><uuid>{uuid}</uuid><metadata>{ours}</metadata><devices>"
         "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='connected'/></channel>"
+        f"<disk type='file'><source file='/var/lib/nova/instances/{uuid}/{disk}'/></disk>"
         "<memballoon model='virtio'><stats period='10'/></memballoon></devices></domain>"
     )
     state, reason = ("running", "booted") if boot else ("shutoff", "destroyed")
@@ -304,6 +307,29 @@ def test_announced_silences_hold_also_for_those_that_come_later() -> None:
     assert shown["silences"] == {"hint:req-1": "resize"}
     assert bench.ask("end_silence", instance_uuid=ONE, key="req-1", observed_at=bench.clock.wall())
     well(bench, ONE)
+
+
+def test_rescue_mode_is_seen_in_the_domain() -> None:
+    """A rescue image that does not answer is no fault as long as it runs, also to a worker that never heard of it.
+
+    Afterwards the instance is watched as ever.
+    """
+    for told in (True, False):
+        bench = Bench(reboot_grace=5.0)
+        bench.up(domain(ONE, disk="disk" if told else "disk.rescue"))
+        if told:
+            well(bench, ONE)
+        bench.host.dead.add(ONE)
+        bench.engine.post(domain(ONE, boot="b2", disk="disk.rescue"))
+        bench.run(4000)
+        assert bench.raised() == []
+        assert set(bench.ask("show", instance_uuid=ONE)["silences"]) == {"rescued"}
+        bench.host.dead.clear()
+        bench.engine.post(domain(ONE, boot="b3"))
+        well(bench, ONE)
+        bench.host.dead.add(ONE)
+        bench.run(10)
+        assert len(bench.raised()) == 1
 
 
 def test_the_watchdog_is_fed_by_the_loop() -> None:

@@ -8,15 +8,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from xml.etree import ElementTree
 
 import libvirt
 import pytest
 
 from vmhb_worker.contracts import AgentError
 from vmhb_worker.core import lifecycle
+from vmhb_worker.core.domain_xml import policy_element
 from vmhb_worker.core.events import (
     Booted,
     Control,
@@ -64,6 +67,7 @@ from vmhb_worker.hypervisor.process import Processes, run_folder
 
 T = TypeVar("T")
 A, B = "a", "b"
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def seen(domain: str, state: str = "running") -> DomainSeen:
@@ -588,12 +592,20 @@ def test_a_domain_is_given_what_it_lacks_and_nothing_else(
         return inbox.wait(Provisioned)
 
     try:
-        write, again = WritePolicy("<heartbeat version='1' interval='2'/>"), WritePolicy("<heartbeat interval='9'/>")
+        write = WritePolicy(policy_element({"interval": "2"}, NOON), NOON)
+        again = WritePolicy("<heartbeat interval='9'/>", NOON)
         assert give(write) == Provisioned(domain, write, True)
         assert "interval='2'" in inbox.wait(DomainSeen).xml.replace('"', "'")
         assert give(again) == Provisioned(domain, again, False)
         for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
             assert "urn:openstack:vmhb:1" in raw.XMLDesc(flags) and "interval='9'" not in raw.XMLDesc(flags)
+        newer = NOON + timedelta(seconds=1)
+        other_flavor = WritePolicy(policy_element({"interval": "7"}, newer), newer)
+        assert give(other_flavor) == Provisioned(domain, other_flavor, True)
+        assert give(write) == Provisioned(domain, write, False)
+        for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+            (element,) = ElementTree.fromstring(raw.XMLDesc(flags)).iterfind("metadata/{urn:openstack:vmhb:1}heartbeat")
+            assert element.get("interval") == "7"
         plug = give(PlugChannel())  # the test driver can't
         assert (plug.changed, plug.again) == (False, False) and plug.failure
         gone = str(uuid.uuid4())

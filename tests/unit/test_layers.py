@@ -29,15 +29,26 @@ ALLOWED = {("rpcapi", "conf")}  # the client's one option
 FOR_NOVA = {
     *("core.policy", "core.protocol", "core.fault", "objects", "rpcapi", "no_eventlet", "systemd", "notifications"),
     *("brokers", "program", "conf.groups", "conf.kinds", "conf.problems", "conf.upgrade_levels"),
+    # What faults are, and how they are published: the consumer closes and raises some itself.
+    *("core.fault", "core.verdict", "crashpoint", "notifications", "conf.notifications"),
 }
 #: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure. Vitrage makes its
 #: plugins without arguments, so they have no choice.
 IN_NOVA = {"driver", "extra_specs", "guest_config"}
+#: Runs in Masakari's engine, in its Python: only it knows Masakari, names its CONF, and imports nothing of ours.
+IN_MASAKARI = {"masakari_tasks"}
+MASAKARIS = {"masakari", "taskflow", "novaclient"}
 NOVA_WIRES = {
-    *("consumer.service", "cmd.consumer", "driver"),
+    *("consumer.service", "cmd.consumer", "driver", "masakari_tasks"),
     *("vitrage.vmhb.driver", "vitrage.notifiers.vmhb_aodh.notifier"),
 }
-NOVA_PURE = {"consumer.notification", "consumer.actions", "asked"}
+NOVA_PURE = {
+    *("asked", "reporters.recovery"),
+    *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "upkeep")),
+}
+#: Each reporter by itself: it knows the contract, faults, and what it is handed.
+REPORTERS = "reporters."
+FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked"}
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
 IMPURE = {
@@ -45,7 +56,10 @@ IMPURE = {
     *("socket", "select", "selectors", "ssl", "logging", "random", "secrets", "os", "signal", "sqlite3"),
 }
 CLOCKS = {"now", "utcnow", "today"}
-PACKAGES = {"vmhb_worker", "vmhb_worker.core", "vmhb_worker.conf", "nova_vmhb", "nova_vmhb.consumer"}
+PACKAGES = {
+    *("vmhb_worker", "vmhb_worker.core", "vmhb_worker.conf"),
+    *("nova_vmhb", "nova_vmhb.consumer", "nova_vmhb.conf", "nova_vmhb.reporters"),
+}
 
 
 def part_of(module: str) -> str:
@@ -131,8 +145,18 @@ def _refused_for_nova(name: str, imported: str) -> Iterator[str]:
         yield "only what runs in Vitrage's processes knows Vitrage"
     if name in NOVA_PURE and (top in IMPURE or top not in {*sys.stdlib_module_names, "vmhb_worker", "nova_vmhb"}):
         yield "what decides is pure"
+    if name.startswith(REPORTERS) and top == "nova_vmhb" and not imported.startswith(tuple(FOR_REPORTERS)):
+        yield "reporters know the contract, and nothing of the consumer"
+    yield from _refused_for_masakari(name, top)
     if name in IN_NOVA and rest.startswith(("consumer", "conf")) and top == "nova_vmhb":
         yield "Nova's processes know nothing of the consumer"
+
+
+def _refused_for_masakari(name: str, top: str) -> Iterator[str]:
+    if top in MASAKARIS and name not in IN_MASAKARI:
+        yield "only what runs in Masakari's processes knows Masakari"
+    if name in IN_MASAKARI and top in ("nova_vmhb", "vmhb_worker"):
+        yield "Masakari's Python has nothing of ours but this"
 
 
 def _names_the_global_configuration(node: ast.AST) -> bool:
@@ -175,6 +199,12 @@ def test_what_runs_in_nova_and_beside_it_keeps_to_its_own() -> None:
         ("nova_vmhb.vitrage.vmhb.driver", "from nova_vmhb.reporters import base", "nothing else of ours"),
         ("nova_vmhb.vitrage.vmhb.driver", "from vmhb_worker import objects", "nothing else of ours"),
         ("nova_vmhb.reporters.aodh", "from vitrage import messaging", "knows Vitrage"),
+        ("nova_vmhb.consumer.book", "import sqlalchemy", "pure"),
+        ("nova_vmhb.consumer.upkeep", "import time\nx = time.time()", "pure"),
+        ("nova_vmhb.reporters.log", "from nova_vmhb.consumer import outbox", "nothing of the consumer"),
+        ("nova_vmhb.reporters.recovery", "from openstack import connection", "pure"),
+        ("nova_vmhb.reporters.masakari", "import masakari.conf", "knows Masakari"),
+        ("nova_vmhb.masakari_tasks", "from nova_vmhb.reporters import recovery", "nothing of ours"),
         ("nova_vmhb.driver", "import libvirt", "not in Nova's processes"),
         ("nova_vmhb.driver", "import eventlet", "not in Nova's processes"),
         ("nova_vmhb.driver", "from nova_vmhb.consumer import actions", "nothing of the consumer"),

@@ -7,12 +7,13 @@ import logging
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -390,6 +391,18 @@ def test_corrupt_file_at_start_is_moved_aside(
     assert [str(aside) in one.message for one in caplog.records if one.levelno == logging.ERROR] == [True]
 
 
+def test_file_with_nonsense_in_order_is_moved_aside(start: Start, broker: TakingBroker, tmp_path: Path) -> None:
+    """A good SQLite file whose records are none of ours: the worker starts, and notifications leave."""
+    Database(tmp_path / FILE).close()
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO faults VALUES ('f1', '{}')")
+    box = start()
+    assert box.health()["degraded"] is None
+    box.commit(told(1))
+    broker.expect(1)
+    assert (tmp_path / f"{FILE}.broken-1").exists()
+
+
 def test_file_that_turns_out_corrupt_is_written_anew(start: Start, broker: TakingBroker, tmp_path: Path) -> None:
     """Everything that is known is in the new file."""
     disk = Disk()
@@ -405,6 +418,20 @@ def test_file_that_turns_out_corrupt_is_written_anew(start: Start, broker: Takin
     assert [number_of(row) for row in content.rows.values() if row] == [1, 2]
     assert (list(content.instances), list(content.faults)) == (["i1"], ["f1"])
     assert (tmp_path / f"{FILE}.broken-1").exists()
+
+
+def test_an_error_that_nobody_thought_of_loses_nothing(start: Start, broker: TakingBroker, tmp_path: Path) -> None:
+    """A write that fails in another way than disks do: what it was about is sent, and is in the file later."""
+    disk = Disk()
+    box = start(open_database=disk.open)
+    disk.error = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+    stored(box, Commit(faults=[a_fault("f1")], messages=told(1).messages))
+    broker.expect(1)
+    assert "surrogates" in box.health()["degraded"]
+    disk.mend()
+    stored(box, told(2))
+    box.close(10)
+    assert list(on_disk(tmp_path).faults) == ["f1"]
 
 
 def _break(disk: Disk) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -19,10 +19,19 @@ from vmhb_worker.core.events import (
     Step,
     WritePolicy,
 )
-from vmhb_worker.core.wishes import LIFE
+from vmhb_worker.core.wishes import LIFE, SETTLE
 
 KNOBS = {"heartbeat": "true", "interval": "1", "timeout": "1"}
-WRITE, PLUG = WritePolicy(policy_element(KNOBS)), PlugChannel()
+#: When the policy was seen that is sent: before the engine's time.
+THEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def written(knobs: dict[str, str], observed_at: datetime = THEN) -> WritePolicy:
+    """The step that gives a domain this policy."""
+    return WritePolicy(policy_element(knobs, observed_at), observed_at)
+
+
+WRITE, PLUG = written(KNOBS), PlugChannel()
 WANTS = "channel='application'"
 
 
@@ -38,7 +47,7 @@ PORT = "<channel type='unix'><target type='virtio' name='org.openstack.vmhb.0'/>
 def configure(bench: Bench, *seen: object, uuid: str = ONE) -> None:
     """The call, and what libvirt then tells."""
     asked = len(bench.host.described)
-    bench.ask("configure", instance_uuid=uuid, policy=KNOBS)
+    bench.ask("configure", instance_uuid=uuid, policy=KNOBS, observed_at=THEN)
     assert bench.host.described[asked:] == [uuid]
     show(bench, *seen)
 
@@ -123,9 +132,64 @@ def test_a_policy_that_makes_no_sense_is_written_and_then_said() -> None:
     """As the driver does: who looks at the domain sees what was asked, and the worker says what is wrong with it."""
     bench = Bench()
     bench.up()
-    bench.ask("configure", instance_uuid=ONE, policy={"interval": "soon"})
+    bench.ask("configure", instance_uuid=ONE, policy={"interval": "soon"}, observed_at=THEN)
     show(bench, domain(ONE, None))
-    assert bench.host.steps == [(ONE, WritePolicy('<heartbeat version="1" interval="soon"/>'))]
+    assert bench.host.steps == [(ONE, written({"interval": "soon"}))]
+
+
+def test_a_resize_replaces_what_was_sent_for_the_old_flavor() -> None:
+    """Two consumers or a backlog: whichever comes last, the newer flavor is what the instance is monitored by."""
+    after = THEN + timedelta(seconds=30)
+    old, new = {"interval": "3"}, {"interval": "2"}
+    sent = ("interval='{}' observed_at='{}'".format(*each) for each in (("3", THEN), ("2", after)))
+    has_old, has_new = (domain(ONE, attributes) for attributes in sent)
+    bench = Bench()
+    bench.up(domain(ONE, None))
+    assert bench.ask("configure", instance_uuid=ONE, policy=old, observed_at=THEN)
+    show(bench, domain(ONE, None))
+    end(bench, written(old))
+    show(bench, has_old)
+    well(bench, ONE)
+    assert bench.ask("configure", instance_uuid=ONE, policy=new, observed_at=after)
+    show(bench, has_old)
+    end(bench, written(new, after))
+    show(bench, has_new)
+    assert not bench.ask("configure", instance_uuid=ONE, policy=old, observed_at=THEN)
+    show(bench, has_new, domain(ONE, None))
+    assert bench.host.steps == [(ONE, written(old)), (ONE, written(new, after))]
+
+    restarted = Bench()  # it knows only what the domain says
+    restarted.up(has_new)
+    assert restarted.ask("configure", instance_uuid=ONE, policy=old, observed_at=THEN)
+    show(restarted, has_new)
+    assert restarted.host.steps == []
+    assert restarted.ask("show", instance_uuid=ONE)["policy"]["interval"] == "2"
+
+
+def test_a_newer_flavor_waits_for_the_domain_to_run() -> None:
+    """However long it is paused: that it carries the older flavor's policy is no reason to forget the newer one's."""
+    after = THEN + timedelta(seconds=30)
+    seen = domain(ONE, f"interval='3' observed_at='{THEN.isoformat()}'")
+    paused = DomainSeen(ONE, seen.xml, "paused", "migration", "b1")
+    bench = Bench()
+    bench.up(paused)
+    bench.ask("configure", instance_uuid=ONE, policy=KNOBS, observed_at=after)
+    show(bench, paused)
+    bench.run(SETTLE + 60)
+    show(bench, seen)
+    assert bench.host.steps == [(ONE, written(KNOBS, after))]
+
+
+@pytest.mark.parametrize("observed_at", [None, THEN + timedelta(days=365)], ids=["not said", "ahead"])
+def test_a_policy_is_no_newer_than_when_it_came(observed_at: datetime | None) -> None:
+    """An older caller's has no time; a clock that is ahead must not outlast what is sent afterwards."""
+    bench = Bench()
+    bench.up()
+    came = bench.clock.wall()
+    bench.ask("configure", instance_uuid=ONE, policy=KNOBS, observed_at=observed_at)
+    show(bench, domain(ONE, None))
+    assert bench.host.steps == [(ONE, written(KNOBS, came))]
+    assert bench.ask("configure", instance_uuid=ONE, policy=KNOBS, observed_at=bench.clock.wall())
 
 
 # -- the channel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,6 +14,7 @@ from oslo_config import cfg
 from tests.fakes import CalledEngine
 from vmhb_worker import rpcapi
 from vmhb_worker.conf import upgrade_levels
+from vmhb_worker.core.policy import MAX_KNOBS
 from vmhb_worker.no_eventlet import without_eventlet
 from vmhb_worker.rpc import Endpoint, Server
 from vmhb_worker.rpcapi import InvalidArgument, WorkerAPI, WorkerBusy, WorkerFailed
@@ -161,6 +163,68 @@ def test_a_policy_arrives_as_it_was_sent(connect: Callable[[CalledEngine, str], 
     assert engine.calls == [("configure", {"instance_uuid": UUID, "policy": policy})]
 
 
+def test_a_policy_arrives_with_its_time(connect: Callable[[CalledEngine, str], WorkerAPI]) -> None:
+    """Since 1.1. Who does not say it is understood as well."""
+    engine = CalledEngine()
+    api = connect(engine, "timed")
+    api.configure("timed", UUID, {"interval": "2"}, observed_at=NOON.astimezone(timezone(timedelta(hours=9))))
+    assert engine.called.wait(10)
+    expected = {"instance_uuid": UUID, "policy": {"interval": "2"}}
+    assert engine.calls == [("configure", {**expected, "observed_at": NOON})]
+    engine.called.clear()
+    api.configure("timed", UUID, {"interval": "2"})
+    assert engine.called.wait(10)
+    assert engine.calls[1:] == [("configure", expected)]
+
+
+@pytest.mark.parametrize("when", ["", "noon", 1738324800, {"a": 1}], ids=str)
+def test_a_policy_of_no_time_is_refused(when: Any) -> None:
+    """As with silences: an error names it, the engine never sees it."""
+    engine = CalledEngine()
+    with pytest.raises(oslo_messaging.ExpectedException) as caught:
+        Endpoint(engine).configure({}, instance_uuid=UUID, policy={}, observed_at=when)
+    assert str(caught.value.exc_info[1]).startswith("observed_at is ")
+    assert not engine.calls
+
+
+class OldEndpoint:
+    """Of a worker that speaks 1.0 only."""
+
+    target = oslo_messaging.Target(version="1.0")
+
+    def __init__(self) -> None:
+        self.asked: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def configure(self, _context: dict[str, Any], *, instance_uuid: str, policy: dict[str, str]) -> None:
+        """As it was."""
+        self.asked.put({"instance_uuid": instance_uuid, "policy": policy})
+
+    def list(self, _context: dict[str, Any]) -> Any:
+        """As it is."""
+        return [{"host": "old"}]
+
+
+@pytest.mark.parametrize("cap", [None, "1.0"])
+def test_a_worker_that_is_older(conf: cfg.ConfigOpts, cap: str | None) -> None:
+    """Calls that it knows reach it as they are; with [upgrade_levels] so does a policy, without its time."""
+    upgrade_levels.register(conf)
+    conf.set_override("vmhb_worker", cap, group="upgrade_levels")
+    transport, endpoint, host = rpcapi.get_transport(conf, "fake://"), OldEndpoint(), f"old-{cap}"
+    target = oslo_messaging.Target(exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server=host)
+    server = oslo_messaging.get_rpc_server(transport, target, [endpoint])
+    server.start()
+    try:
+        api = WorkerAPI(transport, conf)
+        assert api.list(host) == [{"host": "old"}]
+        api.configure(host, UUID, {"interval": "2"}, observed_at=NOON)
+        api.configure(host, UUID, {"interval": "3"})
+        intervals = ["3"] if cap is None else ["2", "3"]
+        assert sorted(endpoint.asked.get(timeout=10)["policy"]["interval"] for _ in intervals) == intervals
+    finally:
+        server.stop()
+        server.wait()
+
+
 def test_text_of_a_policy_is_made_fit_for_xml() -> None:
     """What the broker carries may be no character at all."""
     engine = CalledEngine()
@@ -172,7 +236,7 @@ def test_text_of_a_policy_is_made_fit_for_xml() -> None:
     "policy",
     [
         *(None, "interval=1", ["interval"], 7, {"interval": 1}, {"interval": None}, {"interval": {"a": "b"}}),
-        *({7: "1"}, {"": "1"}, {"k" * 256: "1"}, {"interval": "1" * 256}, {f"k{n}": "1" for n in range(33)}),
+        *({7: "1"}, {"": "1"}, {"k" * 256: "1"}, {"interval": "1" * 256}, {f"k{n}": "1" for n in range(MAX_KNOBS + 1)}),
     ],
     ids=lambda policy: str(policy)[:20],
 )
@@ -195,6 +259,14 @@ def test_a_newer_call_is_refused_by_the_version_cap(conf: cfg.ConfigOpts) -> Non
     conf.set_override("vmhb_worker", "0.9", group="upgrade_levels")
     with pytest.raises(oslo_messaging.RPCVersionCapError):
         WorkerAPI(transport, conf).list("here")
+
+
+@pytest.mark.parametrize("cap", ["queens", "1", "1.x", ""])
+def test_a_version_cap_that_is_none_is_refused(conf: cfg.ConfigOpts, cap: str) -> None:
+    """By --check-config, and at the start: not call by call."""
+    upgrade_levels.register(conf)
+    with pytest.raises(ValueError, match=r"say a version, such as 1\.0"):
+        conf.set_override("vmhb_worker", cap, group="upgrade_levels")
 
 
 def test_without_a_broker_start_and_stop_return_at_once(conf: cfg.ConfigOpts) -> None:

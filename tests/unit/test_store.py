@@ -107,6 +107,34 @@ def test_overwritten_page_is_found(path: Path) -> None:
         Database(path)
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "UPDATE faults SET record = 'nul'",
+        "UPDATE faults SET record = 'null'",
+        "UPDATE faults SET record = '[]'",
+        "UPDATE faults SET record = '{}'",
+        'UPDATE faults SET record = replace(record, \'"state": "\', \'"state": "x\')',
+        "UPDATE faults SET record = replace(record, '2026-', '2O26-')",
+        "UPDATE faults SET record = CAST(x'ff7b7d' AS TEXT)",
+        "UPDATE rows SET payload = '{'",
+        "UPDATE rows SET payload = NULL",
+        "DROP TABLE probes",
+    ],
+)
+def test_content_that_makes_no_sense_is_found(path: Path, spoilt: str) -> None:
+    """SQLite keeps no checksums: pages may be in order and what is in them not. A worker must not fail to start by it,
+    again and again, nor try to send for ever what no broker can be given."""
+    database = Database(path)
+    database.write(EVERYTHING)
+    database.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(spoilt)
+    database = Database(path)
+    with closing(database), pytest.raises(Corrupt):
+        database.load()
+
+
 def test_broken_files_are_numbered_and_bounded(path: Path) -> None:
     """Evidence is kept, but a disk that breaks every file is not filled with it."""
     for number in range(1, KEPT_BROKEN + 3):

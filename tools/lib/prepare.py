@@ -61,6 +61,12 @@ VITRAGE = Environment(".venv-vitrage", ("vitrage", "vitrage-test"), "constraints
 #: Services of other releases than ours, with which chains through a real broker can be run.
 MISTRAL = Environment(".venv-mistral", ("mistral-test",), "constraints-mistral.txt")
 TELEMETRY = Environment(".venv-telemetry", ("telemetry-test",), "constraints-telemetry.txt")
+#: The same tests inside the release before, which is supported as well.
+NOVA_33 = Environment(".venv-nova-33", ("nova", "nova-test"), "constraints-nova-33.txt")
+#: For `tests/cloud`: a whole OpenStack, and our parts installed into it as an operator would.
+CLOUD = Environment(".venv-cloud", ("worker", "consumer", "nova", "cloud"), "constraints-cloud.txt")
+#: Masakari's own programs, for functional tests: they run beside us, never in our Python.
+MASAKARI = Environment(".venv-masakari", ("masakari-test",), "constraints-masakari.txt")
 
 
 def say(text: str) -> None:
@@ -81,9 +87,9 @@ def prepare(environment: Environment, wants: Wants | None = None) -> Path:
 
     Says what is missing before anything starts. Raises NotReady where it cannot be installed.
     """
-    if environment is LIGHT and _is_made(_place(FULL), _stamp(FULL)):
+    if environment is LIGHT and _is_made(place(FULL), _stamp(FULL)):
         environment = FULL  # has all of it, so there is no need of another
-    folder, stamp = _place(environment), _stamp(environment)
+    folder, stamp = place(environment), _stamp(environment)
     lacking = _missing_for_venv(environment, folder, stamp)
     wanted = list(wants.missing()) if wants else []
     for sentence in [*(one.sentence for one in lacking), *wanted]:
@@ -99,8 +105,8 @@ def prepare(environment: Environment, wants: Wants | None = None) -> Path:
     return folder
 
 
-def _place(environment: Environment) -> Path:
-    """In the project's folder, or, where that is somebody else's, in the caller's own cache."""
+def place(environment: Environment) -> Path:
+    """Where it is, or would be. In the project's folder; where that is somebody else's, in the caller's cache."""
     if os.access(ROOT, os.W_OK):
         return ROOT / environment.name
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

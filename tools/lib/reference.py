@@ -267,8 +267,8 @@ def _kind(schema: Mapping[str, Any]) -> tuple[str, str]:
 def _crash_points() -> Iterator[str]:
     yield from _title("Crash points")
     yield _prose(
-        f"For tests: the worker kills itself when it reaches the point that the variable ``{crashpoint.VARIABLE}`` "
-        "names. See `Contributing <contributing.rst>`__."
+        "For tests: the worker, or the consumer, kills itself when it reaches the point that the variable "
+        f"``{crashpoint.VARIABLE}`` names. See `Contributing <contributing.rst>`__."
     )
     rows = ((f"``{point.name}``", point.meaning) for point in crashpoint.POINTS)
     yield from _table(("point", "when it is reached"), (24, 76), rows)

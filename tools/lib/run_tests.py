@@ -1,4 +1,8 @@
-"""`tools/test`: lint, unit tests, tests inside Nova, functional tests, and one line at the end that counts them."""
+"""`tools/test`: lint, unit tests, tests inside Nova, functional tests, tests in a whole cloud, and a count of them.
+
+Most functional tests wait, for a broker to come back, say. So the steps run side by side, in lanes: what measures times
+has the machine to itself, as far as that goes, and all the rest takes what it leaves over.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,18 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.cloud import requirements as cloud_requirements
 from tests.lab import requirements
 from tools.lib import prepare
-from tools.lib.prepare import ROOT, say
+from tools.lib.prepare import ROOT, Environment, Wants, say
 
-STEPS = ("lint", "unit", "nova", "vitrage", "functional")
 LINT = (
     ("ruff", "check", "--no-cache", "."),
     ("ruff", "format", "--no-cache", "--check", "."),
@@ -26,6 +31,8 @@ LINT = (
 )
 #: Where "is this VM dead?" is decided: every branch is tested, or this fails.
 CORE = "vmhb_worker/core/*"
+#: How much what measures nothing gives way.
+NICE = 10
 
 
 @dataclass
@@ -40,95 +47,69 @@ class Tally:
         self.passed += good
         self.failed += not good
 
+    def add(self, other: Tally) -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
-def main() -> int:
-    """Exit code: 0 all good, 1 something failed, 2 the machine is not ready or the command makes no sense."""
-    asked, for_pytest = _arguments(sys.argv[1:])
-    steps = [step for step in STEPS if step in (asked.steps or STEPS)]
-    try:
-        folders = _prepare(steps)
-    except prepare.NotReady as error:
-        print(error, file=sys.stderr)
-        return 2
-    tally = Tally()
-    options = [*for_pytest, *(["--repetitions-all"] if asked.all else [])]
-    for step in steps:
-        say(f"\n== {step} ==")
-        began = time.monotonic()
-        getattr(Run(folders[step], tally, options), step)()
-        say(f"== {step}: {time.monotonic() - began:.0f} s ==")
-    say(f"\n{tally}")
-    return int(tally.failed > 0 or tally.passed == 0)
-
-
-def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]:
-    parser = argparse.ArgumentParser(
-        prog="tools/test", description="Test nova-vmhb.", epilog="What follows a -- goes to pytest: -- -k reboot"
-    )
-    parser.add_argument("--all", action="store_true", help="repeat the measurements as often as the long run wants")
-    parser.add_argument("steps", nargs="*", metavar="step", help=f"{', '.join(STEPS)}; all of them when none is named")
-    end = list(given).index("--") if "--" in given else len(given)
-    asked = parser.parse_args(given[:end])
-    for step in asked.steps:
-        if step not in STEPS:
-            parser.error(f"{step} is not a step; say one or more of {', '.join(STEPS)}")
-    return asked, given[end + 1 :]
-
-
-def _prepare(steps: Sequence[str]) -> dict[str, Path]:
-    """Step -> the environment that it runs in. All of them are made before anything starts."""
-    others = {"nova": prepare.NOVA, "vitrage": prepare.VITRAGE}
-    ours = [step for step in steps if step not in others]
-    wants = prepare.Wants(requirements.missing, requirements.install) if "functional" in ours else None
-    folders = dict.fromkeys(ours, prepare.prepare(prepare.FULL, wants)) if ours else {}
-    folders |= {step: prepare.prepare(environment) for step, environment in others.items() if step in steps}
-    return folders
-
-
-@dataclass(frozen=True)
+@dataclass
 class Run:
-    """The steps. Each adds to the tally, and leaves its output on the screen."""
+    """One job while it runs: its environment, its tally, and where its output goes."""
 
     folder: Path
-    tally: Tally
     for_pytest: Sequence[str]
+    nice: int
+    prefix: str  # of each line, where several jobs share the screen; "" for a job that has it to itself
+    tally: Tally = field(default_factory=Tally)
+
+    def say(self, text: str) -> None:
+        """A line of our own."""
+        say(f"{self.prefix}{text}")
 
     def lint(self) -> None:
         for command in LINT:
             if command[0] == "reno" and not (ROOT / ".git").exists():
-                say("(reno lint: skipped, it wants git's history)")
+                self.say("(reno lint: skipped, it wants git's history)")
                 self.tally.skipped += 1
                 continue
-            say("$ " + " ".join(command))
+            self.say("$ " + " ".join(command))
             self.tally.check(self._call(command) == 0)
 
     def unit(self) -> None:
         with tempfile.TemporaryDirectory(prefix="vmhb-coverage-") as scratch:
-            os.environ["COVERAGE_FILE"] = f"{scratch}/coverage"  # one for each run: there may be two
-            self._pytest(("coverage", "run", "-m", "pytest"), "tests/unit")
-            self._call(("coverage", "report", f"--omit={CORE}"))
-            say(f"$ branch coverage of {CORE}, which must be complete")
-            self.tally.check(self._call(("coverage", "report", f"--include={CORE}", "--fail-under=100")) == 0)
+            environ = {"COVERAGE_FILE": f"{scratch}/coverage"}  # one for each run: there may be two
+            self._pytest(("coverage", "run", "-m", "pytest"), "tests/unit", environ)
+            self._call(("coverage", "report", f"--omit={CORE}"), environ)
+            self.say(f"$ branch coverage of {CORE}, which must be complete")
+            complete = ("coverage", "report", f"--include={CORE}", "--fail-under=100")
+            self.tally.check(self._call(complete, environ) == 0)
 
     def nova(self) -> None:
-        self._pytest(
-            ("python", "-m", "pytest", "--log-level=INFO", "--disable-warnings", "--durations=10"), "tests/nova"
-        )
+        quiet = ("--log-level=INFO", "--disable-warnings", "--durations=10")
+        self._pytest(("python", "-m", "pytest", *quiet), "tests/nova")
 
     def vitrage(self) -> None:
         self._pytest(("python", "-m", "pytest", "--disable-warnings", "--durations=5"), "tests/vitrage")
 
-    def functional(self) -> None:
-        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional")
+    def timed(self) -> None:
+        self._pytest(("python", "-m", "pytest", "-v", "--durations=10", "-m", "not patient"), "tests/functional")
 
-    def _pytest(self, command: Sequence[str], tests: str) -> None:
+    def patient(self) -> None:
+        self._pytest(("python", "-m", "pytest", "-v", "--durations=10", "-m", "patient"), "tests/functional")
+
+    def cloud(self) -> None:
+        """One story, unless it is the long run: a whole OpenStack has many."""
+        self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=10"), "tests/cloud")
+
+    def _pytest(self, command: Sequence[str], tests: str, environ: dict[str, str] | None = None) -> None:
         """Run pytest and count what it ran. That it did not get so far counts as one failure."""
         with tempfile.TemporaryDirectory(prefix="vmhb-test-") as scratch:
             report = Path(scratch) / "report.xml"
-            code = self._call([*command, tests, f"--junitxml={report}", *self.for_pytest])
+            code = self._call([*command, tests, f"--junitxml={report}", *self.for_pytest], environ)
             before = self.tally.failed
             if report.exists():
                 self._count(report)
@@ -143,11 +124,124 @@ class Run:
             self.tally.skipped += skipped
             self.tally.passed += ran - failed - broken - skipped
 
-    def _call(self, command: Sequence[str]) -> int:
-        program = str(self.folder / "bin" / command[0])
-        environment = {**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    def _call(self, command: Sequence[str], environ: dict[str, str] | None = None) -> int:
+        """Run a program of the environment, and show what it says, as it says it."""
+        program = [str(self.folder / "bin" / command[0]), *command[1:]]
+        if self.nice:
+            program = ["nice", "-n", str(self.nice), *program]
+        environment = {**os.environ, **(environ or {}), "PYTHONUNBUFFERED": "1"}
+        environment["PATH"] = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         environment.pop("PYTHONPATH", None)
-        return subprocess.run([program, *command[1:]], cwd=ROOT, env=environment, check=False).returncode
+        if not self.prefix:
+            return subprocess.run(program, cwd=ROOT, env=environment, check=False).returncode
+        pipe = subprocess.PIPE
+        with subprocess.Popen(program, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT) as process:
+            for line in process.stdout or ():
+                self.say(line.decode(errors="replace").rstrip("\n"))
+        return process.returncode
+
+
+@dataclass(frozen=True)
+class Job:
+    """What runs at a time, as part of a step. lane: jobs of one lane run one after the other, lanes side by side."""
+
+    step: str
+    name: str
+    what: Callable[[Run], None]
+    environment: Environment
+    lane: str
+    nice: int = NICE
+    only_all: bool = False  # for `--all`, or where it is named
+    beside: tuple[Environment, ...] = ()  # what its tests start from there, besides
+
+
+JOBS = (
+    Job("lint", "lint", Run.lint, prepare.FULL, "still"),
+    Job("unit", "unit", Run.unit, prepare.FULL, "still"),
+    Job("nova", "nova", Run.nova, prepare.NOVA, "still"),
+    Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, "still", only_all=True),
+    Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, "still"),
+    Job("cloud", "cloud", Run.cloud, prepare.CLOUD, "still"),
+    Job("functional", "timed", Run.timed, prepare.FULL, "timed", nice=0),
+    Job("functional", "patient", Run.patient, prepare.FULL, "patient", beside=(prepare.MASAKARI,)),
+)
+STEPS = tuple(dict.fromkeys(job.step for job in JOBS))
+#: What a step needs on the machine, besides its environment.
+WANTS = {
+    "functional": Wants(requirements.missing, requirements.install),
+    "cloud": Wants(cloud_requirements.missing, cloud_requirements.install),
+}
+
+
+def main() -> int:
+    """Exit code: 0 all good, 1 something failed, 2 the machine is not ready or the command makes no sense."""
+    asked, for_pytest = _arguments(sys.argv[1:])
+    jobs = [job for job in JOBS if (job.step in asked.steps if asked.steps else asked.all or not job.only_all)]
+    try:
+        folders = _prepare(jobs)
+    except prepare.NotReady as error:
+        print(error, file=sys.stderr)
+        return 2
+    options = [*for_pytest, *(["--repetitions-all"] if asked.all else [])]
+    total = Tally()
+    for tally in _run(jobs, folders, options):
+        total.add(tally)
+    say(f"\n{total}")
+    return int(total.failed > 0 or total.passed == 0)
+
+
+def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]:
+    parser = argparse.ArgumentParser(
+        prog="tools/test", description="Test nova-vmhb.", epilog="What follows a -- goes to pytest: -- -k reboot"
+    )
+    parser.add_argument("--all", action="store_true", help="repeat the measurements as often as the long run wants")
+    parser.add_argument("steps", nargs="*", metavar="step", help=f"{', '.join(STEPS)}; by default what CI runs")
+    end = list(given).index("--") if "--" in given else len(given)
+    asked = parser.parse_args(given[:end])
+    for step in asked.steps:
+        if step not in STEPS:
+            parser.error(f"{step} is not a step; say one or more of {', '.join(STEPS)}")
+    return asked, given[end + 1 :]
+
+
+def _prepare(jobs: Sequence[Job]) -> dict[Environment, Path]:
+    """Make all environments before anything starts."""
+    folders: dict[Environment, Path] = {}
+    for environment in dict.fromkeys(job.environment for job in jobs):
+        steps = {job.step for job in jobs if job.environment == environment}
+        wants = next((WANTS[step] for step in STEPS if step in steps & WANTS.keys()), None)
+        folders[environment] = prepare.prepare(environment, wants)
+    for environment in dict.fromkeys(one for job in jobs for one in job.beside):
+        prepare.prepare(environment)
+    return folders
+
+
+def _run(jobs: Sequence[Job], folders: dict[Environment, Path], for_pytest: Sequence[str]) -> list[Tally]:
+    """Run them, and what each tallied."""
+    runs = {
+        job: Run(folders[job.environment], for_pytest, job.nice, f"{job.name:>8} | " if len(jobs) > 1 else "")
+        for job in jobs
+    }
+
+    def run_lane(lane: str) -> None:
+        for job, run in runs.items():
+            if job.lane != lane:
+                continue
+            began = time.monotonic()
+            run.say(f"== {job.name} ==")
+            try:
+                job.what(run)
+            except Exception as error:  # whatever it is, it must not look like success
+                run.say(f"{type(error).__name__}: {error}")
+                run.tally.failed += 1
+            run.say(f"== {job.name}: {run.tally}, {time.monotonic() - began:.0f} s ==")
+
+    lanes = [threading.Thread(target=run_lane, args=(lane,)) for lane in dict.fromkeys(job.lane for job in jobs)]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    return [run.tally for run in runs.values()]
 
 
 if __name__ == "__main__":

@@ -39,6 +39,18 @@ class Word(types.String):
         raise ValueError(f"say one word, at most {self.LIMIT} bytes, without white space, '#', '*', '/' and ','")
 
 
+class RPCVersion(types.String):
+    """The version of an RPC interface. oslo.messaging stumbles over anything else only when something is called."""
+
+    _PATTERN = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
+
+    def __call__(self, value: Any) -> str:
+        text = str(super().__call__(value))
+        if self._PATTERN.fullmatch(text):
+            return text
+        raise ValueError("say a version, such as 1.0")
+
+
 def seconds_opt(name: str, default: float | None, minimum: float, maximum: float, text: str) -> cfg.Opt:
     """An option in seconds. Both bounds are inclusive."""
     return cfg.Opt(name, type=Seconds(minimum, maximum), default=default, help=prose(text))

@@ -104,6 +104,7 @@ def _known(known_options: Iterable[tuple[str | None, Iterable[cfg.Opt]]]) -> dic
     """Group in lower case -> every name that an option may have in a file."""
     known: dict[str, set[str]] = {"default": set()}
     for group, opts in known_options:
+        known.setdefault((group or "default").lower(), set())  # one without options has them all unknown
         for opt in opts:
             known.setdefault((group or "default").lower(), set()).update({opt.dest, opt.name})
             for old in opt.deprecated_opts:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhb_worker.conf.kinds import prose
+from vmhb_worker.conf.kinds import RPCVersion, prose
 
 GROUP = "upgrade_levels"
 HELP = "Which versions to speak while others are older"
 OPTS = [
-    cfg.StrOpt(
+    cfg.Opt(
         "vmhb_worker",
+        type=RPCVersion(),
         help=prose(
             """
 The newest version of the worker's RPC to use, such as 1.0.

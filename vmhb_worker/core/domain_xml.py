@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
@@ -17,10 +18,14 @@ from vmhb_worker.core.policy import POLICY_NS, PORT_NAMES, Channel, knobs_of_ext
 
 STATE_NS = "urn:openstack:vmhb:state:1"
 NOVA_NS = "http://openstack.org/xmlns/libvirt/nova/1.1"
+#: Newest first. A guest that an older Nova started keeps the older one until it is started anew.
+NOVA_NAMESPACES = (NOVA_NS, "http://openstack.org/xmlns/libvirt/nova/1.0")
 
-_EXTRA_SPECS = f"{{{NOVA_NS}}}flavor/{{{NOVA_NS}}}extraSpecs"
-#: Names that can be attributes of our element beside its own, "version".
-_ATTRIBUTE = re.compile(r"(?!xml|version$)[a-z][a-z0-9_]*")
+_EXTRA_SPECS = "{*}flavor/{*}extraSpecs"
+#: The attributes of our element that are no knobs. The second tells that it came by RPC, and when it was seen.
+_VERSION, _OBSERVED_AT = "version", "observed_at"
+#: Names that can be attributes beside these.
+_ATTRIBUTE = re.compile(rf"(?!xml|(?:{_VERSION}|{_OBSERVED_AT})$)[a-z][a-z0-9_]*")
 _CHANNELS = {name: channel for channel, name in PORT_NAMES.items()}
 
 
@@ -45,8 +50,10 @@ class Travelled:
 class DomainView:
     """One domain, as its XML has it. asked: the knobs by their bare names, None where nobody asked for anything.
 
-    decided: it says what is asked for, be it nothing. channels: the names of all its virtio-serial ports, also of those
-    that are no unix sockets, of which `ports` has none. serial_controller: there is one to plug a port into.
+    decided: it says what is asked for, be it nothing. observed_at: when that was seen, where a worker wrote it since it
+    was sent by RPC: in UTC; None where somebody else says it. channels: the names of all its virtio-serial ports, also
+    of those that are no unix sockets, of which `ports` has none. serial_controller: there is one to plug a port into.
+    rescued: Nova has it run another image, which need not answer.
     """
 
     who: Identity
@@ -55,8 +62,10 @@ class DomainView:
     balloon_period: int | None = None  # seconds, 0: no statistics; None: no balloon device
     travelled: Travelled = Travelled()
     decided: bool = False
+    observed_at: datetime | None = None
     channels: frozenset[str] = frozenset()
     serial_controller: bool = False
+    rescued: bool = False
 
 
 def read(xml: str) -> DomainView:
@@ -69,7 +78,7 @@ def read(xml: str) -> DomainView:
     if root.tag != "domain" or not uuid:
         raise ValueError(f"not a domain's XML: it begins with <{root.tag}> and has no uuid")
     metadata = root.find("metadata")
-    nova = None if metadata is None else metadata.find(f"{{{NOVA_NS}}}instance")
+    nova = None if metadata is None else _novas(metadata)
     ours = None if metadata is None else metadata.find(f"{{{POLICY_NS}}}heartbeat")
     return DomainView(
         who=_identity(uuid, root, nova),
@@ -78,19 +87,22 @@ def read(xml: str) -> DomainView:
         balloon_period=_balloon_period(root),
         travelled=_travelled(metadata),
         decided=ours is not None or (nova is not None and nova.find(_EXTRA_SPECS) is not None),
+        observed_at=None if ours is None else _time(ours.get(_OBSERVED_AT)),
         channels=frozenset(
             target.get("name", "") for target in root.iterfind("devices/channel/target[@type='virtio']")
         ),
         serial_controller=root.find("devices/controller[@type='virtio-serial']") is not None,
+        rescued=any(_is_rescue_disk(source) for source in root.iterfind("devices/disk/source")),
     )
 
 
-def policy_element(knobs: Mapping[str, str]) -> str:
+def policy_element(knobs: Mapping[str, str], observed_at: datetime) -> str:
     """The metadata element that asks for these knobs, each text that XML can carry. Without a prefix, as below.
 
-    A name that cannot be an attribute is left out; no knob has one.
+    A name that cannot be an attribute is left out; no knob has one. observed_at: when they were seen, aware.
     """
-    given = {"version": "1", **{name: text for name, text in knobs.items() if _ATTRIBUTE.fullmatch(name)}}
+    ours = {_VERSION: "1", _OBSERVED_AT: observed_at.isoformat()}
+    given = {**ours, **{name: text for name, text in knobs.items() if _ATTRIBUTE.fullmatch(name)}}
     return "<heartbeat {}/>".format(" ".join(f"{name}={quoteattr(text)}" for name, text in given.items()))
 
 
@@ -106,16 +118,22 @@ def state_element(established: bool, fault_id: str | None) -> str:
     return f"<state {text}/>"
 
 
+def _novas(metadata: ElementTree.Element) -> ElementTree.Element | None:
+    """Nova's element. Its namespace is looked at here and no further down: what is in it is all Nova's."""
+    found = (metadata.find(f"{{{namespace}}}instance") for namespace in NOVA_NAMESPACES)
+    return next((element for element in found if element is not None), None)
+
+
 def _identity(uuid: str, root: ElementTree.Element, nova: ElementTree.Element | None) -> Identity:
     name = root.findtext("name")
     if nova is None:
         return Identity(uuid, name)
-    flavor = nova.find(f"{{{NOVA_NS}}}flavor")
-    project = nova.find(f"{{{NOVA_NS}}}owner/{{{NOVA_NS}}}project")
+    flavor = nova.find("{*}flavor")
+    project = nova.find("{*}owner/{*}project")
     return Identity(
         uuid,
         name,
-        nova.findtext(f"{{{NOVA_NS}}}name"),
+        nova.findtext("{*}name"),
         None if project is None else project.get("uuid"),
         None if flavor is None else flavor.get("name"),
     )
@@ -123,12 +141,20 @@ def _identity(uuid: str, root: ElementTree.Element, nova: ElementTree.Element | 
 
 def _asked(ours: ElementTree.Element | None, nova: ElementTree.Element | None) -> dict[str, str] | None:
     if ours is not None:
-        asked = {name: value for name, value in ours.attrib.items() if name != "version"}
+        asked = {name: value for name, value in ours.attrib.items() if name not in (_VERSION, _OBSERVED_AT)}
         return {"heartbeat": "true", **asked}  # the element is the wish; heartbeat='false' takes it back
     if nova is None:
         return None
-    specs = nova.iterfind(f"{_EXTRA_SPECS}/{{{NOVA_NS}}}extraSpec")
+    specs = nova.iterfind(f"{_EXTRA_SPECS}/{{*}}extraSpec")
     return knobs_of_extra_specs({spec.get("name", ""): spec.text or "" for spec in specs}) or None
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        when = None if text is None else datetime.fromisoformat(text)
+        return None if when is None or when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _ports(root: ElementTree.Element) -> dict[Channel, Port]:
@@ -145,6 +171,11 @@ def _ports(root: ElementTree.Element) -> dict[Channel, Port]:
             alias=None if alias is None else alias.get("name"),
         )
     return ports
+
+
+def _is_rescue_disk(source: ElementTree.Element) -> bool:
+    """Nova calls the disk that it rescues with so in all its backends: a file, an LVM volume, an image in Ceph."""
+    return any(source.get(name, "").endswith("disk.rescue") for name in ("file", "dev", "name"))
 
 
 def _balloon_period(root: ElementTree.Element) -> int | None:

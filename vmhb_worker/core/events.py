@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from datetime import datetime
 
 from vmhb_worker.core.policy import Channel, HeartbeatPolicy
 from vmhb_worker.core.verdict import Cause, Verdict
@@ -353,9 +354,13 @@ Effect = Ask | Withdraw | LookAt | Accuse | Acquit | Established | Remember
 
 @dataclass(frozen=True, slots=True)
 class WritePolicy:
-    """Put this element into its metadata, where it says nothing of its own: see `domain_xml.policy_element`."""
+    """Put this element into its metadata, where it says nothing of its own: see `domain_xml.policy_element`.
+
+    observed_at: when the policy was seen; what came by RPC and was seen before is replaced.
+    """
 
     element: str
+    observed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

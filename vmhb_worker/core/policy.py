@@ -37,6 +37,12 @@ class Action(enum.StrEnum):
     RECOVER_UNRESPONSIVE = "recover_unresponsive"
 
 
+#: How many knobs are carried, from Nova's notification to the worker and into the domain, and how long a name or a text
+#: may be (characters). There are fewer, but a newer consumer may know more; the length is Nova's own bound.
+MAX_KNOBS = 32
+MAX_KNOB = 255
+
+
 class Kind(enum.Enum):
     """What a knob's text must be."""
 

@@ -1,12 +1,15 @@
 """Policies that were sent by RPC, for domains that may carry none: kept until they have been applied, or expire.
 
-Belongs to one thread. Times are seconds of the monotonic clock.
+They come late, twice and out of order: one that is older than what has come for its instance is refused.
+
+Belongs to one thread. `now` is in seconds of the monotonic clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from vmhb_worker.core.book import keep
 
@@ -19,8 +22,16 @@ SETTLE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class Wish:
+    """A flavor's knobs by their bare names, and when they were seen: aware, never later than when they came here."""
+
     knobs: Mapping[str, str]
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    wish: Wish
     until: float
 
 
@@ -28,22 +39,31 @@ class Wishes:
     """All wishes of this host, one for an instance: the newest."""
 
     def __init__(self) -> None:
-        self._wishes: dict[str, _Wish] = {}
+        self._wishes: dict[str, _Kept] = {}
+        #: Of those that have been applied as well. For an hour: longer than a call is under way, and short enough for
+        #: a clock that was wrong.
+        self._newest: dict[str, _Kept] = {}
 
-    def keep(self, uuid: str, knobs: Mapping[str, str], now: float) -> None:
-        """A wish has come."""
-        keep(self._wishes, uuid, _Wish(knobs, now + LIFE), LIMIT)
+    def keep(self, uuid: str, wish: Wish, now: float) -> bool:
+        """A wish has come; False where it is stale. The same once more is not."""
+        newest = self._newest.get(uuid)
+        if newest is not None and wish.observed_at < newest.wish.observed_at:
+            return False
+        kept = _Kept(wish, now + LIFE)
+        keep(self._newest, uuid, kept, LIMIT)
+        keep(self._wishes, uuid, kept, LIMIT)
+        return True
 
-    def of(self, uuid: str, now: float) -> Mapping[str, str] | None:
-        """The knobs wished for, by their bare names."""
-        wish = self._wishes.get(uuid)
-        return wish.knobs if wish is not None and wish.until > now else None
+    def of(self, uuid: str, now: float) -> Wish | None:
+        """What is wished for."""
+        kept = self._wishes.get(uuid)
+        return kept.wish if kept is not None and kept.until > now else None
 
     def settle(self, uuid: str, now: float) -> None:
         """Its domain says by itself what is asked for."""
-        wish = self._wishes.get(uuid)
-        if wish is not None:
-            self._wishes[uuid] = _Wish(wish.knobs, min(wish.until, now + SETTLE))
+        kept = self._wishes.get(uuid)
+        if kept is not None:
+            self._wishes[uuid] = replace(kept, until=min(kept.until, now + SETTLE))
 
     def drop(self, uuid: str) -> None:
         """It has been applied."""
@@ -51,4 +71,5 @@ class Wishes:
 
     def tidy(self, now: float) -> None:
         """Drop what has expired."""
-        self._wishes = {uuid: wish for uuid, wish in self._wishes.items() if wish.until > now}
+        self._wishes = {uuid: kept for uuid, kept in self._wishes.items() if kept.until > now}
+        self._newest = {uuid: kept for uuid, kept in self._newest.items() if kept.until > now}

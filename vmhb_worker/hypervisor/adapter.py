@@ -3,8 +3,8 @@
 | thread | does | may block in libvirt |
 | --- | --- | --- |
 | libvirt-events (one per process) | keepalive, events | never |
-| libvirt-control | connects, lists, describes; notices that a connection is gone | while libvirtd is frozen |
-| libvirt-canary | asks libvirtd a question four times a second | while libvirtd is frozen |
+| libvirt-control | connects, lists, describes; notices lost connections, waiting canaries | while libvirtd is frozen |
+| libvirt-canary | asks libvirtd a question four times a second | while libvirtd is frozen, or at its limit |
 | libvirt-quick | looks that never wait for QEMU | while libvirtd is frozen |
 | libvirt-looks-N | looks that may; metadata; steps | for as long as a QEMU hangs |
 | libvirt-let-go | lets go of the connections of a session that is over | while libvirtd is frozen |
@@ -45,7 +45,7 @@ from vmhb_worker.core.events import (
     Unavailable,
 )
 from vmhb_worker.hypervisor import commands, events, looks, steps
-from vmhb_worker.hypervisor.connection import Connection, Lines, NoLine, start_event_loop
+from vmhb_worker.hypervisor.connection import Connection, Gate, Lines, NoLine, start_event_loop
 from vmhb_worker.hypervisor.domains import Domains
 from vmhb_worker.hypervisor.feed import Feed, Lost
 from vmhb_worker.hypervisor.pool import Pool, Task
@@ -61,6 +61,8 @@ FIRST_RETRY = 0.4
 LAST_RETRY = 5.0
 #: Seconds between two looks at whether all connections are open, for a driver that does not say so itself.
 WATCH_INTERVAL = 1.0
+#: Seconds that the canary waits before somebody looks whether libvirtd still answers what is urgent.
+CANARY_PATIENCE = 5.0
 #: Seconds before a domain that could not be described is tried again.
 DESCRIBE_AGAIN = 5.0
 #: Looks that never block and wait for the one thread that asks them; more than that only when libvirtd is frozen.
@@ -76,13 +78,14 @@ class Session:
     main: Connection  # events, and descriptions
     quick: Connection
     canary: Connection
+    gate: Connection
     looks: Lines
     agent: Lines
     feed: Feed
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        return (self.main, self.quick, self.canary, *self.looks.connections, *self.agent.connections)
+        return (self.main, self.quick, self.canary, self.gate, *self.looks.connections, *self.agent.connections)
 
 
 class LibvirtHypervisor:
@@ -103,6 +106,7 @@ class LibvirtHypervisor:
         self._quick: queue.Queue[tuple[str, Look] | None] = queue.Queue(MAX_QUICK)
         self._again: dict[str, float] = {}  # control thread: domains to be described again, and when
         self._session: Session | None = None
+        self._canary_waits_since: float | None = None
         self._closing = threading.Event()
         self._post_lock = threading.Lock()
         self._post: Post = lambda _report: None
@@ -232,16 +236,15 @@ class LibvirtHypervisor:
         """BLOCKS while libvirtd is frozen."""
         opened: list[Connection] = []
         try:
-            for _ in range(3 + self._blocking_looks + self._agent_calls):
+            for _ in range(4 + self._blocking_looks + self._agent_calls):
                 opened.append(Connection(self._uri, feed.lose))
         except libvirt.libvirtError:
             for connection in opened:
                 connection.release()
             raise
-        main, quick, canary, *others = opened
-        return Session(
-            main, quick, canary, Lines(others[: self._blocking_looks]), Lines(others[self._blocking_looks :]), feed
-        )
+        main, quick, canary, gate, *others = opened
+        looks = Lines(others[: self._blocking_looks], Gate(gate))
+        return Session(main, quick, canary, gate, looks, Lines(others[self._blocking_looks :]), feed)
 
     def _begin(self, session: Session) -> None:
         events.subscribe(session.main, session.feed.tell, self._domains.channels)
@@ -254,6 +257,7 @@ class LibvirtHypervisor:
 
     def _serve(self, session: Session) -> None:
         """Describe what falls due until the connection is lost. Raises Lost."""
+        told_of = 0.0
         while True:
             uuid = session.feed.next_due(WATCH_INTERVAL)
             if uuid is not None:
@@ -261,9 +265,23 @@ class LibvirtHypervisor:
                 continue
             if not all(connection.alive() for connection in session.connections):
                 session.feed.lose("the connection broke")
+            told_of = self._watch_canary(session, told_of)
             for uuid in [uuid for uuid, when in self._again.items() if when <= time.monotonic()]:
                 del self._again[uuid]
                 session.feed.tell(uuid, None, True)
+
+    def _watch_canary(self, session: Session, told_of: float) -> float:
+        """Say it, once, when libvirtd answers what is urgent and nothing else; since when the canary waits."""
+        since = self._canary_waits_since
+        if since is None or since == told_of or time.monotonic() - since < CANARY_PATIENCE:
+            return told_of
+        session.main.urgent()
+        LOG.warning(
+            "libvirtd at %s answers no ordinary calls, nobody's: its workers are taken, by QEMUs that hang, say. No "
+            "instance is judged meanwhile. Set min_workers = 20, as max_workers, in libvirtd.conf (virtqemud.conf)",
+            self._uri,
+        )
+        return since
 
     def _describe(self, session: Session, uuid: str) -> None:
         try:
@@ -288,8 +306,10 @@ class LibvirtHypervisor:
             if session is None:
                 continue
             with contextlib.suppress(libvirt.libvirtError), session.canary.turn:
+                self._canary_waits_since = asked
                 session.canary.ask()
                 session.feed.heard(asked)
+            self._canary_waits_since = None
             del session
 
     def _run_quick(self) -> None:
@@ -312,7 +332,7 @@ class LibvirtHypervisor:
             try:
                 with session.looks.line(0) as connection:
                     answer = looks.ask(connection, uuid, look, self._processes.alive)
-            except NoLine as error:
+            except (NoLine, libvirt.libvirtError) as error:
                 answer = Unavailable(str(error))
         return partial(self._answer, uuid, look, answer)
 
@@ -337,7 +357,7 @@ class LibvirtHypervisor:
                 raise NoLine(NOT_CONNECTED)
             with session.looks.line(0) as connection:
                 report = steps.carry_out(connection, uuid, step)
-        except NoLine as error:
+        except (NoLine, libvirt.libvirtError) as error:
             report = Provisioned(uuid, step, False, str(error), again=True)
         return partial(self._deliver, report)
 

@@ -13,11 +13,14 @@ from oslo_config import cfg, generator
 
 from nova_vmhb import conf as options
 from nova_vmhb.cmd import consumer
+from nova_vmhb.conf import consumer as faults_of
 from nova_vmhb.conf import nova_notifications
 from nova_vmhb.consumer.actions import PLANNED, Operation
-from nova_vmhb.settings import NovaNotificationSettings
+from nova_vmhb.reporters import plugins
+from nova_vmhb.settings import FaultSettings, Half, NovaNotificationSettings, RecoverySettings
 from tests.fakes import write_config
 from vmhb_worker import program
+from vmhb_worker.conf import groups
 from vmhb_worker.program import Check
 
 SAMPLE = Path(__file__).parent.parent.parent.parent / "etc/vmhb/nova-vmhb-consumer.conf.sample"
@@ -33,6 +36,36 @@ def read(folder: Path, text: str = "") -> cfg.ConfigOpts:
 def test_defaults(tmp_path: Path) -> None:
     """An empty file gives the defaults that tests use, so that they are true of production."""
     assert nova_notifications.settings(read(tmp_path)) == NovaNotificationSettings()
+
+
+def test_defaults_of_the_faults_half(tmp_path: Path) -> None:
+    """The same of it: of everything but the host's name."""
+    conf = read(tmp_path, "[DEFAULT]\nhost = ctl\n")
+    assert faults_of.settings(conf) == FaultSettings(host="ctl")
+    assert faults_of.halves(conf) == {Half.INSTANCES, Half.FAULTS}
+
+
+def test_values_of_the_faults_half_arrive(tmp_path: Path) -> None:
+    """What is written is what its parts are handed; what stands twice counts once."""
+    text = (
+        "[DEFAULT]\nhost = ctl\nstate_path = /srv\n[consumer]\nhalves = faults\nreporters = log, log, other\n"
+        "reminder_interval = 60\nworker_forget = 120\nkeep = 7200\n[recovery]\nmax_concurrent = 1\nrecovery_time = 2\n"
+        "rate = 3\nrecoveries = 4\nrecovery_window = 5\naction_ttl = 6\n[vmhb_notifications]\ntopics = a, b\n"
+        "transport_url = rabbit://mq/\n"
+    )
+    conf = read(tmp_path, text)
+    assert faults_of.settings(conf) == FaultSettings(
+        host="ctl",
+        state_path=Path("/srv"),
+        reporters=("log", "other"),
+        reminder_interval=60.0,
+        worker_forget=120.0,
+        keep=7200.0,
+        topics=("a", "b"),
+        transport_url="rabbit://mq/",
+        recovery=RecoverySettings(1, 2.0, 3, 4, 5.0, 6.0),
+    )
+    assert faults_of.halves(conf) == {Half.FAULTS}
 
 
 def test_values_arrive(tmp_path: Path) -> None:
@@ -77,9 +110,13 @@ def test_the_sample_is_current() -> None:
     generator.generate(conf, out)
     sample = SAMPLE.read_text()
     sections = re.split(r"(?m)^(?=\[)", out.getvalue())[1:]
-    assert [section.partition("\n")[0] for section in sections if section.strip() != "[DEFAULT]"] == [
+    assert [section.partition("\n")[0] for section in sections] == [
+        "[DEFAULT]",
+        "[consumer]",
         "[nova_notifications]",
+        "[recovery]",
         "[upgrade_levels]",
+        "[vmhb_notifications]",
     ]
     for section in sections:
         ours = section.removeprefix("[DEFAULT]").strip()
@@ -88,7 +125,10 @@ def test_the_sample_is_current() -> None:
 
 def test_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A good configuration is told so."""
-    arguments = [*write_config(tmp_path, "[nova_notifications]\npool = vmhb\n"), "--check-config"]
+    arguments = [
+        *write_config(tmp_path, "[nova_notifications]\npool = vmhb\n[consumer]\nreporters = log\n"),
+        "--check-config",
+    ]
     assert consumer.run(arguments, cfg.ConfigOpts(), lambda _conf: []) == 0
     assert capsys.readouterr().out == "configuration is good\n"
 
@@ -108,12 +148,95 @@ def test_all_that_is_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     ]
 
 
+def checked(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What --check-config says, reaching for nothing."""
+    arguments = [*write_config(folder, text), "--check-config"]
+    code = consumer.run(arguments, cfg.ConfigOpts(), lambda _conf: [])
+    said = capsys.readouterr().err.splitlines()
+    assert code == (1 if said else 0)
+    return sorted(line.replace(arguments[1], "FILE") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[consumer]\nhalves =\n", ["[consumer] halves: empty: name at least one, or leave it out for both"]),
+        (
+            "[consumer]\nreporters = log, lgo\n",
+            ["[consumer] reporters: lgo: is not installed: there are "],
+        ),
+        (
+            "[consumer]\nreporters = log\n[reporter_log]\nurl = x\n[recovery]\nrates = 7\n[nova]\nuser = x\n",
+            [
+                "[nova] user: unknown option in FILE: ",
+                "[recovery] rates: unknown option in FILE: did you mean rate?",
+                "[reporter_log] url: unknown option in FILE: remove it",
+            ],
+        ),
+        (
+            "[consumer]\nreporters = log\n[reporter_logg]\n",
+            ["[reporter_logg]: unknown group"],
+        ),
+        ("[consumer]\nreporters = log\n[nova]\nauth_type = nonsense\n", ["[nova]: nonsense: [nova] makes no sense"]),
+        ("[consumer]\nreporters = log\n[database]\nconnection = x\n", ["[database] connection: a secret: say a URL"]),
+        ("[consumer]\nreporters = log\n[recovery]\nrate = 0\n", ["[recovery] rate: 0: "]),
+        ("[consumer]\nhalves = instances\nreporters = lgo\n", []),
+        ("[consumer]\nreporters = log\n[nova]\nauth_type = password\nauth_url = u\nusername = u\n", []),
+        ("[consumer]\nreporters =\n", []),
+    ],
+)
+def test_what_is_wrong_with_the_faults_half(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, says: list[str]
+) -> None:
+    """Unknown options of all reporters that are installed, used or not; reporters that there are not; nonsense."""
+    said = checked(tmp_path, text, capsys)
+    assert len(said) == len(says), said
+    assert all(line.startswith(start) for line, start in zip(said, says, strict=True)), said
+
+
+def test_what_the_faults_half_reaches_for(tmp_path: Path) -> None:
+    """Where it publishes, the database without its password, Nova where there is one, and each reporter's backend."""
+    text = (
+        "[DEFAULT]\ntransport_url = rabbit://mq/\n[consumer]\nhalves = faults\nreporters = log\n"
+        "[nova]\nauth_type = none\nendpoint_override = http://127.0.0.1:1/\n[database]\nconnection = mysql+pymysql://u:s3cret@127.0.0.1:1/vmhb\n"
+    )
+    conf = cfg.ConfigOpts()
+    for groups_of in (options.GROUPS, options.libraries(), plugins.groups(plugins.installed())):
+        groups.register(conf, groups_of)
+    conf(write_config(tmp_path, text), default_config_files=[], default_config_dirs=[])
+    checks = consumer.endpoints(conf)
+    assert [(check.what, check.value) for check in checks] == [
+        ("[DEFAULT] transport_url", "rabbit://mq:default/"),
+        ("[vmhb_notifications] topics", "vmhb_notifications of rabbit://mq:default/"),
+        ("[database] connection", "mysql+pymysql://u:***@127.0.0.1:1/vmhb"),
+        ("[nova]", "none"),
+        ("[reporter_log]", "log"),
+    ]
+    problems = [problem.what for problem in program.reach(checks[2:])]
+    assert problems == ["[database] connection", "[nova]"]
+
+
+def test_the_folder_of_sqlite(tmp_path: Path) -> None:
+    """It must be there, and be writable; the database itself may be a running consumer's, and is not touched."""
+    text = f"[DEFAULT]\nstate_path = {tmp_path}\n[consumer]\nhalves = faults\nreporters = log\n"
+    conf = cfg.ConfigOpts()
+    for groups_of in (options.GROUPS, options.libraries(), plugins.groups(plugins.installed())):
+        groups.register(conf, groups_of)
+    conf(write_config(tmp_path, text), default_config_files=[], default_config_dirs=[])
+    (check,) = (one for one in consumer.endpoints(conf) if one.what == "[database] connection")
+    assert check.look() is None
+    assert list(tmp_path.iterdir()) == [tmp_path / "vmhb-worker.conf"]
+    conf.set_override("state_path", str(tmp_path / "absent"))
+    (check,) = (one for one in consumer.endpoints(conf) if one.what == "[database] connection")
+    assert "see to [DEFAULT] state_path" in str(check.look())
+
+
 def test_what_is_reached_for(tmp_path: Path) -> None:
     """The workers' broker, and each of Nova's; passwords are not shown, and nonsense is a problem of its own."""
     conf = read(
         tmp_path,
         "[DEFAULT]\ntransport_url = rabbit://u:s3cret@mq1/v\n[nova_notifications]\n"
-        "transport_url = rabbit://u:s3cret@cell1:5671/\ntransport_url = nonsense\n",
+        "transport_url = rabbit://u:s3cret@cell1:5671/\ntransport_url = nonsense\n[consumer]\nhalves = instances\n",
     )
     checks = consumer.endpoints(conf)
     assert [(check.what, check.value) for check in checks] == [
@@ -127,14 +250,15 @@ def test_what_is_reached_for(tmp_path: Path) -> None:
 
 def test_by_default_there_is_one_broker(tmp_path: Path) -> None:
     """It is looked at twice: can workers be reached through it, and does Nova use it?"""
-    values = [check.value for check in consumer.endpoints(read(tmp_path, "[DEFAULT]\ntransport_url = rabbit://mq/\n"))]
+    text = "[DEFAULT]\ntransport_url = rabbit://mq/\n[consumer]\nhalves = instances\n"
+    values = [check.value for check in consumer.endpoints(read(tmp_path, text))]
     assert values == ["rabbit://mq:default/"] * 2
 
 
 def test_the_program_imports_neither_eventlet_nor_nova_nor_libvirt() -> None:
     """The consumer runs where none of them is."""
     code = (
-        "import sys, nova_vmhb.cmd.consumer, nova_vmhb.consumer.service\n"
+        "import sys, nova_vmhb.cmd.consumer, nova_vmhb.consumer.service, nova_vmhb.consumer.faults\n"
         "found = {name.split('.')[0] for name in sys.modules} & {'eventlet', 'nova', 'libvirt', 'lxml'}\n"
         "sys.exit(str(found) if found else 0)"
     )

@@ -47,10 +47,10 @@ def test_the_worker_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_configure_carries_the_flavors_words() -> None:
-    """The worker bounds them, by its own limits."""
-    workers = ToldWorkers()
+    """The worker bounds them, by its own limits; and is told of when they are: an older flavor may come last."""
+    workers, knobs = ToldWorkers(), {"heartbeat": "true", "interval": "1"}
     take(workers, notification("create", "end"))
-    assert workers.told == [("configure", "node1", UUID, {"policy": {"heartbeat": "true", "interval": "1"}})]
+    assert workers.told == [("configure", "node1", UUID, {"policy": knobs, "observed_at": NOON})]
 
 
 def test_errors_come_by_another_method() -> None:
@@ -92,7 +92,7 @@ def test_the_workers_broker_comes_back() -> None:
     """It is tried again, with growing pauses, and order is kept: nothing else is told meanwhile."""
     workers, clock = ToldWorkers(AWAY, AWAY, AWAY), WaitedTime(NOON)
     assert take(workers, notification("reboot", "end"), clock) == HANDLED
-    assert methods(workers) == ["configure", "end_silence"]
+    assert methods(workers) == ["configure", "end_silence", "end_silence"]
     assert clock.waited == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
 
 

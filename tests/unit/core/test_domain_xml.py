@@ -89,6 +89,23 @@ def test_a_flavors_extra_specs_are_found_by_namespace(prefix: str) -> None:
     assert view.who == Identity(UUID, "instance-000000a1", "web <1>", "6f70656e737461636b20342065766572", "m1.small")
 
 
+def test_both_of_novas_namespaces_are_read() -> None:
+    """A guest that an older Nova started keeps 1.0. Whose it is, is told there as well."""
+    new = nova(heartbeat="true", heartbeat_interval="5")
+    old = new.replace("/nova/1.1", "/nova/1.0")
+    assert old != new
+    assert read(domain(old)) == read(domain(new))
+    assert read(domain(old)).who.project_id == "6f70656e737461636b20342065766572"
+    assert read(domain(old.replace("/nova/1.0", "/nova/2.0"))).who == Identity(UUID, "instance-000000a1")
+
+
+def test_the_newer_of_novas_elements_counts() -> None:
+    """libvirt replaces what has the same namespace only: an upgraded Nova may leave the old one beside its own."""
+    old, new = nova(heartbeat="true", heartbeat_interval="5").replace("/nova/1.1", "/nova/1.0"), nova(heartbeat="true")
+    for both in (old + new, new + old):
+        assert read(domain(both)).asked == {"heartbeat": "true"}
+
+
 def test_our_own_element_comes_first() -> None:
     """The driver hook knows more than the flavor: the image's say, and the operator's."""
     view = read(domain(nova(heartbeat="true", heartbeat_interval="5") + OURS))
@@ -258,3 +275,21 @@ def test_no_text_raises_anything_but_value_error(text: str) -> None:
         read(text)
     with contextlib.suppress(ValueError):
         read(domain(text))
+
+
+@pytest.mark.parametrize(
+    ("source", "rescued"),
+    [
+        ("file='/var/lib/nova/instances/9d1f/disk'", False),
+        ("file='/var/lib/nova/instances/9d1f/disk.config'", False),
+        ("file='/var/lib/nova/instances/9d1f/disk.rescue'", True),
+        ("dev='/dev/nova/9d1f_disk.rescue'", True),
+        ("protocol='rbd' name='vms/9d1f_disk.rescue'", True),
+        ("file='/var/lib/nova/instances/disk.rescue/disk'", False),
+    ],
+)
+def test_rescue_mode(source: str, rescued: bool) -> None:
+    """Told by the name of a disk, in each of Nova's backends."""
+    disk = f"<disk type='file'><source {source}/></disk>"
+    view = read(f"<domain><uuid>{UUID}</uuid><devices><disk/>{disk}</devices></domain>")
+    assert view.rescued is rescued

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 
 import pytest
@@ -10,8 +11,11 @@ from vmhb_worker.core.domain_xml import DomainView, policy_element, read
 from vmhb_worker.core.events import PlugChannel, WritePolicy
 from vmhb_worker.core.policy import POLICY_NS, Channel, HeartbeatPolicy, parse
 from vmhb_worker.core.provision import NAME_TAKEN, NO_CONTROLLER, lacks, missing
+from vmhb_worker.core.wishes import Wish
 
-WISH = {"heartbeat": "true", "interval": "2"}
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+KNOBS = {"heartbeat": "true", "interval": "2"}
+WISH = Wish(KNOBS, NOON)
 OURS = f"<vmhb:heartbeat xmlns:vmhb='{POLICY_NS}' version='1' interval='9'/>"
 NOVA = "<n:instance xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1'><n:flavor name='f'>{}</n:flavor></n:instance>"
 SPECS = "<n:extraSpecs>{}</n:extraSpecs>"
@@ -29,10 +33,15 @@ def domain(metadata: str = "", devices: str = CONTROLLER + AGENT) -> DomainView:
     return read(f"<domain><uuid>u</uuid><metadata>{metadata}</metadata><devices>{devices}</devices></domain>")
 
 
+def as_written(knobs: dict[str, str], observed_at: datetime) -> str:
+    """What libvirt makes of our element: it puts it into the namespace."""
+    return policy_element(knobs, observed_at).replace("<heartbeat ", f"<vmhb:heartbeat xmlns:vmhb='{POLICY_NS}' ", 1)
+
+
 @pytest.mark.parametrize("metadata", ["", NOVA.format(""), "<x:heartbeat xmlns:x='urn:somebody'/>"])
 def test_a_domain_that_says_nothing_is_given_the_policy_that_was_sent(metadata: str) -> None:
     """Nova before 2025.2 tells nothing of a flavor's extra specs."""
-    assert missing(domain(metadata), parse({}).policy, WISH) == WritePolicy(policy_element(WISH))
+    assert missing(domain(metadata), parse({}).policy, WISH) == WritePolicy(policy_element(KNOBS, NOON), NOON)
     assert missing(domain(metadata), parse({}).policy, None) is None
 
 
@@ -69,6 +78,30 @@ def test_the_channel_is_missing_where_the_policy_wants_it(
     assert missing(domain(OURS, devices), policy, None) == found
 
 
+@pytest.mark.parametrize("more", ["", NOVA.format(SPECS.format(SPEC))], ids=["alone", "beside Nova's"])
+def test_what_was_sent_is_replaced_by_what_is_newer(more: str) -> None:
+    """A resize sends another flavor; the older one, which comes late, must not stay, nor win after a restart."""
+    earlier, later = NOON - timedelta(microseconds=1), NOON + timedelta(microseconds=1)
+    view = domain(as_written({"interval": "9"}, NOON) + more)
+    assert view.decided and view.observed_at == NOON
+    assert view.asked == {"heartbeat": "true", "interval": "9"}
+    write = missing(view, parse(view.asked).policy, Wish(KNOBS, later))
+    assert write == WritePolicy(policy_element(KNOBS, later), later)
+    assert lacks(view, write)
+    for when in (earlier, NOON):
+        assert missing(view, parse(view.asked).policy, Wish(KNOBS, when)) is None
+        assert not lacks(view, WritePolicy("", when))
+
+
+@pytest.mark.parametrize("when", ["", "noon", "2026-01-31T12:00:00", "9999-12-31T23:59:59-14:00", "2026-13-01"])
+def test_a_time_that_makes_no_sense_is_not_ours(when: str) -> None:
+    """Then somebody else wrote it, and it is left alone; it is no knob either."""
+    view = domain(OURS.replace("interval='9'", f"interval='9' observed_at='{when}'"))
+    assert view.observed_at is None
+    assert view.asked == {"heartbeat": "true", "interval": "9"}
+    assert missing(view, parse(view.asked).policy, WISH) is None
+
+
 def test_the_policy_comes_first() -> None:
     """It may take back what the operator's default asks for."""
     assert isinstance(missing(domain(), APPLICATION, WISH), WritePolicy)
@@ -77,7 +110,7 @@ def test_the_policy_comes_first() -> None:
 
 def test_what_is_there_is_not_lacked() -> None:
     """Asked of the live description right before the step, and of the defined one; whatever kind of channel it is."""
-    write, plug = WritePolicy(policy_element(WISH)), PlugChannel()
+    write, plug = WritePolicy(policy_element(KNOBS, NOON), NOON), PlugChannel()
     assert lacks(domain(), write) and not lacks(domain(OURS), write)
     assert lacks(domain(), plug) and not lacks(domain(devices=PORT.format("pty")), plug)
 
@@ -85,17 +118,22 @@ def test_what_is_there_is_not_lacked() -> None:
 def test_the_element_says_what_was_sent_in_its_own_words() -> None:
     """Also what makes no sense here, so that the worker says so; but no name that can't be that of a knob in XML."""
     sent = {
-        **WISH,
+        **KNOBS,
         "colour": "<'blue'>\"&",
         "threshold": "many",
         "Bad-Name": "x",
         "xmlns": "y",
         "version": "7",
+        "observed_at": "never",
         "": "z",
     }
-    element = ElementTree.fromstring(policy_element(sent))
+    element = ElementTree.fromstring(policy_element(sent, NOON))
     assert element.tag == "heartbeat"
-    assert element.attrib == {"version": "1", **WISH, "colour": "<'blue'>\"&", "threshold": "many"}
-    # libvirt puts it into the namespace
-    written = policy_element(sent).replace("<heartbeat ", f"<vmhb:heartbeat xmlns:vmhb='{POLICY_NS}' ", 1)
-    assert domain(written).asked == {**WISH, "colour": "<'blue'>\"&", "threshold": "many"}
+    assert element.attrib == {
+        "version": "1",
+        "observed_at": NOON.isoformat(),
+        **KNOBS,
+        "colour": "<'blue'>\"&",
+        "threshold": "many",
+    }
+    assert domain(as_written(sent, NOON)).asked == {**KNOBS, "colour": "<'blue'>\"&", "threshold": "many"}

@@ -190,4 +190,4 @@ def test_a_thousand_instances_for_an_hour(figure: Figure) -> None:
     figure("simulation: events", host.turns, "events")
     figure("simulation: faults raised, named and cleared", sum(faults.values()), "faults")
     figure("simulation: most requests in flight", host.most_in_flight, "requests", limit=8)
-    figure("simulation: CPU time for an hour", time.process_time() - clock, "s", limit=60)
+    figure("simulation: CPU time for an hour", time.process_time() - clock, "s")

@@ -1,0 +1,35 @@
+"""[nova]: how Nova's API is reached: keystoneauth's own options, named as in other services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keystoneauth1 import loading
+from oslo_config import cfg
+
+GROUP = "nova"
+HELP = (
+    "How Nova is asked which host has an instance, with the role admin. Without auth_type Nova is not asked: of "
+    "several hosts that have a fault of one instance, the newest raise is believed"
+)
+
+OPTS: Sequence[cfg.Opt] = [
+    *loading.get_auth_common_conf_options(),
+    *loading.get_session_conf_options(),
+    *loading.get_adapter_conf_options(),
+]
+#: Those whose options are known to --check-config, and stand in the sample.
+PLUGINS = ("password", "v3applicationcredential")
+
+
+def defaults(conf: cfg.ConfigOpts) -> None:
+    """What Nova's API is called in Keystone's catalogue. The options must be registered."""
+    conf.set_default("service_type", "compute", group=GROUP)
+    conf.set_default("valid_interfaces", ["internal", "public"], group=GROUP)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup | None, Sequence[cfg.Opt]]]:
+    """For oslo-config-generator, and for who asks which names there are."""
+    plugins = [opt._to_oslo_opt() for name in PLUGINS for opt in loading.get_plugin_loader(name).get_options()]
+    once = {opt.name: opt for opt in [*OPTS, *plugins]}
+    return [(cfg.OptGroup(GROUP, title=HELP, help=HELP), list(once.values()))]

@@ -1,0 +1,129 @@
+"""The consumer's tables, and the steps from each version of them to the next. Knows no connection.
+
+To change them: change the table, and add a step to STEPS for databases that there are already; never change a step. How
+it is done while consumers run: docs/consumer.rst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+METADATA = sa.MetaData()
+_MYSQL = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+
+#: MySQL's TEXT ends at 64 KiB, in silence.
+_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+#: SQLite counts up by itself for INTEGER only.
+_SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+#: Seconds since the epoch: the databases' own times lose fractions, or zones.
+_TIME = sa.Double
+
+
+def _table(name: str, *columns: sa.schema.SchemaItem) -> Any:
+    options: Any = _MYSQL
+    return sa.Table(name, METADATA, *columns, **options)
+
+
+#: schema_version, database_id, and a row that is locked by whoever counts permits.
+META = _table("vmhb_meta", sa.Column("name", sa.String(64), primary_key=True), sa.Column("value", sa.String(255)))
+
+#: Consumers that run. What one of them has taken is free again once it is not alive any more.
+MEMBERS = _table(
+    "vmhb_members",
+    sa.Column("name", sa.String(36), primary_key=True),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("alive_until", _TIME, nullable=False),
+)
+
+#: The newest of each fault. own: we raised it. check_at: when to have doubts. confirmed_at: when its worker last said
+#: that it is there, by the worker's clock or by ours.
+FAULTS = _table(
+    "vmhb_faults",
+    sa.Column("fault_id", sa.String(36), primary_key=True),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("instance_uuid", sa.String(36)),
+    sa.Column("channel", sa.String(36)),
+    sa.Column("own", sa.Boolean, nullable=False),
+    sa.Column("received_at", _TIME, nullable=False),
+    sa.Column("confirmed_at", _TIME, nullable=False),
+    sa.Column("check_at", _TIME, nullable=False),
+    sa.Column("payload", _TEXT, nullable=False),
+    sa.Index("vmhb_faults_check", "state", "check_at"),
+    sa.Index("vmhb_faults_instance", "instance_uuid", "state"),
+)
+
+#: Workers that announced themselves. fault_id: of the worker_lost that is open.
+WORKERS = _table(
+    "vmhb_workers",
+    sa.Column("host", sa.String(255), primary_key=True),
+    sa.Column("started_at", _TIME, nullable=False),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("interval", _TIME, nullable=False),
+    sa.Column("heard_at", _TIME, nullable=False),
+    sa.Column("check_at", _TIME, nullable=False),
+    sa.Column("instances", sa.Integer, nullable=False),
+    sa.Column("fault_id", sa.String(36)),
+    sa.Index("vmhb_workers_check", "check_at"),
+)
+
+#: What is to be delivered, one row for each change and each target. owner: the consumer that is at it, or "".
+OUTBOX = _table(
+    "vmhb_outbox",
+    sa.Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    sa.Column("target", sa.String(255), nullable=False),
+    sa.Column("fault_id", sa.String(36), nullable=False),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("change", sa.String(32), nullable=False),
+    sa.Column("reminder", sa.Boolean, nullable=False),
+    sa.Column("created", _TIME, nullable=False),
+    sa.Column("next_at", _TIME, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("owner", sa.String(36), nullable=False),
+    sa.Column("problem", _TEXT),
+    sa.Column("payload", _TEXT, nullable=False),
+    sa.UniqueConstraint("target", "fault_id", "sequence", name="vmhb_outbox_once"),
+    sa.Index("vmhb_outbox_due", "target", "next_at"),
+)
+
+#: What a reporter wants to know again of a fault.
+MEMOS = _table(
+    "vmhb_memos",
+    sa.Column("target", sa.String(255), primary_key=True),
+    sa.Column("fault_id", sa.String(36), primary_key=True),
+    sa.Column("memo", _TEXT, nullable=False),
+)
+
+#: What was not delivered, and never will be: given up, or rightly withheld.
+UNDELIVERED = _table(
+    "vmhb_undelivered",
+    sa.Column("id", _SERIAL, primary_key=True, autoincrement=True),
+    sa.Column("target", sa.String(255), nullable=False),
+    sa.Column("fault_id", sa.String(36), nullable=False),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("change", sa.String(32), nullable=False),
+    sa.Column("at", _TIME, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("why", _TEXT, nullable=False),
+    sa.Column("payload", _TEXT, nullable=False),
+)
+
+#: Recoveries that were let through.
+PERMITS = _table(
+    "vmhb_permits",
+    sa.Column("fault_id", sa.String(36), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("instance_uuid", sa.String(36)),
+    sa.Column("granted_at", _TIME, nullable=False),
+    sa.Column("ended", sa.Boolean, nullable=False),
+    sa.Index("vmhb_permits_granted", "granted_at"),
+)
+
+#: Statements that lead from version 1, 2 … to the next. The tables above are those of the last version; tables that are
+#: not there yet are made before the first step.
+STEPS: Sequence[Sequence[str]] = ()

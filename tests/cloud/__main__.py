@@ -1,0 +1,70 @@
+"""`tools/cloud up|status|down|shell|demo`, in the cloud's own environment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from tests.cloud import holder
+from tests.cloud.demo import demo
+from tests.cloud.site import BIN, FOLDER
+from tests.lab.processes import LabError
+
+
+def up() -> None:
+    """Bring it up, and leave it."""
+    holder.start()
+    print(f"state and logs: {FOLDER}\nto use it: tools/cloud shell\nto end it: tools/cloud down")
+
+
+def status() -> None:
+    """What runs."""
+    rows = holder.Client().ask("status")
+    for row in rows:
+        print(f"{row['name']:22} {'runs' if row['runs'] else 'ENDED':6} {row['pid']:8} {row['pss'] / 2**20:7.0f} MiB")
+    print(f"{'':22} {'':6} {'':8} {sum(row['pss'] for row in rows) / 2**20:7.0f} MiB")
+    site = holder.Client().site
+    for name in site.ports:
+        print(f"{name:22} {site.url(name)}")
+
+
+def down() -> None:
+    """End it."""
+    began = time.monotonic()
+    holder.Client().end()
+    print(f"the cloud is down ({time.monotonic() - began:.1f} s); its logs stay in {FOLDER}/log until the next")
+
+
+def shell() -> None:
+    """A shell in which `openstack` speaks with it."""
+    site = holder.Client().site
+    path = f"{BIN}:{os.environ['PATH']}"
+    os.environ.update(site.admin, PATH=path, PS1="(cloud) \\w # ")
+    print("openstack server create --flavor monitored --image guest --network none NAME --wait")
+    os.execvp("bash", ["bash", "--norc", "-i"])  # noqa: S606 -- it is what was asked for
+
+
+COMMANDS = {"up": up, "status": status, "down": down, "shell": shell, "demo": demo}
+
+
+def main() -> int:
+    """Exit code: 0 done, 1 not."""
+    parser = argparse.ArgumentParser(prog="tools/cloud", description="A whole OpenStack on this machine.")
+    parser.add_argument(
+        "command",
+        choices=COMMANDS,
+        help="up: bring it up, and leave it; status: what runs; down: end it; shell: where `openstack` speaks with it; "
+        "demo: a guest dies and is recovered",
+    )
+    try:
+        COMMANDS[parser.parse_args().command]()
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

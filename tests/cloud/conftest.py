@@ -1,0 +1,72 @@
+"""One cloud for all tests, and servers that end with the test that booted them.
+
+A cloud that is up (`tools/cloud up`) is used, and left as it was; otherwise one is brought up, and ends with the tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cloud import holder
+from tests.cloud.site import FOLDER
+from tests.cloud.stage import Server, Stage
+
+#: boot(flavor, image, node): see `Stage.boot`.
+Boot = Callable[..., Server]
+
+_NUMBERS = itertools.count(1)
+_LOGS = ("vmhb-worker-node1.log", "vmhb-worker-node2.log", "nova-vmhb-consumer.log")
+#: Of each log that is shown with a failed test.
+SHOWN = 60
+
+
+@pytest.fixture(scope="session")
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The cloud."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        was_up = holder.is_up()
+        client = holder.Client() if was_up else holder.start(os.getpid())
+    one = Stage(client)
+    yield one
+    one.close()
+    if not was_up:
+        family = client.ask("family")
+        assert len(family) > len(client.ask("status"))
+        client.end()
+        left = [pid for pid in family if Path(f"/proc/{pid}").exists()]
+        assert not left, f"still running when the cloud was down: {left}"
+
+
+@pytest.fixture
+def boot(stage: Stage) -> Iterator[Boot]:
+    """boot(flavor, image, node): a server that is ACTIVE; it is deleted after the test."""
+    servers: list[Server] = []
+
+    def make(*arguments: str, **named: str) -> Server:
+        server = stage.boot(f"server-{next(_NUMBERS)}", *arguments, **named)
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.delete()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of our parts' logs with each test that failed."""
+    report = yield
+    if report.failed and report.when == "call":
+        for name in _LOGS:
+            log = Path(FOLDER) / "log" / name
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else ["(none)"]
+            report.sections.append((name, "\n".join(lines[-SHOWN:])))
+    return report

@@ -1,0 +1,23 @@
+"""The cloud itself: there is one, and what keeps a second away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.cloud.holder import READY
+from tests.cloud.site import FOLDER
+from tests.cloud.stage import Stage
+
+
+def test_a_second_is_refused(stage: Stage) -> None:
+    """In words that say what to do, and the first goes on as if nothing had been."""
+    assert stage.holder.ask("site")  # or else the following would bring one up
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.cloud", "up"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert f"there is room for one: {FOLDER}" in done.stderr
+    assert "tools/cloud down" in done.stderr
+    assert READY not in done.stdout
+    assert all(row["runs"] for row in stage.holder.ask("status"))

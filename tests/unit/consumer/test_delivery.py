@@ -1,0 +1,153 @@
+"""From a row to a reporter, and what becomes of the row."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from nova_vmhb.consumer.delivery import MAX_PAUSE, Delivery, Recipient
+from nova_vmhb.consumer.tally import Tally
+from nova_vmhb.reporters.base import Again, GiveUp, Permit, Withheld
+from tests.fakes import ToldReporter
+from tests.unit.consumer.conftest import THEN, Desk, another
+from vmhb_worker.core import fault as life
+from vmhb_worker.core.fault import Change, Resolution
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+A1 = another("a")
+A2 = life.cleared(A1, Resolution.RECOVERED, NOON)
+
+
+class Line:
+    """A delivery to one reporter, turned by hand."""
+
+    def __init__(self, desk: Desk) -> None:
+        desk.to = ["told"]
+        self.desk = desk
+        self.reporter = ToldReporter()
+        self.tally = Tally()
+        self.asked: list[str] = []
+        target = Recipient("told", self.reporter.deliver)
+        self.delivery = Delivery(target, desk.outbox, self.tally, self._permit, desk.clock)
+
+    def _permit(self, fault: life.Fault) -> Permit:
+        self.asked.append(fault.fault_id)
+        return Permit(False, "held", 5.0)
+
+    def turns(self) -> list[str]:
+        """Until nothing is due: what was tried."""
+        before = len(self.reporter.cases)
+        while self.delivery.turn():
+            pass
+        return [f"{case.fault.sequence} try {case.attempt}" for case in self.reporter.cases[before:]]
+
+
+@pytest.fixture
+def line(desk: Desk) -> Line:
+    return Line(desk)
+
+
+def test_what_a_reporter_is_handed(line: Line) -> None:
+    """The change, the fault then and now, and when that was heard."""
+    line.desk.take(A1, A2)
+    assert line.turns() == ["1 try 1", "2 try 1"]
+    first, second = line.reporter.cases
+    assert (first.change, first.fault, first.latest.sequence) == (Change.RAISED, A1, 2)
+    assert second.change is Change.CLEARED
+    assert first.received_at == datetime.fromtimestamp(THEN, UTC)
+    assert first.permit() == Permit(False, "held", 5.0)
+    assert line.asked == [A1.fault_id]
+    assert line.tally.snapshot() == {"delivered.told": 2, "permits.held": 1}
+
+
+def test_backs_off(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    """1 s, 2 s, 4 s … at most MAX_PAUSE; said once; and the fault's next change waits, another fault's does not."""
+    line.desk.take(A1, A2, another("b", instance_uuid=None))
+    line.reporter.raises = [RuntimeError("down")] * 1
+    assert line.turns() == ["1 try 1", "1 try 1"]
+    pauses = []
+    for _ in range(8):
+        line.reporter.raises = [RuntimeError("down")]
+        due = line.desk.outbox.due_at("told")
+        assert due is not None
+        at = min(row for row in [due] if row >= 0)
+        while not line.turns():
+            line.desk.clock.now += 0.5
+        pauses.append(line.desk.clock.now)
+        assert at >= 0
+    waits = [round(b - a, 1) for a, b in zip([THEN, *pauses], pauses, strict=False)]
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, MAX_PAUSE, MAX_PAUSE]
+    assert sum("down" in record.message for record in caplog.records) == 1
+    line.desk.clock.now += MAX_PAUSE
+    assert line.turns() == ["1 try 10", "2 try 1"]
+
+
+def test_again_with_a_memo(line: Line) -> None:
+    """When it says, with what it wanted to know; its next text is said as well."""
+    line.desk.take(A1)
+    line.reporter.raises = [Again("busy", 7.0, {"n": 1}), Again("busy", 0.0), Again("still", None, {"n": 2})]
+    assert line.turns() == ["1 try 1"]
+    line.desk.clock.now += 6.9
+    assert line.turns() == []
+    line.desk.clock.now += 0.1
+    assert line.turns() == ["1 try 2"]
+    line.desk.clock.now += 0.1
+    assert line.turns() == ["1 try 3"]
+    line.desk.clock.now += 4.0
+    assert line.turns() == ["1 try 4"]
+    assert [dict(case.memo) for case in line.reporter.cases] == [{}, {"n": 1}, {"n": 1}, {"n": 2}]
+
+
+def test_a_memo_outlives_its_change(line: Line) -> None:
+    """A reporter knows at the clear what it did at the raise, however that ended."""
+    line.desk.take(A1, A2)
+    line.reporter.raises = [Withheld("nobody wants it", {"posted": False})]
+    assert line.turns() == ["1 try 1", "2 try 1"]
+    assert line.reporter.cases[1].memo == {"posted": False}
+
+
+def test_given_up_and_withheld(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    """The first is an error, the second is not; both are counted and kept, and the next has its turn."""
+    line.desk.take(A1, A2, another("b", instance_uuid=None))
+    line.reporter.raises = [GiveUp("400"), Withheld("too late")]
+    with caplog.at_level(logging.INFO):
+        line.turns()
+    levels = {record.levelname for record in caplog.records if "given up: 400" in record.message}
+    assert levels == {"ERROR"}
+    assert line.desk.outbox.undelivered() == {("told", "given up"): 1, ("told", "withheld"): 1}
+    assert line.tally.snapshot() == {"delivered.told": 1, "given_up.told": 1, "withheld.told": 1}
+
+
+def test_a_memo_that_is_no_json(line: Line) -> None:
+    """It is lost, and the delivery goes on."""
+    line.desk.take(A1, A2)
+    line.reporter.raises = [Again("busy", 1.0, {"x": object()}), GiveUp("no", {"x": object()})]
+    assert line.turns() == ["1 try 1"]
+    line.desk.clock.now += 1.0
+    assert line.turns() == ["1 try 2", "2 try 1"]
+    assert line.desk.outbox.undelivered() == {("told", "given up"): 1}
+
+
+def test_in_a_thread_of_its_own(desk: Desk) -> None:
+    """It wakes when it is told, ends after what is under way, and what it has not begun is free."""
+    desk.to = ["told"]
+    reporter = ToldReporter()
+    target = Recipient("told", reporter.deliver)
+    delivery = Delivery(target, desk.outbox, Tally(), lambda fault: Permit(True), desk.clock)
+    delivery.start()
+    desk.take(A1)
+    delivery.wake()
+    until = time.monotonic() + 10
+    while desk.outbox.waiting() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(reporter.cases) == 1
+    delivery.stop()
+    assert delivery.join(10)
+    desk.take(replace(A1, sequence=2, cause="other"))
+    assert not delivery.turn()
+    assert len(reporter.cases) == 1
+    assert desk.next("told") is not None
