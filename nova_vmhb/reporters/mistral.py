@@ -181,7 +181,7 @@ def _said(answer: Any) -> str:
 
 
 _REMEDIES = {
-    400: "its input must be event_type and fault, as in etc/mistral/vmhb_fault.yaml",
+    400: "its input must be event_type and fault",
     401: "check the credentials",
     403: "our user may not; check the policy, and the project",
     404: "create it in our project, or publicly; or correct endpoint_override, which ends in /v2",
@@ -197,11 +197,10 @@ _OPTIONS = (
         "workflow",
         help=prose(
             """
-The workflow, by name or id, that is started for each change that `changes` names. Its input is event_type and fault: as
-in etc/mistral/vmhb_fault.yaml, which is a sample.
+The workflow, by name or id, that is started for each change that `changes` names. Its input is event_type, and fault:
+the fields of the notification.
 
-By default none is started. Mistral's own event triggers can do the same, without this reporter; what speaks for which
-is in docs/backends.rst.
+By default none is started.
 """
         ),
     ),

@@ -27,21 +27,18 @@ ALLOWED = {("rpcapi", "conf")}  # the client's one option
 
 #: Of the worker, what runs in Nova or beside it may import these, and nothing that these do not say.
 FOR_NOVA = {
-    *("core.policy", "core.protocol", "core.fault", "objects", "rpcapi", "no_eventlet", "systemd", "notifications"),
+    *("core.policy", "core.protocol", "objects", "rpcapi", "no_eventlet", "systemd"),
     *("brokers", "program", "conf.groups", "conf.kinds", "conf.problems", "conf.upgrade_levels"),
     # What faults are, and how they are published: the consumer closes and raises some itself.
     *("core.fault", "core.verdict", "crashpoint", "notifications", "conf.notifications"),
 }
 #: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure. Vitrage makes its
-#: plugins without arguments, so they have no choice.
+#: plugin without arguments, so that has no choice.
 IN_NOVA = {"driver", "extra_specs", "guest_config"}
 #: Runs in Masakari's engine, in its Python: only it knows Masakari, names its CONF, and imports nothing of ours.
 IN_MASAKARI = {"masakari_tasks"}
 MASAKARIS = {"masakari", "taskflow", "novaclient"}
-NOVA_WIRES = {
-    *("consumer.service", "cmd.consumer", "driver", "masakari_tasks"),
-    *("vitrage.vmhb.driver", "vitrage.notifiers.vmhb_aodh.notifier"),
-}
+NOVA_WIRES = {"consumer.service", "cmd.consumer", "driver", "masakari_tasks", "vitrage.vmhb.driver"}
 NOVA_PURE = {
     *("asked", "reporters.recovery"),
     *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "upkeep")),

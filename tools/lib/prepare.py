@@ -58,9 +58,6 @@ LIGHT = Environment(".venv-light", ())
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
 #: For `tests/vitrage`.
 VITRAGE = Environment(".venv-vitrage", ("vitrage", "vitrage-test"), "constraints-vitrage.txt")
-#: Services of other releases than ours, with which chains through a real broker can be run.
-MISTRAL = Environment(".venv-mistral", ("mistral-test",), "constraints-mistral.txt")
-TELEMETRY = Environment(".venv-telemetry", ("telemetry-test",), "constraints-telemetry.txt")
 #: The same tests inside the release before, which is supported as well.
 NOVA_33 = Environment(".venv-nova-33", ("nova", "nova-test"), "constraints-nova-33.txt")
 #: For `tests/cloud`: a whole OpenStack, and our parts installed into it as an operator would.

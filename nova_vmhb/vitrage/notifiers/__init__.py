@@ -1,1 +1,0 @@
-"""Vitrage's notifiers, for `[DEFAULT] notifiers_path` of vitrage.conf: a package for each."""
