@@ -84,13 +84,13 @@ class Sender:
         self._connect = functools.partial(connect or brokers.transport, conf, url)
         self._exchange = exchange
         self._publisher_id = f"{program}:{host}"
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
 
     def send(self, topic: str, row: Notification) -> None:
         """BLOCKS: returns once the broker has confirmed that a queue holds the message, else raises DeliveryError."""
         line = self._lines.get(topic)
         if line is None:
-            line = self._lines[topic] = _Line(self._connect, self._exchange, topic)
+            line = self._lines[topic] = Line(self._connect, self._exchange, topic)
         # The context names the instance's project: Mistral and Aodh choose their receivers by it.
         line.send({"project_id": row.project_id}, self._envelope(row))
 
@@ -111,16 +111,17 @@ class Sender:
         }
 
 
-class _Line:
+class Line:
     """One topic's own transport, and with it one connection. Belongs to the topic's thread."""
 
-    def __init__(self, connect: Callable[[], Any], exchange: str, topic: str) -> None:
+    def __init__(self, connect: Callable[[], Any], exchange: str, topic: str, priority: str = PRIORITY) -> None:
+        """connect: makes a transport. Connects to nothing."""
         self._connect = connect
-        self._target = oslo_messaging.Target(exchange=exchange, topic=f"{topic}.{PRIORITY.lower()}")
+        self._target = oslo_messaging.Target(exchange=exchange, topic=f"{topic}.{priority.lower()}")
         self._transport: Any = None
 
     def send(self, ctxt: dict[str, Any], message: dict[str, Any]) -> None:
-        """Send, and start afresh after any failure."""
+        """BLOCKS. Send, and start afresh after any failure. Returns and raises as `Sender.send`."""
         try:
             try:
                 self._try(ctxt, message)

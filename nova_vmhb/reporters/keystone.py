@@ -67,7 +67,7 @@ def load(options: Any) -> session.Session:
     """The session of a group with these options. Connects to nothing. Raises ValueError where one is missing."""
     loader: Any = loading.get_plugin_loader(options.auth_type)
     try:
-        plugin = loader.load_from_options_getter(lambda opt: options.get(opt.dest, None))
+        plugin = loader.load_from_options_getter(lambda opt: getattr(options, opt.dest, None))
     except Exception as error:  # keystoneauth's own: options that are missing, or contradict each other
         raise ValueError(f"the credentials do not suffice for auth_type = {options.auth_type}: {error}") from error
     if options.auth_type != "none" and not options.auth_url:

@@ -32,12 +32,13 @@ FOR_NOVA = {
     # What faults are, and how they are published: the consumer closes and raises some itself.
     *("core.fault", "core.verdict", "crashpoint", "notifications", "conf.notifications"),
 }
-#: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure.
+#: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure. Vitrage makes its
+#: plugin without arguments, so that has no choice.
 IN_NOVA = {"driver", "extra_specs", "guest_config"}
 #: Runs in Masakari's engine, in its Python: only it knows Masakari, names its CONF, and imports nothing of ours.
 IN_MASAKARI = {"masakari_tasks"}
 MASAKARIS = {"masakari", "taskflow", "novaclient"}
-NOVA_WIRES = {"consumer.service", "cmd.consumer", "driver", "masakari_tasks"}
+NOVA_WIRES = {"consumer.service", "cmd.consumer", "driver", "masakari_tasks", "vitrage.vmhb.driver"}
 NOVA_PURE = {
     *("asked", "reporters.recovery"),
     *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "upkeep")),
@@ -131,6 +132,14 @@ def _refused_for_nova(name: str, imported: str) -> Iterator[str]:
         yield "only what runs in Nova's processes knows Nova"
     if top == "vmhb_worker" and not any(f"{rest}.".startswith(f"{allowed}.") for allowed in FOR_NOVA):
         yield "of the worker only what FOR_NOVA names"
+    if (
+        name.partition(".")[0] == "vitrage"
+        and top in ("vmhb_worker", "nova_vmhb")
+        and not f"{rest}.".startswith("vitrage.")
+    ):
+        yield "in Vitrage's Python there is nothing else of ours"
+    if top == "vitrage" and name.partition(".")[0] != "vitrage":
+        yield "only what runs in Vitrage's processes knows Vitrage"
     if name in NOVA_PURE and (top in IMPURE or top not in {*sys.stdlib_module_names, "vmhb_worker", "nova_vmhb"}):
         yield "what decides is pure"
     if name.startswith(REPORTERS) and top == "nova_vmhb" and not imported.startswith(tuple(FOR_REPORTERS)):
@@ -184,6 +193,9 @@ def test_what_runs_in_nova_and_beside_it_keeps_to_its_own() -> None:
         ("nova_vmhb.consumer.actions", "import logging", "pure"),
         ("nova_vmhb.consumer.actions", "import oslo_messaging", "pure"),
         ("nova_vmhb.consumer.actions", "from datetime import datetime\nx = datetime.now()", "clock"),
+        ("nova_vmhb.vitrage.vmhb.driver", "from nova_vmhb.reporters import base", "nothing else of ours"),
+        ("nova_vmhb.vitrage.vmhb.driver", "from vmhb_worker import objects", "nothing else of ours"),
+        ("nova_vmhb.reporters.aodh", "from vitrage import messaging", "knows Vitrage"),
         ("nova_vmhb.consumer.book", "import sqlalchemy", "pure"),
         ("nova_vmhb.consumer.upkeep", "import time\nx = time.time()", "pure"),
         ("nova_vmhb.reporters.log", "from nova_vmhb.consumer import outbox", "nothing of the consumer"),

@@ -56,6 +56,8 @@ FULL = Environment(".venv", ("worker", "consumer", "test"))
 LIGHT = Environment(".venv-light", ())
 #: For `tests/nova`: Nova wants other releases of what we share than we do. Nothing in it has to be compiled.
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
+#: For `tests/vitrage`.
+VITRAGE = Environment(".venv-vitrage", ("vitrage", "vitrage-test"), "constraints-vitrage.txt")
 #: The same tests inside the release before, which is supported as well.
 NOVA_33 = Environment(".venv-nova-33", ("nova", "nova-test"), "constraints-nova-33.txt")
 #: For `tests/cloud`: a whole OpenStack, and our parts installed into it as an operator would.

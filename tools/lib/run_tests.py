@@ -92,6 +92,9 @@ class Run:
         quiet = ("--log-level=INFO", "--disable-warnings", "--durations=10")
         self._pytest(("python", "-m", "pytest", *quiet), "tests/nova")
 
+    def vitrage(self) -> None:
+        self._pytest(("python", "-m", "pytest", "--disable-warnings", "--durations=5"), "tests/vitrage")
+
     def timed(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10", "-m", "not patient"), "tests/functional")
 
@@ -157,6 +160,7 @@ JOBS = (
     Job("unit", "unit", Run.unit, prepare.FULL, "still"),
     Job("nova", "nova", Run.nova, prepare.NOVA, "still"),
     Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, "still", only_all=True),
+    Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, "still", only_all=True),
     Job("cloud", "cloud", Run.cloud, prepare.CLOUD, "still"),
     Job("functional", "timed", Run.timed, prepare.FULL, "timed", nice=0),
     Job("functional", "patient", Run.patient, prepare.FULL, "patient", beside=(prepare.MASAKARI,)),

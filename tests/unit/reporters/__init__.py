@@ -1,0 +1,1 @@
+"""Reporters, each against a fake of its backend."""
