@@ -19,8 +19,6 @@ from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess, Notification
 from tests.stage.worker import WorkerProcess
 
-pytestmark = pytest.mark.patient
-
 #: A flavor's, as an operator writes them.
 SPECS: dict[str, object] = {"hw:heartbeat": True, "hw:heartbeat_interval": 1, "hw:heartbeat_timeout": 1}
 #: Between a change of the domain and its effect.
