@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -138,7 +139,16 @@ class Masakari:
 
     def maintenance(self, host_uuid: str, on: bool) -> None:
         """Of a host."""
-        self.ask("PUT", f"/segments/{self.segment}/hosts/{host_uuid}", host={"on_maintenance": on})
+        # Refused (409) while the engine is at anything, of an earlier test, say.
+        until = time.monotonic() + 60
+        while True:
+            try:
+                self.ask("PUT", f"/segments/{self.segment}/hosts/{host_uuid}", host={"on_maintenance": on})
+                return
+            except AssertionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
 
     def notifications(self, instance_uuid: str) -> list[dict[str, Any]]:
         """About this instance."""
