@@ -31,6 +31,7 @@ from tests.lab.image import Image
 from tests.lab.node import Node
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import ConsumerProcess
+from tests.stage.masakari import Masakari
 from tests.stage.worker import WorkerProcess
 
 #: The policy of a guest that asks for no other: a fault 3 to 4.5 s after its last acknowledgement.
@@ -78,6 +79,11 @@ class Guests:
             guest.wait_agent()
         return guest
 
+    @property
+    def lent(self) -> list[Guest]:
+        """Those that this test has."""
+        return [guest for _asked, guest in self._lent]
+
     def remove(self, guest: Guest) -> None:
         """Destroy and forget it, in whatever state it is."""
         with contextlib.suppress(LabError):
@@ -115,6 +121,7 @@ def _well(guest: Guest) -> bool:
 Workers = Callable[..., WorkerProcess]
 
 _STARTED = pytest.StashKey[list[WorkerProcess]]()
+_GUESTS = pytest.StashKey[Guests]()
 
 
 @pytest.fixture(scope="session")
@@ -158,8 +165,9 @@ def all_guests(node: Node, image: Image) -> Guests:
 
 
 @pytest.fixture
-def guests(all_guests: Guests) -> Iterator[Guests]:
+def guests(request: pytest.FixtureRequest, all_guests: Guests) -> Iterator[Guests]:
     """guests.get(...): see `Guests`."""
+    request.node.stash[_GUESTS] = all_guests
     yield all_guests
     all_guests.end_test()
 
@@ -200,12 +208,17 @@ def worker(
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the log of each worker of a test that failed."""
+    """Show the log of each worker, the console of each guest, and Masakari's log, of a test that failed."""
     report = yield
     if report.failed and report.when == "call":
+        lent = item.stash[_GUESTS].lent if _GUESTS in item.stash else []
+        for guest in lent:
+            report.sections.append((f"console of {guest.name}, its end", guest.last_words()))
         for one in item.stash.get(_STARTED, []):
             lines = one.log.read_text(errors="replace").splitlines() if one.log.exists() else ["(none)"]
             report.sections.append((f"log of {one.folder.name}, its end", "\n".join(lines[-SHOWN:])))
+        if isinstance(masakari := getattr(item, "funcargs", {}).get("masakari"), Masakari):
+            report.sections.append(("log of Masakari, its end", "\n".join(masakari.log.splitlines()[-SHOWN:])))
     return report
 
 

@@ -149,6 +149,12 @@ class Guest:
         """What the guest's kernel and init said."""
         return self.node.folder / "console" / f"{self.name}.log"
 
+    def last_words(self, lines: int = 20) -> str:
+        """The end of what it wrote on its console."""
+        if not self.console.exists():
+            return "(nothing)"
+        return "\n".join(self.console.read_text(errors="replace").splitlines()[-lines:])
+
     @property
     def state(self) -> str:
         """libvirt's word for it: running, paused, shut off, crashed …"""
@@ -195,7 +201,10 @@ class Guest:
 
     def wait_ready(self, timeout: float = BOOT_TIMEOUT) -> float:
         """Wait until user space answers on the control port."""
-        return self._control.begin("true", timeout)
+        try:
+            return self._control.begin("true", timeout)
+        except LabError as error:
+            raise LabError(f"{error}; it is {self.state}, and its console ends:\n{self.last_words()}") from error
 
     def wait_agent(self, timeout: float = BOOT_TIMEOUT) -> float:
         """Wait until qemu-ga answers a guest-ping through libvirt; returns when it did."""
