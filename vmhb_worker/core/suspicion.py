@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 
 from vmhb_worker.core.events import Answer, Look, LookJob
 from vmhb_worker.core.inquiry import Inquiry, Phase
-from vmhb_worker.core.verdict import Evidence, Reading, unavailable
+from vmhb_worker.core.verdict import Evidence, Reading
 
 #: How often it is tried to learn, while a guest is well, whether its balloon answers.
 BASELINES = 3
@@ -163,7 +163,6 @@ class Suspicion:
             port=port,
             panic=Reading(panicked_at is not None, panicked_at),
             watchdog=Reading(*watchdog) if watchdog else Reading(False, None),
-            other_channel=unavailable("the instance has no other channel"),
         )
 
 

@@ -59,7 +59,7 @@ class Guest:
     def __init__(self, host: Host, uuid: str, asked: HeartbeatPolicy, memory: Memory, timing: Timing) -> None:
         self.host = host
         self.uuid = uuid
-        self.monitor = Monitor(uuid, asked, timing, memory, host.now)
+        self.monitor = Monitor(uuid, asked, timing, memory, host.now, lambda: f"nonce-{host.number()}")
         self.monitor.balloon_period = 10
         self.rtt: float | None = 0.01  # None: the agent is stopped
         self.garbled = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -77,6 +79,12 @@ EVENTS: st.SearchStrategy[ev.Event] = st.one_of(
 DELAYS = st.sampled_from([0.0, 0.01, 0.6, 1.0, 5.0, 20.0, 70.0, 400.0])
 
 
+def new_nonces() -> Callable[[], str]:
+    """One, two, three …"""
+    numbers = itertools.count()
+    return lambda: f"nonce-{next(numbers)}"
+
+
 def tick_to(monitor: Monitor, now: float, until: float, heard: float) -> list[ev.Effect]:
     """Tick at every deadline up to then, at most a hundred times: what came out. No deadline may be hot."""
     out: list[ev.Effect] = []
@@ -108,7 +116,7 @@ def test_any_story_is_taken(
 ) -> None:
     """No sequence of events raises, makes a deadline hot, acquits the innocent, or keeps nonsense in its books."""
     now = 0.0
-    monitor = Monitor("uuid", asked, timing, memory, now)
+    monitor = Monitor("uuid", asked, timing, memory, now, new_nonces())
     monitor.balloon_period = balloon
     accused = memory.standing is not None
     for delay, event, heard in story:
