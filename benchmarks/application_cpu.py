@@ -1,8 +1,8 @@
 """CPU that a heartbeat over the application channel costs the worker, beside the least that it could cost.
 
 The worker is the real one, with its outbox; the guests are sockets in another process that answer every challenge. The
-least is a bare loop that does the same exchange at the same pace with the same guests and nothing else: epoll, a heap of
-deadlines, a nonce, JSON both ways.
+least is a bare loop that does the same exchange at the same pace with the same guests and nothing else: epoll, a heap
+of deadlines, a nonce, JSON both ways.
 
     python -m benchmarks.application_cpu [--instances 1000 10000] [--seconds 10] [--pairs 3]
 """
@@ -98,7 +98,9 @@ def bare(number: int, seconds: float, rates: list[float]) -> float:
 
 
 def _exchange(folder: Path, number: int, ended: threading.Event) -> None:
-    epoll, socks, nonces = select.epoll(), {}, {}
+    epoll = select.epoll()
+    socks: dict[int, socket.socket] = {}
+    nonces: dict[int, str] = {}
     for n in range(number):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.connect(str(folder / str(n)))

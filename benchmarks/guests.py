@@ -8,6 +8,7 @@ would have it, at the interval that was asked for.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -160,6 +161,9 @@ class _Process:
 
     def _accept(self, number: int, listener: socket.socket) -> None:
         sock, _ = listener.accept()
+        self._epoll.unregister(listener.fileno())
+        del self._listeners[listener.fileno()]
+        listener.close()  # a process has so many descriptors, and one for each guest is what there must be
         sock.setblocking(False)
         self._guests[sock.fileno()] = (number, sock)
         self._tails[number] = b""
@@ -183,10 +187,8 @@ class _Process:
                 continue
             asked = json.loads(line)
             answer = {"type": "ack", "seq": asked["seq"], "nonce": asked["nonce"]}
-            try:
+            with contextlib.suppress(BlockingIOError):  # guest 0, while it floods
                 sock.send(json.dumps(answer).encode() + b"\n")
-            except BlockingIOError:  # guest 0, while it floods
-                pass
 
     def _flood(self) -> None:
         for number, sock in self._guests.values():

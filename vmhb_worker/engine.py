@@ -51,6 +51,8 @@ FIRST_SIGN = 2.0
 TIDY_INTERVAL = 10.0
 #: At its end the worker waits so long for balloon periods to be put back (seconds).
 LEAVING = 0.4
+#: So many deadlines are seen to before it is looked again what has come in: some milliseconds' worth.
+SLICE = 128
 #: A due deadline is not looked at again sooner than this (seconds), whatever a monitor says: no hot loop.
 BREATH = 0.005
 
@@ -127,7 +129,7 @@ class Engine:
         self._why_away = "not connected yet"
         self._signs = 0
         self._due: list[tuple[float, str]] = []
-        self._alive_at = self._tidy_at = self._beat_at = now
+        self._alive_at = self._tidy_at = self._beat_at = self._drained_at = now
 
     # -- from any thread -----------------------------------------------------------------------------------------
 
@@ -165,8 +167,10 @@ class Engine:
         self._inbox.wait(min(deadline - self._ports.clock.monotonic(), 3600.0))
         reports = self._inbox.drain()  # everything that can be known is known before any deadline is judged
         now = self._ports.clock.monotonic()
-        if now - deadline > LATE:
-            self._were_late(now - deadline, now)
+        late = now - max(deadline, self._drained_at)
+        self._drained_at = now
+        if late > LATE:
+            self._were_late(late, now)
         for report in reports:
             self._take(report, now)
         self._channels.tick(now)
@@ -199,7 +203,9 @@ class Engine:
 
     def _tick(self, now: float) -> None:
         tick = ev.Tick(self._heard)
-        while self._due and self._due[0][0] <= now:
+        for _ in range(SLICE):
+            if not self._due or self._due[0][0] > now:
+                break
             at, which = heapq.heappop(self._due)
             instance = self._roster.get(which)
             if instance is not None and instance.due == at:
@@ -373,14 +379,15 @@ class Engine:
     def _handle(self, instance: Instance, event: ev.Event, now: float, floor: float = 0.0) -> None:
         """Hand an event to an instance's monitor, carry out the effects, and see when it is due again."""
         monitor = instance.monitor
-        before, hushed = monitor.state, set(monitor.silences.told())
+        before, hushed = monitor.state, monitor.silences.keys()
         for effect in monitor.handle(event, now):
             self._carry_out(instance, effect, now)
         if monitor.state is not before:
             LOG.info("instance %s: %s -> %s", instance.label, before.value, monitor.state.value)
             if monitor.state is State.GONE:
                 self._channels.forget(instance.uuid)
-        _log_silences(instance, hushed)
+        if hushed or monitor.silences:
+            _log_silences(instance, hushed)
         at = max(monitor.deadline(), floor)
         if at != instance.due:
             instance.due = at
@@ -531,7 +538,7 @@ class Engine:
         return self._ports.clock.wall()
 
 
-def _log_silences(instance: Instance, before: set[str]) -> None:
+def _log_silences(instance: Instance, before: frozenset[str]) -> None:
     told = instance.monitor.silences.told()
     for key in before - told.keys():
         LOG.info("instance %s: silence ended (%s)", instance.label, key)

@@ -10,9 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-#: Sockets seen to at a time; the others come next.
-_BATCH = 512
-
 
 class Inbox:
     """A queue that can be waited for, and sockets beside it. `post` and `wake` from any thread, the rest from one."""
@@ -59,7 +56,8 @@ class Inbox:
     def wait(self, seconds: float) -> None:
         """Sleep until something is posted or a descriptor is ready, for `seconds` at most. Calls who waits for it."""
         timeout = 0.0 if self._queue else max(0.0, seconds)
-        for fd, events in self._epoll.poll(None if timeout == math.inf else timeout, _BATCH):
+        # As many as there may be: what has come is known before anybody is judged.
+        for fd, events in self._epoll.poll(None if timeout == math.inf else timeout, len(self._watched)):
             ready = self._watched.get(fd)
             if ready is not None:  # not given up by another's call just now
                 ready(events)

@@ -18,8 +18,8 @@ OPTS = [
         max=65536,
         help=prose(
             f"""
-How many lines of one guest are read at once. A guest that was stopped may have answers to {MOST} challenges to tell, and
-as many to those of an earlier worker; what is beyond this waits in its port until it is its turn.
+How many lines of one guest are read at once. A guest that was stopped may have answers to {MOST} challenges to tell,
+and as many to those of an earlier worker; what is beyond this waits in its port until it is its turn.
 
 Raise it when the log or `vmhb show` says of well-behaved guests that they were throttled. {2 * MOST + 1} to 65536.
 """

@@ -61,7 +61,7 @@ class Monitor:
         self.suspected_at: float | None = None
         self.port_open: bool | None = None
         self._application = Application(policy, timing, memory.absence, nonce)
-        self._health = HealthWatch(self.standing is not None and self.standing.cause is Cause.APPLICATION_UNHEALTHY)
+        self._health = HealthWatch(policy.health_check and self._unhealthy_stands)
         self._beats = self._new_beats(now)
         self._challenges = Challenges(now)
         self._graces = Graces(timing, lambda: full_threshold(self.in_force), self._overdue, now)
@@ -89,19 +89,19 @@ class Monitor:
 
     def deadline(self) -> float:
         """When the next `Tick` is due."""
-        times = [self.silences.deadline()]
+        at = self.silences.deadline()
         if self.state is State.GONE:
-            return times[0]
-        times += (self._suspicion.deadline(), self._application.other.until)
+            return at
+        at = min(at, self._suspicion.deadline(), self._application.other.until)
         if not self.silences:
-            times.append(self._graces.deadline())
+            at = min(at, self._graces.deadline())
         if self.state is State.SILENT:
-            times.append(self._again_at())
+            at = min(at, self._again_at())
             if not self._challenges.out and self.silences.asking:
-                times.append(self._challenges.next_at)
+                at = min(at, self._challenges.next_at)
         elif self.silences.asking:
-            times.append(self._beats.deadline())
-        return min(times)
+            at = min(at, self._beats.deadline())
+        return at
 
     @property
     def in_force(self) -> HeartbeatPolicy:
@@ -195,10 +195,15 @@ class Monitor:
             self._establish(now)
         if not self._suspicion.baselines:
             self._baseline(now)
-        if self.standing is not None and not self._health.bad:
-            self._acquit("recovered")
-        elif self.standing is not None and self.standing.cause is not Cause.APPLICATION_UNHEALTHY:
-            self._accuse_health(now)  # it answers again, and is as unhealthy as it was
+        if self.standing is not None:
+            self._clear(now)
+
+    def _clear(self, now: float) -> None:
+        """It answers: that ends a silence, and not what it says of itself."""
+        if not self._health.bad:  # an unhealthy fault that is nobody's to clear: health is not asked for any more
+            self._acquit("unmonitored" if self._unhealthy_stands else "recovered")
+        elif not self._unhealthy_stands:
+            self._accuse_health(now)
 
     def _on_ask_failed(self, event: ev.AskFailed, now: float) -> None:
         self._challenges.failed(silent=event.failure is ev.Failure.NO_ANSWER)
@@ -362,9 +367,7 @@ class Monitor:
             self._refuse("goodbye")
         elif GOODBYE not in self.silences:
             self._application.left = goodbye.reason
-            self._silence(GOODBYE, _left(goodbye.reason), now)
-            self._emit(ev.Ended(_left(goodbye.reason).reason))
-            self._emit(ev.Remember())
+            self._leaves(GOODBYE, _left(goodbye.reason), now)
 
     def _on_maintenance(self, asked: protocol.Maintenance, now: float) -> None:
         if not self._untroubled:
@@ -379,10 +382,14 @@ class Monitor:
         if granted <= 0:
             self._refuse("maintenance", f"all of [policy] max_maintenance ({self.timing.max_maintenance:g} s) is used")
             return
-        silence = _maintained(asked.reason, now + granted)
-        self._silence(MAINTENANCE, silence, now)
         self._emit(ev.Say(protocol.Notice(MAINTENANCE, granted)))
-        self._emit(ev.Ended(f"{silence.reason}, for {granted:.0f} s"))
+        self._leaves(MAINTENANCE, _maintained(asked.reason, now + granted), now, f", for {granted:.0f} s")
+
+    def _leaves(self, key: str, silence: Silence, now: float, more: str = "") -> None:
+        """It need not answer from now on, and everybody is told."""
+        self._silence(key, silence, now)
+        self._away = True
+        self._emit(ev.Ended(silence.reason + more))
         self._emit(ev.Remember())
 
     def _end_maintenance(self, now: float) -> None:
