@@ -12,7 +12,7 @@ MAX_LINE = 4096
 #: Characters at most of what is free text in a message, and of a name.
 MAX_TEXT = 255
 MAX_NAME = 64
-MAX_NONCE = 128
+MAX_NONCE = 64
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
@@ -63,9 +63,9 @@ def decode(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadMessage("not_json", "a line is not JSON in UTF-8") from error
     if not isinstance(message, dict):
-        raise BadMessage("not_json", "a line is not a JSON object")
+        raise BadMessage("bad_message", "a message must be an object")
     if not isinstance(message.get("type"), str):
-        raise BadMessage("bad_message", "a message has no type")
+        raise BadMessage("unknown_type", "a message has no type")
     return message
 
 

@@ -50,6 +50,7 @@ class Session:
         """The host is there, for the first time or again."""
         self.disconnect()
         self.connected = True
+        self._errors_left = float(ERRORS)
         self._put("hello", version=VERSION, name=self.name)
 
     def disconnect(self) -> None:
@@ -134,7 +135,7 @@ class Session:
         if kind == "welcome":
             version = codec.field(message, "version", int)
             if version != VERSION:
-                raise BadMessage("unsupported_version", f"welcome: version {version}, this side speaks {VERSION}")
+                raise BadMessage("bad_message", f"welcome: version {version}, this side speaks {VERSION}")
             self.interval = float(codec.field(message, "interval", float))
         elif kind == "error":
             code, detail = (str(message.get(name, "")) for name in ("code", "detail"))
