@@ -137,7 +137,7 @@ class Applications:
             sender = Sender(**row["sender"])
             interval = None if row["interval"] is None else _bounded(float(row["interval"]))
             one = Application(sender, clean(str(row["name"]), MAX_NAME), interval, now, ended=bool(row["ended"]))
-            self._all[int(sender.pid)] = one
+            self._all[sender.pid if sender.pid not in self._all else self._no_number()] = one
 
     # -- one message
 
@@ -149,7 +149,7 @@ class Applications:
             # Another process has the number by now. What was under it is kept under one that no process has.
             del self._all[sender.pid]
             one.ended = True
-            self._all[min(0, *self._all) - 1] = one
+            self._all[self._no_number()] = one
             return None
         return one
 
@@ -177,9 +177,20 @@ class Applications:
             if one.ended and one.name == name and one.sender.uid == uid:
                 del self._all[pid]
 
+    def _no_number(self) -> int:
+        """A key that no process has."""
+        return min([0, *self._all]) - 1
+
     def _free(self, name: str, pid: int) -> str:
+        """This name, or one like it that nobody else has."""
         taken = {one.name for one in self._all.values()}
-        return name if name not in taken else f"{name[: MAX_NAME - 12]}[{pid}]"
+        while name in taken:
+            name = (
+                f"{name[: MAX_NAME - 12]}[{pid}]"
+                if not name.endswith(f"[{pid}]")
+                else f"{name[: MAX_NAME - 14]}'[{pid}]"
+            )
+        return name
 
     def _listen(self, one: Application, said: Mapping[str, str], now: float) -> None:
         if "WATCHDOG_USEC" in said:
@@ -195,7 +206,7 @@ class Applications:
         if said.get("X-VMHB-HEALTH") in STATUSES:
             one.status = said["X-VMHB-HEALTH"]
         name = clean(said.get("X-VMHB-NAME", ""), MAX_NAME)
-        if name and not one.name.startswith(name):
+        if name and one.name not in (name, f"{name}[{one.sender.pid}]"):
             self._replace(name, one.sender.uid)
             one.name = self._free(name, one.sender.pid)
 
