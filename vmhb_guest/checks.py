@@ -78,8 +78,8 @@ class Check:
     def _repeat(self) -> None:
         while not self.ended.is_set():
             began = self._clock()
+            self.began = began  # reading the settings may hang as well
             self.settings = settings = read_settings(self.path)
-            self.began = began
             found = judge(self.name, programs.run(self.path, settings.timeout), settings)
             self.began = None
             if self.found is None or self.found.status != found.status:
