@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vmhb_guest import notify, port, processes
-from vmhb_guest.applications import Applications, Sender
+from vmhb_guest.applications import Applications
 from vmhb_guest.checks import FOLDER, Checks
 from vmhb_guest.codec import MAX_TEXT, clean
 from vmhb_guest.control import Desk
@@ -73,7 +73,6 @@ class Daemon:
         self._applications = Applications()
         self._checks = Checks(settings.checks, clock=clock)
         self._ends = processes.Ends()
-        self._ready = False
         self._stop: str | None = None
         self._maintenance_until: float | None = None
         self._remembered = ""
@@ -183,7 +182,6 @@ class Daemon:
             LOG.info("the host is away")
         self._write()
         self._port.settle(self._poll, now)
-        self._tell_manager()
 
     def _write(self) -> None:
         while self._port.host and self._session.output:
@@ -351,15 +349,6 @@ class Daemon:
             "not_passed_on": self._relay.lost,
         }
 
-    # -- our own service manager
-
-    def _tell_manager(self) -> None:
-        if not self._ready:
-            self._ready = True
-            manager = notify.Relay(os.environ.get("NOTIFY_SOCKET", ""))
-            manager.send(b"READY=1", (os.getpid(), os.getuid(), os.getgid()))
-            manager.close()
-
 
 def handle_signals(daemon: Daemon) -> None:
     """SIGTERM and SIGINT: goodbye. SIGHUP: look for checks now."""
@@ -370,6 +359,3 @@ def handle_signals(daemon: Daemon) -> None:
     signal.signal(signal.SIGTERM, farewell)
     signal.signal(signal.SIGINT, farewell)
     signal.signal(signal.SIGHUP, lambda _number, _frame: daemon.rescan())
-
-
-__all__ = ["Daemon", "Sender", "Settings", "handle_signals"]
