@@ -34,7 +34,7 @@ def test_the_single_file(tmp_path: Path) -> None:
 def test_each_program_as_a_file(program: str, tmp_path: Path) -> None:
     """It runs, and finds the schema that is in it."""
     guest_build.single_file(program, tmp_path / program)
-    command = [oldest_python(), tmp_path / program, "--version"]
+    command = [oldest_python(), str(tmp_path / program), "--version"]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{__version__}\n"), done.stderr
 
