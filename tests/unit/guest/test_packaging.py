@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,11 @@ import pytest
 from tests.unit.guest.daemons import DaemonProcess, oldest_python
 from tools.lib import guest_build
 from vmhb_guest import __version__
+from vmhb_guest.codec import MAX_LINE, MAX_NONCE
+from vmhb_guest.conformance import schema
+from vmhb_guest.conformance.rules import RULES
 from vmhb_guest.port import DEVICE
+from vmhb_guest.session import MAX_CHALLENGES
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -84,3 +90,22 @@ def test_the_example_check() -> None:
     assert read_settings(str(path)).interval == 60.0
     done = subprocess.run([path], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1, 2) and done.stdout.startswith("/ is ")
+
+
+def test_the_docs_name_every_rule_and_limit() -> None:
+    """docs/protocol.rst has the kit's rules, word for word, and the limits that the code has."""
+    text = (ROOT / "docs/protocol.rst").read_text()
+    for rule in RULES:
+        assert f"{f'``{rule.name}``':<25}  {rule.says}\n" in text
+    for limit in (f"at most **{MAX_LINE} bytes**", f"string, 1 to {MAX_NONCE} characters", f"newest {MAX_CHALLENGES}:"):
+        assert limit in text
+    for name in schema.SCHEMA["$defs"]["from_guest"]["anyOf"] + schema.SCHEMA["$defs"]["from_host"]["anyOf"]:
+        assert f"``{name['$ref'].rpartition('/')[2]}``" in text
+
+
+def test_the_conversation_in_the_docs_is_legal() -> None:
+    """Every message that is written out in full."""
+    rows = re.findall(r"^    [HG]  (\{.*\})(?: +armed)?$", (ROOT / "docs/protocol.rst").read_text(), re.MULTILINE)
+    messages = [json.loads(row) for row in rows if "{…}" not in row and ",…" not in row]
+    assert len(messages) > 7
+    assert [fault for message in messages for fault in schema.faults(message, message["type"])] == []
