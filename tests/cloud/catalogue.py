@@ -16,7 +16,7 @@ Api: TypeAlias = Any
 #: Of Nova's API: that of 2026.2 but for a flavor's, where our validators come in from 2.86 on.
 MICROVERSION = "2.96"
 #: MiB, of a guest; and the flavor to resize to.
-SMALL, LARGE = 96, 112
+SMALL, LARGE = 128, 144
 
 PLAIN, AGENT = "guest", "guest-with-agent"
 #: No image of a guest says what follows; its init does (tests/lab/rootfs/init).

@@ -84,7 +84,8 @@ class Guest:
     ``balloon`` is the period of the statistics in seconds as Nova's ``mem_stats_period_seconds``
     (0: none asked for; None: no device). ``panic`` adds a panic device, which Nova never does;
     ``on_crash`` is then what libvirt does at a panic. ``cmdline`` is appended to the kernel's:
-    ``panic=5`` makes it reboot after a panic, the default hangs for ever.
+    ``panic=5`` makes it reboot after a panic, the default hangs for ever. ``memory`` is in MiB: with 78 there is
+    no room to unpack the initramfs, and the kernel panics.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Guest:
         balloon: int | None = 10,
         panic: bool = False,
         on_crash: str = "destroy",
-        memory: int = 80,
+        memory: int = 112,
         cmdline: str = "",
         guest_image: image.Image | None = None,
     ) -> None:
