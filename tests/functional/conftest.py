@@ -133,7 +133,7 @@ def image() -> Image:
 
 @pytest.fixture(scope="session")
 def application_image() -> Image:
-    """The same with Python and vmhb-guest, for `guests.get(application=True, memory=112, guest_image=...)`."""
+    """The same with Python and vmhb-guest, for `guests.get(application=True, memory=160, guest_image=...)`."""
     return lab_image.build(applications=True)
 
 

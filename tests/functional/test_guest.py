@@ -19,7 +19,7 @@ from vmhb_guest.conformance.rules import Trial
 pytestmark = pytest.mark.patient
 
 #: What the image with Python needs.
-MEMORY = 112
+MEMORY = 160
 
 
 @dataclass

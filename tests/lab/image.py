@@ -111,7 +111,7 @@ class Image:
 def build(cache: pathlib.Path = DEFAULT_CACHE, *, applications: bool = False) -> Image:
     """Return the guest of the present recipe; download and build it when it isn't there (~10 s).
 
-    applications: with Python and vmhb-guest; it wants some 112 MiB of memory.
+    applications: with Python and vmhb-guest; give it 160 MiB of memory.
     Two processes may call it at once: one builds, the other waits.
     """
     cache.mkdir(parents=True, exist_ok=True)
