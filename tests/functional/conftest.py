@@ -71,7 +71,8 @@ class Guests:
         self._make_room()
         policy = {**POLICY, **options.pop("policy", {})}
         options.setdefault("metadata", [metadata.heartbeat(**policy)])
-        guest = Guest(self.node, f"instance-{next(self._numbers):08x}", guest_image=self.image, **options)
+        options.setdefault("guest_image", self.image)
+        guest = Guest(self.node, f"instance-{next(self._numbers):08x}", **options)
         self._lent.append((None if fresh or not wait else asked, guest))
         guest.define()
         guest.start()
@@ -128,6 +129,12 @@ _GUESTS = pytest.StashKey[Guests]()
 def image() -> Image:
     """The guest's kernel and initramfs."""
     return lab_image.build()
+
+
+@pytest.fixture(scope="session")
+def application_image() -> Image:
+    """The same with Python and vmhb-guest, for `guests.get(application=True, memory=160, guest_image=...)`."""
+    return lab_image.build(applications=True)
 
 
 @pytest.fixture(scope="module")
