@@ -292,7 +292,7 @@ class Engine:
         instance.written = domain_xml.state_element(travelled.established, travelled.fault_id)
         instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
         asked_by_application = instance.monitor.policy.channel is Channel.APPLICATION
-        instance.monitor.other_channel = asked_by_application and Channel.AGENT in instance.view.ports
+        instance.monitor.has_other_channel(asked_by_application and Channel.AGENT in instance.view.ports)
         if sighting.fresh:
             self._changes.instance(instance.row(now, wall))
         if instance.view.rescued != (_RESCUED.key in instance.monitor.silences):

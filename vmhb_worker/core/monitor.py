@@ -108,13 +108,8 @@ class Monitor:
         """The policy, with the shorter times that the guest has asked for."""
         return self._application.in_force
 
-    @property
-    def other_channel(self) -> bool:
+    def has_other_channel(self, present: bool) -> None:
         """Has it an agent channel beside the one that it is judged by?"""
-        return self._application.other.present
-
-    @other_channel.setter
-    def other_channel(self, present: bool) -> None:
         other = self._application.other
         if other.present is not present:
             other.present = present

@@ -410,7 +410,7 @@ class Host:
         guest = self.guests[uuid] = Guest(self, uuid, policy(**knobs), memory, timing)
         guest.happens(ev.PortChanged(True))
         if guest.monitor.policy.channel is Channel.APPLICATION:
-            guest.monitor.other_channel = True
+            guest.monitor.has_other_channel(True)
             guest.happens(ev.ChannelUp())
         return guest
 

@@ -94,7 +94,7 @@ def test_an_agent_that_cannot_be_asked_is_not_waited_for() -> None:
 def test_a_guest_without_an_agent_is_judged_by_its_balloon() -> None:
     """There is nobody else to ask, which the evidence says."""
     guest = spoken(memory=KNOWN)
-    guest.monitor.other_channel = False
+    guest.monitor.has_other_channel(False)
     guest.application.hangs()
     assert words(guest.run(40.0))[-1].endswith("application_unresponsive, recover")
     assert guest.raised[0].evidence["other_channel"]["reason"] == "the instance has no other channel"
