@@ -22,7 +22,7 @@ NONCE_LIMIT = 64
 #: Named checks in one report; further ones are left out.
 CHECKS_LIMIT = 32
 #: Whole numbers that every JSON parser keeps exactly.
-COUNT_LIMIT = 2**53
+COUNT_LIMIT = 2**53 - 1
 #: The longest time that can be spoken of: a week (seconds).
 SECONDS_LIMIT = 604800.0
 

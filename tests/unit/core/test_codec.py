@@ -32,7 +32,7 @@ from vmhb_worker.core.protocol import (
 SICK = Health(Status.UNHEALTHY, (Check("db", Status.UNHEALTHY, "no connection"), Check("web", Status.DEGRADED)))
 OF_HOST: list[Message] = [
     Challenge(1, "0f3a", True),
-    Challenge(2**53, 'a"\\é', False),
+    Challenge(2**53 - 1, 'a"\\é', False),
     Welcome(1, 0.5, 2.0),
     Error("unknown_type", "type must be one of ours"),
     Notice("maintenance", 60.0),

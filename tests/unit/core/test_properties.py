@@ -304,8 +304,7 @@ def test_whichever_application_hangs_for_ever_is_accused_in_time(
     interval: float, timeout: float, threshold: int, phase: float, rtt: float, kernel: bool
 ) -> None:
     """Exactly the threshold of misses, whatever its policy, its phase and its pace were; back, it is acquitted."""
-    knobs = {"interval": interval, "timeout": timeout, "threshold": threshold}
-    guest = lone(channel=Channel.APPLICATION, **knobs)
+    guest = lone(channel=Channel.APPLICATION, interval=interval, timeout=timeout, threshold=threshold)
     guest.application.goes_on(min(rtt, 0.9 * timeout))
     guest.run(3 * interval + 10.0 + phase)
     hung = guest.host.now
