@@ -18,6 +18,7 @@ from vmhb_worker.core.application import OTHER_TIMEOUT, Application
 from vmhb_worker.core.challenges import Challenges, full_threshold
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.graces import Graces
+from vmhb_worker.core.guest_exec import STEP_TIMEOUT, GuestExec
 from vmhb_worker.core.health import HealthWatch, Turn, in_words
 from vmhb_worker.core.memory import Memory, Standing, Timing
 from vmhb_worker.core.policy import Channel, HeartbeatPolicy
@@ -62,6 +63,8 @@ class Monitor:
         self.port_open: bool | None = None
         self._application = Application(policy, timing, memory.absence, nonce)
         self._health = HealthWatch(policy.health_check and self._unhealthy_stands)
+        self._guest_exec = GuestExec()
+        self._remarked = ""  # what was last said of its health checks
         self._beats = self._new_beats(now)
         self._challenges = Challenges(now)
         self._graces = Graces(timing, lambda: full_threshold(self.in_force), self._overdue, now)
@@ -192,6 +195,8 @@ class Monitor:
             self._baseline(now)
         if self.standing is not None:
             self._clear(now)
+        if self.policy.health_check and not self._speaks and not self.silences:
+            self._check_health()
 
     def _clear(self, now: float) -> None:
         """It answers: that ends a silence, and not what it says of itself."""
@@ -441,6 +446,24 @@ class Monitor:
 
     # -- health --------------------------------------------------------------------------------------------------
 
+    def _check_health(self) -> None:
+        """The agent has just answered: it may run the guest's health check, or tell of the one that runs."""
+        command = self._guest_exec.step()
+        if command is not None:
+            self._emit(ev.AgentCommand(command, STEP_TIMEOUT))
+
+    def _on_agent_replied(self, event: ev.AgentReplied, now: float) -> None:
+        if event.reply is None:
+            outcome = self._guest_exec.failed(event.failure is ev.Failure.GARBLED, event.detail)
+        else:
+            outcome = self._guest_exec.replied(event.reply, now)
+        if outcome is None or not self.policy.health_check or self._speaks:
+            return
+        if outcome.report is None and outcome.why != self._remarked:
+            self._emit(ev.Remark(f"its health is not known: {outcome.why}"))
+        self._remarked = outcome.why
+        self._hear_health(outcome.report, outcome.why, now)
+
     def _hear_health(self, report: protocol.Health | None, why: str, now: float) -> None:
         threshold = self.policy.threshold
         turn = self._health.missed(why, threshold) if report is None else self._health.heard(report, threshold, now)
@@ -512,6 +535,7 @@ class Monitor:
             self._application.adopt(self.policy)
             self._beats = self._new_beats(now)
         self._health.reset()
+        self._guest_exec.reset()
         self._booted_at = now
         self.port_open = None
         self._panicked_at = self._watchdog = None
@@ -857,6 +881,7 @@ _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.ChannelDown: Monitor._on_channel_down,
     ev.Said: Monitor._on_said,
     ev.OtherAnswered: Monitor._on_other_answered,
+    ev.AgentReplied: Monitor._on_agent_replied,
     ev.Tick: Monitor._on_tick,
     ev.PortChanged: Monitor._on_port_changed,
     ev.Booted: Monitor._on_booted,
