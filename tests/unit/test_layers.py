@@ -67,7 +67,7 @@ FOR_GUESTS = {
     *("socket", "stat", "struct", "subprocess", "sys", "threading", "time", "typing"),
 }
 #: Of it, what decides: no I/O, no clock.
-GUEST_PURE = {"codec", "health", "session", "applications"}
+GUEST_PURE = {"budget", "codec", "health", "session", "applications"}
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
 IMPURE = {
