@@ -24,7 +24,7 @@ from nova_vmhb.consumer.records import PATIENCE, Doubtful, Records, Silent
 from nova_vmhb.consumer.tally import Tally
 from nova_vmhb.consumer.upkeep import Close, Decision, Keep, Told, Unknown, Whereabouts, Word
 from nova_vmhb.settings import FaultSettings
-from vmhb_worker.core.fault import Fault, Resolution
+from vmhb_worker.core.fault import Fault, FaultState, Resolution
 
 LOG = logging.getLogger(__name__)
 
@@ -202,9 +202,10 @@ class Rounds:
             self._tally.add("workers_lost")
 
     def _forget(self, one: Silent, now: float) -> None:
-        known = self._records.known(one.fault_id) if one.fault_id else None
-        if known is not None:
-            self._records.close(known[0], Resolution.UNMONITORED, "its host is taken for gone", now)
+        # A reminder of the fault, due in the same round, may be made between the two: then it is looked at anew.
+        while one.fault_id and (known := self._records.known(one.fault_id)) and known[0].state is FaultState.RAISED:
+            if self._records.close(known[0], Resolution.UNMONITORED, "its host is taken for gone", now):
+                break
         self._records.forget_worker(one.host)
         LOG.info(
             "the worker on %s is not missed any more: it was last heard of %.0f s ago", one.host, now - one.heard_at

@@ -42,7 +42,7 @@ def event(change: Change, fault: Fault, project_id: str) -> dict[str, Any]:
         ["service", TEXT, "nova-vmhb"],
         *(["resource_id", TEXT, uuid] for uuid in [fault.instance_uuid] if uuid is not None),
         *([name, TEXT, str(getattr(fault, name))] for name in _TEXTS if getattr(fault, name) is not None),
-        ["drill", TEXT, str(fault.drill).lower()],
+        ["drill", TEXT, str(fault.drill)],  # as ceilometer makes it of the notification
         ["sequence", INTEGER, fault.sequence],
         ["recovery_attempt", INTEGER, fault.recovery_attempt],
         ["occurred_at", TIME, _iso(fault.occurred_at)],
@@ -71,7 +71,7 @@ class AodhReporter(Reporter):
 
     name = "aodh"
     summary = "Events for Aodh's event alarms, published straight to its listener"
-    #: An alarm's action may: so its query has to say `traits.drill=string::false`, as in our samples.
+    #: An alarm's action may: so its query has to say `traits.drill=string::False`, as in our samples.
     acts = False
 
     @classmethod

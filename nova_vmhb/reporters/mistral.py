@@ -1,13 +1,14 @@
 """Starts Mistral workflows for faults, through Mistral's API. Knows what to start and when, and no workflow's content.
 
 Exactly once: the execution's id is worked out of the fault, and Mistral answers a second request for the same id with
-the execution that is there. A recovery is one execution for each pair of `fault_id` and `recovery_attempt`.
+the execution that is there. A recovery is one execution for each pair of `fault_id` and `recovery_attempt`; what was
+started is in the memo, since Mistral may have removed the execution (`[execution_expiration_policy]`) while reminders
+still ask for the same attempt.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,11 +24,11 @@ from vmhb_worker.conf.kinds import prose
 from vmhb_worker.core.fault import Change, Fault, FaultState
 from vmhb_worker.objects import fault_payload
 
-#: Recoveries that were started in this life: Mistral may have removed the execution (`[execution_expiration_policy]`)
-#: while reminders still ask for the same attempt.
-REMEMBERED = 10_000
 #: Answers that another try of the same request can't change. 404 isn't one: whoever creates the workflow mends it.
 FINAL = {400, 405, 413, 422}
+
+#: In the memo: the last sequence that the workflow was told of, and the last attempt that was started.
+TOLD, STARTED = "told", "started"
 
 CHANGES = {str(change).rpartition(".")[2]: change for change in Change}
 
@@ -97,7 +98,6 @@ class MistralReporter(Reporter):
             raise ValueError("endpoint_override is missing: without Keystone there is no catalogue to look it up in")
         self._workflow: str | None = options.workflow
         self._recovery: str | None = options.recovery_workflow
-        self._started: OrderedDict[str, None] = OrderedDict()
         self._mistral = adapter.Adapter(
             keystone.load(options),
             service_type="workflowv2",
@@ -123,10 +123,13 @@ class MistralReporter(Reporter):
         return self._is_told_of(change) or self._recovers(fault)
 
     def deliver(self, case: Case) -> None:
-        """Start what this change asks for."""
-        if self._workflow and self._is_told_of(case.change) and not case.reminder:
+        """Start what this change asks for. Each execution is written down before the next one."""
+        recovers = self._recovery is not None and self._recovers(case.fault)
+        if self._workflow and self._is_told_of(case.change) and not case.reminder and not _done(case, TOLD):
             self._post(told(self._workflow, case))
-        if self._recovery and self._recovers(case.fault):
+            if recovers:
+                raise _noted(case, TOLD, f"workflow {self._workflow} is told of it")
+        if self._recovery and recovers and not _done(case, STARTED):
             self._recover(recovery(self._recovery, case), case)
 
     def _is_told_of(self, change: Change) -> bool:
@@ -136,8 +139,6 @@ class MistralReporter(Reporter):
         return self._recovery is not None and fault.recommended_action == "recover"
 
     def _recover(self, start: Start, case: Case) -> None:
-        if start.execution_id in self._started:
-            return
         why = overtaken(case.fault, case.latest)
         if why is not None:
             raise Withheld(f"no recovery of instance {case.fault.instance_uuid}: {why}")
@@ -146,9 +147,7 @@ class MistralReporter(Reporter):
             why = f"recovery of instance {case.fault.instance_uuid} is held back: {permit.why}"
             raise Withheld(why) if permit.seconds is None else Again(why, permit.seconds)
         self._post(start)
-        self._started[start.execution_id] = None
-        if len(self._started) > REMEMBERED:
-            self._started.popitem(last=False)
+        raise _noted(case, STARTED, f"workflow {start.workflow} is to recover it, execution {start.execution_id}")
 
     def _post(self, start: Start) -> None:
         body = {
@@ -169,6 +168,19 @@ class MistralReporter(Reporter):
         raise GiveUp(why) if answer.status_code in FINAL else Again(why)
 
 
+def _number(case: Case, what: str) -> int:
+    return case.fault.sequence if what == TOLD else case.fault.recovery_attempt
+
+
+def _done(case: Case, what: str) -> bool:
+    return _number(case, what) <= int(case.memo.get(what, 0))
+
+
+def _noted(case: Case, what: str, why: str) -> Again:
+    """Raised, it has this written down, and comes back at once."""
+    return Again(why, 0.0, {**case.memo, what: _number(case, what)})
+
+
 def _changes(names: Sequence[str]) -> frozenset[Change]:
     unknown = [name for name in names if name not in CHANGES]
     if unknown:
@@ -181,7 +193,7 @@ def _said(answer: Any) -> str:
 
 
 _REMEDIES = {
-    400: "its input must be event_type and fault",
+    400: "its input must be event_type and fault, as in etc/mistral/vmhb_fault.yaml",
     401: "check the credentials",
     403: "our user may not; check the policy, and the project",
     404: "create it in our project, or publicly; or correct endpoint_override, which ends in /v2",
@@ -198,7 +210,7 @@ _OPTIONS = (
         help=prose(
             """
 The workflow, by name or id, that is started for each change that `changes` names. Its input is event_type, and fault:
-the fields of the notification.
+the fields of the notification. etc/mistral/vmhb_fault.yaml is one to begin with.
 
 By default none is started.
 """

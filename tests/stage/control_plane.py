@@ -206,8 +206,9 @@ class FaultWorkers:
     shown: host -> instance uuid -> what `show` tells. A host that is not in it has no worker that answers.
     """
 
-    def __init__(self, url: str, *names: str) -> None:
+    def __init__(self, url: str, *names: str, topics: Sequence[str] = ("vmhb_notifications",)) -> None:
         self.url = url
+        self._topics = topics
         self.shown: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
         self.asked: list[tuple[str, str]] = []
         self._sender = notifications.Sender(_conf(), url, "cn1")
@@ -222,17 +223,18 @@ class FaultWorkers:
         """As their workers do."""
         for fault in faults:
             change = "cleared" if fault.state == "cleared" else "raised" if fault.sequence == 1 else "updated"
-            self.send(event or f"vmhb.fault.{change}", fault_payload(fault))
+            self.send(event or f"vmhb.fault.{change}", fault_payload(fault), fault.project_id)
 
     def alive(self, host: str, started_at: datetime, sequence: int, interval: float = 1.0) -> None:
         """A sign of life."""
         sign = SignOfLife(host, "1", started_at, datetime.now(UTC), sequence, interval, 3, {}, 0, True, {})
         self.send("vmhb.worker.alive", worker_payload(sign))
 
-    def send(self, event_type: str, payload: Any) -> None:
+    def send(self, event_type: str, payload: Any, project_id: str | None = None) -> None:
         """Anything."""
-        text = json.dumps(payload)
-        self._sender.send("vmhb_notifications", _Sent(str(uuid.uuid4()), event_type, None, text, time.time()))
+        row = _Sent(str(uuid.uuid4()), event_type, project_id, json.dumps(payload), time.time())
+        for topic in self._topics:
+            self._sender.send(topic, row)
 
     def close(self) -> None:
         """Answer no more."""

@@ -62,6 +62,9 @@ VITRAGE = Environment(".venv-vitrage", ("vitrage", "vitrage-test"), "constraints
 NOVA_33 = Environment(".venv-nova-33", ("nova", "nova-test"), "constraints-nova-33.txt")
 #: For `tests/cloud`: a whole OpenStack, and our parts installed into it as an operator would.
 CLOUD = Environment(".venv-cloud", ("worker", "consumer", "nova", "cloud"), "constraints-cloud.txt")
+#: Services of a release before ours, whose programs the tests of that name start beside us.
+MISTRAL = Environment(".venv-mistral", ("mistral-test",), "constraints-mistral.txt")
+TELEMETRY = Environment(".venv-telemetry", ("telemetry-test",), "constraints-telemetry.txt")
 #: Masakari's own programs, for functional tests: they run beside us, never in our Python.
 MASAKARI = Environment(".venv-masakari", ("masakari-test",), "constraints-masakari.txt")
 

@@ -93,7 +93,22 @@ class Run:
         self._pytest(("python", "-m", "pytest", *quiet), "tests/nova")
 
     def vitrage(self) -> None:
-        self._pytest(("python", "-m", "pytest", "--disable-warnings", "--durations=5"), "tests/vitrage")
+        """The datasource inside Vitrage, in one process."""
+        quiet = ("--disable-warnings", "--durations=5")
+        self._pytest(("python", "-m", "pytest", *quiet), "tests/vitrage/test_datasource.py")
+
+    def mistral(self) -> None:
+        self._chain("tests/mistral")
+
+    def telemetry(self) -> None:
+        self._chain("tests/telemetry")
+
+    def graph(self) -> None:
+        self._chain("tests/vitrage/test_chain.py")
+
+    def _chain(self, tests: str) -> None:
+        """From a fault to what a service, in its own Python, makes of it, and back."""
+        self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=5"), tests)
 
     def timed(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10", "-m", "not patient"), "tests/functional")
@@ -165,12 +180,21 @@ JOBS = (
     Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, FIRST, only_all=True),
     Job("functional", "timed", Run.timed, prepare.FULL, "timed"),
     Job("functional", "patient", Run.patient, prepare.FULL, "patient", NICE, beside=(prepare.MASAKARI,)),
+    Job("mistral", "mistral", Run.mistral, prepare.FULL, "patient", NICE, True, (prepare.MISTRAL,)),
+    Job("telemetry", "telemetry", Run.telemetry, prepare.FULL, "patient", NICE, True, (prepare.TELEMETRY,)),
+    Job("vitrage", "graph", Run.graph, prepare.FULL, "patient", NICE, True, (prepare.VITRAGE, prepare.TELEMETRY)),
     Job("cloud", "cloud", Run.cloud, prepare.CLOUD, "patient", NICE),
 )
 STEPS = tuple(dict.fromkeys(job.step for job in JOBS))
+#: For the chains: no VMs.
+SERVERS = {name: requirements.PACKAGES[name] for name in ("rabbitmq-server", "mariadb-server")}
+CHAINS = Wants(lambda: requirements.missing(SERVERS), lambda: requirements.install(SERVERS))
 #: What a step needs on the machine, besides its environment.
 WANTS = {
     "functional": Wants(requirements.missing, requirements.install),
+    "mistral": CHAINS,
+    "telemetry": CHAINS,
+    "vitrage": CHAINS,
     "cloud": Wants(cloud_requirements.missing, cloud_requirements.install),
 }
 
@@ -211,11 +235,22 @@ def _prepare(jobs: Sequence[Job]) -> dict[Environment, Path]:
     folders: dict[Environment, Path] = {}
     for environment in dict.fromkeys(job.environment for job in jobs):
         steps = {job.step for job in jobs if job.environment == environment}
-        wants = next((WANTS[step] for step in STEPS if step in steps & WANTS.keys()), None)
-        folders[environment] = prepare.prepare(environment, wants)
+        wants = dict.fromkeys(WANTS[step] for step in STEPS if step in steps & WANTS.keys())
+        folders[environment] = prepare.prepare(environment, _together(list(wants)))
     for environment in dict.fromkeys(one for job in jobs for one in job.beside):
         prepare.prepare(environment)
     return folders
+
+
+def _together(wants: Sequence[Wants]) -> Wants:
+    """All of them."""
+
+    def install() -> None:
+        for one in wants:
+            if one.missing():
+                one.install()
+
+    return Wants(lambda: list(dict.fromkeys(sentence for one in wants for sentence in one.missing())), install)
 
 
 def _run(jobs: Sequence[Job], folders: dict[Environment, Path], for_pytest: Sequence[str]) -> list[Tally]:

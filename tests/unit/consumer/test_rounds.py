@@ -8,13 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from nova_vmhb.consumer.records import Sign
+from nova_vmhb.consumer.records import Records, Sign
 from nova_vmhb.consumer.rounds import Ask, Rounds
 from nova_vmhb.consumer.tally import Tally
 from nova_vmhb.consumer.upkeep import Place, Told, Unknown
 from nova_vmhb.settings import FaultSettings
 from tests.fakes import Witness
 from tests.unit.consumer.conftest import THEN, Desk, another
+from vmhb_worker.core.fault import Fault
 
 A1 = another("a")
 B1 = another("b", host="cn2", raised_at=A1.raised_at + timedelta(seconds=5))
@@ -102,6 +103,25 @@ def test_a_hosts_own_fault(watch: Watch) -> None:
     assert watch.after(30) == ["cn1 alive?"]
     watch.witness.said_alive = True
     assert watch.after(30) == ["cn1 alive?"]
+    assert watch.desk.open() == []
+
+
+def test_a_worker_is_forgotten_while_its_fault_is_reminded_of(watch: Watch) -> None:
+    """Both are due in one round, and databases that are shared have both at once: the fault is closed all the same."""
+
+    class Busy(Records):
+        def known(self, fault_id: str) -> tuple[Fault, float] | None:
+            found = super().known(fault_id)
+            if found is not None and found[0].sequence < 5:
+                self.remind(found[0], watch.desk.clock.now)
+            return found
+
+    watch.rounds._records = Busy(watch.desk.database, lambda change, fault: [], ["topic:faults"], 300.0)
+    watch.desk.records.heard(Sign("cn1", THEN, 1, 60.0, 3), THEN)
+    watch.witness.said_alive = "no answer within 6 s"
+    watch.after(210)
+    assert watch.desk.open() != []
+    watch.after(3600)
     assert watch.desk.open() == []
 
 

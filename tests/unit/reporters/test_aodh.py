@@ -69,7 +69,7 @@ def test_an_event_is_as_the_listener_wants_it() -> None:
     assert traits["project_id"] == traits["tenant_id"] == (1, fault.project_id)
     assert traits["resource_id"] == (1, fault.instance_uuid)
     assert traits["sequence"] == (2, fault.sequence)
-    assert traits["drill"] == (1, "false")
+    assert traits["drill"] == (1, "False")
     assert traits["occurred_at"] == (4, fault.occurred_at.replace(tzinfo=None).isoformat())
 
 

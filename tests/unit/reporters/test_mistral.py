@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -73,6 +73,17 @@ def case(fault: Fault, change: Change = Change.RAISED, **more: Any) -> Case:
     return Case(**{"change": change, "fault": fault, "latest": fault, "received_at": NOON, "attempt": 1, **more})
 
 
+def deliver(to: MistralReporter, one: Case) -> Case:
+    """Until it is delivered, as the consumer's outbox does it: what is kept comes back. Returns it with its memo."""
+    while True:
+        try:
+            to.deliver(one)
+            return one
+        except Again as again:
+            assert again.seconds == 0.0 and again.memo is not None, again
+            one = replace(one, memo=json.loads(json.dumps(again.memo)), attempt=one.attempt + 1)
+
+
 def recover(**changed: Any) -> Fault:
     return replace(a_fault(), recommended_action="recover", withheld=None, recovery_attempt=1, **changed)
 
@@ -100,12 +111,28 @@ def test_only_of_what_it_wants(mistral: Mistral) -> None:
 
 
 def test_a_recovery_is_started_once_for_each_attempt(mistral: Mistral) -> None:
-    """Reminders repeat the attempt; the next attempt is another execution."""
-    mine = reporter(mistral, recovery_workflow="heal")
+    """Reminders repeat the attempt, also to a consumer that was restarted; the next attempt is another execution."""
+    memo: Mapping[str, Any] = {}
     for sequence, attempt in ((1, 1), (2, 1), (3, 2)):
-        mine.deliver(case(replace(recover(sequence=sequence), recovery_attempt=attempt), Change.UPDATED))
+        fault = replace(recover(sequence=sequence), recovery_attempt=attempt)
+        memo = deliver(reporter(mistral, recovery_workflow="heal"), case(fault, Change.UPDATED, memo=memo)).memo
     assert len(mistral.asked) == 2
     assert mistral.asked[0]["id"] != mistral.asked[1]["id"]
+    assert memo == {"started": 2}
+
+
+def test_a_recovery_that_is_held_tells_once(mistral: Mistral) -> None:
+    """The workflow that is told of the fault isn't started anew with each try of the recovery."""
+    mine = reporter(mistral, workflow="tell", recovery_workflow="heal")
+    with pytest.raises(Again) as told:
+        mine.deliver(case(recover(), permit=lambda: Permit(False, "the brake", 30.0)))
+    for _ in range(3):
+        with pytest.raises(Again, match="brake") as held:
+            mine.deliver(case(recover(), memo=told.value.memo, permit=lambda: Permit(False, "the brake", 30.0)))
+        assert held.value.memo is None
+    done = deliver(mine, case(recover(), memo=told.value.memo))
+    assert [one["workflow_name"] for one in mistral.asked] == ["tell", "heal"]
+    assert done.memo == {"told": 1, "started": 1}
 
 
 def test_a_recovery_that_nobody_wants_any_more(mistral: Mistral) -> None:

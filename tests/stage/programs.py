@@ -1,0 +1,113 @@
+"""Programs of an OpenStack service, from a Python environment of their own, in a folder of their own."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+
+import requests
+
+from tests.lab.processes import LabError, Processes, wait_until
+from tools.lib import prepare
+
+Options = Mapping[str, Mapping[str, object]]
+
+
+class Programs:
+    """Use as a context manager: afterwards none runs, and the folder is gone."""
+
+    def __init__(self, environment: prepare.Environment) -> None:
+        """environment: as `tools/test` made it."""
+        self.venv = prepare.place(environment)
+        self._pids: dict[str, int] = {}
+
+    def __enter__(self) -> Programs:
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="vmhb-", dir="/tmp"))
+        self._processes = Processes(self.folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._processes.end()
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What they, and shell scripts that use them, find."""
+        home = {"HOME": str(self.folder), "LANG": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
+        return {"PATH": f"{self.venv / 'bin'}:/usr/bin:/bin", "PYTHONUNBUFFERED": "1", **home}
+
+    def write(self, name: str, options: Options) -> pathlib.Path:
+        """A configuration file. An option's value may be a list: it is said several times."""
+        lines: list[str] = []
+        for group, values in options.items():
+            lines.append(f"[{group}]")
+            for option, value in values.items():
+                lines += [f"{option} = {one}" for one in (value if isinstance(value, list) else [value])]
+        (self.folder / name).write_text("\n".join(lines) + "\n")
+        return self.folder / name
+
+    def run(self, *argv: str, environ: Mapping[str, str] | None = None) -> str:
+        """One that ends; its output. LabError when it fails."""
+        env = {**self.environ, **(environ or {})}
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=120, cwd=self.folder, env=env)
+        if done.returncode:
+            raise LabError(f"{shlex.join(argv)}: {done.returncode}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
+        return done.stdout
+
+    def spawn(self, name: str, *argv: str) -> None:
+        """One that goes on; its output goes to <name>.log."""
+        program = [str(self.venv / "bin" / argv[0]), *argv[1:]]
+        log = self.folder / f"{name}.log"
+        self._pids[name] = self._processes.spawn(program, log=log, env=self.environ)
+
+    def end(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """Signal one, and wait until it and what it started are gone."""
+        pid = self._pids.pop(name)
+        self._processes.signal(pid, number)
+        wait_until(lambda: self._processes.exit_of(pid) is not None, 60, f"{name} ends")
+        kept = set(self._pids.values())
+
+        def gone() -> bool:
+            return len(self._processes.family()) <= len(kept) or not set(self._processes.family()) - kept
+
+        if not kept:  # its children, if they noticed; otherwise they are ended
+            try:
+                wait_until(gone, 5, f"{name}'s children end")
+            except LabError:
+                for child in set(self._processes.family()) - kept:
+                    self._processes.signal(child, signal.SIGKILL)
+                wait_until(gone, 10, f"{name}'s children end")
+
+    def log(self, name: str) -> str:
+        """What one said."""
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def wait_said(self, name: str, text: str, times: int = 1, timeout: float = 120) -> None:
+        """Until one has said this so often."""
+        self._wait(name, lambda: self.log(name).count(text) >= times, f"{name} says {text!r}", timeout)
+
+    def wait_answers(self, name: str, url: str, timeout: float = 120) -> None:
+        """Until one answers HTTP, whatever it says."""
+
+        def answers() -> bool:
+            try:
+                return requests.get(url, timeout=5).status_code < 500
+            except (requests.ConnectionError, requests.Timeout):
+                return False
+
+        self._wait(name, answers, f"{name} answers at {url}", timeout)
+
+    def _wait(self, name: str, holds: Callable[[], bool], what: str, timeout: float) -> None:
+        def now() -> bool:
+            if self._processes.exit_of(self._pids[name]) is not None:
+                raise LabError(f"{name} ended: {self.log(name)[-4000:]}")
+            return holds()
+
+        try:
+            wait_until(now, timeout, what, every=0.1)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.log(name)[-4000:]}") from error
