@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.guest.examples import EXAMPLES
 from vmhb_guest.conformance import schema
 from vmhb_guest.health import DEGRADED, HEALTHY, STATUSES, UNHEALTHY, Finding, Report, merge
 from vmhb_guest.session import ERRORS, MAX_CHALLENGES, MAX_OUTPUT, Session
@@ -156,6 +157,7 @@ def test_maintenance_and_goodbye() -> None:
 finding = st.builds(Finding, st.text(max_size=300), st.sampled_from(STATUSES), st.text(max_size=2000))
 
 
+@EXAMPLES
 @given(st.lists(finding, max_size=60))
 def test_a_report_always_fits(findings: list[Finding]) -> None:
     """Whatever is found, the ack is one legal line, and the worst is in it."""
@@ -180,6 +182,7 @@ def test_how_many_were_left_out_is_said() -> None:
     }
 
 
+@EXAMPLES
 @given(st.lists(st.binary(max_size=300), max_size=10), st.floats(0, 1e6))
 def test_anything_may_be_received(pieces: list[bytes], now: float) -> None:
     """Nothing raises, and what is answered is legal."""
