@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import logging
 import os
@@ -60,6 +61,10 @@ class Settings:
         return os.path.join(self.folder, "notify")
 
     @property
+    def lock(self) -> str:
+        return os.path.join(self.folder, "lock")
+
+    @property
     def memory(self) -> str:
         return os.path.join(self.folder, "applications.json")
 
@@ -110,7 +115,7 @@ class Daemon:
     # -- the life of it
 
     def run(self) -> int:
-        """Until stop(). The exit code: 0 also where there is no port, after one line in the log."""
+        """Until stop(). The exit code: 0 also where there is no port, 1 where another runs, with a line in the log."""
         with contextlib.ExitStack() as stack:
             for one in (self._poll, self._wake, self._waker, self._relay):
                 stack.callback(one.close)
@@ -125,6 +130,12 @@ class Daemon:
     def _live(self, stack: contextlib.ExitStack) -> int:
         stack.callback(lambda: self._port.close(self._poll))
         os.makedirs(self.settings.folder, exist_ok=True)
+        lock = stack.enter_context(open(self.settings.lock, "wb"))  # noqa: SIM115 -- for as long as we live
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            LOG.error("another vmhb-guest runs in %s: end it first", self.settings.folder)
+            return 1
         self._mailbox = notify.Mailbox(self.settings.notify)
         stack.callback(self._mailbox.close)
         self._desk = Desk(self.settings.control, self._asked)

@@ -211,6 +211,15 @@ def test_commands_that_cannot_be_done(daemon: DaemonProcess) -> None:
     assert daemon.command("maintenance", "300d").returncode == 1
 
 
+def test_one_at_a_time(daemon: DaemonProcess) -> None:
+    """A second one takes nothing from the first."""
+    daemon.start()
+    second = daemon.command("run", "--port", str(daemon.folder / "port"))
+    assert second.returncode == 1 and "another vmhb-guest runs" in second.stderr
+    daemon.host.ask()
+    assert daemon.status()["status"] == "healthy"
+
+
 def test_no_port(tmp_path: Path) -> None:
     """In an image that runs where there is no such port: exit 0, one line, nothing touched."""
     command = [
