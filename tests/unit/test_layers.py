@@ -53,21 +53,8 @@ FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked"}
 GUEST_PYTHON = (3, 8)
 FOR_GUESTS = {
     *("__future__", "argparse", "array", "collections", "collections.abc", "contextlib", "dataclasses", "enum"),
-    *(
-        "errno",
-        "fcntl",
-        "itertools",
-        "json",
-        "logging",
-        "os",
-        "pkgutil",
-        "queue",
-        "re",
-        "secrets",
-        "select",
-        "selectors",
-    ),
-    *("signal", "socket", "stat", "struct", "subprocess", "sys", "threading", "time", "typing"),
+    *("errno", "fcntl", "itertools", "json", "logging", "os", "pkgutil", "queue", "re", "secrets", "select"),
+    *("selectors", "signal", "socket", "stat", "struct", "subprocess", "sys", "threading", "time", "typing"),
 }
 #: Of it, what decides: no I/O, no clock.
 GUEST_PURE = {"budget", "codec", "health", "session", "applications"}
