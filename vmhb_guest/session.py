@@ -47,18 +47,25 @@ class Session:
     # -- the connection
 
     def connect(self) -> None:
-        """The host is there, for the first time or again."""
-        self.disconnect()
+        """The host is there, for the first time or again.
+
+        What it said may have been read before: Linux tells that it is there on another queue than what it says. So what
+        was read and answered meanwhile is kept.
+        """
         self.connected = True
         self._errors.fill()
         self._put("hello", version=VERSION, name=self.name)
 
     def disconnect(self) -> None:
-        """It is away: what was meant for it is stale, and so is half a line of its."""
+        """It is away, and half a line of either side is void. Whole answers are kept: late ones do no harm."""
         self.connected = False
         self._lines.forget()
-        self._output.clear()
+        if self._begun:
+            del self._output[0]
         self._begun = False
+        self._output = [line for line in self._output if not line.lstrip().startswith(b'{"type":"hello"')]
+        if self.output and not self.output.startswith(b"\n"):
+            self._output[0] = b"\n" + self._output[0]
 
     @property
     def too_long(self) -> int:
