@@ -1,4 +1,4 @@
-"""`tools/cloud up|status|down|shell|demo`, in the cloud's own environment."""
+"""`tools/cloud up|status|down|shell|demo|compare`, in the cloud's own environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 import time
 
 from tests.cloud import holder
-from tests.cloud.demo import demo
+from tests.cloud.compare import compare, table
+from tests.cloud.deeds import DEEDS
+from tests.cloud.demo import demo, visit
 from tests.cloud.site import BIN, FOLDER
 from tests.lab.processes import LabError
 
@@ -46,7 +48,13 @@ def shell() -> None:
     os.execvp("bash", ["bash", "--norc", "-i"])  # noqa: S606 -- it is what was asked for
 
 
-COMMANDS = {"up": up, "status": status, "down": down, "shell": shell, "demo": demo}
+def side_by_side() -> None:
+    """A table of us and the peer."""
+    with visit() as (stage, tell):
+        print(f"\n{table(compare(stage, DEEDS, tell))}\n")
+
+
+COMMANDS = {"up": up, "status": status, "down": down, "shell": shell, "demo": demo, "compare": side_by_side}
 
 
 def main() -> int:
@@ -56,7 +64,7 @@ def main() -> int:
         "command",
         choices=COMMANDS,
         help="up: bring it up, and leave it; status: what runs; down: end it; shell: where `openstack` speaks with it; "
-        "demo: a guest dies and is recovered",
+        "demo: a guest dies and is recovered; compare: us and masakari-introspectiveinstancemonitor, some 25 minutes",
     )
     try:
         COMMANDS[parser.parse_args().command]()

@@ -26,6 +26,8 @@ from tests.lab.processes import LabError, Processes, wait_until
 ROOT = pathlib.Path(__file__).parent.parent.parent
 OUR_DRIVER = "vmhb.VmhbLibvirtDriver"
 STOCK_DRIVER = "libvirt.LibvirtDriver"
+#: masakari-monitors' own, started where a test wants one, beside our worker or in its place.
+PEERS = ("instancemonitor", "introspectiveinstancemonitor")
 #: Seconds until an API answers, on a machine that has other things to do as well.
 ANSWERS = 120.0
 
@@ -131,13 +133,19 @@ class Cloud:
     # -- its services ------------------------------------------------------------------------------------------------
 
     def start(
-        self, name: str, *argv: str, node: str | None = None, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *argv: str,
+        node: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        boot: bool = True,
     ) -> None:
-        """Start a program, on the control plane or in a node."""
+        """Start a program, on the control plane or in a node; boot=False: only know how."""
         keeper = self.nodes[node].processes if node else self.control
         path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
         self.services[name] = Service(argv, {**path, **(environment or {})}, keeper, self.site.log / f"{name}.out")
-        self.services[name].boot()
+        if boot:
+            self.services[name].boot()
 
     def _serve(self, name: str, what: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         port = str(self.site.ports[name])
@@ -245,6 +253,9 @@ class Cloud:
         for node in self.nodes:
             config = f"--config-file={folder}/vmhb-worker-{node}.conf"
             self.start(f"vmhb-worker-{node}", str(BIN / "vmhb-worker"), config, node=node)
+            for peer in PEERS:
+                config = f"--config-file={self.site.etc}/masakari/monitors-{node}.conf"
+                self.start(f"{peer}-{node}", str(BIN / f"masakari-{peer}"), config, node=node, boot=False)
         self.start(
             "nova-vmhb-consumer",
             str(BIN / "nova-vmhb-consumer"),

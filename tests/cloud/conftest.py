@@ -20,6 +20,7 @@ from tests.cloud.stage import Server, Stage
 Boot = Callable[..., Server]
 
 _NUMBERS = itertools.count(1)
+_SERVERS = pytest.StashKey[list[Server]]()
 _LOGS = ("vmhb-worker-node1.log", "vmhb-worker-node2.log", "nova-vmhb-consumer.log")
 #: Of each log that is shown with a failed test.
 SHOWN = 60
@@ -44,9 +45,10 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def boot(stage: Stage) -> Iterator[Boot]:
+def boot(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Boot]:
     """boot(flavor, image, node): a server that is ACTIVE; it is deleted after the test."""
     servers: list[Server] = []
+    request.node.stash[_SERVERS] = servers
 
     def make(*arguments: str, **named: str) -> Server:
         server = stage.boot(f"server-{next(_NUMBERS)}", *arguments, **named)
@@ -62,9 +64,11 @@ def boot(stage: Stage) -> Iterator[Boot]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of our parts' logs with each test that failed."""
+    """Show the end of our parts' logs, and of its servers' consoles, with each test that failed."""
     report = yield
     if report.failed and report.when == "call":
+        for server in item.stash.get(_SERVERS, []):
+            report.sections.append((server.name, server.last_words()))
         for name in _LOGS:
             log = Path(FOLDER) / "log" / name
             lines = log.read_text(errors="replace").splitlines() if log.exists() else ["(none)"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tests.cloud import holder
 from tests.cloud.stage import Server, Stage
@@ -15,7 +16,15 @@ FLAVOR = "monitored"
 
 
 def demo() -> None:
-    """Uses the cloud that is up, and leaves it; brings one up, and ends it, where there is none. Raises LabError."""
+    """Raises LabError."""
+    with visit() as (stage, tell):
+        _tell(stage, tell)
+
+
+@contextlib.contextmanager
+def visit() -> Iterator[tuple[Stage, Callable[[str], None]]]:
+    """The cloud that is up, which is left so; where there is none, one is brought up, and ended. And a way to tell what
+    is done, with the time. Raises LabError."""
     began = time.monotonic()
 
     def tell(text: str) -> None:
@@ -30,7 +39,7 @@ def demo() -> None:
     try:
         stage = Stage(client)
         try:
-            _tell(stage, tell)
+            yield stage, tell
         finally:
             stage.close()
     finally:

@@ -88,10 +88,11 @@ class Holder:
         return {"transport_url": site.transport_url, "ports": site.ports}
 
     def do_status(self) -> list[dict[str, Any]]:
-        """Name, pid and memory (bytes, proportional, with its children) of each service."""
+        """Name, pid and memory (bytes, proportional, with its children) of each service that was started."""
         return [
             {"name": name, "pid": service.pid, "runs": service.runs, "pss": _pss(service)}
             for name, service in self.cloud.services.items()
+            if service.pid
         ]
 
     def do_halt(self, name: str, kill: bool = False) -> float:
@@ -115,6 +116,14 @@ class Holder:
         config = configs.text(configs.nova_compute(self.cloud.site, node, driver))
         configs.put(self.cloud.site.etc / "nova" / f"{node}.conf", config)
         service = self.cloud.services[f"nova-compute-{node}"]
+        service.halt()
+        service.boot()
+
+    def do_tasks(self, ours: bool) -> None:
+        """Restart masakari-engine with our recovery tasks, or with its own."""
+        config: configs.Config = {**configs.masakari(self.cloud.site), **(configs.OUR_TASKS if ours else {})}
+        configs.put(self.cloud.site.etc / "masakari/masakari.conf", configs.text(config))
+        service = self.cloud.services["masakari-engine"]
         service.halt()
         service.boot()
 

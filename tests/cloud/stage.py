@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from openstack.exceptions import NotFoundException
+from openstack.exceptions import NotFoundException, SDKException
 from oslo_config import cfg
 
 from tests.cloud import catalogue
@@ -186,6 +186,15 @@ class Server:
     def domain_id(self) -> str:
         """The name of its domain."""
         return str(self.now.instance_name)
+
+    def last_words(self) -> str:
+        """Where it is, and the end of what its guest wrote on its console."""
+        try:
+            now = self.now
+            said = self.stage.api.compute.get_server_console_output(self.uuid, length=20)["output"]
+        except SDKException as error:
+            return f"{self.name}: {error}"
+        return f"{self.name} is {now.status} on {now.compute_host}; its console ends:\n{said}"
 
     # -- its heartbeats ------------------------------------------------------------------------------------------------
 

@@ -34,10 +34,11 @@ class Story:
     resolution: str | None = None
     _told: int = 0
 
-    def follow(self, timeout: float = TIMEOUT) -> None:
-        """Until all steps were seen. LabError: not in time; it says which were."""
+    def follow(self, timeout: float = TIMEOUT, started: str = "start") -> None:
+        """Until all steps were seen. started: Nova's word for what makes it run again. LabError: not in time; it says
+        which were."""
         while len(self.at) < len(STEPS):
-            self._look()
+            self._look(started)
             if time.monotonic() > self.began + timeout:
                 seen = ", ".join(f"{step} after {self.at[step] - self.began:.1f} s" for step in self.at) or "nothing"
                 missing = [step for step in STEPS if step not in self.at]
@@ -54,13 +55,13 @@ class Story:
         """Until that step, from the begin."""
         return self.at[step] - self.began
 
-    def _look(self) -> None:
+    def _look(self, started: str) -> None:
         self._look_at_faults()
         notifications = self.masakari
         if notifications:
             self._reach(POSTED)
             now = self.server.now
-            if now.status == "ACTIVE" and now.task_state is None and "start" in self.server.actions():
+            if now.status == "ACTIVE" and now.task_state is None and started in self.server.actions():
                 self._reach(ACTIVE)
             if notifications[0].status == "finished":
                 self._reach(FINISHED)

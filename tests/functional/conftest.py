@@ -31,6 +31,7 @@ from tests.lab.image import Image
 from tests.lab.node import Node
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import ConsumerProcess
+from tests.stage.masakari import Masakari
 from tests.stage.worker import WorkerProcess
 
 #: The policy of a guest that asks for no other: a fault 3 to 4.5 s after its last acknowledgement.
@@ -70,13 +71,19 @@ class Guests:
         self._make_room()
         policy = {**POLICY, **options.pop("policy", {})}
         options.setdefault("metadata", [metadata.heartbeat(**policy)])
-        guest = Guest(self.node, f"instance-{next(self._numbers):08x}", guest_image=self.image, **options)
+        options.setdefault("guest_image", self.image)
+        guest = Guest(self.node, f"instance-{next(self._numbers):08x}", **options)
         self._lent.append((None if fresh or not wait else asked, guest))
         guest.define()
         guest.start()
         if wait:
             guest.wait_agent()
         return guest
+
+    @property
+    def lent(self) -> list[Guest]:
+        """Those that this test has."""
+        return [guest for _asked, guest in self._lent]
 
     def remove(self, guest: Guest) -> None:
         """Destroy and forget it, in whatever state it is."""
@@ -115,12 +122,19 @@ def _well(guest: Guest) -> bool:
 Workers = Callable[..., WorkerProcess]
 
 _STARTED = pytest.StashKey[list[WorkerProcess]]()
+_GUESTS = pytest.StashKey[Guests]()
 
 
 @pytest.fixture(scope="session")
 def image() -> Image:
     """The guest's kernel and initramfs."""
     return lab_image.build()
+
+
+@pytest.fixture(scope="session")
+def application_image() -> Image:
+    """The same with Python and vmhb-guest, for `guests.get(application=True, memory=160, guest_image=...)`."""
+    return lab_image.build(applications=True)
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +172,9 @@ def all_guests(node: Node, image: Image) -> Guests:
 
 
 @pytest.fixture
-def guests(all_guests: Guests) -> Iterator[Guests]:
+def guests(request: pytest.FixtureRequest, all_guests: Guests) -> Iterator[Guests]:
     """guests.get(...): see `Guests`."""
+    request.node.stash[_GUESTS] = all_guests
     yield all_guests
     all_guests.end_test()
 
@@ -200,12 +215,17 @@ def worker(
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the log of each worker of a test that failed."""
+    """Show the log of each worker, the console of each guest, and Masakari's log, of a test that failed."""
     report = yield
     if report.failed and report.when == "call":
+        lent = item.stash[_GUESTS].lent if _GUESTS in item.stash else []
+        for guest in lent:
+            report.sections.append((f"console of {guest.name}, its end", guest.last_words()))
         for one in item.stash.get(_STARTED, []):
             lines = one.log.read_text(errors="replace").splitlines() if one.log.exists() else ["(none)"]
             report.sections.append((f"log of {one.folder.name}, its end", "\n".join(lines[-SHOWN:])))
+        if isinstance(masakari := getattr(item, "funcargs", {}).get("masakari"), Masakari):
+            report.sections.append(("log of Masakari, its end", "\n".join(masakari.log.splitlines()[-SHOWN:])))
     return report
 
 

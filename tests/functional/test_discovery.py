@@ -78,7 +78,7 @@ def remove_ours(guest: Guest) -> float:
 
 def is_about(guest: Guest, event_type: str) -> Callable[[Notification], bool]:
     """For `Consumer.wait_for`."""
-    return lambda n: bool(n.event_type == event_type and n.data["instance_uuid"] == guest.uuid)
+    return lambda n: bool(n.event_type == event_type and n.data.get("instance_uuid") == guest.uuid)
 
 
 def test_who_asks_is_monitored(define: Define, worker: Workers) -> None:

@@ -425,10 +425,16 @@ def test_our_tasks_fail_without_an_answer(tasked: tuple[Masakari, Worker]) -> No
 
 
 def test_masakaris_own_tasks_start_it_again(masakari: Masakari) -> None:
-    """Why the reporter asks Nova first, and what our tasks are for: if this fails, Masakari has mended it."""
-    one = masakari.cloud.server(shutdown_time=2.0)
-    assert masakari.cloud.act(one, "os-stop", by_user=True)
+    """Why the reporter asks Nova first, and what our tasks are for: if this fails, Masakari has mended it.
+
+    Its first try comes while the user's stop is in progress, and is refused; its second and last finds it stopped.
+    """
+    cloud = masakari.cloud
+    one = cloud.server(shutdown_time=600.0)
+    cloud.on_refused = lambda server, _what: cloud.finish(server, "os-stop") if server is one else None
+    assert cloud.act(one, "os-stop", by_user=True)
     told = {"type": "VM", "hostname": "cpt1", "generated_time": now().isoformat()}
     payload = {"event": "QEMU_GUEST_AGENT_ERROR", "instance_uuid": one.uuid, "vir_domain_event": "STOPPED_FAILED"}
     masakari.ask("POST", "/notifications", notification={**told, "payload": payload})
-    wait_until(lambda: "os-start" in one.actions(), 30, "the engine starts it", every=0.3)
+    wait_until(lambda: "os-start" in one.actions(), 60, "the engine starts it", every=0.3)
+    assert one.actions() == RECOVERED

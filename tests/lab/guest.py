@@ -13,6 +13,7 @@ import pathlib
 import signal
 import time
 import uuid
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
@@ -83,7 +84,8 @@ class Guest:
     ``balloon`` is the period of the statistics in seconds as Nova's ``mem_stats_period_seconds``
     (0: none asked for; None: no device). ``panic`` adds a panic device, which Nova never does;
     ``on_crash`` is then what libvirt does at a panic. ``cmdline`` is appended to the kernel's:
-    ``panic=5`` makes it reboot after a panic, the default hangs for ever.
+    ``panic=5`` makes it reboot after a panic, the default hangs for ever. ``memory`` is in MiB: with 78 there is
+    no room to unpack the initramfs, and the kernel panics.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Guest:
         balloon: int | None = 10,
         panic: bool = False,
         on_crash: str = "destroy",
-        memory: int = 80,
+        memory: int = 112,
         cmdline: str = "",
         guest_image: image.Image | None = None,
     ) -> None:
@@ -111,7 +113,8 @@ class Guest:
         self.panic_device = panic
         self.on_crash = on_crash
         self.memory = memory
-        self.cmdline = f"console=ttyS0 quiet panic=0 {cmdline}".strip()
+        # A kernel that is starved while it checks its timer takes that for broken hardware, and panics: no_timer_check.
+        self.cmdline = f"console=ttyS0 quiet panic=0 no_timer_check {cmdline}".strip()
         self._image = guest_image
         self._control = Control(node.folder / "control" / f"{name}.sock")
 
@@ -148,6 +151,12 @@ class Guest:
     def console(self) -> pathlib.Path:
         """What the guest's kernel and init said."""
         return self.node.folder / "console" / f"{self.name}.log"
+
+    def last_words(self, lines: int = 20) -> str:
+        """The end of what it wrote on its console."""
+        if not self.console.exists():
+            return "(nothing)"
+        return "\n".join(self.console.read_text(errors="replace").splitlines()[-lines:])
 
     @property
     def state(self) -> str:
@@ -191,11 +200,31 @@ class Guest:
         """Save memory to disk and stop; start() goes on from there."""
         return self._virsh("managedsave")
 
+    def channel_socket(self, name: str = "org.openstack.vmhb.0") -> pathlib.Path:
+        """The host's end of a channel, where libvirt put it; LabError when the domain has none."""
+        live = ET.fromstring(self.node.virsh("dumpxml", self.name))
+        for channel in live.iterfind("./devices/channel"):
+            target, source = channel.find("target"), channel.find("source")
+            if target is not None and source is not None and target.get("name") == name:
+                return self.node.outside(source.get("path", ""))
+        raise LabError(f"{self.name} has no channel {name}")
+
+    def plug_channel(self, name: str = "org.openstack.vmhb.0") -> float:
+        """Plug a channel into the running domain."""
+        return self._device("attach-device", name)
+
+    def unplug_channel(self, name: str = "org.openstack.vmhb.0") -> float:
+        """Unplug it again."""
+        return self._device("detach-device", name)
+
     # Waiting
 
     def wait_ready(self, timeout: float = BOOT_TIMEOUT) -> float:
         """Wait until user space answers on the control port."""
-        return self._control.begin("true", timeout)
+        try:
+            return self._control.begin("true", timeout)
+        except LabError as error:
+            raise LabError(f"{error}; it is {self.state}, and its console ends:\n{self.last_words()}") from error
 
     def wait_agent(self, timeout: float = BOOT_TIMEOUT) -> float:
         """Wait until qemu-ga answers a guest-ping through libvirt; returns when it did."""
@@ -238,22 +267,39 @@ class Guest:
         """Run a shell command that need not end; returns the moment at which it began."""
         return self._control.begin(command, timeout)
 
+    def stop_vmhb_guest(self) -> float:
+        """SIGSTOP vmhb-guest (in the image with applications): its port stays open and nobody answers."""
+        return self.deed("killall -STOP vmhb-guest")
+
+    def continue_vmhb_guest(self) -> float:
+        """SIGCONT vmhb-guest."""
+        return self.deed("killall -CONT vmhb-guest")
+
+    def kill_vmhb_guest(self, *, restart: bool = True) -> float:
+        """SIGKILL vmhb-guest: its port closes. It is started again within 1 s, if ``restart``."""
+        keep_away = "" if restart else "touch /run/no-guest;"
+        return self.deed(f"{keep_away} killall -KILL vmhb-guest")
+
+    def allow_vmhb_guest(self) -> float:
+        """Let vmhb-guest be started (again); within 1 s."""
+        return self.deed("rm -f /run/no-guest")
+
     def stop_agent(self) -> float:
         """SIGSTOP qemu-ga: its port stays open and nobody answers."""
-        return self._deed("killall -STOP qemu-ga")
+        return self.deed("killall -STOP qemu-ga")
 
     def continue_agent(self) -> float:
         """SIGCONT qemu-ga."""
-        return self._deed("killall -CONT qemu-ga")
+        return self.deed("killall -CONT qemu-ga")
 
     def kill_agent(self, *, restart: bool = True) -> float:
         """SIGKILL qemu-ga: its port closes. It is started again 1 s later, if ``restart``."""
         keep_away = "" if restart else "touch /run/no-agent;"
-        return self._deed(f"{keep_away} killall -KILL qemu-ga")
+        return self.deed(f"{keep_away} killall -KILL qemu-ga")
 
     def allow_agent(self) -> float:
         """Let qemu-ga be started again after ``kill_agent(restart=False)``; within 1 s."""
-        return self._deed("rm -f /run/no-agent")
+        return self.deed("rm -f /run/no-agent")
 
     def panic(self) -> float:
         """Crash the kernel. It hangs, unless ``panic=N`` is on its command line."""
@@ -281,7 +327,7 @@ class Guest:
 
     def slow_stop(self, seconds: float) -> float:
         """Make every later shutdown through the agent take its time, as an orderly one does."""
-        return self._deed(f"echo {seconds:g} >/run/stop-takes")
+        return self.deed(f"echo {seconds:g} >/run/stop-takes")
 
     # QEMU's process
 
@@ -306,12 +352,20 @@ class Guest:
         """SIGCONT QEMU."""
         return self.node.processes.signal(self.qemu_pid, signal.SIGCONT)
 
+    def _device(self, deed: str, channel: str) -> float:
+        path = self.node.folder / f"{self.name}-channel.xml"
+        path.write_text(f"<channel type='unix'><target type='virtio' name='{channel}'/></channel>")
+        moment = time.monotonic()
+        self.node.virsh(deed, self.name, str(path), "--live")
+        return moment
+
     def _virsh(self, deed: str) -> float:
         moment = time.monotonic()
         self.node.virsh(deed, self.name)
         return moment
 
-    def _deed(self, command: str) -> float:
+    def deed(self, command: str) -> float:
+        """Run a shell command in the guest that must succeed; the moment at which it began."""
         done = self._control.run(command, 30)
         if done.code:
             raise LabError(f"{self.name}: {command!r} ended with {done.code}: {done.output}")

@@ -1,6 +1,7 @@
 """The guest: Debian's cloud kernel and an initramfs with busybox and the real qemu-guest-agent.
 
-It needs no disk and no network. Knows nothing of libvirt; ``guest.py`` boots what this builds.
+It needs no disk and no network. A variant, for applications, has Python and vmhb-guest besides. Knows
+nothing of libvirt; ``guest.py`` boots what this builds.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 
+from tools.lib import guest_build
+
 HERE = pathlib.Path(__file__).parent
 ROOTFS = HERE / "rootfs"
+ROOTFS_APPLICATION = HERE / "rootfs-application"
 DEFAULT_CACHE = HERE.parent.parent / ".lab" / "guest"
 
 KERNEL_METAPACKAGE = "linux-image-cloud-amd64"
@@ -62,6 +66,38 @@ LIBRARIES = (
     "libudev.so.1",
     "liburing.so.2",
 )
+#: For applications: Debian's own Python, without what no program of ours imports.
+PYTHON = "usr/lib/python3.11"
+PYTHON_PACKAGES = ("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libexpat1", "zlib1g")
+PYTHON_PROGRAMS = {"usr/bin/python3.11": "usr/bin/python3"}
+PYTHON_LIBRARIES = ("libexpat.so.1", "libz.so.1")
+#: Folders of the standard library that are left out.
+NO_PYTHON = {
+    *("asyncio", "concurrent", "ctypes", "curses", "dbm", "distutils", "email", "ensurepip", "html", "http", "idlelib"),
+    *(
+        "lib-dynload",
+        "lib2to3",
+        "multiprocessing",
+        "pydoc_data",
+        "sqlite3",
+        "tkinter",
+        "turtledemo",
+        "unittest",
+        "urllib",
+    ),
+    *("venv", "wsgiref", "xml", "xmlrpc", "test", "zoneinfo", "config-3.11-x86_64-linux-gnu"),
+}
+#: Compiles each file in place of its source. Run by the guest's Python, on the host.
+COMPILE = """
+import os, py_compile, sys
+for folder, _, names in os.walk(sys.argv[1]):
+    for name in names:
+        if name.endswith(".py"):
+            path = os.path.join(folder, name)
+            unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            py_compile.compile(path, path + "c", name, True, invalidation_mode=unchecked)
+            os.unlink(path)
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,42 +108,48 @@ class Image:
     initrd: pathlib.Path
 
 
-def build(cache: pathlib.Path = DEFAULT_CACHE) -> Image:
+def build(cache: pathlib.Path = DEFAULT_CACHE, *, applications: bool = False) -> Image:
     """Return the guest of the present recipe; download and build it when it isn't there (~10 s).
 
+    applications: with Python and vmhb-guest; give it 160 MiB of memory.
     Two processes may call it at once: one builds, the other waits.
     """
     cache.mkdir(parents=True, exist_ok=True)
     ignore = cache.parent / ".gitignore"
     if cache == DEFAULT_CACHE and not ignore.exists():
         ignore.write_text("*\n")
-    folder = cache / recipe_hash()
+    folder = cache / recipe_hash(applications=applications)
     with open(cache / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as building:
-                _build(pathlib.Path(building))
+                _build(pathlib.Path(building), applications=applications)
                 # In one step: a killed builder leaves no half image under the final name.
                 os.rename(pathlib.Path(building) / "out", folder)
     return Image(folder / "vmlinuz", folder / "initrd")
 
 
-def recipe_hash() -> str:
+def recipe_hash(*, applications: bool = False) -> str:
     """Names this recipe: a changed script or list is another image."""
     digest = hashlib.sha256(pathlib.Path(__file__).read_bytes())
-    for path in sorted(path for path in ROOTFS.rglob("*") if path.is_file()):
-        digest.update(f"\0{path.relative_to(ROOTFS)}\0".encode() + path.read_bytes())
+    files = sorted(path for path in ROOTFS.rglob("*") if path.is_file())
+    if applications:
+        files += [*sorted(path for path in ROOTFS_APPLICATION.rglob("*") if path.is_file()), *guest_build.sources()]
+    for path in files:
+        digest.update(f"\0{path.relative_to(HERE.parent.parent)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _build(work: pathlib.Path) -> None:
+def _build(work: pathlib.Path, *, applications: bool) -> None:
     debs, root, tree, out = (work / name for name in ("debs", "root", "tree", "out"))
     for folder in (debs, root, tree, out):
         folder.mkdir()
-    _download((_kernel_package(), *PACKAGES), debs)
+    _download((_kernel_package(), *PACKAGES, *(PYTHON_PACKAGES if applications else ())), debs)
     for deb in debs.glob("*.deb"):
         _unpack(deb, root)
     _fill(tree, root)
+    if applications:
+        _fill_for_applications(tree, root)
     # Compressed: the kernel holds archive and files at the same time, in very little memory.
     (out / "initrd").write_bytes(gzip.compress(b"".join(newc(tree)), mtime=0))
     shutil.copy(next(root.glob("boot/vmlinuz-*")), out / "vmlinuz")
@@ -158,10 +200,36 @@ def _unpack(deb: pathlib.Path, root: pathlib.Path) -> None:
 def _wanted(path: pathlib.PurePosixPath) -> bool:
     return (
         path.match("boot/vmlinuz-*")
-        or str(path) in PROGRAMS
+        or str(path) in {*PROGRAMS, *PYTHON_PROGRAMS}
+        or _wanted_of_python(path)
         or path.match("x86_64-linux-gnu/*.so.*")
         or any(path.match(f"drivers/{module}.ko") for module in MODULES)
     )
+
+
+def _wanted_of_python(path: pathlib.PurePosixPath) -> bool:
+    if not path.is_relative_to(PYTHON) or path.suffix != ".py":
+        return False
+    return not NO_PYTHON.intersection(path.relative_to(PYTHON).parts)
+
+
+def _fill_for_applications(tree: pathlib.Path, root: pathlib.Path) -> None:
+    """Add Python, vmhb-guest and an application."""
+    shutil.copytree(ROOTFS_APPLICATION, tree, dirs_exist_ok=True)
+    (tree / "etc/vmhb/checks.d").mkdir(parents=True)
+    shutil.copytree(root / PYTHON, tree / PYTHON)
+    (tree / PYTHON / "lib-dynload").mkdir()  # without it Python complains
+    for source, target in PYTHON_PROGRAMS.items():
+        (tree / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / source, tree / target)
+    for library in PYTHON_LIBRARIES:
+        shutil.copy(next(root.glob(f"**/x86_64-linux-gnu/{library}")), tree / "lib")
+    # Compiled here: it takes a guest under emulation seconds, at each boot.
+    loader, interpreter = str(tree / "lib64/ld-linux-x86-64.so.2"), str(tree / "usr/bin/python3")
+    command = [loader, "--library-path", str(tree / "lib"), interpreter, "-S", "-c", COMPILE, str(tree / PYTHON)]
+    environ = {"PYTHONHOME": str(tree / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(command, check=True, env=environ)
+    guest_build.single_file("vmhb-guest", tree / "bin/vmhb-guest", b"#!/usr/bin/python3 -S\n")
 
 
 def _fill(tree: pathlib.Path, root: pathlib.Path) -> None:

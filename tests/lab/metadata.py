@@ -46,7 +46,7 @@ def nova(
   <{p}:name>{escape(display_name)}</{p}:name>
   <{p}:creationTime>2026-01-01 00:00:00</{p}:creationTime>
   <{p}:flavor name={quoteattr(flavor)} id="8c1a4bc4-2d3a-4d4a-9f7e-000000000001">
-    <{p}:memory>80</{p}:memory>
+    <{p}:memory>112</{p}:memory>
     <{p}:disk>0</{p}:disk>
     <{p}:swap>0</{p}:swap>
     <{p}:ephemeral>0</{p}:ephemeral>

@@ -46,6 +46,7 @@ class Cloud:
         self.masakari_url = masakari_url
         self.servers: dict[str, FakeServer] = {}
         self.on_done: Any = lambda server, what: None
+        self.on_refused: Any = lambda server, what: None
         self.lock = threading.RLock()
         cloud = self
 
@@ -76,17 +77,21 @@ class Cloud:
         with self.lock:
             one.asked.append((time.monotonic(), what, by_user))
             allowed = {"os-stop": ("active",), "os-start": ("stopped",), "reboot": ("active", "stopped")}[what]
-            if one.task_state is not None or one.vm_state not in allowed:
-                return False
-            task = {"os-stop": "powering-off", "os-start": "powering-on", "reboot": "rebooting_hard"}[what]
-            one.task_state = task
+            refused = one.task_state is not None or one.vm_state not in allowed
+            if not refused:
+                task = {"os-stop": "powering-off", "os-start": "powering-on", "reboot": "rebooting_hard"}[what]
+                one.task_state = task
+        if refused:
+            self.on_refused(one, what)
+            return False
         after = one.shutdown_time if what == "os-stop" else one.boot_time
-        timer = threading.Timer(after, self._finish, (one, what))
+        timer = threading.Timer(after, self.finish, (one, what))
         timer.daemon = True
         timer.start()
         return True
 
-    def _finish(self, one: FakeServer, what: str) -> None:
+    def finish(self, one: FakeServer, what: str) -> None:
+        """Done, now; by itself it is after its time."""
         with self.lock:
             one.vm_state, one.task_state = ("stopped" if what == "os-stop" else "active"), None
             one.done.append(what)

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent / "vmhb_worker"
 NOVA_ROOT = ROOT.parent / "nova_vmhb"
+GUEST_ROOT = ROOT.parent / "vmhb_guest"
 
 PARTS = {
     "engine": {"engine", "changes", "desk", "inbox", "instance", "periods", "provisioner", "roster"},
@@ -49,6 +50,27 @@ NOVA_PURE = {
 #: Each reporter by itself: it knows the contract, faults, and what it is handed.
 REPORTERS = "reporters."
 FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked"}
+
+#: What runs in a guest: the syntax of this Python, and what its image is sure to have. Anything newer, larger (asyncio)
+#: or missing from Debian's python3-minimal but json and its like stays out.
+GUEST_PYTHON = (3, 8)
+FOR_GUESTS = {
+    *(
+        "__future__",
+        "argparse",
+        "array",
+        "collections",
+        "collections.abc",
+        "contextlib",
+        "dataclasses",
+        "enum",
+        "errno",
+    ),
+    *("itertools", "json", "logging", "os", "pkgutil", "queue", "re", "secrets", "select", "selectors", "signal"),
+    *("socket", "stat", "struct", "subprocess", "sys", "threading", "time", "typing"),
+}
+#: Of it, what decides: no I/O, no clock.
+GUEST_PURE = {"codec", "health", "session", "applications"}
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
 IMPURE = {
@@ -159,6 +181,20 @@ def _refused_for_masakari(name: str, top: str) -> Iterator[str]:
         yield "Masakari's Python has nothing of ours but this"
 
 
+def guest_violations(module: str, source: str) -> Iterator[str]:
+    """The same for a module of vmhb_guest."""
+    try:
+        tree = ast.parse(source, feature_version=GUEST_PYTHON)
+    except SyntaxError as error:
+        yield f"{module}: not in Python {GUEST_PYTHON[0]}.{GUEST_PYTHON[1]}: {error.msg}"
+        return
+    for name in _imports(tree):
+        if not name.startswith("vmhb_guest") and name not in FOR_GUESTS:
+            yield f"{module} imports {name}: FOR_GUESTS has it not"
+        if module.removeprefix("vmhb_guest.") in GUEST_PURE and name.partition(".")[0] in IMPURE - {"logging"}:
+            yield f"{module} imports {name}: what decides is pure"
+
+
 def _names_the_global_configuration(node: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom):
         return node.module == "oslo_config.cfg" and any(alias.name == "CONF" for alias in node.names)
@@ -183,6 +219,33 @@ def test_what_runs_in_nova_and_beside_it_keeps_to_its_own() -> None:
         module = ".".join(part for part in relative.parts if part != "__init__")
         found += nova_violations(module, path.read_text())
     assert not found, "\n".join(found)
+
+
+def test_what_runs_in_guests_is_small_and_old() -> None:
+    """Any image's Python runs it, from 3.8 on, and nothing else has to be installed."""
+    found: list[str] = []
+    for path in sorted(GUEST_ROOT.rglob("*.py")):
+        relative = path.relative_to(GUEST_ROOT.parent).with_suffix("")
+        found += guest_violations(".".join(part for part in relative.parts if part != "__init__"), path.read_text())
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "says"),
+    [
+        ("vmhb_guest.daemon", "from vmhb_worker.core import codec", "FOR_GUESTS"),
+        ("vmhb_guest.daemon", "import nova_vmhb", "FOR_GUESTS"),
+        ("vmhb_guest.daemon", "import asyncio", "FOR_GUESTS"),
+        ("vmhb_guest.daemon", "import tomllib", "FOR_GUESTS"),
+        ("vmhb_guest.daemon", "match x:\n    case 1: pass", "not in Python 3.8"),
+        ("vmhb_guest.daemon", "with (a as b, c as d): pass", "not in Python 3.8"),
+        ("vmhb_guest.session", "import time", "pure"),
+        ("vmhb_guest.health", "import os", "pure"),
+    ],
+)
+def test_a_bad_module_of_the_guest_is_found(module: str, source: str, says: str) -> None:
+    """The test above can fail."""
+    assert any(says in violation for violation in guest_violations(module, source))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from oslo_config import cfg
 from vmhb_worker.conf.groups import Group
 
 #: How alike two names must be for one to be taken for a misspelling of the other: 0 to 1, by difflib's measure.
-ALIKE = 0.75
+ALIKE = 0.7
 
 #: section -> option -> the values that it was given, as in `cfg.ConfigParser`.
 Sections = Mapping[str, Mapping[str, Any]]

@@ -1,0 +1,46 @@
+"""An application in a guest of the image for applications, that does as it is told: rootfs-application/bin/app."""
+
+from __future__ import annotations
+
+import shlex
+
+from .guest import Guest
+
+
+class Application:
+    """One of them. It joins vmhb-guest under its name, and feeds a watchdog of so many seconds."""
+
+    def __init__(self, guest: Guest, name: str, *, watchdog: float = 5.0) -> None:
+        self.guest = guest
+        self.name = name
+        self.watchdog = watchdog
+
+    def start(self) -> float:
+        """Start it, or its successor; it joins some tenths of a second later."""
+        return self._do(f"setsid app {self.name} {self.watchdog:g} </dev/null >/dev/console 2>&1 &")
+
+    def say(self, health: str, reason: str = "") -> float:
+        """Have it say that it is healthy, degraded or unhealthy, and why."""
+        return self._do(f"echo {shlex.quote(f'{health} {reason}')} >/run/app.{self.name}")
+
+    def leave(self) -> float:
+        """Have it end in good order."""
+        return self._do(f"echo stop >/run/app.{self.name}")
+
+    def hang(self) -> float:
+        """SIGSTOP it."""
+        return self._signal("STOP")
+
+    def go_on(self) -> float:
+        """SIGCONT it."""
+        return self._signal("CONT")
+
+    def kill(self) -> float:
+        """SIGKILL it."""
+        return self._signal("KILL")
+
+    def _signal(self, name: str) -> float:
+        return self._do(f"kill -{name} $(cat /run/app.{self.name}.pid)")
+
+    def _do(self, command: str) -> float:
+        return self.guest.deed(command)

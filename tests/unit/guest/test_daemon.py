@@ -1,0 +1,226 @@
+"""The real daemon, a process of its own: the port, applications that are processes, the service manager, callers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.guest.daemons import PATIENCE, ROOT, DaemonProcess, oldest_python
+from vmhb_guest.conformance.cmd import PASSED, examine
+from vmhb_guest.conformance.rules import Trial
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
+    """One that can be started."""
+    with DaemonProcess(tmp_path) as one:
+        yield one
+
+
+@pytest.mark.parametrize("python", [sys.executable, oldest_python()], ids=["ours", "oldest"])
+def test_conformance(python: str, tmp_path: Path) -> None:
+    """It keeps to every rule, beside a check that hangs and one that floods; on the oldest Python at hand too."""
+    with DaemonProcess(tmp_path, python=python) as daemon:
+        daemon.check("hangs", "sleep 1000", "timeout=900")
+        daemon.check("floods", "exec yes x", "timeout=900")
+        daemon.start()
+        results = examine(Trial(daemon.host, PATIENCE, quiet=0.2))
+        assert [(one.rule.name, one.outcome, one.detail) for one in results if one.outcome != PASSED] == []
+
+
+def test_applications(daemon: DaemonProcess) -> None:
+    """Two join; one falls silent and is named, speaks again, is killed, and is forgotten only when told to."""
+    daemon.start()
+    with daemon.application() as billing, daemon.application() as mail:
+        billing.say("READY=1", "X-VMHB-NAME=billing", "STATUS=serving")
+        mail.say("READY=1", "X-VMHB-NAME=mail")
+        known = daemon.until(lambda checks: set(checks) == {"billing", "mail"})
+        assert known["billing"] == {"name": "billing", "status": "healthy", "message": "serving"}
+        billing.say("WATCHDOG_USEC=100000")
+        daemon.until(lambda checks: checks["billing"]["message"].startswith("silent for "))
+        assert daemon.ask()["checks"][0]["name"] == "billing", "the worst comes first"
+        assert [one["name"] for one in daemon.status()["applications"]] == ["billing", "mail"]
+        billing.say("WATCHDOG_USEC=0", "X-VMHB-HEALTH=degraded", "STATUS=slow")
+        daemon.until(lambda checks: (checks["billing"]["status"], checks["billing"]["message"]) == ("degraded", "slow"))
+        mail.say("STOPPING=1")
+        daemon.until(lambda checks: set(checks) == {"billing"})
+        billing.kill()
+        ended = f"ended without STOPPING=1 (pid {billing.pid})"
+        daemon.until(lambda checks: checks["billing"]["message"] == ended)
+        with daemon.application() as successor:
+            successor.say("READY=1", "X-VMHB-NAME=billing")
+            daemon.until(lambda checks: checks["billing"]["status"] == "healthy")
+            successor.kill()
+        daemon.until(lambda checks: checks["billing"]["status"] == "unhealthy")
+        assert daemon.command("forget", "billing").returncode == 0
+        assert daemon.ask() == {"status": "healthy", "checks": []}
+
+
+def test_no_ack_in_the_name_of_the_dead(daemon: DaemonProcess) -> None:
+    """Not asked for health, it answers as long as its applications do."""
+    daemon.start()
+    with daemon.application() as one:
+        one.say("READY=1", "X-VMHB-NAME=one")
+        daemon.host.ask()
+        one.kill()
+        daemon.until(lambda checks: checks["one"]["status"] == "unhealthy")
+        plain = daemon.host.challenge()
+        heard = daemon.host.ask(plain.line, health=True)
+        assert [one.message["health"]["status"] for one in heard] == ["unhealthy"]
+        assert daemon.status()["host"]["withheld"] == 1
+
+
+def test_who_speaks_is_the_kernels_word(daemon: DaemonProcess) -> None:
+    """An application is the process that sent, whatever it calls itself; a message with descriptors is dropped."""
+    daemon.start()
+    address = str(daemon.run / "notify")
+    with daemon.application() as one, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        one.say("READY=1", "MAINPID=1", "X-VMHB-NAME=first")
+        daemon.until(lambda checks: set(checks) == {"first"})
+        assert [row["pid"] for row in daemon.status()["applications"]] == [one.pid]
+        read, write = os.pipe()
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", write))
+        out.sendmsg([b"READY=1\nX-VMHB-NAME=thief"], [rights], 0, address)
+        os.close(write)
+        assert os.read(read, 1) == b"", "nobody keeps the descriptor open, as BARRIER=1 of systemd's wants it"
+        os.close(read)
+        out.sendto(b"X" * 5000, address)
+        out.sendto(b"READY=1\nX-VMHB-NAME=me", address)
+        daemon.until(lambda checks: set(checks) == {"first", "me"})
+        assert daemon.status()["dropped"] == 2
+
+
+def test_the_service_manager_hears_as_before(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """What a service says is passed on, in its own name; what is meant for us alone isn't."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        manager.bind(str(tmp_path / "manager"))
+        manager.settimeout(PATIENCE)
+        daemon.start(environ={"NOTIFY_SOCKET": str(tmp_path / "manager")})
+
+        def told() -> tuple[bytes, int]:
+            data, extra, _, _ = manager.recvmsg(4096, 64)
+            return data, struct.unpack("iII", extra[0][2])[0]
+
+        with daemon.application() as one:
+            one.say("READY=1", "X-VMHB-NAME=one", "STATUS=up")
+            assert told() == (b"READY=1\nSTATUS=up", one.pid)
+            one.say("X-VMHB-HEALTH=degraded")
+            one.say("STOPPING=1")
+            assert told() == (b"STOPPING=1", one.pid)
+
+
+def test_stopped_and_continued(daemon: DaemonProcess) -> None:
+    """A daemon that was not scheduled accuses nobody: what an application said meanwhile is heard first."""
+    daemon.start()
+    with daemon.application() as one:
+        one.say("READY=1", "X-VMHB-NAME=one", "WATCHDOG_USEC=20000000")
+        daemon.until(lambda checks: set(checks) == {"one"})
+        daemon.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, daemon.pid, os.WSTOPPED | os.WNOWAIT)
+        subprocess.run(["sleep", "1.5"], check=True)  # the time for which it is not scheduled
+        daemon.signal(signal.SIGCONT)
+        assert daemon.ask()["status"] == "healthy"
+        assert daemon.status()["unscheduled"] >= 1.0
+
+
+def test_a_new_daemon_remembers(daemon: DaemonProcess) -> None:
+    """Killed and started again: who lives is an application still, who ended meanwhile is a fault."""
+    daemon.start()
+    with daemon.application() as one, daemon.application() as two:
+        one.say("READY=1", "X-VMHB-NAME=one")
+        two.say("READY=1", "X-VMHB-NAME=two")
+        daemon.until(lambda checks: set(checks) == {"one", "two"})
+        daemon.status()  # answered after the round in which it was written down
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+        two.kill()
+        daemon.start()
+        checks = {row["name"]: row["status"] for row in daemon.ask()["checks"]}
+        assert checks == {"one": "healthy", "two": "unhealthy"}
+
+
+def test_maintenance_and_goodbye(daemon: DaemonProcess) -> None:
+    """As commands; and SIGTERM says goodbye, and ends with 0."""
+    daemon.start()
+    assert daemon.command("maintenance", "40m", "--reason", "kernel").returncode == 0
+    assert daemon.command("goodbye", "--reason", "for now").returncode == 0
+    daemon.host.ask()
+    assert list(daemon.host.said("maintenance")) == [{"type": "maintenance", "seconds": 2400, "reason": "kernel"}]
+    assert 2300 < daemon.status()["maintenance"] <= 2400
+    shown = daemon.command("status").stdout
+    assert "health       healthy" in shown and "host         connected" in shown and "maintenance  2" in shown
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    daemon.host.watch(PATIENCE)
+    assert [one["reason"] for one in daemon.host.said("goodbye")] == ["for now", "vmhb-guest was stopped (SIGTERM)"]
+
+
+def test_commands_that_cannot_be_done(daemon: DaemonProcess) -> None:
+    """Exit codes and a line that says what is the matter."""
+    nobody = daemon.command("status")
+    assert nobody.returncode == 1 and nobody.stderr.startswith("vmhb-guest: no daemon at ")
+    daemon.start()
+    for words in (("maintenance", "soon"), ("maintenance", "-5m"), (), ("dance",)):
+        assert daemon.command(*words).returncode == 2
+    stranger = daemon.command("forget", "nobody")
+    assert (stranger.returncode, stranger.stderr) == (
+        1,
+        "vmhb-guest: no application 'nobody' has ended: see vmhb-guest status\n",
+    )
+    assert daemon.command("maintenance", "300d").returncode == 1
+
+
+def test_no_port(tmp_path: Path) -> None:
+    """In an image that runs where there is no such port: exit 0, one line, nothing touched."""
+    command = [
+        sys.executable,
+        "-m",
+        "vmhb_guest",
+        "--folder",
+        str(tmp_path / "run"),
+        "run",
+        "--port",
+        str(tmp_path / "no"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, f"INFO there is no port {tmp_path / 'no'}: nothing to do here\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_exec(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """A service is joined where there is a daemon, and left to its service manager where there is none."""
+    words = ("exec", "--", "sh", "-c", "echo $NOTIFY_SOCKET")
+    alone = daemon.command(*words)
+    assert (alone.returncode, alone.stdout.strip()) == (0, os.environ.get("NOTIFY_SOCKET", ""))
+    daemon.start()
+    assert daemon.command(*words).stdout.strip() == str(daemon.run / "notify")
+    assert daemon.command("exec", "--", "/no/such/program").returncode == 1
+
+
+def test_the_helper_for_python(daemon: DaemonProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten lines, and what they say arrives."""
+    source = (
+        "import sys; from vmhb_guest.client import notify\n"
+        "print(notify(ready=1, name='billing', watchdog_usec=60_000_000, status='a\\nb'), flush=True); sys.stdin.read()"
+    )
+    daemon.start()
+    environ = {**os.environ, "VMHB_NOTIFY": str(daemon.run / "notify")}
+    command = [sys.executable, "-c", source]
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        assert one.stdout is not None and one.stdout.readline() == b"True\n"
+        daemon.until(lambda checks: checks.get("billing", {}).get("message") == "a b")
+        assert one.stdin is not None
+        one.stdin.close()
+    from vmhb_guest.client import notify  # noqa: PLC0415 -- as an application would
+
+    monkeypatch.setenv("VMHB_NOTIFY", "/nowhere")
+    assert notify(watchdog=1) is False

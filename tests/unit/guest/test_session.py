@@ -1,0 +1,189 @@
+"""What the guest answers to what the host says: joined in memory, no socket, a clock that is an argument."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmhb_guest.conformance import schema
+from vmhb_guest.health import DEGRADED, HEALTHY, STATUSES, UNHEALTHY, Finding, Report, merge
+from vmhb_guest.session import ERRORS, MAX_CHALLENGES, MAX_OUTPUT, Session
+
+SICK = merge([Finding("disk", UNHEALTHY, "full"), Finding("net", HEALTHY)])
+SILENT = merge([Finding("billing", UNHEALTHY, "ended", silent=True)])
+
+
+def session(report: Report = Report()) -> Session:  # noqa: B008 -- frozen
+    """One that is connected, its hello read."""
+    one = Session("guest", lambda: report)
+    one.connect()
+    assert said(one) == [{"type": "hello", "version": 1, "name": "guest"}]
+    return one
+
+
+def said(one: Session) -> list[dict[str, Any]]:
+    """All that it wants to write; each of it is as the schema wants it."""
+    data = b""
+    while one.output:
+        data += one.output
+        one.written(len(one.output))
+    messages = [json.loads(line) for line in data.split(b"\n") if line]
+    for message in messages:
+        assert schema.faults(message, message["type"]) == []
+    return messages
+
+
+def line(**fields: Any) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
+
+
+def challenge(seq: int, **more: Any) -> bytes:
+    return line(type="challenge", seq=seq, nonce=f"n{seq}", **more)
+
+
+def test_challenges_are_acknowledged_in_order() -> None:
+    """Each with its own seq and nonce, and with health where it is asked for."""
+    one = session(SICK)
+    one.receive(challenge(7) + challenge(8, health=True), 0)
+    plain, full = said(one)
+    assert plain == {"type": "ack", "seq": 7, "nonce": "n7"}
+    assert full["health"] == {
+        "status": "unhealthy",
+        "checks": [
+            {"name": "disk", "status": "unhealthy", "message": "full"},
+            {"name": "net", "status": "healthy", "message": ""},
+        ],
+    }
+
+
+def test_a_silent_application_is_not_spoken_for() -> None:
+    """Without being asked for health, an ack would say that it lives. With it, the ack says that it doesn't."""
+    one = session(SILENT)
+    one.receive(challenge(1) + challenge(2, health=True), 0)
+    assert [message["seq"] for message in said(one)] == [2]
+    assert (one.acks, one.withheld) == (1, 1)
+
+
+def test_of_a_backlog_the_newest() -> None:
+    """A port that was opened late has old challenges in it: as many as a host can have open are answered."""
+    one = session()
+    one.receive(b"".join(challenge(seq) for seq in range(100)), 0)
+    assert [message["seq"] for message in said(one)] == list(range(100 - MAX_CHALLENGES, 100))
+
+
+def test_a_connection_begins_anew() -> None:
+    """Half a line, and answers for a host that went, are of another life."""
+    one = session()
+    one.receive(b'{"type":"challenge","se', 0)
+    one.receive(b"\n" + challenge(1), 0)
+    one.disconnect()
+    assert not one.output
+    one.connect()
+    one.receive(b"\n" + challenge(2), 0)
+    assert [message["type"] for message in said(one)] == ["hello", "ack"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (line(type="dance"), "unknown_type"),
+        (line(seq=1), "unknown_type"),
+        (b"[]\n", "bad_message"),
+        (line(type="challenge", seq=1), "bad_message"),
+        (line(type="challenge", seq=True, nonce="x"), "bad_message"),
+        (line(type="challenge", seq=1, nonce="x" * 65), "bad_message"),
+        (line(type="challenge", seq=1, nonce="a\nb"), "bad_message"),
+        (line(type="challenge", seq=1, nonce="x", health=1), "bad_message"),
+        (line(type="welcome", version=2, interval=1, timeout=1), "bad_message"),
+        (line(type="welcome", version=1), "bad_message"),
+    ],
+)
+def test_objections(sent: bytes, code: str) -> None:
+    """What is not understood is said so, once, and what follows is read."""
+    one = session()
+    one.receive(sent + challenge(1), 0)
+    error, ack = said(one)
+    assert (error["type"], error["code"]) == ("error", code) and error["detail"]
+    assert ack["seq"] == 1
+
+
+def test_what_is_dropped_without_a_word() -> None:
+    """A line that is not JSON may be half a one; an error is never answered."""
+    one = session()
+    one.receive(b"garbage\n\n\n" + b"x" * 5000 + b"\n" + line(type="error", code="refused", detail="\x1b[31mred\n"), 0)
+    assert said(one) == []
+    assert (one.bad, one.too_long) == (1, 1)
+    assert one.last_error == "refused:  [31mred"
+
+
+def test_a_host_that_talks_nonsense_gets_few_errors() -> None:
+    """Some at once, then one a second."""
+    one = session()
+    one.receive(line(type="dance") * 100, 10.0)
+    assert len(said(one)) == ERRORS
+    one.receive(line(type="dance") * 100, 12.5)
+    assert len(said(one)) == 2
+
+
+def test_a_host_that_does_not_read_fills_nothing() -> None:
+    """The oldest whole messages go; half a message that is on its way is finished."""
+    one = session()
+    one.receive(challenge(0), 0)
+    one.written(5)
+    rest = one.output
+    for seq in range(1, 2000):
+        one.receive(challenge(seq), 0)
+        assert sum(map(len, one._output)) <= MAX_OUTPUT
+    assert one.output == rest
+    one.written(len(rest))
+    assert said(one)[-1]["seq"] == 1999
+
+
+def test_maintenance_and_goodbye() -> None:
+    """Whole seconds are said as such; texts are made fit for a line."""
+    one = session()
+    one.maintenance(2400.0, "kernel\nupdate " * 50)
+    one.maintenance(0, "")
+    one.goodbye("\x07bye")
+    long, end, bye = said(one)
+    assert (long["seconds"], len(long["reason"]), end["seconds"], bye["reason"]) == (2400, 255, 0, "bye")
+
+
+finding = st.builds(Finding, st.text(max_size=300), st.sampled_from(STATUSES), st.text(max_size=2000))
+
+
+@given(st.lists(finding, max_size=60))
+def test_a_report_always_fits(findings: list[Finding]) -> None:
+    """Whatever is found, the ack is one legal line, and the worst is in it."""
+    one = session(merge(findings))
+    one.receive(challenge(1, health=True), 0)
+    (ack,) = said(one)
+    worst = max((one.status for one in findings), key=STATUSES.index, default=HEALTHY)
+    assert ack["health"]["status"] == worst
+    if findings:
+        assert ack["health"]["checks"][0]["status"] == worst
+
+
+def test_how_many_were_left_out_is_said() -> None:
+    """Of the best ones, never of the worst."""
+    findings = [Finding(f"c{number}", HEALTHY, "ä" * 255) for number in range(30)] + [Finding("bad", DEGRADED)]
+    checks = merge(findings).message()["checks"]
+    assert checks[0]["name"] == "bad"
+    assert checks[-1] == {
+        "name": "vmhb-guest",
+        "status": "healthy",
+        "message": f"{32 - len(checks)} more are not shown",
+    }
+
+
+@given(st.lists(st.binary(max_size=300), max_size=10), st.floats(0, 1e6))
+def test_anything_may_be_received(pieces: list[bytes], now: float) -> None:
+    """Nothing raises, and what is answered is legal."""
+    one = session()
+    for piece in pieces:
+        one.receive(piece, now)
+    said(one)

@@ -1,0 +1,361 @@
+"""The daemon: one thread that answers the host, hears the applications and serves callers, and blocks on nothing.
+
+Checks run on threads of their own; all that this one does with them is to read what they found last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vmhb_guest import notify, port, processes
+from vmhb_guest.applications import Applications
+from vmhb_guest.checks import FOLDER, Checks
+from vmhb_guest.codec import MAX_TEXT, clean
+from vmhb_guest.control import Desk
+from vmhb_guest.health import HEALTHY, Report, merge
+from vmhb_guest.port import Gone, Port
+from vmhb_guest.session import Session
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two rounds at most; and how late one may be before we say that we were not scheduled.
+ROUND, LATE = 1.0, 0.1
+#: Datagrams of applications heard in a round, so that a flood of them keeps nobody from the port.
+HEARD = 256
+#: Seconds that a farewell may take.
+FAREWELL = 2.0
+#: Seconds of maintenance that can be asked for.
+MAX_MAINTENANCE = 7 * 86400
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Where everything is."""
+
+    port: str = port.DEVICE
+    folder: str = "/run/vmhb"  #: of our sockets, and of what the next daemon must know
+    checks: str = FOLDER
+    relay: str = ""  #: the service manager's socket; "" for none
+    name: str = ""
+
+    @property
+    def control(self) -> str:
+        return os.path.join(self.folder, "control")
+
+    @property
+    def notify(self) -> str:
+        return os.path.join(self.folder, "notify")
+
+    @property
+    def memory(self) -> str:
+        return os.path.join(self.folder, "applications.json")
+
+
+class Daemon:
+    """Make it, run() it. All but stop() belongs to the thread that runs it."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._poll = select.epoll()
+        self._port = Port(settings.port)
+        self._session = Session(settings.name or socket.gethostname(), self.report)
+        self._applications = Applications()
+        self._checks = Checks(settings.checks, clock=clock)
+        self._ends = processes.Ends()
+        self._stop: str | None = None
+        self._maintenance_until: float | None = None
+        self._remembered = ""
+        self._told: dict[str, str] = {}
+        self.unscheduled = 0.0  #: seconds for which we did not run when we wanted to
+        self._wake, self._waker = socket.socketpair()
+        for one in (self._wake, self._waker):
+            one.setblocking(False)
+        self._poll.register(self._wake.fileno(), select.EPOLLIN)
+        self._mailbox: notify.Mailbox
+        self._desk: Desk
+        self._relay = notify.Relay("" if settings.relay == settings.notify else settings.relay)
+
+    # -- from outside
+
+    def stop(self, reason: str) -> None:
+        """Say goodbye and end. Any thread, and signal handlers."""
+        self._stop = reason
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
+    def rescan(self) -> None:
+        """Look for checks now. Any thread, and signal handlers."""
+        self._checks.rescan()
+
+    def report(self) -> Report:
+        """Everything that is found, now."""
+        return merge([*self._checks.findings(), *self._applications.findings(self._clock())])
+
+    # -- the life of it
+
+    def run(self) -> int:
+        """Until stop(). The exit code: 0 also where there is no port, after one line in the log."""
+        with contextlib.ExitStack() as stack:
+            for one in (self._poll, self._wake, self._waker, self._relay):
+                stack.callback(one.close)
+            try:
+                # The port first: where there is none, nothing else is touched.
+                self._port.open(self._poll, self._clock())
+            except Gone as gone:
+                LOG.info("%s: nothing to do here", gone)
+                return 0
+            return self._live(stack)
+
+    def _live(self, stack: contextlib.ExitStack) -> int:
+        stack.callback(lambda: self._port.close(self._poll))
+        os.makedirs(self.settings.folder, exist_ok=True)
+        self._mailbox = notify.Mailbox(self.settings.notify)
+        stack.callback(self._mailbox.close)
+        self._desk = Desk(self.settings.control, self._asked)
+        stack.callback(self._desk.close)
+        for one in (self._mailbox.socket, self._desk.socket):
+            self._poll.register(one.fileno(), select.EPOLLIN)
+        self._recall()
+        self._checks.start()
+        stack.callback(self._checks.stop)
+        LOG.info("answering on %s", self.settings.port)
+        return self._rounds()
+
+    def _rounds(self) -> int:
+        before = self._clock()
+        while self._stop is None:
+            try:
+                self._talk()
+            except Gone as gone:
+                LOG.info("%s any more: ending", gone)
+                return 0
+            self._look_after_applications()
+            now = self._clock()
+            self._excuse(now - before - LATE)  # what we did since we woke up
+            wait = self._wait(now)
+            events = self._poll.poll(wait)
+            before = self._clock()
+            late = before - now - wait
+            self._hear()  # also what came while we were late, before anybody is judged
+            self._excuse(late)
+            self._serve(events)
+        self._farewell(self._stop)
+        return 0
+
+    def _wait(self, now: float) -> float:
+        if self._port.more:
+            return 0.0
+        dues = [ROUND, self._port.due(now), self._applications.due(now), 0.05 if self._relay.waiting else None]
+        return max(min(due for due in dues if due is not None), 0.0)
+
+    def _excuse(self, late: float) -> None:
+        if late > LATE:
+            self.unscheduled += late
+            self._applications.excuse(late)
+            LOG.info("was not scheduled for %.1f s: nobody is blamed for that time", late)
+
+    # -- the host
+
+    def _talk(self) -> None:
+        now = self._clock()
+        if not self._port.open(self._poll, now):
+            return
+        data = self._port.read()
+        if self._port.host and not self._session.connected:
+            self._session.connect()
+            LOG.info("the host is there")
+        if data:
+            self._session.receive(data, now)
+        if not self._port.host and self._session.connected:
+            self._session.disconnect()
+            LOG.info("the host is away")
+        self._write()
+        self._port.settle(self._poll, now)
+
+    def _write(self) -> None:
+        while self._port.host and self._session.output:
+            count = self._port.write(self._session.output)
+            if not count:
+                return
+            self._session.written(count)
+
+    def _farewell(self, reason: str) -> None:
+        if not self._session.connected:
+            return
+        self._session.goodbye(reason)
+        until = self._clock() + FAREWELL
+        self._write()
+        while self._session.output and self._port.host and self._clock() < until:
+            self._poll.poll(0.1)
+            self._write()
+        LOG.info("left monitoring: %s", clean(reason, MAX_TEXT))
+
+    # -- applications
+
+    def _hear(self) -> None:
+        now = self._clock()
+        for _ in range(HEARD):
+            got = self._mailbox.read()
+            if got is None:
+                return
+            data, (pid, uid, gid) = got
+            if not data:
+                continue
+            said = notify.parse(data)
+            sender = processes.look(pid, uid, closely=pid not in self._applications)
+            if self._applications.hear(sender, said, now):
+                self._ends.watch(sender, self._poll)
+            self._relay.send(data, (pid, uid, gid))
+
+    def _serve(self, events: list[tuple[int, int]]) -> None:
+        now = self._clock()
+        for fd, _ in events:
+            if fd == self._wake.fileno():
+                with contextlib.suppress(BlockingIOError):
+                    self._wake.recv(4096)
+            elif fd == self._desk.socket.fileno():
+                self._desk.accept(self._poll, now)
+            elif not self._desk.serve(fd, self._poll):
+                pid = self._ends.owner(fd)
+                if pid is not None:
+                    self._end(pid)
+        self._desk.tidy(self._poll, now)
+
+    def _look_after_applications(self) -> None:
+        self._relay.flush()
+        for pid in self._ends.sweep():
+            self._end(pid)
+        living = {sender.pid: sender for sender in self._applications.living()}
+        for pid in self._ends.watched():
+            if pid not in living:
+                self._ends.release(pid, self._poll)
+        self._log_changes()
+        self._remember()
+
+    def _end(self, pid: int) -> None:
+        # What it said before it ended is heard first: it may have left in good order.
+        self._hear()
+        self._ends.release(pid, self._poll)
+        self._applications.end(pid)
+
+    def _log_changes(self) -> None:
+        found = {one.name: one for one in self._applications.findings(self._clock())}
+        for name, one in found.items():
+            if self._told.get(name) != one.status:
+                level = logging.INFO if one.status == HEALTHY else logging.WARNING
+                LOG.log(level, "application %s: %s%s", name, one.status, f": {one.message}" if one.message else "")
+        for name in self._told:
+            if name not in found:
+                LOG.info("application %s: left", name)
+        self._told = {name: one.status for name, one in found.items()}
+
+    # -- what outlives us: on a file system in memory, gone with the boot, as the applications are
+
+    def _remember(self) -> None:
+        text = json.dumps(self._applications.dump())
+        if text == self._remembered:
+            return
+        self._remembered = text
+        try:
+            with open(f"{self.settings.memory}.new", "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(f"{self.settings.memory}.new", self.settings.memory)
+        except OSError as error:
+            LOG.warning("%s can't be written, so a restart would forget who joined: %s", self.settings.memory, error)
+
+    def _recall(self) -> None:
+        try:
+            with open(self.settings.memory, encoding="utf-8") as file:
+                self._remembered = file.read()
+            self._applications.load(json.loads(self._remembered), self._clock())
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            LOG.warning("%s can't be read, so who joined before is not known: %s", self.settings.memory, error)
+            return
+        for sender in self._applications.living():
+            if processes.born(sender.pid) == sender.born:
+                self._ends.watch(sender, self._poll)
+            else:
+                self._applications.end(sender.pid)
+
+    # -- callers
+
+    def _asked(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        verb = question.get("do")
+        if verb == "status":
+            return self.describe()
+        if verb == "maintenance":
+            return self._begin_maintenance(question)
+        if verb == "goodbye":
+            self._must_be_connected()
+            self._session.goodbye(str(question.get("reason", "")))
+            return {}
+        if verb == "forget":
+            name = str(question.get("name", ""))
+            if not self._applications.forget(name):
+                raise ValueError(f"no application {clean(name, MAX_TEXT)!r} has ended: see vmhb-guest status")
+            return {}
+        raise ValueError(f"{clean(str(verb), MAX_TEXT)!r} is nothing that can be asked for")
+
+    def _begin_maintenance(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        seconds = question.get("seconds")
+        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds <= MAX_MAINTENANCE:
+            raise ValueError(f"{seconds!r} is not a time of 0 to {MAX_MAINTENANCE} seconds")
+        self._must_be_connected()
+        self._session.maintenance(seconds, str(question.get("reason", "")))
+        self._maintenance_until = self._clock() + seconds if seconds else None
+        return {}
+
+    def _must_be_connected(self) -> None:
+        if not self._session.connected:
+            raise ValueError("the host is not there, so it can't be told: try again later")
+
+    def describe(self) -> Mapping[str, Any]:
+        """How everything is, for people and their programs."""
+        now, session = self._clock(), self._session
+        left = None if self._maintenance_until is None else self._maintenance_until - now
+        challenged = None if session.challenged_at is None else round(now - session.challenged_at, 1)
+        return {
+            "status": self.report().status,
+            "host": {
+                "port": self.settings.port,
+                "connected": session.connected,
+                "interval": session.interval,
+                "last_challenge": challenged,
+                "acks": session.acks,
+                "withheld": session.withheld,
+                "bad_lines": session.bad + session.too_long,
+                "last_error": session.last_error,
+                "last_notice": session.last_notice,
+            },
+            "maintenance": round(left) if left is not None and left > 0 else None,
+            "unscheduled": round(self.unscheduled, 1),
+            "checks": self._checks.describe(),
+            "applications": self._applications.describe(now),
+            "refused": self._applications.refused,
+            "dropped": self._mailbox.dropped,
+            "not_passed_on": self._relay.lost,
+        }
+
+
+def handle_signals(daemon: Daemon) -> None:
+    """SIGTERM and SIGINT: goodbye. SIGHUP: look for checks now."""
+
+    def farewell(number: int, _frame: object) -> None:
+        daemon.stop(f"vmhb-guest was stopped ({signal.Signals(number).name})")
+
+    signal.signal(signal.SIGTERM, farewell)
+    signal.signal(signal.SIGINT, farewell)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: daemon.rescan())

@@ -1,0 +1,138 @@
+"""The socket on which applications join: datagrams as sd_notify(3) has them, passed on to the service manager.
+
+Who sent one is the kernel's word (SCM_CREDENTIALS), never the message's.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import contextlib
+import logging
+import os
+import socket
+import stat
+import struct
+
+LOG = logging.getLogger(__name__)
+
+#: Bytes of one datagram; a longer one is dropped.
+MAX_MESSAGE = 4096
+#: Datagrams that wait for a service manager that is slow. Beyond that, the newest is dropped.
+MAX_WAITING = 256
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+#: Room for credentials and nothing else: descriptors that somebody sends never arrive here, the kernel closes them.
+_ROOM = socket.CMSG_SPACE(_CREDENTIALS.size)
+
+
+class Mailbox:
+    """Our end. Not thread-safe; nothing blocks."""
+
+    def __init__(self, path: str) -> None:
+        """Bind it; OSError where that can't be. Any user may send."""
+        self.path = path
+        self.dropped = 0  #: datagrams that were too long, or carried descriptors
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        remove_socket(path)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.bind(path)
+        os.chmod(path, 0o666)  # noqa: S103 -- who sends is checked, not who may
+
+    def read(self) -> tuple[bytes, tuple[int, int, int]] | None:
+        """The next datagram with its sender's pid, uid and gid; None for none. One to be dropped is (b"", …)."""
+        try:
+            data, extra, flags, _ = self.socket.recvmsg(MAX_MESSAGE, _ROOM)
+        except BlockingIOError:
+            return None
+        sender = (0, 0, 0)
+        for level, kind, content in extra:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                sender = _CREDENTIALS.unpack(content[: _CREDENTIALS.size])
+            elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                _close_all(content)
+                flags |= socket.MSG_CTRUNC
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or sender[0] <= 0:
+            self.dropped += 1
+            return b"", sender
+        return data, sender
+
+    def close(self) -> None:
+        """Nobody can join any more."""
+        self.socket.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+
+class Relay:
+    """Passes on what services say to the service manager that started them, in their own name. Not thread-safe."""
+
+    def __init__(self, address: str) -> None:
+        """address: as in NOTIFY_SOCKET; "" for nobody."""
+        self.lost = 0  #: datagrams that could not be passed on
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._waiting: collections.deque[tuple[bytes, tuple[int, int, int]]] = collections.deque()
+        self._socket: socket.socket | None = None
+        if address[:1] in ("/", "@"):
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+
+    @property
+    def waiting(self) -> bool:
+        """Is there something that the service manager had no room for? Then `flush` again, soon."""
+        return bool(self._waiting)
+
+    def send(self, data: bytes, sender: tuple[int, int, int]) -> None:
+        """Pass on a datagram, without what is meant for us alone."""
+        lines = [line for line in data.split(b"\n") if line and not line.startswith(b"X-VMHB-")]
+        if self._socket is None or not lines:
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            self.lost += 1
+            return
+        self._waiting.append((b"\n".join(lines), sender))
+        self.flush()
+
+    def flush(self) -> None:
+        """Pass on what waits, as far as there is room for it."""
+        while self._waiting and self._socket is not None:
+            data, sender = self._waiting[0]
+            credentials = (socket.SOL_SOCKET, socket.SCM_CREDENTIALS, _CREDENTIALS.pack(*sender))
+            try:
+                self._socket.sendmsg([data], [credentials], 0, self._address)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # It has ended, or we are not root: in our own name it would be somebody else's message.
+                self.lost += 1
+                LOG.debug("a message of pid %d can't be passed on: %s", sender[0], error)
+            self._waiting.popleft()
+
+    def close(self) -> None:
+        """Pass on nothing more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def parse(data: bytes) -> dict[str, str]:
+    """The assignments of a datagram; of a name that is there twice, the last."""
+    rows = (line.partition(b"=") for line in data.split(b"\n"))
+    return {
+        name.decode("ascii", "replace"): value.decode("utf-8", "replace")
+        for name, equals, value in rows
+        if name and equals
+    }
+
+
+def remove_socket(path: str) -> None:
+    """Remove what an earlier life left there; never anything but a socket."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+
+
+def _close_all(content: bytes) -> None:
+    fds = array.array("i")
+    fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)

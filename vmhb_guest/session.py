@@ -1,0 +1,161 @@
+"""The guest's end of the protocol: what the host says, and what is answered. No I/O, no clock: time is an argument."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from vmhb_guest import codec
+from vmhb_guest.codec import MAX_NAME, MAX_NONCE, MAX_TEXT, VERSION, BadMessage, clean
+from vmhb_guest.health import Report
+
+LOG = logging.getLogger(__name__)
+
+#: Challenges answered of those that were read at once. The host never has more of them unanswered; what is older than
+#: that was asked in another life.
+MAX_CHALLENGES = 64
+#: Errors sent at once, and how many a second afterwards: two sides that do not understand each other stay quiet.
+ERRORS, ERRORS_PER_SECOND = 8, 1.0
+#: Bytes that wait for a host that does not read. Beyond that, the oldest whole messages go.
+MAX_OUTPUT = 32768
+
+
+class Session:
+    """One guest's side. Not thread-safe.
+
+    `report` is asked for the state of health whenever a challenge is answered: it must return at once.
+    """
+
+    def __init__(self, name: str, report: Callable[[], Report]) -> None:
+        self.name = clean(name, MAX_NAME) or "guest"
+        self.connected = False
+        self.acks = 0
+        self.withheld = 0  #: challenges not answered, for an application that is silent
+        self.bad = 0  #: lines that were no messages
+        self.interval: float | None = None  #: seconds, as the host's welcome said
+        self.challenged_at: float | None = None  #: monotonic seconds
+        self.last_error = ""  #: what the host last objected to
+        self.last_notice = ""
+        self._report = report
+        self._lines = codec.Lines()
+        self._output: list[bytes] = []
+        self._begun = False  # the first of the output is half written
+        self._errors_left = float(ERRORS)
+        self._errors_at = 0.0
+
+    # -- the connection
+
+    def connect(self) -> None:
+        """The host is there, for the first time or again."""
+        self.disconnect()
+        self.connected = True
+        self._errors_left = float(ERRORS)
+        self._put("hello", version=VERSION, name=self.name)
+
+    def disconnect(self) -> None:
+        """It is away: what was meant for it is stale, and so is half a line of its."""
+        self.connected = False
+        self._lines.forget()
+        self._output.clear()
+        self._begun = False
+
+    @property
+    def too_long(self) -> int:
+        """Lines that were dropped for their length."""
+        return self._lines.too_long
+
+    # -- what is to be written
+
+    @property
+    def output(self) -> bytes:
+        """What is to be written next: one message, or what is left of it; empty for nothing."""
+        return self._output[0] if self._output else b""
+
+    def written(self, count: int) -> None:
+        """So many bytes of `output` are on their way."""
+        rest = self._output[0][count:]
+        self._begun = bool(rest)
+        self._output[:1] = [rest] if rest else []
+
+    # -- what was read
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take what the host sent. All that is to be answered is in `output` afterwards."""
+        challenges = []
+        for line in self._lines.feed(data):
+            try:
+                message = codec.decode(line)
+                if message["type"] == "challenge":
+                    challenges.append(self._challenge(message))
+                else:
+                    self._told(message)
+            except BadMessage as error:
+                self.bad += 1
+                # A line that is no message is dropped: it may be half of one, of an earlier life.
+                if error.code != "not_json":
+                    self._object(error, now)
+        for seq, nonce, health in challenges[-MAX_CHALLENGES:]:
+            self.challenged_at = now
+            self._answer(seq, nonce, health)
+
+    def maintenance(self, seconds: float, reason: str) -> None:
+        """Ask the host not to mind our silence for so long; 0: it is over."""
+        whole = int(seconds) if float(seconds).is_integer() else seconds
+        self._put("maintenance", seconds=whole, reason=clean(reason, MAX_TEXT))
+
+    def goodbye(self, reason: str) -> None:
+        """Leave monitoring, on purpose."""
+        self._put("goodbye", reason=clean(reason, MAX_TEXT))
+
+    def _challenge(self, message: dict[str, Any]) -> tuple[int, str, bool]:
+        seq = codec.field(message, "seq", int)
+        nonce = codec.field(message, "nonce", str)
+        health = codec.field(message, "health", bool) if "health" in message else False
+        if not 0 < len(nonce) <= MAX_NONCE or not nonce.isprintable() or abs(seq) >= 2**53:
+            raise BadMessage(
+                "bad_message", f"challenge: nonce is not 1 to {MAX_NONCE} printable characters, or seq is huge"
+            )
+        return seq, nonce, health
+
+    def _answer(self, seq: int, nonce: str, health: bool) -> None:
+        report = self._report()
+        if health:
+            self._put("ack", seq=seq, nonce=nonce, health=report.message())
+        elif report.silent:
+            # Nobody asked how we are, so there is no other way to say that an application does not answer.
+            self.withheld += 1
+            return
+        else:
+            self._put("ack", seq=seq, nonce=nonce)
+        self.acks += 1
+
+    def _told(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "welcome":
+            version = codec.field(message, "version", int)
+            if version != VERSION:
+                raise BadMessage("bad_message", f"welcome: version {version}, this side speaks {VERSION}")
+            self.interval = float(codec.field(message, "interval", float))
+        elif kind == "error":
+            code, detail = (str(message.get(name, "")) for name in ("code", "detail"))
+            self.last_error = clean(f"{code}: {detail}", MAX_TEXT)
+            LOG.warning("the host objects: %s", self.last_error)
+        elif kind == "notice":
+            self.last_notice = clean(codec.field(message, "event", str), MAX_TEXT)
+            LOG.info("the host says: %s", self.last_notice)
+        else:
+            raise BadMessage("unknown_type", f"{clean(kind, MAX_NAME)} is not known here")
+
+    def _object(self, error: BadMessage, now: float) -> None:
+        earned = max(now - self._errors_at, 0) * ERRORS_PER_SECOND
+        self._errors_left = min(self._errors_left + earned, float(ERRORS))
+        self._errors_at = now
+        if self._errors_left >= 1:
+            self._errors_left -= 1
+            self._put("error", code=error.code, detail=clean(str(error), MAX_TEXT))
+
+    def _put(self, type_: str, **fields: Any) -> None:
+        self._output.append(codec.encode(type_, **fields))
+        while sum(map(len, self._output)) > MAX_OUTPUT:
+            del self._output[1 if self._begun else 0]
