@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import signal
 from typing import Any
 
 import requests
@@ -60,7 +59,7 @@ class Aodh:
 
     def kill(self, name: str) -> None:
         """kill -9."""
-        self.programs.end(name, signal.SIGKILL)
+        self.programs.kill(name)
 
     def alarms(self, project: str, url: str, *instance: str, vitrage: bool = False) -> None:
         """As an operator or tenant makes them. vitrage: of Vitrage's alarms."""
@@ -116,4 +115,4 @@ class Ceilometer:
 
     def kill(self) -> None:
         """kill -9."""
-        self.programs.end(AGENT, signal.SIGKILL)
+        self.programs.kill(AGENT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import shutil
-import signal
 from typing import Any
 
 import requests
@@ -82,7 +81,7 @@ class Vitrage:
 
     def kill(self) -> None:
         """kill -9, of the graph."""
-        self.programs.end("vitrage-graph", signal.SIGKILL)
+        self.programs.kill("vitrage-graph")
 
     def vitrage(self, *argv: str) -> str:
         """The operator's command."""
