@@ -34,12 +34,15 @@ FOR_NOVA = {
     *("core.fault", "core.verdict", "crashpoint", "notifications", "conf.notifications"),
 }
 #: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure. Vitrage makes its
-#: plugin without arguments, so that has no choice.
+#: plugins without arguments, so they have no choice.
 IN_NOVA = {"driver", "extra_specs", "guest_config"}
 #: Runs in Masakari's engine, in its Python: only it knows Masakari, names its CONF, and imports nothing of ours.
 IN_MASAKARI = {"masakari_tasks"}
 MASAKARIS = {"masakari", "taskflow", "novaclient"}
-NOVA_WIRES = {"consumer.service", "cmd.consumer", "driver", "masakari_tasks", "vitrage.vmhb.driver"}
+NOVA_WIRES = {
+    *("consumer.service", "cmd.consumer", "driver", "masakari_tasks"),
+    *("vitrage.vmhb.driver", "vitrage.notifiers.vmhb_aodh.notifier"),
+}
 NOVA_PURE = {
     *("asked", "reporters.recovery"),
     *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "upkeep")),
@@ -52,22 +55,12 @@ FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked"}
 #: or missing from Debian's python3-minimal but json and its like stays out.
 GUEST_PYTHON = (3, 8)
 FOR_GUESTS = {
-    *(
-        "__future__",
-        "argparse",
-        "array",
-        "collections",
-        "collections.abc",
-        "contextlib",
-        "dataclasses",
-        "enum",
-        "errno",
-    ),
-    *("itertools", "json", "logging", "os", "pkgutil", "queue", "re", "secrets", "select", "selectors", "signal"),
-    *("socket", "stat", "struct", "subprocess", "sys", "threading", "time", "typing"),
+    *("__future__", "argparse", "array", "collections", "collections.abc", "contextlib", "dataclasses", "enum"),
+    *("errno", "fcntl", "itertools", "json", "logging", "os", "pkgutil", "queue", "re", "secrets", "select"),
+    *("selectors", "signal", "socket", "stat", "struct", "subprocess", "sys", "threading", "time", "typing"),
 }
 #: Of it, what decides: no I/O, no clock.
-GUEST_PURE = {"codec", "health", "session", "applications"}
+GUEST_PURE = {"budget", "codec", "health", "session", "applications"}
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
 IMPURE = {
