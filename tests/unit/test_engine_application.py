@@ -180,6 +180,8 @@ def test_connected_as_long_as_it_runs() -> None:
     bench.up(spoken(ONE), domain(TWO, ASKED))
     bench.run(3)
     assert bench.channels.paths == {ONE: PATH}
+    (sign,) = bench.store.messages("vmhb.worker.alive")
+    assert sign["degraded"] == [f"instance {TWO}: no application channel: not connected yet"]
     bench.engine.post(Happened(ONE, Stopped(Exit.INTENT, "shutdown")))
     bench.run(1)
     assert bench.channels.paths == {}

@@ -14,7 +14,7 @@ from typing import Any
 
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
-from vmhb_worker.core.application import OTHER_TIMEOUT, Application
+from vmhb_worker.core.application import LEAVES, OTHER_TIMEOUT, Application
 from vmhb_worker.core.challenges import Challenges, full_threshold
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.graces import Graces
@@ -64,7 +64,7 @@ class Monitor:
         self._application = Application(policy, timing, memory.absence, nonce)
         self._health = HealthWatch(policy.health_check and self._unhealthy_stands)
         self._guest_exec = GuestExec()
-        self._remarked = ""  # what was last said of its health checks
+        self._remarked: set[str] = set()  # what was said of its health checks in this boot
         self._beats = self._new_beats(now)
         self._challenges = Challenges(now)
         self._graces = Graces(timing, lambda: full_threshold(self.in_force), self._overdue, now)
@@ -117,6 +117,12 @@ class Monitor:
         if other.present is not present:
             other.present = present
             other.forget()
+
+    @property
+    def unreachable(self) -> str:
+        """Why it cannot be asked; "" where it can, or does not run."""
+        asked = self._speaks and self.state is not State.GONE
+        return self._application.why if asked and not self._application.connected else ""
 
     def owes(self, now: float) -> bool:
         """Would a `Tick` now find a beat missed? Then all that its guest has said must have been read."""
@@ -365,7 +371,7 @@ class Monitor:
     def _on_goodbye(self, goodbye: protocol.Goodbye, now: float) -> None:
         if not self._untroubled:
             self._refuse("goodbye")
-        elif GOODBYE not in self.silences:
+        elif GOODBYE not in self.silences and self._may_leave("goodbye", now):
             self._application.left = goodbye.reason
             self._leaves(GOODBYE, _left(goodbye.reason), now)
 
@@ -377,7 +383,15 @@ class Monitor:
         else:
             self._begin_maintenance(asked, now)
 
+    def _may_leave(self, what: str, now: float) -> bool:
+        if self._application.may_leave(now):
+            return True
+        self._refuse(what, f"asked for {LEAVES} times within the hour")
+        return False
+
     def _begin_maintenance(self, asked: protocol.Maintenance, now: float) -> None:
+        if not self._may_leave("maintenance", now):
+            return
         granted = self._application.maintenance.begin(asked.seconds, now)
         if granted <= 0:
             self._refuse("maintenance", f"all of [policy] max_maintenance ({self.timing.max_maintenance:g} s) is used")
@@ -459,9 +473,10 @@ class Monitor:
             outcome = self._guest_exec.replied(event.reply, now)
         if outcome is None or not self.policy.health_check or self._speaks:
             return
-        if outcome.report is None and outcome.why != self._remarked:
+        kind = outcome.why.partition(":")[0]  # in our words; what follows may be the guest's
+        if outcome.report is None and kind not in self._remarked:
+            self._remarked.add(kind)
             self._emit(ev.Remark(f"its health is not known: {outcome.why}"))
-        self._remarked = outcome.why
         self._hear_health(outcome.report, outcome.why, now)
 
     def _hear_health(self, report: protocol.Health | None, why: str, now: float) -> None:
@@ -536,6 +551,7 @@ class Monitor:
             self._beats = self._new_beats(now)
         self._health.reset()
         self._guest_exec.reset()
+        self._remarked.clear()
         self._booted_at = now
         self.port_open = None
         self._panicked_at = self._watchdog = None
