@@ -181,7 +181,7 @@ def test_connected_as_long_as_it_runs() -> None:
     bench.run(61)
     assert bench.channels.paths == {ONE: PATH}
     sign = bench.store.messages("vmhb.worker.alive")[-1]
-    assert sign["degraded"] == [f"instance {TWO}: no application channel: not connected yet"]
+    assert sign["degraded"] == [f"instance {TWO}'s application channel cannot be reached: not connected yet"]
     bench.engine.post(Happened(ONE, Stopped(Exit.INTENT, "shutdown")))
     bench.run(1)
     assert bench.channels.paths == {}
