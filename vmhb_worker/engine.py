@@ -540,10 +540,8 @@ class Engine:
         if health.get("degraded"):
             degraded.append(str(health["degraded"]))
         refused = sorted(self._roster.refused.items())
-        unreachable = [(i.uuid, i.monitor.unreachable) for i in self._roster if i.monitor.unreachable]
-        degraded += [f"instance {which}'s application channel cannot be reached: {why}" for which, why in unreachable][
-            :20
-        ]
+        for one in [one for one in self._roster if one.monitor.unreachable][:20]:
+            degraded.append(f"instance {one.uuid}'s application channel cannot be reached: {one.monitor.unreachable}")
         degraded += [f"instance {which} is not monitored: {why}" for which, why in refused][:20]
         self._changes.alive(
             SignOfLife(
