@@ -207,7 +207,7 @@ class SocketChannels:
         except OSError as error:  # BlockingIOError: somebody else is connected, or QEMU is slow to accept
             sock.close()
             self.totals.failures += 1
-            self._retry(line, now, _in_words(error))
+            self._retry(line, now, in_words(error))
             return
         line.sock, line.since = sock, now
         line.reading, line.why = True, ""
@@ -264,7 +264,7 @@ class SocketChannels:
         except BlockingIOError:
             return
         except OSError as error:
-            self._ended(line, _in_words(error))
+            self._ended(line, in_words(error))
             return
         self._watch(line)
 
@@ -276,7 +276,7 @@ class SocketChannels:
         except BlockingIOError:
             return
         except OSError as error:
-            self._ended(line, _in_words(error))
+            self._ended(line, in_words(error))
             return
         if not data:
             self._ended(line, "closed by QEMU")
@@ -305,7 +305,8 @@ class SocketChannels:
         return max(1.0, self._settings.lines_per_beat * rate)
 
 
-def _in_words(error: OSError) -> str:
+def in_words(error: OSError) -> str:
+    """What an operator can do something with."""
     if error.errno == errno.EAGAIN:
         return "nobody accepts the connection: another client may hold it"
     if error.errno in (errno.EACCES, errno.EPERM):
