@@ -25,9 +25,11 @@ def guest(guests: Guests, application_image: Image) -> Guest:
     return guests.get(application=True, memory=160, guest_image=application_image, policy=POLICY)
 
 
-def watched(worker: Workers, guest: Guest, **options: dict[str, object]) -> WorkerProcess:
-    """A worker that has its answers."""
-    daemon = worker(**options)
+def watched(worker: Workers, guest: Guest) -> WorkerProcess:
+    """A worker that has its answers. It runs where its node's libvirt puts the channels' sockets."""
+    daemon = worker(start=False)
+    daemon.where = guest.node.inside
+    daemon.start()
     daemon.wait_known(guest.uuid)
     wait_until(lambda: acks(daemon, guest), PATIENCE, f"{guest.name} acknowledges", every=0.2)
     return daemon
