@@ -54,7 +54,7 @@ class WorkerProcess:
             self._options.setdefault(group, {}).update(values)
         #: What Python runs; a test that breaks the worker from within says "-c" and a program that calls `main`.
         self.program: tuple[str, ...] = ("-m", "vmhb_worker.cmd.worker")
-        #: What begins its command line, such as `Node.inside`: the application channels' sockets are seen in there only.
+        #: What begins its command line, such as `Node.inside`: application channels are seen from in there only.
         self.where: Callable[..., list[str]] = lambda *argv: list(argv)
         self._process: subprocess.Popen[bytes] | None = None
         self._served = 0  # how often earlier lives said SERVED
