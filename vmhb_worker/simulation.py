@@ -151,6 +151,8 @@ class SimulatedHypervisor:
         if not guest.running:
             raise AgentError(ev.Failure.UNREACHABLE, "domain is not running")
         time.sleep(ANSWER_TIME)
+        if json.loads(command)["execute"] != "guest-sync":
+            raise AgentError(ev.Failure.GARBLED, "Failed to execute child process (No such file or directory)")
         return json.dumps({"return": json.loads(command)["arguments"]["id"]})
 
     def write_state(self, uuid: str, element: str) -> None:
