@@ -19,14 +19,19 @@ from typing import Any
 
 import amqp
 import pytest
+from oslo_config import cfg
 
 from nova_vmhb.consumer.actions import Configure, EndSilence, ExpectSilence, decide
 from nova_vmhb.consumer.notification import parse
+from nova_vmhb.reporters.aodh import AodhReporter
+from nova_vmhb.reporters.base import Case
 from tests.conftest import Figure, Repetitions
+from tests.fakes import a_fault
 from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
-from tests.stage.control_plane import Hosts, Nova, NovaConsumer, Told
-from tests.stage.nova import Message, notification, samples
+from tests.stage.control_plane import FaultWorkers, Hosts, Nova, NovaConsumer, Told
+from tests.stage.nova import NOON, Message, notification, samples
+from vmhb_worker.core.fault import Change
 from vmhb_worker.core.hints import Hint, Hints
 
 pytestmark = pytest.mark.patient
@@ -482,13 +487,29 @@ def test_everything_names_its_exchange(broker: Broker, site: Site) -> None:
     assert not any(exchange == "openstack" for exchange, _ in bound)
 
 
+#: `[vmhb_notifications] topics` where Vitrage and ceilometer are to hear of faults.
+FAULT_TOPICS = ("vmhb_notifications", "vitrage_notifications", "notifications")
+
+
+def aodh_reporter(url: str) -> AodhReporter:
+    """Publishes for Aodh's listener."""
+    conf = cfg.ConfigOpts()
+    conf.register_opts(AodhReporter.options(), group="reporter_aodh")
+    conf([], default_config_files=[], default_config_dirs=[])
+    conf.set_override("transport_url", url, group="reporter_aodh")
+    return AodhReporter(conf.reporter_aodh, lambda: NOON)
+
+
 def test_the_policies_bound_our_queues(broker: Broker, site: Site) -> None:
-    """etc/rabbitmq: each queue that we or our settings make has a bound, and RabbitMQ takes the file as it is."""
+    """etc/rabbitmq: each queue that we or our settings make has a bound, and RabbitMQ takes the file as it is. Those of
+    faults lose nothing: what is too much is refused, and kept by who sends it."""
     url = site.url(broker)
     hosts = site.workers(url, "node1")
     site.consumer(url)
     Nova(url).publish(*pair(0), notification("reboot", "error"))
     hosts.wait(3)
+    FaultWorkers(url, topics=FAULT_TOPICS).publish(a_fault())
+    aodh_reporter(url).deliver(Case(Change.RAISED, a_fault(), a_fault(), NOON, 1))
     policies = Path(__file__).parent.parent.parent / "etc/rabbitmq/vmhb-policies.json"
     ours = site.folder / "policies.json"
     ours.write_text(policies.read_text().replace('"vhost": "/"', f'"vhost": "{site.name}"'))
@@ -507,5 +528,8 @@ def test_the_policies_bound_our_queues(broker: Broker, site: Site) -> None:
         "vmhb_worker.node1": "vmhb-rpc",
         "versioned_notifications.info": "nova-versioned-notifications",
         "versioned_notifications.error": "nova-versioned-notifications",
+        **dict.fromkeys((*(f"{topic}.info" for topic in FAULT_TOPICS), "alarm.all.sample"), "vmhb-faults"),
     }
     assert {policy for name, policy in bound().items() if "_fanout_" in name} == {"vmhb-rpc"}
+    found = {one["name"]: one["definition"] for one in json.loads(policies.read_text())["policies"]}
+    assert found["vmhb-faults"] == {"max-length": 500000, "overflow": "reject-publish"}

@@ -1,4 +1,6 @@
-"""Two consumers on one MariaDB and one RabbitMQ, either killed at any time: each change delivered, in order."""
+"""Two consumers on one database and one RabbitMQ, either killed at any time: each change delivered, in order.
+
+MariaDB; the long run has the same on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from tests.conftest import Figure
 from tests.functional.test_reporting import Site, cleared, new, short, site_of, wait_for
 from tests.lab.broker import Broker
 from tests.lab.mariadb import MariaDB
+from tests.lab.postgresql import PostgreSQL
 from tests.lab.processes import wait_until
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from vmhb_worker.core.fault import Fault
@@ -32,10 +35,10 @@ def broker() -> Iterator[Broker]:
         yield one
 
 
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[MariaDB]:
+@pytest.fixture(scope="module", params=["mariadb", pytest.param("postgresql", marks=pytest.mark.long)])
+def server(request: pytest.FixtureRequest) -> Iterator[MariaDB | PostgreSQL]:
     """Of all tests here; each has a database of its own."""
-    with MariaDB() as one:
+    with MariaDB() if request.param == "mariadb" else PostgreSQL() as one:
         yield one
 
 
@@ -52,9 +55,9 @@ def site(broker: Broker, request: pytest.FixtureRequest, tmp_path: Path) -> Iter
 
 
 @pytest.fixture
-def database(mariadb: MariaDB, request: pytest.FixtureRequest) -> str:
+def database(server: MariaDB | PostgreSQL, request: pytest.FixtureRequest) -> str:
     """An empty one: its URL."""
-    return mariadb.make("".join(char if char.isalnum() else "_" for char in request.node.name)[:60])
+    return server.make("".join(char if char.isalnum() else "_" for char in request.node.name)[:60])
 
 
 def pair(site: Site, database: str) -> tuple[FaultConsumer, FaultConsumer]:
@@ -156,18 +159,18 @@ def test_the_brake_is_of_both(site: Site, database: str) -> None:
     assert all(one.said("recoveries are held: 7 recoveries") for one in both)
 
 
-def test_database_away(site: Site, mariadb: MariaDB, database: str, figure: Figure) -> None:
+def test_database_away(site: Site, server: MariaDB | PostgreSQL, database: str, figure: Figure) -> None:
     """What comes meanwhile waits in the broker; once it is back, all goes on by itself."""
     workers = site.workers("cn1")
     consumer = site.consumer(database)
     first, second = new(1, action="alarm"), new(2, action="alarm")
     workers.publish(first)
     wait_for(lambda: len(consumer.told()) == 1)
-    mariadb.halt()
+    server.halt()
     workers.publish(cleared(first), second)
     wait_for(lambda: consumer.said("notifications wait in the broker") == 1)
     assert site.messages() == 2
-    mariadb.boot()
+    server.boot()
     back = time.time()
     wait_for(lambda: len(consumer.told()) == 3, 60)
     figure("database back to the reporter told", consumer.told()[-1]["at"] - back, "s", 15.0)

@@ -20,6 +20,7 @@ PACKAGES = {  # package -> a file by which we know that it is there
     "qemu-system-x86": "/usr/bin/qemu-system-x86_64",
     "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server",
     "mariadb-server": "/usr/sbin/mariadbd",
+    "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
     "util-linux": "/usr/bin/unshare",
     "mount": "/usr/bin/mount",
 }

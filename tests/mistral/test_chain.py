@@ -25,6 +25,8 @@ from vmhb_worker.core.fault import Fault, Resolution, cleared
 ROOT = pathlib.Path(__file__).parent.parent.parent
 #: Of Mistral, on a busy machine.
 LONG = 60.0
+#: Mistral's queue for all triggers on our exchange.
+POOL = "mistral-vmhb-events"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def triggers(mistral: Mistral, receiver: Receiver, broker: Broker) -> None:
 
     def listeners() -> str:
         queues = broker.ctl("list_queues", "-p", broker.vhost, "--no-table-headers", "name", "consumers")
-        return dict(line.split("\t") for line in queues.splitlines()).get("mistral-vmhb-events", "")
+        return dict(line.split("\t") for line in queues.splitlines()).get(POOL, "")
 
     wait_until(lambda: listeners() == "1", LONG, "Mistral listens", every=0.5)
     policies = (
@@ -137,7 +139,7 @@ def test_the_pool_is_bounded(broker: Broker, triggers: None) -> None:
     """Mistral's queue of our events grows while Mistral is away: our policies bound it, and it refuses nothing, since
     that would keep our events from all others."""
     said = broker.ctl("list_queues", "-p", broker.vhost, "--no-table-headers", "name", "policy")
-    assert dict(line.split("\t") for line in said.splitlines())["mistral-vmhb-events"] == "vmhb-mistral"
+    assert dict(line.split("\t") for line in said.splitlines())[POOL] == "vmhb-mistral"
 
 
 def test_what_is_old_and_what_is_a_drill(mistral: Mistral, triggers: None, workers: FaultWorkers) -> None:
@@ -179,6 +181,20 @@ def workflow(mistral: Mistral) -> Iterator[None]:
     for one in mistral.ask("GET", "/event_triggers")["event_triggers"]:
         mistral.ask("DELETE", f"/event_triggers/{one['id']}")
     yield
+
+
+def test_the_pool_outlives_its_triggers(broker: Broker, workflow: None, workers: FaultWorkers) -> None:
+    """Mistral's queue stays, and fills, once nobody listens: whoever deletes the last trigger deletes it as well."""
+
+    def pool() -> tuple[str, str]:
+        said = broker.ctl("list_queues", "-p", broker.vhost, "--no-table-headers", "name", "messages", "consumers")
+        _, messages, consumers = next(r for r in (line.split("\t") for line in said.splitlines()) if r[0] == POOL)
+        return messages, consumers
+
+    wait_until(lambda: pool()[1] == "0", LONG, "nobody listens", every=0.5)
+    workers.publish(fresh())
+    assert pool()[0] == "1"
+    broker.ctl("delete_queue", "-p", broker.vhost, POOL)
 
 
 def test_reporter(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import signal
 from typing import Any
 
 import requests
@@ -72,7 +71,7 @@ class Mistral:
 
     def kill(self) -> None:
         """kill -9."""
-        self.programs.end("mistral", signal.SIGKILL)
+        self.programs.kill("mistral")
 
     def triggers(self, **workflow_input: object) -> None:
         """As an operator makes them."""

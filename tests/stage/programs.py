@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import shlex
 import signal
@@ -63,23 +64,13 @@ class Programs:
         log = self.folder / f"{name}.log"
         self._pids[name] = self._processes.spawn(program, log=log, env=self.environ)
 
-    def end(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
-        """Signal one, and wait until it and what it started are gone."""
-        pid = self._pids.pop(name)
-        self._processes.signal(pid, number)
-        wait_until(lambda: self._processes.exit_of(pid) is not None, 60, f"{name} ends")
-        kept = set(self._pids.values())
-
-        def gone() -> bool:
-            return len(self._processes.family()) <= len(kept) or not set(self._processes.family()) - kept
-
-        if not kept:  # its children, if they noticed; otherwise they are ended
-            try:
-                wait_until(gone, 5, f"{name}'s children end")
-            except LabError:
-                for child in set(self._processes.family()) - kept:
-                    self._processes.signal(child, signal.SIGKILL)
-                wait_until(gone, 10, f"{name}'s children end")
+    def kill(self, name: str) -> None:
+        """kill -9 of one and of all that it started: a worker must not go on where its master is gone."""
+        doomed = _tree(self._pids.pop(name))
+        for pid in doomed:
+            with contextlib.suppress(LabError):  # it may have gone with its parent
+                self._processes.signal(pid, signal.SIGKILL)
+        wait_until(lambda: not doomed & set(self._processes.family()), 30, f"{name} and its children end")
 
     def log(self, name: str) -> str:
         """What one said."""
@@ -111,3 +102,12 @@ class Programs:
             wait_until(now, timeout, what, every=0.1)
         except LabError as error:
             raise LabError(f"{error}\n{self.log(name)[-4000:]}") from error
+
+
+def _tree(pid: int) -> set[int]:
+    """A process and all that it started."""
+    found = {pid}
+    for listed in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found |= {one for child in listed.read_text().split() for one in _tree(int(child))}
+    return found

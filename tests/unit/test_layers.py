@@ -34,12 +34,15 @@ FOR_NOVA = {
     *("core.fault", "core.verdict", "crashpoint", "notifications", "conf.notifications"),
 }
 #: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure. Vitrage makes its
-#: plugin without arguments, so that has no choice.
+#: plugins without arguments, so they have no choice.
 IN_NOVA = {"driver", "extra_specs", "guest_config"}
 #: Runs in Masakari's engine, in its Python: only it knows Masakari, names its CONF, and imports nothing of ours.
 IN_MASAKARI = {"masakari_tasks"}
 MASAKARIS = {"masakari", "taskflow", "novaclient"}
-NOVA_WIRES = {"consumer.service", "cmd.consumer", "driver", "masakari_tasks", "vitrage.vmhb.driver"}
+NOVA_WIRES = {
+    *("consumer.service", "cmd.consumer", "driver", "masakari_tasks"),
+    *("vitrage.vmhb.driver", "vitrage.notifiers.vmhb_aodh.notifier"),
+}
 NOVA_PURE = {
     *("asked", "reporters.recovery"),
     *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "upkeep")),

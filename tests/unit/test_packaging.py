@@ -26,6 +26,18 @@ def test_entry_points_load() -> None:
             assert (f"class {name}(" if name else "def register() ") in source
 
 
+def test_what_is_installed_is_there() -> None:
+    """Every file that setup.cfg installs exists, and every sample for a backend is among them."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    words = setup["files"]["data_files"].split()
+    installed = {word for word in words if word.startswith("etc/") and (ROOT / word).is_file()}
+    folders = ("aodh", "ceilometer", "mistral", "vitrage")
+    samples = {str(path.relative_to(ROOT)) for one in folders for path in (ROOT / "etc" / one).rglob("*.*")}
+    assert samples <= installed
+    assert {word for word in words if word.startswith("etc/") and "." in word} == installed
+
+
 def service_of(unit: str) -> configparser.SectionProxy:
     """What a systemd unit of ours says of its service."""
     parser = configparser.ConfigParser(strict=False)

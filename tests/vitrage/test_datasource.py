@@ -22,6 +22,7 @@ from vitrage.entity_graph.driver_exec import DriverExec, DriversNotificationEndp
 from vitrage.entity_graph.processor.processor import Processor
 from vitrage.graph.driver.networkx_graph import NXGraph
 
+from nova_vmhb.vitrage.notifiers.vmhb_aodh.notifier import VmhbAodhNotifier
 from nova_vmhb.vitrage.vmhb import driver as vmhb_driver
 from tests.fakes import a_fault
 from vmhb_worker.core.fault import Change, Fault, FaultState, Resolution
@@ -211,3 +212,26 @@ def test_not_ours(vitrage: Vitrage) -> None:
     assert len(vitrage.alarms()) == 1
     vitrage.tell(Change.CLEARED, over(fault))
     wait(lambda: not vitrage.alarms())
+
+
+def test_an_alarm_for_aodh() -> None:
+    """The notifier makes an event of an alarm's vertex, of others nothing; and one that is lost stops no other."""
+    sent: list[dict[str, Any]] = []
+    notifier = VmhbAodhNotifier(sent.append)
+    alarm = {"name": "guest_hung", "vitrage_type": "vmhb", "project_id": "p1", "resource": {"id": "i1"}}
+    notifier.process_event(alarm, "vitrage.mark_down.activate")
+    assert sent == []
+    notifier.process_event(alarm, "vitrage.alarm.activate")
+    (event,) = sent
+    assert event["event_type"] == "vitrage.alarm.activate"
+    assert sorted(event["traits"]) == [
+        ["alarm_name", 1, "guest_hung"],
+        ["project_id", 1, "p1"],
+        ["resource_id", 1, "i1"],
+        ["vitrage_type", 1, "vmhb"],
+    ]
+
+    def lose(_: dict[str, Any]) -> None:
+        raise OSError("no broker")
+
+    VmhbAodhNotifier(lose).process_event(alarm, "vitrage.alarm.deactivate")

@@ -1,0 +1,108 @@
+"""Vitrage's graph, notifier and API, and what tests ask them. Its last release needs MariaDB for some of it."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from typing import Any
+
+import requests
+
+from tests.lab.broker import free_ports
+from tests.stage.programs import Options, Programs
+from tools.lib import prepare
+
+#: What operators get.
+ETC = pathlib.Path(__file__).parent.parent.parent / "etc/vitrage"
+# Vitrage's package has none.
+PASTE = """\
+[composite:vitrage+noauth]
+use = egg:Paste#urlmap
+/v1 = v1
+[app:v1]
+paste.app_factory = vitrage.api.app:app_factory
+root = vitrage.api.controllers.v1.root.V1Controller
+"""
+Vertex = dict[str, Any]
+
+
+class Vitrage:
+    """Use as a context manager."""
+
+    def __init__(self, transport_url: str, database: str, more: Options | None = None) -> None:
+        """database: an empty one, of MariaDB."""
+        self.programs = Programs(prepare.VITRAGE)
+        self._port = free_ports(1)[0]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._options: dict[str, dict[str, object]] = {
+            "DEFAULT": {"transport_url": transport_url},
+            "api": {"host": "127.0.0.1", "port": self._port, "auth_mode": "noauth", "workers": 1},
+            "database": {"connection": database},
+            "oslo_messaging_notifications": {"driver": "messagingv2"},
+            "evaluator": {"workers": 1},
+            "datasources": {"snapshots_interval": 10},
+        }
+        for group, values in (more or {}).items():
+            self._options.setdefault(group, {}).update(values)
+
+    def __enter__(self) -> Vitrage:
+        programs = self.programs.__enter__()
+        try:
+            values = programs.folder / "values"
+            (its_own,) = programs.venv.glob("lib/python3*/site-packages/vitrage/tests/resources/datasources_values")
+            shutil.copytree(its_own, values, ignore=shutil.ignore_patterns("erroneous_values"))
+            shutil.copy(ETC / "datasources_values/vmhb.yaml", values)
+            (programs.folder / "paste.ini").write_text(PASTE)
+            self._options["api"]["paste_config"] = programs.folder / "paste.ini"
+            self._options["entity_graph"] = {"datasources_values_dir": values}
+            conf = programs.write("vitrage.conf", self._options)
+            # Ours first: the paths in it are an operator's.
+            self._config = ("--config-file", str(ETC / "vmhb.conf"), "--config-file", str(conf))
+            programs.run(str(programs.venv / "bin/vitrage-dbsync"), *self._config)
+            self.start()
+            for name in ("vitrage-notifier", "vitrage-api"):
+                programs.spawn(name, name, *self._config)
+            programs.wait_answers("vitrage-api", f"{self.url}/v1")
+            programs.wait_said("vitrage-notifier", "Service - Started")
+            self.vitrage("template", "add", "--path", str(ETC / "templates/vmhb.yaml"), "--type", "standard", "--wait")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.programs.__exit__()
+
+    def start(self) -> None:
+        """The graph, until it listens."""
+        said = self.programs.log("vitrage-graph").count("Listening on")
+        self.programs.spawn("vitrage-graph", "vitrage-graph", *self._config)
+        self.programs.wait_said("vitrage-graph", "Listening on", said + 1)
+
+    def kill(self) -> None:
+        """kill -9, of the graph."""
+        self.programs.kill("vitrage-graph")
+
+    def vitrage(self, *argv: str) -> str:
+        """The operator's command."""
+        access = ["--os-auth-type", "vitrage-noauth", "--user-id", "u1", "--project-id", "p1", "--roles", "admin"]
+        return self.programs.run(str(self.programs.venv / "bin/vitrage"), *access, "--endpoint", self.url, *argv)
+
+    def graph(self) -> tuple[list[Vertex], list[tuple[Vertex, str, Vertex]]]:
+        """Vertices that are not deleted, and the edges between them: source, label, target."""
+        headers = {"X-User-Id": "u1", "X-Project-Id": "p1", "X-Roles": "admin", "X-User-Name": "admin"}
+        asked = {"graph_type": "graph", "all_tenants": "true"}
+        answer = requests.post(f"{self.url}/v1/topology", headers=headers, data=asked, timeout=60)
+        answer.raise_for_status()
+        found = answer.json()
+        nodes = found["nodes"]
+        edges = [
+            (nodes[link["source"]], str(link["relationship_type"]), nodes[link["target"]])
+            for link in found["links"]
+            if not link.get("vitrage_is_deleted")
+        ]
+        return [node for node in nodes if not node.get("vitrage_is_deleted")], edges
+
+    def alarms(self, fault_id: str) -> list[Vertex]:
+        """Of the fault: one, or none."""
+        return [one for one in self.graph()[0] if one["vitrage_type"] == "vmhb" and one.get("id") == fault_id]
