@@ -18,10 +18,12 @@ from typing import Any
 from nova_vmhb.consumer.database import Away
 from nova_vmhb.reporters.base import Case, Reporter
 from nova_vmhb.reporters.recovery import Notification, Server
-from vmhb_worker.contracts import Clock, Commit, Message, Post, Saved
+from vmhb_worker.contracts import Clock, Commit, Message, Post, Saved, Watcher
+from vmhb_worker.core import protocol
 from vmhb_worker.core.events import (
     Answer,
     AskEnded,
+    ChannelUp,
     Control,
     Failure,
     Happened,
@@ -33,12 +35,14 @@ from vmhb_worker.core.events import (
     LookState,
     LookVitals,
     PeriodSet,
+    Said,
     SetBalloonPeriod,
     State,
     Step,
     Vitals,
 )
 from vmhb_worker.core.fault import Change, Fault, FaultState
+from vmhb_worker.core.protocol import Health
 from vmhb_worker.inbox import Inbox
 from vmhb_worker.store import Content, Database, Row
 
@@ -411,6 +415,63 @@ class ScriptedHost:
         return None
 
     def close(self, timeout: float) -> None:
+        """Nothing to end."""
+
+
+class ScriptedChannels:
+    """Application channels of guests that do as they are told. What was said to them is in `said`.
+
+    `silent`: uuids that answer nothing. health: what the others say when they are asked.
+    """
+
+    def __init__(self, clock: MovedClock, inbox: ClockInbox) -> None:
+        self._clock = clock
+        self._inbox = inbox
+        self.silent: set[str] = set()
+        self.health: Health | None = None
+        self.paths: dict[str, str] = {}
+        self.said: list[tuple[str, protocol.Message]] = []
+
+    def open(self, post: Post, watcher: Watcher) -> None:
+        """Nothing to begin."""
+
+    def connect(self, uuid: str, path: str, rate: float) -> None:
+        """Connected at once."""
+        if self.paths.get(uuid) != path:
+            self.paths[uuid] = path
+            self._inbox.post(Happened(uuid, ChannelUp()))
+
+    def forget(self, uuid: str) -> None:
+        """Noted."""
+        self.paths.pop(uuid, None)
+
+    def send(self, uuid: str, message: protocol.Message) -> bool:
+        """Answered in a millisecond, where it is a challenge."""
+        self.said.append((uuid, message))
+        if isinstance(message, protocol.Challenge) and uuid not in self.silent:
+            ack = protocol.Ack(message.seq, message.nonce, self.health if message.health else None)
+            self._inbox.post_at(self._clock.now + 0.001, Happened(uuid, Said(ack)))
+        return True
+
+    def hear(self, uuid: str, message: protocol.Message) -> None:
+        """The guest says something of itself."""
+        self._inbox.post(Happened(uuid, Said(message)))
+
+    def read(self, uuid: str) -> None:
+        """There is nothing that was not told."""
+
+    def deadline(self) -> float:
+        """Never."""
+        return math.inf
+
+    def tick(self, now: float) -> None:
+        """Nothing is due."""
+
+    def told(self, uuid: str) -> dict[str, Any] | None:
+        """All is well."""
+        return {"garbled": 0} if uuid in self.paths else None
+
+    def close(self) -> None:
         """Nothing to end."""
 
 

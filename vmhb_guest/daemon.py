@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from typing import Any
 
 from vmhb_guest import notify, port, processes
 from vmhb_guest.applications import Applications
+from vmhb_guest.budget import Budget
 from vmhb_guest.checks import FOLDER, Checks
 from vmhb_guest.codec import MAX_TEXT, clean
 from vmhb_guest.control import Desk
@@ -31,7 +33,9 @@ LOG = logging.getLogger(__name__)
 #: Seconds between two rounds at most; and how late one may be before we say that we were not scheduled.
 ROUND, LATE = 1.0, 0.1
 #: Datagrams of applications heard in a round, so that a flood of them keeps nobody from the port.
-HEARD = 256
+HEARD = 64
+#: Lines in the log about applications at once; one a second afterwards.
+LINES = 20
 #: Seconds that a farewell may take.
 FAREWELL = 2.0
 #: Seconds of maintenance that can be asked for.
@@ -57,6 +61,10 @@ class Settings:
         return os.path.join(self.folder, "notify")
 
     @property
+    def lock(self) -> str:
+        return os.path.join(self.folder, "lock")
+
+    @property
     def memory(self) -> str:
         return os.path.join(self.folder, "applications.json")
 
@@ -77,6 +85,8 @@ class Daemon:
         self._maintenance_until: float | None = None
         self._remembered = ""
         self._told: dict[str, str] = {}
+        self._lines = Budget(LINES)
+        self._rounds_done = 0
         self.unscheduled = 0.0  #: seconds for which we did not run when we wanted to
         self._wake, self._waker = socket.socketpair()
         for one in (self._wake, self._waker):
@@ -105,7 +115,7 @@ class Daemon:
     # -- the life of it
 
     def run(self) -> int:
-        """Until stop(). The exit code: 0 also where there is no port, after one line in the log."""
+        """Until stop(). The exit code: 0 also where there is no port, 1 where another runs, with a line in the log."""
         with contextlib.ExitStack() as stack:
             for one in (self._poll, self._wake, self._waker, self._relay):
                 stack.callback(one.close)
@@ -120,6 +130,12 @@ class Daemon:
     def _live(self, stack: contextlib.ExitStack) -> int:
         stack.callback(lambda: self._port.close(self._poll))
         os.makedirs(self.settings.folder, exist_ok=True)
+        lock = stack.enter_context(open(self.settings.lock, "wb"))  # noqa: SIM115 -- for as long as we live
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            LOG.error("another vmhb-guest runs in %s: end it first", self.settings.folder)
+            return 1
         self._mailbox = notify.Mailbox(self.settings.notify)
         stack.callback(self._mailbox.close)
         self._desk = Desk(self.settings.control, self._asked)
@@ -133,7 +149,7 @@ class Daemon:
         return self._rounds()
 
     def _rounds(self) -> int:
-        before = self._clock()
+        before, ran = self._clock(), time.thread_time()
         while self._stop is None:
             try:
                 self._talk()
@@ -142,13 +158,18 @@ class Daemon:
                 return 0
             self._look_after_applications()
             now = self._clock()
-            self._excuse(now - before - LATE)  # what we did since we woke up
+            # Of the time since we woke up, that for which we did not run. What is spent on a flood of datagrams is no
+            # excuse: who sends them would else keep others' silence from being seen.
+            idle = now - before - (time.thread_time() - ran)
+            self._excuse(idle, idle)
+            self._rounds_done += 1
             wait = self._wait(now)
             events = self._poll.poll(wait)
-            before = self._clock()
+            before, ran = self._clock(), time.thread_time()
             late = before - now - wait
             self._hear()  # also what came while we were late, before anybody is judged
-            self._excuse(late)
+            # Who woke up late doesn't know since when nobody ran: perhaps not since it went to sleep.
+            self._excuse(late, late + wait)
             self._serve(events)
         self._farewell(self._stop)
         return 0
@@ -159,10 +180,10 @@ class Daemon:
         dues = [ROUND, self._port.due(now), self._applications.due(now), 0.05 if self._relay.waiting else None]
         return max(min(due for due in dues if due is not None), 0.0)
 
-    def _excuse(self, late: float) -> None:
+    def _excuse(self, late: float, seconds: float) -> None:
         if late > LATE:
             self.unscheduled += late
-            self._applications.excuse(late)
+            self._applications.excuse(seconds)
             LOG.info("was not scheduled for %.1f s: nobody is blamed for that time", late)
 
     # -- the host
@@ -250,15 +271,20 @@ class Daemon:
         self._applications.end(pid)
 
     def _log_changes(self) -> None:
-        found = {one.name: one for one in self._applications.findings(self._clock())}
+        now = self._clock()
+        found = {one.name: one for one in self._applications.findings(now)}
+        told = {}
         for name, one in found.items():
-            if self._told.get(name) != one.status:
+            told[name] = self._told.get(name, "")
+            # An application that changes all the time, or many of them, fill no log: what is left out is said later.
+            if told[name] != one.status and self._lines.take(now):
+                told[name] = one.status
                 level = logging.INFO if one.status == HEALTHY else logging.WARNING
                 LOG.log(level, "application %s: %s%s", name, one.status, f": {one.message}" if one.message else "")
-        for name in self._told:
-            if name not in found:
+        for name in set(self._told) - set(found):
+            if self._told[name] and self._lines.take(now):
                 LOG.info("application %s: left", name)
-        self._told = {name: one.status for name, one in found.items()}
+        self._told = told
 
     # -- what outlives us: on a file system in memory, gone with the boot, as the applications are
 
@@ -341,6 +367,7 @@ class Daemon:
                 "last_notice": session.last_notice,
             },
             "maintenance": round(left) if left is not None and left > 0 else None,
+            "rounds": self._rounds_done,
             "unscheduled": round(self.unscheduled, 1),
             "checks": self._checks.describe(),
             "applications": self._applications.describe(now),

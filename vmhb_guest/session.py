@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vmhb_guest import codec
+from vmhb_guest.budget import Budget
 from vmhb_guest.codec import MAX_NAME, MAX_NONCE, MAX_TEXT, VERSION, BadMessage, clean
 from vmhb_guest.health import Report
 
@@ -15,8 +16,8 @@ LOG = logging.getLogger(__name__)
 #: Challenges answered of those that were read at once. The host never has more of them unanswered; what is older than
 #: that was asked in another life.
 MAX_CHALLENGES = 64
-#: Errors sent at once, and how many a second afterwards: two sides that do not understand each other stay quiet.
-ERRORS, ERRORS_PER_SECOND = 8, 1.0
+#: Errors sent at once; one a second afterwards. Two sides that do not understand each other stay quiet.
+ERRORS = 8
 #: Bytes that wait for a host that does not read. Beyond that, the oldest whole messages go.
 MAX_OUTPUT = 32768
 
@@ -41,24 +42,30 @@ class Session:
         self._lines = codec.Lines()
         self._output: list[bytes] = []
         self._begun = False  # the first of the output is half written
-        self._errors_left = float(ERRORS)
-        self._errors_at = 0.0
+        self._errors = Budget(ERRORS)
 
     # -- the connection
 
     def connect(self) -> None:
-        """The host is there, for the first time or again."""
-        self.disconnect()
+        """The host is there, for the first time or again.
+
+        What it said may have been read before: Linux tells that it is there on another queue than what it says. So what
+        was read and answered meanwhile is kept.
+        """
         self.connected = True
-        self._errors_left = float(ERRORS)
+        self._errors.fill()
         self._put("hello", version=VERSION, name=self.name)
 
     def disconnect(self) -> None:
-        """It is away: what was meant for it is stale, and so is half a line of its."""
+        """It is away, and half a line of either side is void. Whole answers are kept: late ones do no harm."""
         self.connected = False
         self._lines.forget()
-        self._output.clear()
+        if self._begun:
+            del self._output[0]
         self._begun = False
+        self._output = [line for line in self._output if not line.lstrip().startswith(b'{"type":"hello"')]
+        if self.output and not self.output.startswith(b"\n"):
+            self._output[0] = b"\n" + self._output[0]
 
     @property
     def too_long(self) -> int:
@@ -148,14 +155,12 @@ class Session:
             raise BadMessage("unknown_type", f"{clean(kind, MAX_NAME)} is not known here")
 
     def _object(self, error: BadMessage, now: float) -> None:
-        earned = max(now - self._errors_at, 0) * ERRORS_PER_SECOND
-        self._errors_left = min(self._errors_left + earned, float(ERRORS))
-        self._errors_at = now
-        if self._errors_left >= 1:
-            self._errors_left -= 1
+        if self._errors.take(now):
             self._put("error", code=error.code, detail=clean(str(error), MAX_TEXT))
 
     def _put(self, type_: str, **fields: Any) -> None:
-        self._output.append(codec.encode(type_, **fields))
+        line = codec.encode(type_, **fields)
+        # The newline before it is for a host that came again unnoticed; between messages that go together there is one.
+        self._output.append(line if not self._output else line[1:])
         while sum(map(len, self._output)) > MAX_OUTPUT:
             del self._output[1 if self._begun else 0]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from vmhb_worker.core.events import Failure, Look, Report, Step
 from vmhb_worker.core.fault import Fault
+from vmhb_worker.core.protocol import Message as GuestMessage
 
 #: Hands a report to the engine: appends to its inbox and wakes it. Never blocks, never raises.
 Post = Callable[[Report], None]
@@ -86,7 +87,8 @@ class InstanceRow:
 
     established: it acknowledged once. boot: which life of its QEMU this was written in. balloon: its balloon driver
     answered in that life. waiting_wall: since when a rebooted guest has been awaited, None when it has answered since.
-    running: it ran when we last knew.
+    running: it ran when we last knew. left: its application said goodbye, for this reason. maintenance: the times of
+    it, of late: from, until.
     """
 
     uuid: str
@@ -95,6 +97,8 @@ class InstanceRow:
     balloon: bool = False
     waiting_wall: float | None = None
     running: bool = True
+    left: str | None = None
+    maintenance: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,47 @@ class Saved:
     faults: tuple[Fault, ...] = ()
     announce: dict[str, int] = field(default_factory=dict)
     probes: dict[str, int] = field(default_factory=dict)
+
+
+class Watcher(Protocol):
+    """The engine's loop, for whoever has descriptors to be waited for. Its thread only."""
+
+    def watch(self, fd: int, events: int, ready: Callable[[int], None]) -> None:
+        """Have `ready` called with what this descriptor is ready for. events: of `select.epoll`."""
+
+    def unwatch(self, fd: int) -> None:
+        """Do not. Before it is closed."""
+
+
+class Channels(Protocol):
+    """The application channels' sockets. Called on the engine's thread only, on which it also posts."""
+
+    def open(self, post: Post, watcher: Watcher) -> None:
+        """Begin. Posts `Happened` with `ChannelUp`, `ChannelDown` and `Said`."""
+
+    def connect(self, uuid: str, path: str, rate: float) -> None:
+        """Be connected to this path, and again whenever that ends, until `forget`. rate: beats a second."""
+
+    def forget(self, uuid: str) -> None:
+        """Let go of it, without a word."""
+
+    def send(self, uuid: str, message: GuestMessage) -> bool:
+        """Say this, now or as soon as QEMU takes it. False: not connected, or it takes nothing any more."""
+
+    def read(self, uuid: str) -> None:
+        """Read what is there now, before anybody judges."""
+
+    def deadline(self) -> float:
+        """When to `tick`."""
+
+    def tick(self, now: float) -> None:
+        """Connect again, read again."""
+
+    def told(self, uuid: str) -> dict[str, Any] | None:
+        """For people: what was not taken of it. None: it has no such channel."""
+
+    def close(self) -> None:
+        """Let go of all of them."""
 
 
 class Store(Protocol):

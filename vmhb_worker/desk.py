@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from vmhb_worker.contracts import Channels
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.hints import Hint, Hints
 from vmhb_worker.core.ledger import Ledger
@@ -21,7 +22,10 @@ Handle = Callable[[Instance, ev.Event, float], None]
 class Desk:
     """`now`: monotonic seconds; `wall`: aware, in UTC."""
 
-    def __init__(self, roster: Roster, ledger: Ledger, provisioner: Provisioner, handle: Handle) -> None:
+    def __init__(
+        self, roster: Roster, ledger: Ledger, provisioner: Provisioner, channels: Channels, handle: Handle
+    ) -> None:
+        self._channels = channels
         self._roster = roster
         self._ledger = ledger
         self._provisioner = provisioner
@@ -48,7 +52,9 @@ class Desk:
     def _show(self, now: float, wall: datetime, instance_uuid: str) -> dict[str, Any] | None:
         instance = self._roster.get(instance_uuid)
         if instance is not None:
-            return instance.told(self._ledger.open.get(instance_uuid), now)
+            lines = self._channels.told(instance_uuid)
+            told = instance.told(self._ledger.open.get(instance_uuid), now)
+            return told if lines is None else {**told, "channel_lines": lines}
         why = self._roster.refused.get(instance_uuid)
         return None if why is None else {"instance_uuid": instance_uuid, "error": why}
 

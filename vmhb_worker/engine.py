@@ -19,13 +19,14 @@ from typing import Any
 
 from vmhb_worker import crashpoint
 from vmhb_worker.changes import Changes
-from vmhb_worker.contracts import Agent, Clock, Hypervisor, Saved, Store
+from vmhb_worker.contracts import Agent, Channels, Clock, Hypervisor, Saved, Store
 from vmhb_worker.core import domain_xml
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.fault import Change, Resolution
 from vmhb_worker.core.lanes import Lanes, Request
 from vmhb_worker.core.ledger import Entry, Ledger, in_words
 from vmhb_worker.core.memory import Timing
+from vmhb_worker.core.policy import Channel
 from vmhb_worker.core.transitions import State
 from vmhb_worker.desk import Desk
 from vmhb_worker.inbox import Inbox
@@ -50,6 +51,8 @@ FIRST_SIGN = 2.0
 TIDY_INTERVAL = 10.0
 #: At its end the worker waits so long for balloon periods to be put back (seconds).
 LEAVING = 0.4
+#: So many deadlines are seen to before it is looked again what has come in: some milliseconds' worth.
+SLICE = 128
 #: A due deadline is not looked at again sooner than this (seconds), whatever a monitor says: no hot loop.
 BREATH = 0.005
 
@@ -82,6 +85,7 @@ class Ports:
 
     hypervisor: Hypervisor
     agent: Agent
+    channels: Channels
     store: Store
     clock: Clock
     inbox: Inbox = field(default_factory=Inbox)
@@ -100,13 +104,22 @@ class Engine:
         self._stopping = False
         now, self._started_at = ports.clock.monotonic(), ports.clock.wall()
         verdict, agent = settings.verdict, settings.agent
-        timing = Timing(agent.exit_settle_time, verdict.reboot_grace, verdict.panic_grace, verdict.probe_interval)
+        timing = Timing(
+            agent.exit_settle_time,
+            verdict.reboot_grace,
+            verdict.panic_grace,
+            verdict.probe_interval,
+            settings.limits.min_interval,
+            settings.max_maintenance,
+        )
+        self._channels = ports.channels
+        self._channels.open(self._inbox.leave, self._inbox)
         self._roster = Roster(settings.limits, timing, verdict.gone_grace, saved.instances)
         self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()))
         self._ledger.load(saved.faults, saved.announce, now)
         self._lanes = Lanes(agent.workers, agent.slow_workers)
         self._provisioner = Provisioner(self._roster, ports.hypervisor)
-        self._desk = Desk(self._roster, self._ledger, self._provisioner, self._handle)
+        self._desk = Desk(self._roster, self._ledger, self._provisioner, self._channels, self._handle)
         self._changes = Changes(settings.host, ports.store)
         self._periods = Periods(
             saved.probes, ports.hypervisor, self._changes, lambda which, look: self.post(_PeriodStored(which, look))
@@ -116,7 +129,7 @@ class Engine:
         self._why_away = "not connected yet"
         self._signs = 0
         self._due: list[tuple[float, str]] = []
-        self._alive_at = self._tidy_at = self._beat_at = now
+        self._alive_at = self._tidy_at = self._beat_at = self._drained_at = now
 
     # -- from any thread -----------------------------------------------------------------------------------------
 
@@ -146,6 +159,7 @@ class Engine:
         if self._connected:
             self._put_back_all()
         self._changes.flush()
+        self._channels.close()
 
     def turn(self) -> None:
         """One turn: sleep until something is due or reported, then see to all of it."""
@@ -153,10 +167,13 @@ class Engine:
         self._inbox.wait(min(deadline - self._ports.clock.monotonic(), 3600.0))
         reports = self._inbox.drain()  # everything that can be known is known before any deadline is judged
         now = self._ports.clock.monotonic()
-        if now - deadline > LATE:
-            self._were_late(now - deadline, now)
+        late = now - max(deadline, self._drained_at)
+        self._drained_at = now
+        if late > LATE:
+            self._were_late(late, now)
         for report in reports:
             self._take(report, now)
+        self._channels.tick(now)
         self._tick(now)
         self._admit(now)
         self._periodic(now)
@@ -176,7 +193,8 @@ class Engine:
 
     def _deadline(self) -> float:
         due = self._due[0][0] if self._due else math.inf
-        return min(due, self._lanes.deadline(), self._ledger.deadline(), self._alive_at, self._tidy_at, self._beat_at)
+        ours = min(due, self._alive_at, self._tidy_at, self._beat_at)
+        return min(ours, self._lanes.deadline(), self._ledger.deadline(), self._channels.deadline())
 
     def _were_late(self, late: float, now: float) -> None:
         LOG.warning("%.1f s late: the host stalled, or this process did; open beats do not count", late)
@@ -185,10 +203,16 @@ class Engine:
 
     def _tick(self, now: float) -> None:
         tick = ev.Tick(self._heard)
-        while self._due and self._due[0][0] <= now:
+        for _ in range(SLICE):
+            if not self._due or self._due[0][0] > now:
+                break
             at, which = heapq.heappop(self._due)
             instance = self._roster.get(which)
             if instance is not None and instance.due == at:
+                if instance.monitor.owes(now):  # what came while we were at others is known before it is judged
+                    self._channels.read(which)
+                    for report in self._inbox.drain():
+                        self._take(report, now)
                 instance.due = math.inf
                 self._handle(instance, tick, now, floor=now + BREATH)
 
@@ -244,7 +268,8 @@ class Engine:
         silent = report.asked_at - self._heard
         if self._connected and silent > STALL:  # what was out meanwhile may not have reached its guest before now
             for instance in self._roster:
-                self._handle(instance, ev.Voided(f"libvirtd was silent for {silent:.1f} s"), now)
+                if instance.monitor.policy.channel is Channel.AGENT:
+                    self._handle(instance, ev.Voided(f"libvirtd was silent for {silent:.1f} s"), now)
         self._heard = max(self._heard, report.asked_at)
 
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
@@ -266,6 +291,8 @@ class Engine:
         travelled = instance.view.travelled
         instance.written = domain_xml.state_element(travelled.established, travelled.fault_id)
         instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
+        asked_by_application = instance.monitor.policy.channel is Channel.APPLICATION
+        instance.monitor.has_other_channel(asked_by_application and Channel.AGENT in instance.view.ports)
         if sighting.fresh:
             self._changes.instance(instance.row(now, wall))
         if instance.view.rescued != (_RESCUED.key in instance.monitor.silences):
@@ -276,6 +303,17 @@ class Engine:
         if instance.monitor.port_open is None and port is not None and port.open is not None:
             self._handle(instance, ev.PortChanged(port.open), now)
         self._handle(instance, ev.Tick(self._heard), now)
+        self._connect(instance)
+
+    def _connect(self, instance: Instance) -> None:
+        """Be connected to its application channel, as long as it runs and is to acknowledge there."""
+        monitor = instance.monitor
+        port = instance.view.ports.get(Channel.APPLICATION)
+        here = monitor.state is not State.GONE and monitor.policy.channel is Channel.APPLICATION
+        if here and port is not None and port.path is not None:
+            self._channels.connect(instance.uuid, port.path, 1.0 / monitor.in_force.interval)
+        else:
+            self._channels.forget(instance.uuid)
 
     def _unwatched(self, gone: Unwatched, now: float) -> None:
         if gone.known or gone.uuid in self._ledger.open:
@@ -295,6 +333,7 @@ class Engine:
         """Nothing need be known of it any more, but the balloon's period where it is to be put back."""
         wall, instance = self._wall(), gone.instance
         self._lanes.withdraw(gone.uuid)
+        self._channels.forget(gone.uuid)
         self._note(self._ledger.acquit(gone.uuid, resolution, now=now, wall=wall))
         self._changes.forget(gone.uuid)
         if instance is not None:
@@ -321,21 +360,34 @@ class Engine:
         instance = self._roster.get(report.uuid)
         if instance is None or instance.nonce != report.nonce:
             return
-        if report.failure is None:
-            self._handle(instance, ev.Acked(report.rtt), now)
-        else:
+        if report.failure is not None:
             LOG.debug("instance %s: %s: %s", report.uuid, report.failure.value, report.detail)
-            self._handle(instance, ev.AskFailed(report.failure, report.detail), now)
+            self._ask_failed(instance, report.failure, report.detail, now)
+        elif instance.monitor.policy.channel is Channel.APPLICATION:
+            self._handle(instance, ev.OtherAnswered(True), now)
+        else:
+            self._handle(instance, ev.Acked(report.rtt), now)
+
+    def _ask_failed(self, instance: Instance, failure: ev.Failure, detail: str, now: float) -> None:
+        """The agent did not answer: of an instance that it is judged by, or as evidence of another."""
+        if instance.monitor.policy.channel is Channel.APPLICATION:
+            answers = False if failure is ev.Failure.NO_ANSWER else None
+            self._handle(instance, ev.OtherAnswered(answers, f"{failure.value}: {detail}"), now)
+        else:
+            self._handle(instance, ev.AskFailed(failure, detail), now)
 
     def _handle(self, instance: Instance, event: ev.Event, now: float, floor: float = 0.0) -> None:
         """Hand an event to an instance's monitor, carry out the effects, and see when it is due again."""
         monitor = instance.monitor
-        before, hushed = monitor.state, set(monitor.silences.told())
+        before, hushed = monitor.state, monitor.silences.keys()
         for effect in monitor.handle(event, now):
             self._carry_out(instance, effect, now)
         if monitor.state is not before:
             LOG.info("instance %s: %s -> %s", instance.label, before.value, monitor.state.value)
-        _log_silences(instance, hushed)
+            if monitor.state is State.GONE:
+                self._channels.forget(instance.uuid)
+        if hushed or monitor.silences:
+            _log_silences(instance, hushed)
         at = max(monitor.deadline(), floor)
         if at != instance.due:
             instance.due = at
@@ -343,31 +395,47 @@ class Engine:
                 heapq.heappush(self._due, (at, instance.uuid))
 
     def _carry_out(self, instance: Instance, effect: ev.Effect, now: float) -> None:
-        match effect:
-            case ev.Ask():
-                self._ask(instance, effect, now)
-            case ev.Withdraw():
-                if self._lanes.withdraw(instance.uuid):
-                    self._handle(instance, ev.AskFailed(ev.Failure.UNREACHABLE, "withdrawn"), now)
-            case ev.LookAt():
-                self._periods.look(instance.uuid, effect.look, instance.monitor.balloon_period)
-            case ev.Accuse():
-                self._accuse(instance, effect, now)
-            case ev.Acquit():
-                self._note(
-                    self._ledger.acquit(instance.uuid, Resolution(effect.resolution), now=now, wall=self._wall())
-                )
-                crashpoint.reach("verdict.acquitted")
-                self._write_state(instance)
-            case ev.Established():
-                if effect.first:
-                    self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, self._wall())
-                self._write_state(instance)
-            case ev.Remember():
-                self._changes.instance(instance.row(now, self._wall()))
+        _EFFECTS[type(effect)](self, instance, effect, now)
+
+    def _say(self, instance: Instance, effect: ev.Say, now: float) -> None:
+        self._channels.send(instance.uuid, effect.message)
+
+    def _withdraw(self, instance: Instance, effect: ev.Withdraw, now: float) -> None:
+        if self._lanes.withdraw(instance.uuid):
+            self._ask_failed(instance, ev.Failure.UNREACHABLE, "withdrawn", now)
+
+    def _ask_other(self, instance: Instance, effect: ev.AskOther, now: float) -> None:
+        self._ask(instance, ev.Ask(effect.timeout, ev.Pace.SUSPECT), now)
+
+    def _look(self, instance: Instance, effect: ev.LookAt, now: float) -> None:
+        self._periods.look(instance.uuid, effect.look, instance.monitor.balloon_period)
+
+    def _acquit(self, instance: Instance, effect: ev.Acquit, now: float) -> None:
+        self._note(self._ledger.acquit(instance.uuid, Resolution(effect.resolution), now=now, wall=self._wall()))
+        crashpoint.reach("verdict.acquitted")
+        self._write_state(instance)
+
+    def _established(self, instance: Instance, effect: ev.Established, now: float) -> None:
+        if effect.first:
+            self._heartbeat(instance)
+        self._write_state(instance)
+
+    def _ended(self, instance: Instance, effect: ev.Ended, now: float) -> None:
+        LOG.warning("instance %s: it need not answer: %s", instance.label, effect.reason)
+        self._heartbeat(instance, effect.reason)
+
+    def _returned(self, instance: Instance, effect: ev.Returned, now: float) -> None:
+        self._heartbeat(instance)
+
+    def _remember(self, instance: Instance, effect: ev.Remember, now: float) -> None:
+        self._changes.instance(instance.row(now, self._wall()))
+
+    def _heartbeat(self, instance: Instance, ended: str | None = None) -> None:
+        """Tell that its monitoring began, or that it ended, and why."""
+        self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, self._wall(), ended=ended)
 
     def _accuse(self, instance: Instance, effect: ev.Accuse, now: float) -> None:
-        wall, policy = self._wall(), instance.monitor.policy
+        wall, policy = self._wall(), instance.monitor.in_force
         finding = instance.finding(effect, self._settings.verdict.observe_only, now, wall)
         self._note(self._ledger.accuse(instance.view.who, policy, finding, now=now, wall=wall))
         crashpoint.reach("verdict.accused")
@@ -375,7 +443,7 @@ class Engine:
 
     def _ask(self, instance: Instance, ask: ev.Ask, now: float) -> None:
         if self._lanes.busy(instance.uuid):  # of an earlier life of this instance, never given back
-            self._handle(instance, ev.AskFailed(ev.Failure.UNREACHABLE, "an earlier challenge is still out"), now)
+            self._ask_failed(instance, ev.Failure.UNREACHABLE, "an earlier challenge is still out", now)
             return
         timeout = instance.monitor.policy.timeout
         self._lanes.submit(Request(instance.uuid, ask.timeout, timeout, ask.pace))
@@ -387,7 +455,8 @@ class Engine:
                 self._lanes.finished(request.uuid)
                 continue
             instance.nonce = secrets.randbits(52)
-            self._handle(instance, ev.Asked(), now)
+            if instance.monitor.policy.channel is Channel.AGENT:
+                self._handle(instance, ev.Asked(), now)
             self._ports.agent.ask(request.uuid, instance.nonce, request.libvirt_timeout)
 
     def _write_state(self, instance: Instance) -> None:
@@ -469,13 +538,27 @@ class Engine:
         return self._ports.clock.wall()
 
 
-def _log_silences(instance: Instance, before: set[str]) -> None:
+def _log_silences(instance: Instance, before: frozenset[str]) -> None:
     told = instance.monitor.silences.told()
     for key in before - told.keys():
         LOG.info("instance %s: silence ended (%s)", instance.label, key)
     for key in told.keys() - before:
         LOG.info("instance %s: silence: %s", instance.label, told[key])
 
+
+_EFFECTS: dict[type[Any], Callable[[Engine, Instance, Any, float], None]] = {
+    ev.Ask: Engine._ask,
+    ev.Withdraw: Engine._withdraw,
+    ev.AskOther: Engine._ask_other,
+    ev.Say: Engine._say,
+    ev.Ended: Engine._ended,
+    ev.Returned: Engine._returned,
+    ev.LookAt: Engine._look,
+    ev.Accuse: Engine._accuse,
+    ev.Acquit: Engine._acquit,
+    ev.Established: Engine._established,
+    ev.Remember: Engine._remember,
+}
 
 _REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
     ev.HypervisorUp: Engine._on_up,

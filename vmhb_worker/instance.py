@@ -12,7 +12,7 @@ from vmhb_worker.core.census import Remembered
 from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.events import Accuse
 from vmhb_worker.core.fault import Fault, Finding
-from vmhb_worker.core.memory import Standing
+from vmhb_worker.core.memory import Absence, Spell, Standing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.policy import as_knobs
 from vmhb_worker.core.verdict import Cause, recommend
@@ -45,7 +45,17 @@ class Instance:
         """What must be known after a restart."""
         memory = self.monitor.memory(now)
         waiting = None if memory.waited is None else wall.timestamp() - memory.waited
-        return InstanceRow(self.uuid, memory.established, self.boot or "", memory.balloon_seen, waiting, memory.running)
+        absence, offset = memory.absence, wall.timestamp() - now
+        return InstanceRow(
+            self.uuid,
+            memory.established,
+            self.boot or "",
+            memory.balloon_seen,
+            waiting,
+            memory.running,
+            absence.left,
+            tuple((spell.began + offset, spell.until + offset) for spell in absence.spells),
+        )
 
     def finding(self, accuse: Accuse, observe_only: bool, now: float, wall: datetime) -> Finding:
         """A verdict of its monitor, ready to be written down."""
@@ -63,6 +73,7 @@ class Instance:
             skipped=accuse.skipped,
             last_ack_at=_wall_of(monitor.last_ack, now, wall),
             suspected_at=_wall_of(accuse.suspected_at, now, wall),
+            health=None if accuse.health is None else accuse.health.told(),
         )
 
     def told(self, fault: Fault | None, now: float) -> dict[str, Any]:
@@ -86,12 +97,15 @@ class Instance:
         return {name: told[name] for name in names}
 
 
-def remembered(row: InstanceRow | None, wall: datetime) -> Remembered | None:
+def remembered(row: InstanceRow | None, now: float, wall: datetime) -> Remembered | None:
     """A stored row, as the core takes it. A clock that was set back makes the wait shorter, never negative."""
     if row is None:
         return None
     waiting = None if row.waiting_wall is None else max(0.0, wall.timestamp() - row.waiting_wall)
-    return Remembered(row.established, row.boot, row.balloon, waiting, row.running)
+    offset = wall.timestamp() - now
+    spells = tuple(Spell(began - offset, until - offset) for began, until in row.maintenance)
+    absence = Absence(row.left, spells)
+    return Remembered(row.established, row.boot, row.balloon, waiting, row.running, absence)
 
 
 def standing_of(fault: Fault | None) -> Standing | None:

@@ -7,6 +7,7 @@ to the instances' monitors.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,11 +18,16 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.memory import Standing, Timing
 from vmhb_worker.core.monitor import Monitor
-from vmhb_worker.core.policy import Channel, HeartbeatPolicy, Limits, Parsed, parse
+from vmhb_worker.core.policy import HeartbeatPolicy, Limits, Parsed, parse
 from vmhb_worker.core.transitions import State
 from vmhb_worker.instance import Instance, remembered
 
 LOG = logging.getLogger(__name__)
+
+
+def _nonce() -> str:
+    """64 bits that nobody can foresee."""
+    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +154,7 @@ class Roster:
             raise ValueError(parsed.error)
         if not parsed.policy.heartbeat:
             return None, ()
-        if parsed.policy.channel is not Channel.AGENT:
-            raise ValueError("hw:heartbeat_channel is 'application', which this worker does not speak: say agent")
-        unheard = ("hw:heartbeat_health_check does nothing in this version",) if parsed.policy.health_check else ()
-        return parsed.policy, (*parsed.warnings, *unheard)
+        return parsed.policy, parsed.warnings
 
     def _meet(  # everything that is known of it at its first sight
         self,
@@ -163,9 +166,9 @@ class Roster:
         now: float,
         wall: datetime,
     ) -> Sighting:
-        row = remembered(self._rows.get(seen.uuid), wall)
+        row = remembered(self._rows.get(seen.uuid), now, wall)
         memory = census.first_memory(seen, row, view.travelled, standing)
-        instance = Instance(view, Monitor(seen.uuid, policy, self._timing, memory, now), seen.boot)
+        instance = Instance(view, Monitor(seen.uuid, policy, self._timing, memory, now, _nonce), seen.boot)
         self._instances[seen.uuid] = instance
         LOG.info("instance %s: monitored, %s", instance.label, instance.monitor.state.value)
         return Sighting(instance, tuple(census.first_events(seen, row)), met=True, fresh=True)

@@ -14,6 +14,7 @@ from oslo_config import cfg
 from vmhb_worker import brokers, notifications, rpcapi, systemd
 from vmhb_worker import conf as options
 from vmhb_worker.agent import GuestAgent
+from vmhb_worker.channels import SocketChannels
 from vmhb_worker.contracts import Clock, Hypervisor, Post
 from vmhb_worker.core.events import HypervisorUp, Report
 from vmhb_worker.engine import Engine, Ports
@@ -107,6 +108,7 @@ class Worker:
         return Ports(
             hypervisor=self._hypervisor,
             agent=agent,
+            channels=SocketChannels(self._settings.channel, time.monotonic),
             store=store,
             clock=Clock(time.monotonic, lambda: datetime.now(UTC)),
             version=_version(),

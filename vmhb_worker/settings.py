@@ -21,6 +21,14 @@ class AgentSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelSettings:
+    """The application channels: how much of a guest is read. burst: lines at once; lines_per_beat: then, at most."""
+
+    burst: int = 192
+    lines_per_beat: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictSettings:
     """When something is called wrong, and how often it is said."""
 
@@ -49,5 +57,7 @@ class Settings:
     connection_uri: str = "qemu:///system"
     limits: Limits = field(default_factory=Limits)
     agent: AgentSettings = field(default_factory=AgentSettings)
+    channel: ChannelSettings = field(default_factory=ChannelSettings)
+    max_maintenance: float = 7200.0
     verdict: VerdictSettings = field(default_factory=VerdictSettings)
     notifications: NotificationSettings = field(default_factory=NotificationSettings)

@@ -29,7 +29,7 @@ LOCK = "vmhb.lock"
 KEPT_BROKEN = 9
 
 #: The layout below. A file of a newer layout is refused: an older worker would lose what it does not know.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: What goes wrong with a file or a disk.
 TROUBLE = (sqlite3.Error, OSError)
@@ -178,6 +178,10 @@ def _unpack_fault(_key: str, columns: tuple[Any, ...]) -> Fault:
     return Fault(**values)
 
 
+def _unpack_spells(text: str | None) -> tuple[tuple[float, float], ...]:
+    return tuple((float(began), float(until)) for began, until in json.loads(text or "[]"))
+
+
 def _unpack_row(key: Any, columns: tuple[Any, ...]) -> Row:
     row = Row(key, *columns)
     json.loads(row.payload)  # a payload that is none would be tried for ever, and hold up all that come after it
@@ -188,9 +192,13 @@ TABLES: tuple[_Table, ...] = (
     _Table(
         "instances",
         "uuid TEXT",
-        "established INTEGER, boot TEXT, balloon INTEGER, waiting_wall REAL, running INTEGER",
-        lambda row: (row.established, row.boot, row.balloon, row.waiting_wall, row.running),
-        lambda key, c: InstanceRow(key, bool(c[0]), c[1], bool(c[2]), c[3], bool(c[4])),
+        "established INTEGER, boot TEXT, balloon INTEGER, waiting_wall REAL, running INTEGER, departed TEXT, "
+        "maintenance TEXT",
+        lambda r: (
+            *(r.established, r.boot, r.balloon, r.waiting_wall, r.running, r.left),
+            json.dumps(r.maintenance),
+        ),
+        lambda key, c: InstanceRow(key, bool(c[0]), c[1], bool(c[2]), c[3], bool(c[4]), c[5], _unpack_spells(c[6])),
     ),
     _Table("faults", "fault_id TEXT", "record TEXT", _pack_fault, _unpack_fault),
     _Table("announce", "fault_id TEXT", "owed INTEGER", lambda owed: (owed,), lambda _key, c: c[0]),
@@ -239,6 +247,8 @@ class Database:
             )
         if version == 0:
             self._transaction(self._create)
+        elif version < SCHEMA_VERSION:
+            self._transaction(self._upgrade)
         verdict = sql("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise Corrupt(verdict)
@@ -246,6 +256,12 @@ class Database:
     def _create(self) -> None:
         for table in TABLES:
             self._connection.execute(table.create)
+        self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _upgrade(self) -> None:
+        """From layout 1: there was no application that could leave."""
+        self._connection.execute("ALTER TABLE instances ADD COLUMN departed TEXT")
+        self._connection.execute("ALTER TABLE instances ADD COLUMN maintenance TEXT")
         self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def load(self) -> Content:

@@ -77,7 +77,7 @@ def checked(fault: Fault) -> Fault:
     return fault
 
 
-def primitive(fault: Fault, version: str = "1.0") -> dict[str, Any]:
+def primitive(fault: Fault, version: str = "1.1") -> dict[str, Any]:
     """As `objects.fault_payload` makes it, except that words of a newer sender pass as they are."""
     data = {field.name: _plain(getattr(fault, field.name)) for field in fields(Fault)}
     name, prefix = "FaultPayload", "vmhb_object"

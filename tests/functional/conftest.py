@@ -75,9 +75,10 @@ class Guests:
         guest = Guest(self.node, f"instance-{next(self._numbers):08x}", **options)
         self._lent.append((None if fresh or not wait else asked, guest))
         guest.define()
-        guest.start()
         if wait:
-            guest.wait_agent()
+            guest.boot()
+        else:
+            guest.start()
         return guest
 
     @property

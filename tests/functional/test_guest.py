@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,11 @@ def until(host: Host, condition: Callable[[dict[str, Mapping[str, str]]], bool])
             return checks
         assert time.monotonic() < deadline, health
         time.sleep(0.1)
+
+
+def rounds(guest: Guest) -> int:
+    """How often vmhb-guest has woken up so far."""
+    return int(json.loads(guest.run("vmhb-guest status --json"))["rounds"])
 
 
 def test_conformance(guest: Guest, hosts: Hosts) -> None:
@@ -132,6 +138,9 @@ def test_port_opened_late(guest: Guest, hosts: Hosts) -> None:
     acks = [one.message for one in host.hear_until(asked[-1]) if one.message["type"] == "ack"]
     assert [one["nonce"] for one in acks] == [one.nonce for one in asked]
     host.leave()
+    before = rounds(guest)
+    time.sleep(2)  # the time for which it must be quiet
+    assert rounds(guest) - before < 100, "it spins while the host is away"
     host.arrive()
     host.ask()
     assert len([one for one in host.heard if one.message["type"] == "ack"]) == len(asked) + 1

@@ -151,8 +151,7 @@ def guest(node: Node) -> Guest:
     """One that runs, with both channels and a balloon."""
     guest = Guest(node, "instance-00000001", metadata=[metadata.heartbeat(interval=1)], application=True)
     guest.define()
-    guest.start()
-    guest.wait_agent()
+    guest.boot()
     return guest
 
 

@@ -59,8 +59,7 @@ def boot(node: Node, image: Image, request: pytest.FixtureRequest) -> Iterator[N
     """The guest of the sample that the test names. Gone with the test: all of them are one and the same instance."""
     guest = NovasGuest(node, image, request.param)
     guest.define()
-    guest.start()
-    guest.wait_agent()
+    guest.boot()
     yield guest
     guest.destroy()
     guest.undefine()

@@ -31,7 +31,7 @@ def crowd(node: Node, image: Image, number: int, **policy: object) -> list[Guest
     for guest in guests:
         guest.define()
     with ThreadPoolExecutor(BOOTING) as pool:
-        list(pool.map(_boot, guests))
+        list(pool.map(Guest.boot, guests))
     return guests
 
 
@@ -54,8 +54,3 @@ def together(deed: Callable[[Guest], float], guests: Sequence[Guest]) -> list[fl
 def uuids(guests: Iterable[Guest]) -> set[str]:
     """Theirs."""
     return {guest.uuid for guest in guests}
-
-
-def _boot(guest: Guest) -> None:
-    guest.start()
-    guest.wait_agent()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.fakes import ClockInbox, KeptCommits, MovedClock, ScriptedHost
+from tests.fakes import ClockInbox, KeptCommits, MovedClock, ScriptedChannels, ScriptedHost
 from vmhb_worker.contracts import InstanceRow, Saved
 from vmhb_worker.core.events import (
     DomainForgotten,
@@ -51,7 +51,8 @@ class Bench:
         self.host = ScriptedHost(self.clock, self.inbox)
         self.store = KeptCommits()
         settings = Settings(host="node1", verdict=VerdictSettings(**verdict))
-        ports = Ports(self.host, self.host, self.store, self.clock.clock, self.inbox)
+        self.channels = ScriptedChannels(self.clock, self.inbox)
+        ports = Ports(self.host, self.host, self.channels, self.store, self.clock.clock, self.inbox)
         self.engine = Engine(settings, ports, saved or Saved())
 
     def up(self, *domains: DomainSeen) -> None:
@@ -134,14 +135,6 @@ def test_a_report_that_cannot_be_taken_is_left_out() -> None:
     bench.engine.post(object())
     bench.up(domain(ONE))
     well(bench, ONE)
-
-
-def test_the_applications_channel_is_refused_in_words() -> None:
-    """A policy for a channel that is not spoken here is an error that says so, never a silent neglect."""
-    bench = Bench()
-    bench.up(domain(ONE, "channel='application'"))
-    bench.run(1)
-    assert "application" in bench.ask("show", instance_uuid=ONE)["error"]
 
 
 def test_opting_out_ends_everything() -> None:
@@ -338,6 +331,7 @@ def test_the_watchdog_is_fed_by_the_loop() -> None:
     ports = Ports(
         bench.host,
         bench.host,
+        bench.channels,
         bench.store,
         bench.clock.clock,
         bench.inbox,

@@ -55,22 +55,12 @@ FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked"}
 #: or missing from Debian's python3-minimal but json and its like stays out.
 GUEST_PYTHON = (3, 8)
 FOR_GUESTS = {
-    *(
-        "__future__",
-        "argparse",
-        "array",
-        "collections",
-        "collections.abc",
-        "contextlib",
-        "dataclasses",
-        "enum",
-        "errno",
-    ),
-    *("itertools", "json", "logging", "os", "pkgutil", "queue", "re", "secrets", "select", "selectors", "signal"),
-    *("socket", "stat", "struct", "subprocess", "sys", "threading", "time", "typing"),
+    *("__future__", "argparse", "array", "collections", "collections.abc", "contextlib", "dataclasses", "enum"),
+    *("errno", "fcntl", "itertools", "json", "logging", "os", "pkgutil", "queue", "re", "secrets", "select"),
+    *("selectors", "signal", "socket", "stat", "struct", "subprocess", "sys", "threading", "time", "typing"),
 }
 #: Of it, what decides: no I/O, no clock.
-GUEST_PURE = {"codec", "health", "session", "applications"}
+GUEST_PURE = {"budget", "codec", "health", "session", "applications"}
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
 IMPURE = {

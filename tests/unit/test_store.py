@@ -84,7 +84,7 @@ def test_newer_layout_is_refused(path: Path) -> None:
     Database(path).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match=r"vmhb\.sqlite has layout 99, and this version of the worker knows 1"):
+    with pytest.raises(StoreError, match=r"vmhb\.sqlite has layout 99, and this version of the worker knows 2"):
         Database(path)
 
 

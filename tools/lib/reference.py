@@ -68,7 +68,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "cleared_at": "When it was cleared.",
         "reason": "One sentence for people, 255 characters at most.",
         "evidence": "All inputs of the verdict, with their ages: see `Verdicts <verdicts.rst>`__. For people.",
-        "health": "The last health report. Always null as yet.",
+        "health": "The last health report: ``status``, and ``checks`` of ``name``, ``status`` and ``message``. The "
+        "guest's own words: escape them. Null where none was heard.",
     },
     "HeartbeatPayload": {
         "host": "The compute node, as nova-compute names it.",

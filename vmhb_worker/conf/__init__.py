@@ -10,10 +10,10 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_worker.conf import agent, default, groups, libvirt, notifications, policy, verdict
-from vmhb_worker.settings import AgentSettings, NotificationSettings, Settings, VerdictSettings
+from vmhb_worker.conf import agent, channel, default, groups, libvirt, notifications, policy, verdict
+from vmhb_worker.settings import AgentSettings, ChannelSettings, NotificationSettings, Settings, VerdictSettings
 
-GROUPS = (default, libvirt, policy, agent, verdict, notifications)
+GROUPS = (default, libvirt, policy, agent, channel, verdict, notifications)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup | None, Sequence[cfg.Opt]]]:
@@ -43,6 +43,8 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
             slow_workers=agent_group.slow_workers,
             exit_settle_time=agent_group.exit_settle_time,
         ),
+        channel=ChannelSettings(burst=conf.channel.burst, lines_per_beat=conf.channel.lines_per_beat),
+        max_maintenance=conf.policy.max_maintenance,
         verdict=VerdictSettings(
             panic_grace=verdict_group.panic_grace,
             reboot_grace=verdict_group.reboot_grace,

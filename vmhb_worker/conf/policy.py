@@ -73,6 +73,21 @@ asked more often than every {MIN_AGENT_INTERVAL:g} s, whatever this says.
 Seconds, {_INTERVAL.minimum:g} to {_INTERVAL.maximum:g}.
 """,
     ),
+    seconds_opt(
+        "max_maintenance",
+        7200.0,
+        0.0,
+        86400.0,
+        """
+How long an application may be in maintenance within 24 hours, by its own word. Meanwhile it is not judged; that it
+asked is reported, and when it has not come back by then, that too (maintenance_overdue). What it asks for beyond this
+is refused. It changes nothing for silences that an operator or Nova announces.
+
+Raise it where applications are upgraded for longer than this. 0 allows none.
+
+Seconds, 0 to 86400.
+""",
+    ),
 ]
 
 

@@ -4,12 +4,12 @@ an event was missed. Events are faster; this is what is left to go by where ther
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from vmhb_worker.core import lifecycle
 from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.events import Arriving, Booted, DomainSeen, Event, Exit, Paused, Resumed, Stopped
-from vmhb_worker.core.memory import Memory, Standing
+from vmhb_worker.core.memory import Absence, Memory, Standing
 from vmhb_worker.core.transitions import State
 
 
@@ -22,6 +22,7 @@ class Remembered:
     balloon: bool
     waiting: float | None
     running: bool
+    absence: Absence = field(default_factory=Absence)
 
 
 def first_memory(
@@ -34,8 +35,10 @@ def first_memory(
         waited = None if travelled.established else 0.0
         return Memory(running, travelled.established, waited, False, standing)
     if seen.boot and remembered.boot != seen.boot:
-        return Memory(running, remembered.established, 0.0, False, standing)
-    return Memory(running, remembered.established, remembered.waiting, remembered.balloon, standing)
+        # Another life of its: nobody has said goodbye in it yet.
+        return Memory(running, remembered.established, 0.0, False, standing, replace(remembered.absence, left=None))
+    waiting, balloon = remembered.waiting, remembered.balloon
+    return Memory(running, remembered.established, waiting, balloon, standing, remembered.absence)
 
 
 def first_events(seen: DomainSeen, remembered: Remembered | None) -> list[Event]:

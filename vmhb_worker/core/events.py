@@ -11,7 +11,9 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
+from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.policy import Channel, HeartbeatPolicy
+from vmhb_worker.core.protocol import Health, Message
 from vmhb_worker.core.verdict import Cause, Verdict
 
 
@@ -46,6 +48,33 @@ class AskFailed:
 
     failure: Failure
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelUp:
+    """The application channel's socket is connected to QEMU. The guest need not have opened its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDown:
+    """It is not, or no longer."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The guest said something through its application channel."""
+
+    message: Message | Objection
+
+
+@dataclass(frozen=True, slots=True)
+class OtherAnswered:
+    """The agent of an instance whose application is silent was asked. answers: None where that tells nothing, `why`."""
+
+    answers: bool | None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +291,10 @@ Event = (
     Asked
     | Acked
     | AskFailed
+    | ChannelUp
+    | ChannelDown
+    | Said
+    | OtherAnswered
     | PortChanged
     | Booted
     | Restored
@@ -308,6 +341,32 @@ class Withdraw:
 
 
 @dataclass(frozen=True, slots=True)
+class AskOther:
+    """Ask the instance's agent whether it is there, for `timeout` seconds at most; it answers by `OtherAnswered`."""
+
+    timeout: int
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Say this to the guest, through its application channel."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The guest need not answer for a while: it said so itself. To be told, so that nobody leaves unseen."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """It answers again after that."""
+
+
+@dataclass(frozen=True, slots=True)
 class LookAt:
     """Look at the domain from outside; the answer comes back as `Looked`."""
 
@@ -318,13 +377,14 @@ class LookAt:
 class Accuse:
     """Judged: this is wrong with the instance. Raises its fault, or updates the one that is open.
 
-    misses, skipped: beats since the last acknowledgement. suspected_at: the first miss.
+    misses, skipped: beats since the last acknowledgement. suspected_at: the first miss. health: its last report.
     """
 
     verdict: Verdict
     misses: int
     skipped: int
     suspected_at: float | None
+    health: Health | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +406,7 @@ class Remember:
     """Something that must outlive the worker changed: see `Monitor.memory`."""
 
 
-Effect = Ask | Withdraw | LookAt | Accuse | Acquit | Established | Remember
+Effect = Ask | Withdraw | AskOther | Say | Ended | Returned | LookAt | Accuse | Acquit | Established | Remember
 
 
 # -- steps: what a running domain is given that it lacks

@@ -105,6 +105,7 @@ class Finding:
     skipped: int
     last_ack_at: datetime | None
     suspected_at: datetime | None
+    health: dict[str, Any] | None = None
 
 
 def raised(fault_id: str, host: str, who: Identity, policy: HeartbeatPolicy, finding: Finding, wall: datetime) -> Fault:
@@ -195,4 +196,5 @@ def _found(finding: Finding) -> dict[str, Any]:
         "skipped": finding.skipped,
         "last_ack_at": finding.last_ack_at,
         "suspected_at": finding.suspected_at,
+        "health": finding.health,
     }

@@ -82,8 +82,10 @@ class Graces:
 
     def deadline(self) -> float:
         """When the next of them is over."""
+        if self.overdue_at is None and self.panic_at is None and self.settle_at is None:
+            return math.inf
         times = (self.overdue_at, self.panic_at, self.settle_at)
-        return min((at for at in times if at is not None), default=math.inf)
+        return min(at for at in times if at is not None)
 
     def overdue(self, now: float) -> bool:
         """Did the first acknowledgement not come in time? True once."""

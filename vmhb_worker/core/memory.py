@@ -15,6 +15,8 @@ class Timing:
     reboot_grace: float = 300.0
     panic_grace: float = 10.0
     probe_interval: float = 60.0
+    min_interval: float = 0.2
+    max_maintenance: float = 7200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,22 @@ class Standing:
 
     cause: Cause
     pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """A time of maintenance, from when until when."""
+
+    began: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """When an application need not answer, since it said so. left: its goodbye's reason; None: it is expected."""
+
+    left: str | None = None
+    spells: tuple[Spell, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +56,4 @@ class Memory:
     waited: float | None = 0.0
     balloon_seen: bool = False
     standing: Standing | None = None
+    absence: Absence = Absence()

@@ -13,11 +13,15 @@ from dataclasses import replace
 from typing import Any
 
 from vmhb_worker.core import events as ev
+from vmhb_worker.core import protocol
+from vmhb_worker.core.application import OTHER_TIMEOUT, Application
 from vmhb_worker.core.challenges import Challenges, full_threshold
+from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.graces import Graces
+from vmhb_worker.core.health import HealthWatch, Turn, in_words
 from vmhb_worker.core.memory import Memory, Standing, Timing
-from vmhb_worker.core.policy import HeartbeatPolicy
-from vmhb_worker.core.schedule import Beats, Judged, stagger
+from vmhb_worker.core.policy import Channel, HeartbeatPolicy
+from vmhb_worker.core.schedule import LONGEST_REQUEST, Beats, Judged, stagger
 from vmhb_worker.core.silences import Silence, Silences
 from vmhb_worker.core.suspicion import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
@@ -27,6 +31,8 @@ from vmhb_worker.core.verdict import Case, Cause, Evidence, Reading, Recovery, T
 PASSAGE = 60.0
 #: Why a guest is silent that is being migrated to this host.
 ARRIVING = "arriving"
+#: The silences that an application asks for itself.
+GOODBYE, MAINTENANCE = "goodbye", "maintenance"
 _STUCK = {
     Cause.PAUSED_IO_ERROR: Trigger.IO_ERROR,
     Cause.PAUSED_FAILED: Trigger.POSTCOPY,
@@ -37,7 +43,10 @@ _STUCK = {
 class Monitor:
     """One instance's monitor. Belongs to one thread; `now` never goes back."""
 
-    def __init__(self, uuid: str, policy: HeartbeatPolicy, timing: Timing, memory: Memory, now: float) -> None:
+    def __init__(
+        self, uuid: str, policy: HeartbeatPolicy, timing: Timing, memory: Memory, now: float, nonce: Callable[[], str]
+    ) -> None:
+        """nonce: makes a new one for the application channel at each call, that no guest can foresee."""
         self.uuid = uuid
         self.policy = policy
         self.timing = timing
@@ -51,9 +60,11 @@ class Monitor:
         self.last_ack: float | None = None
         self.suspected_at: float | None = None
         self.port_open: bool | None = None
-        self._beats = Beats(policy.interval, policy.timeout, now + stagger(uuid, policy.interval))
+        self._application = Application(policy, timing, memory.absence, nonce)
+        self._health = HealthWatch(policy.health_check and self._unhealthy_stands)
+        self._beats = self._new_beats(now)
         self._challenges = Challenges(now)
-        self._graces = Graces(timing, lambda: full_threshold(self.policy), self._overdue, now)
+        self._graces = Graces(timing, lambda: full_threshold(self.in_force), self._overdue, now)
         self._suspicion = Suspicion(timing.probe_interval, memory.balloon_seen)
         self._trigger = Trigger.SILENT
         self._unheard = False  # since the last acknowledgement, a challenge came back without one
@@ -66,6 +77,7 @@ class Monitor:
         self._watchdog: tuple[str, float] | None = None
         self._silenced_at = now
         self._out: list[ev.Effect] = []
+        self._resume_absence(now)
 
     # -- the outside ---------------------------------------------------------------------------------------------
 
@@ -77,19 +89,35 @@ class Monitor:
 
     def deadline(self) -> float:
         """When the next `Tick` is due."""
-        times = [self.silences.deadline()]
+        at = self.silences.deadline()
         if self.state is State.GONE:
-            return times[0]
-        times.append(self._suspicion.deadline())
+            return at
+        at = min(at, self._suspicion.deadline(), self._application.other.until)
         if not self.silences:
-            times.append(self._graces.deadline())
+            at = min(at, self._graces.deadline())
         if self.state is State.SILENT:
-            times.append(self._again_at())
+            at = min(at, self._again_at())
             if not self._challenges.out and self.silences.asking:
-                times.append(self._challenges.next_at)
+                at = min(at, self._challenges.next_at)
         elif self.silences.asking:
-            times.append(self._beats.deadline())
-        return min(times)
+            at = min(at, self._beats.deadline())
+        return at
+
+    @property
+    def in_force(self) -> HeartbeatPolicy:
+        """The policy, with the shorter times that the guest has asked for."""
+        return self._application.in_force
+
+    def has_other_channel(self, present: bool) -> None:
+        """Has it an agent channel beside the one that it is judged by?"""
+        other = self._application.other
+        if other.present is not present:
+            other.present = present
+            other.forget()
+
+    def owes(self, now: float) -> bool:
+        """Would a `Tick` now find a beat missed? Then all that its guest has said must have been read."""
+        return self._speaks and self._beats.due(now)
 
     @property
     def probing(self) -> bool:
@@ -114,7 +142,8 @@ class Monitor:
         """What must outlive the worker."""
         waited = None if self.waiting_since is None else now - self.waiting_since
         running = self.state is not State.GONE
-        return Memory(running, self.established, waited, self.balloon_seen, self.standing)
+        absence = self._application.absence
+        return Memory(running, self.established, waited, self.balloon_seen, self.standing, absence)
 
     def told(self, now: float) -> dict[str, Any]:
         """For people: everything that explains why it is judged as it is."""
@@ -126,7 +155,9 @@ class Monitor:
             "balloon_answers": self.balloon_seen,
             "last_ack_age": None if self.last_ack is None else round(now - self.last_ack, 1),
             "silences": self.silences.told(),
-            "evidence": self._gathered().told(now) if self.suspected_at is not None else None,
+            "evidence": self._gathered(now).told(now) if self.suspected_at is not None else None,
+            "application": self._application.told(now) if self._speaks else None,
+            "health": self._health.told(now) if self.policy.health_check else None,
         }
 
     # -- acknowledgements and misses -----------------------------------------------------------------------------
@@ -140,10 +171,12 @@ class Monitor:
             self._on_ask_failed(ev.AskFailed(ev.Failure.UNREACHABLE), now)
             return
         self._challenges.answered(event.rtt)
-        self._unheard = False
+        self._unheard = self._application.overrun = False
         self._beats.acked()
         if self.state is State.GONE:
             return
+        if self._away:
+            self._back(now)
         self.last_ack = now
         self.misses = self.skipped = 0
         self.suspected_at = None
@@ -158,8 +191,14 @@ class Monitor:
         if not self._suspicion.baselines:
             self._baseline(now)
         if self.standing is not None:
-            self.standing = None
-            self._emit(ev.Acquit("recovered"))
+            self._clear(now)
+
+    def _clear(self, now: float) -> None:
+        """It answers: that ends a silence, and not what it says of itself."""
+        if not self._health.bad:  # an unhealthy fault that is nobody's to clear: health is not asked for any more
+            self._acquit("unmonitored" if self._unhealthy_stands else "recovered")
+        elif not self._unhealthy_stands:
+            self._accuse_health(now)
 
     def _on_ask_failed(self, event: ev.AskFailed, now: float) -> None:
         self._challenges.failed(silent=event.failure is ev.Failure.NO_ANSWER)
@@ -179,16 +218,16 @@ class Monitor:
                 self._apply(Input.HUSH, now)
         if self.state is State.SILENT:
             self.misses += judged and event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
-            self._challenges.back_off(self.policy.interval, now)
+            self._challenges.back_off(self.in_force.interval, now)
             if self._unheard and judged and self._trigger is Trigger.SILENT:
                 self._judge(now)
         elif event.failure is ev.Failure.NO_ANSWER and self._beats.owed:
-            self._ask(ev.Pace.SUSPECT)
+            self._ask(now, ev.Pace.SUSPECT)
 
     def _reached(self, failure: ev.Failure, now: float) -> bool:
         """Was the challenge that ended like this with the agent, which had its time to answer?"""
         undisturbed = self._challenges.left_at >= self._undisturbed_since
-        in_full = undisturbed or now - self._undisturbed_since >= self.policy.timeout
+        in_full = undisturbed or now - self._undisturbed_since >= self.in_force.timeout
         return failure is ev.Failure.GARBLED or (failure is ev.Failure.NO_ANSWER and in_full)
 
     def _disturbed(self, now: float) -> None:
@@ -197,8 +236,11 @@ class Monitor:
         self._undisturbed_since = self._pending_since = now
 
     def _on_tick(self, tick: ev.Tick, now: float) -> None:
+        in_maintenance = MAINTENANCE in self.silences
         if self.silences.expire(now):
             self._silence_over(now)
+        if in_maintenance and MAINTENANCE not in self.silences:
+            self._application.overrun = True  # until it answers
         if self.state is State.GONE:
             return
         if not self.silences:
@@ -219,28 +261,208 @@ class Monitor:
             return
         if self.state is State.SILENT:
             if now >= self._challenges.next_at:
-                self._ask()
+                self._ask(now)
             return
         if self._beats.open_due(now):
-            self._ask()
+            self._ask(now)
         if self.silences or self.state is State.WAITING:
             self._beats.void(now)
         else:
-            self._count(self._beats.judge(now, heard), now)
+            # What libvirtd does is no matter where it is not asked.
+            self._count(self._beats.judge(now, now if self._speaks else heard), now)
 
     def _count(self, judged: Judged, now: float) -> None:
         self.skipped += judged.skipped
         for _ in range(judged.missed if self.state in (State.ALIVE, State.MISSING) else 0):
             self.misses += 1
+            self._unheard = self._unheard or self._speaks
             last = self.misses >= self.policy.threshold
             self._apply(Input.LAST_MISS if last else Input.MISS, now, Trigger.SILENT)
             if last:
                 break
 
-    def _ask(self, pace: ev.Pace | None = None) -> None:
+    def _ask(self, now: float, pace: ev.Pace | None = None) -> None:
+        if self._speaks:
+            self._challenge(now)
+            return
         ask = self._challenges.ask(self.policy, self.state, pace)
         if ask is not None:
             self._emit(ask)
+
+    # -- the application channel ---------------------------------------------------------------------------------
+
+    @property
+    def _speaks(self) -> bool:
+        """Is it the application that must acknowledge?"""
+        return self.policy.channel is Channel.APPLICATION
+
+    def _challenge(self, now: float) -> None:
+        if self._application.connected:
+            challenge = self._application.challenge(now)
+            if challenge is not None:
+                self._emit(ev.Say(challenge))
+            self._beats.asked(now)
+        if self.state is State.SILENT:
+            self._challenges.back_off(self.in_force.interval, now)
+
+    def _challenge_at_once(self, now: float) -> None:
+        """Somebody may be there who was not there before."""
+        self._application.window.renew()
+        self._challenges.soon(now)
+        if self.silences.asking and self.state is not State.GONE:
+            self._challenge(now)
+
+    def _on_channel_up(self, event: ev.ChannelUp, now: float) -> None:
+        self._application.connected = True
+        if self._speaks:
+            self._challenge_at_once(now)
+
+    def _on_channel_down(self, event: ev.ChannelDown, now: float) -> None:
+        self._application.connected, self._application.why = False, event.why
+        if self._speaks:
+            self._beats.not_asked()  # whether it would have answered is not known any more
+
+    def _on_said(self, event: ev.Said, now: float) -> None:
+        if not self._speaks:
+            return
+        match event.message:
+            case protocol.Ack():
+                self._on_ack(event.message, now)
+            case protocol.Hello():
+                self._on_hello(event.message, now)
+            case protocol.Goodbye():
+                self._on_goodbye(event.message, now)
+            case protocol.Maintenance():
+                self._on_maintenance(event.message, now)
+            case Objection(code, detail):
+                self._emit(ev.Say(protocol.Error(str(code), detail)))
+
+    def _on_ack(self, ack: protocol.Ack, now: float) -> None:
+        answer = self._application.window.answered(ack.seq, ack.nonce, now)
+        if answer is None:
+            return
+        self._challenges.left_at = answer.sent_at
+        self._on_acked(ev.Acked(answer.rtt), now)
+        if ack.refused:
+            self._emit(ev.Say(protocol.Error(str(protocol.Code.BAD_HEALTH), ack.refused)))
+        if self.policy.health_check:
+            self._hear_health(ack.health, ack.refused or "it answered without one", now)
+
+    def _on_hello(self, hello: protocol.Hello, now: float) -> None:
+        """It introduces itself: that clears nothing and counts for nothing."""
+        self._application.name = hello.name
+        if self._untroubled and self._application.wish(self.policy, hello):
+            self._beats.quicken(self.in_force.interval, self.in_force.timeout, now)
+        in_force = self.in_force
+        self._emit(ev.Say(protocol.Welcome(protocol.VERSION, in_force.interval, in_force.timeout)))
+        self._challenge_at_once(now)
+
+    def _on_goodbye(self, goodbye: protocol.Goodbye, now: float) -> None:
+        if not self._untroubled:
+            self._refuse("goodbye")
+        elif GOODBYE not in self.silences:
+            self._application.left = goodbye.reason
+            self._leaves(GOODBYE, _left(goodbye.reason), now)
+
+    def _on_maintenance(self, asked: protocol.Maintenance, now: float) -> None:
+        if not self._untroubled:
+            self._refuse("maintenance")
+        elif asked.seconds == 0:
+            self._end_maintenance(now)
+        else:
+            self._begin_maintenance(asked, now)
+
+    def _begin_maintenance(self, asked: protocol.Maintenance, now: float) -> None:
+        granted = self._application.maintenance.begin(asked.seconds, now)
+        if granted <= 0:
+            self._refuse("maintenance", f"all of [policy] max_maintenance ({self.timing.max_maintenance:g} s) is used")
+            return
+        self._emit(ev.Say(protocol.Notice(MAINTENANCE, granted)))
+        self._leaves(MAINTENANCE, _maintained(asked.reason, now + granted), now, f", for {granted:.0f} s")
+
+    def _leaves(self, key: str, silence: Silence, now: float, more: str = "") -> None:
+        """It need not answer from now on, and everybody is told."""
+        self._silence(key, silence, now)
+        self._away = True
+        self._emit(ev.Ended(silence.reason + more))
+        self._emit(ev.Remember())
+
+    def _end_maintenance(self, now: float) -> None:
+        if MAINTENANCE in self.silences:
+            self._application.maintenance.end(now)
+            if self.silences.end(MAINTENANCE):
+                self._silence_over(now)
+            self._emit(ev.Remember())
+
+    def _back(self, now: float) -> None:
+        """It answers: it has not left. In maintenance it need not go on doing so."""
+        self._application.left = None
+        if self.silences.end(GOODBYE):
+            self._silence_over(now)
+        self._away = MAINTENANCE in self.silences
+        if not self._away:
+            self._emit(ev.Returned())
+            self._emit(ev.Remember())
+
+    @property
+    def _untroubled(self) -> bool:
+        """Only then does it mean anything that it asks to be left alone, or asked more often."""
+        return self.state in (State.ALIVE, State.WAITING) and self.standing is None
+
+    def _refuse(self, what: str, why: str = "") -> None:
+        told = why or "not while the guest is suspected, at fault, or stopped"
+        self._emit(ev.Say(protocol.Error(str(protocol.Code.REFUSED), f"{what}: {told}")))
+
+    def _resume_absence(self, now: float) -> None:
+        """What it had asked for before the worker was restarted."""
+        application = self._application
+        if application.left is not None:
+            self.silences.begin(GOODBYE, _left(application.left))
+        if application.maintenance.until > now:
+            self.silences.begin(MAINTENANCE, _maintained("", application.maintenance.until))
+        self._away = bool(self.silences)
+
+    def _ask_other(self, now: float) -> None:
+        """Somebody else in the guest may answer."""
+        if self._speaks and self._application.other.ask(now):
+            self._emit(ev.AskOther(OTHER_TIMEOUT))
+
+    def _on_other_answered(self, event: ev.OtherAnswered, now: float) -> None:
+        other = self._application.other
+        was_pending = other.pending
+        other.answered(event.answers, event.why, now)
+        if was_pending:
+            self._judge_again(now)
+
+    def _judge_again(self, now: float) -> None:
+        """There is evidence that there was not before."""
+        if self.state is State.SILENT and self._trigger in (Trigger.SILENT, Trigger.PANIC):
+            self._judge(now)
+
+    # -- health --------------------------------------------------------------------------------------------------
+
+    def _hear_health(self, report: protocol.Health | None, why: str, now: float) -> None:
+        threshold = self.policy.threshold
+        turn = self._health.missed(why, threshold) if report is None else self._health.heard(report, threshold, now)
+        if turn in (Turn.BAD, Turn.NEWS) and self.state in (State.ALIVE, State.MISSING):
+            self._accuse_health(now)
+        elif turn in (Turn.WELL, Turn.UNKNOWN) and self._unhealthy_stands:
+            self._acquit("recovered" if turn is Turn.WELL else "unmonitored")
+
+    def _accuse_health(self, now: float) -> None:
+        verdict = judge(Case(Trigger.UNHEALTHY, self.policy.channel, replace(self._gathered(now), pending=False)))
+        if self._health.report is not None:
+            verdict = replace(verdict, reason=f"{verdict.reason}: {in_words(self._health.report)}")
+        self.standing = Standing(verdict.cause)
+        self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._health.report))
+
+    @property
+    def _unhealthy_stands(self) -> bool:
+        return self.standing is not None and self.standing.cause is Cause.APPLICATION_UNHEALTHY
+
+    def _acquit(self, resolution: str) -> None:
+        self.standing = None
+        self._emit(ev.Acquit(resolution))
 
     # -- what libvirt told ---------------------------------------------------------------------------------------
 
@@ -251,6 +473,10 @@ class Monitor:
         was, self.port_open = self.port_open, is_open
         if was is not is_open:
             self._port_at = now
+        if self._speaks:  # an application that is gone is silent: its port is evidence, and no excuse
+            if is_open and was is False:
+                self._challenge_at_once(now)
+            return
         if not is_open:
             self._beats.not_asked()
             answered_once = self.state in (State.ALIVE, State.MISSING, State.SILENT)
@@ -277,8 +503,15 @@ class Monitor:
                 self._judge(now)
 
     def _on_booted(self, event: ev.Booted, now: float) -> None:
-        if self.silences.end("paused", "passage", "job"):
+        self._application.left = None  # whoever said so is not there any more
+        if self.silences.end("paused", "passage", "job", GOODBYE):
             self._silence_over(now)
+        self._away = MAINTENANCE in self.silences
+        self._application.window.forget()
+        if self.in_force != self.policy:
+            self._application.adopt(self.policy)
+            self._beats = self._new_beats(now)
+        self._health.reset()
         self._booted_at = now
         self.port_open = None
         self._panicked_at = self._watchdog = None
@@ -302,7 +535,8 @@ class Monitor:
     def _on_stopped(self, event: ev.Stopped, now: float) -> None:
         # An incoming migration that fails ends as "failed" here, and goes on where it was.
         arriving = self.silences.told().get("passage") == ARRIVING
-        self.silences.end("paused", "passage", "job")
+        self.silences.end("paused", "passage", "job", GOODBYE)
+        self._application.left = None
         if event.exit is ev.Exit.FAILED and not arriving:
             self._apply(Input.FAIL, now, Trigger.FAILED)
             self._leave(now)
@@ -367,13 +601,42 @@ class Monitor:
         self._challenges.soon(now)
 
     def _on_policy_changed(self, event: ev.PolicyChanged, now: float) -> None:
-        self.policy = event.policy
+        was, self.policy = self.policy, event.policy
+        self._application.adopt(event.policy)
         self._apply(Input.HUSH, now)
-        first = now + stagger(self.uuid, self.policy.interval)
-        self._beats = Beats(self.policy.interval, self.policy.timeout, first)
+        self._beats = self._new_beats(now)
+        if event.policy.channel is not was.channel:
+            self._change_channel(now)
+        elif was.health_check and not event.policy.health_check:
+            self._health.drop()
+            if self._unhealthy_stands:
+                self._acquit("unmonitored")
         self._graces.await_ack()
         if self.standing is not None:
             self._graces.overdue_at = None
+
+    def _change_channel(self, now: float) -> None:
+        """Somebody else is to acknowledge, who never has: what was found on the other channel is nobody's any more."""
+        self._withdraw()
+        self._challenges = Challenges(now)
+        self._graces.settle_at = None
+        self._application.window.forget()
+        self._application.left = None
+        if self.silences.end(GOODBYE, MAINTENANCE):
+            self._silence_over(now)
+        self._away = False
+        self._health.drop()
+        self.port_open = None
+        if self.standing is not None:
+            self._acquit("unmonitored")
+        if self.state is not State.GONE:
+            self.established, self.waiting_since = False, now
+            self._apply(Input.BOOT, now)
+
+    def _new_beats(self, now: float) -> Beats:
+        policy = self.in_force
+        longest = math.inf if self._speaks else LONGEST_REQUEST
+        return Beats(policy.interval, policy.timeout, now + stagger(self.uuid, policy.interval), longest)
 
     # -- evidence ------------------------------------------------------------------------------------------------
 
@@ -387,10 +650,11 @@ class Monitor:
             return
         if self._suspicion.learn_balloon():
             self._emit(ev.Remember())
-        if self.state is State.SILENT and self._trigger in (Trigger.SILENT, Trigger.PANIC):
-            self._judge(now)
+        self._judge_again(now)
 
     def _tick_evidence(self, now: float) -> None:
+        if self._application.other.overdue(now):
+            self._judge_again(now)
         if self._suspicion.baseline_at is not None and now >= self._suspicion.baseline_at:
             self._baseline(now)
         was_pending = self._suspicion.pending
@@ -399,6 +663,7 @@ class Monitor:
             self._judge(now)
         if now >= self._again_at():
             self._look(self._suspicion.again(now))
+            self._ask_other(now)
 
     def _again_at(self) -> float:
         """When the host is asked again about a silent guest."""
@@ -426,9 +691,16 @@ class Monitor:
             self.silences.begin("job", Silence(f"libvirt job: {answer.operation}", now + JOB_BELIEVED))
         self._suspicion.job_poll_at = now + JOB_POLL
 
-    def _gathered(self) -> Evidence:
+    def _gathered(self, now: float) -> Evidence:
         port = unavailable("not told yet") if self.port_open is None else Reading(self.port_open, self._port_at)
-        return self._suspicion.gathered(port, self._panicked_at, self._watchdog)
+        gathered = self._suspicion.gathered(port, self._panicked_at, self._watchdog)
+        other = self._application.other
+        return replace(
+            gathered,
+            connection=self._application.connection(now),
+            other_channel=other.said,
+            pending=gathered.pending or other.pending,
+        )
 
     # -- acts ----------------------------------------------------------------------------------------------------
 
@@ -442,7 +714,7 @@ class Monitor:
         first = not self.established
         self.established = True
         self.waiting_since = self._graces.overdue_at = None
-        self._beats.restart(now, stagger(self.uuid, self.policy.interval) or self.policy.interval)
+        self._beats.restart(now, stagger(self.uuid, self.in_force.interval) or self.in_force.interval)
         self._emit(ev.Established(first))
         self._emit(ev.Remember())
         self._calm(now)
@@ -453,6 +725,8 @@ class Monitor:
     def _suspect(self, now: float) -> None:
         self.suspected_at = now
         self._look(self._suspicion.begin(now))
+        self._application.other.forget()
+        self._ask_other(now)
 
     def _accuse(self, now: float) -> None:
         if self.suspected_at is None and self._trigger in (Trigger.SILENT, Trigger.PANIC):
@@ -461,6 +735,7 @@ class Monitor:
             self.suspected_at = now
         elif now >= self._again_at():
             self._look(self._suspicion.again(now))  # what was seen at its first miss is too old to judge by
+            self._ask_other(now)
         self._judge(now)
 
     def _judge(self, now: float) -> None:
@@ -470,8 +745,8 @@ class Monitor:
         not have reached the agent at all, since somebody else's command can hold it for long. Nothing is decided during
         a silence; and a probe that was put off is not waited for when it is put off again and again.
         """
-        evidence, silent = self._gathered(), self._trigger is Trigger.SILENT
-        verdict = judge(Case(self._trigger, self.policy.channel, evidence))
+        evidence, silent = self._gathered(now), self._trigger is Trigger.SILENT
+        verdict = judge(Case(self._trigger, self.policy.channel, evidence, self._application.overrun))
         unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
         outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
         pending = silent and (outstanding or unsure or bool(self.silences))
@@ -483,7 +758,7 @@ class Monitor:
         if standing != self.standing:
             self.standing = standing
             verdict = replace(verdict, evidence=replace(evidence, pending=pending))
-            self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at))
+            self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._health.report))
             self._challenges.soon(now)
 
     def _put_off_for_long(self, now: float) -> bool:
@@ -499,7 +774,7 @@ class Monitor:
         if self.waiting_since is None:
             self.waiting_since = now
         self._graces.await_ack()
-        self._beats.restart(now, min(self.policy.interval, self._beats.timeout))
+        self._beats.restart(now, min(self.in_force.interval, self._beats.timeout))
         self._emit(ev.Remember())
 
     def _renew(self, now: float) -> None:
@@ -522,8 +797,7 @@ class Monitor:
     def _depart(self, now: float) -> None:
         self._leave(now)
         if self.standing is not None:
-            self.standing = None
-            self._emit(ev.Acquit("moved"))
+            self._acquit("moved")
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
@@ -541,7 +815,7 @@ class Monitor:
         return self.waiting_since + self.policy.grace if self.policy.grace else None
 
     def _withdraw(self) -> None:
-        if self._challenges.out:
+        if self._challenges.out or self._application.other.out:
             self._emit(ev.Withdraw())
 
     def _look(self, looks: list[ev.Look]) -> None:
@@ -552,6 +826,14 @@ class Monitor:
 
     def _nothing(self, now: float) -> None:
         pass
+
+
+def _left(reason: str) -> Silence:
+    return Silence(f"the application said goodbye: {reason!r}", None, ask=True)
+
+
+def _maintained(reason: str, until: float) -> Silence:
+    return Silence(f"maintenance, asked for by the guest: {reason!r}", until, ask=True)
 
 
 _ACTS: dict[Act, Callable[[Monitor, float], None]] = {
@@ -571,6 +853,10 @@ _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.Asked: Monitor._on_asked,
     ev.Acked: Monitor._on_acked,
     ev.AskFailed: Monitor._on_ask_failed,
+    ev.ChannelUp: Monitor._on_channel_up,
+    ev.ChannelDown: Monitor._on_channel_down,
+    ev.Said: Monitor._on_said,
+    ev.OtherAnswered: Monitor._on_other_answered,
     ev.Tick: Monitor._on_tick,
     ev.PortChanged: Monitor._on_port_changed,
     ev.Booted: Monitor._on_booted,

@@ -50,8 +50,9 @@ class Judged:
 class Beats:
     """The beats of one instance. Pure; belongs to its monitor."""
 
-    def __init__(self, interval: float, timeout: float, first: float) -> None:
-        """first: when the first beat is due."""
+    def __init__(self, interval: float, timeout: float, first: float, longest_request: float = LONGEST_REQUEST) -> None:
+        """first: when the first beat is due. longest_request: what is out for longer waits for somebody else."""
+        self._longest_request = longest_request
         self.interval = interval
         self.timeout = timeout
         self.next_at = first
@@ -77,7 +78,7 @@ class Beats:
 
     def asked(self, now: float) -> None:
         """A request left."""
-        if self._ended is None or now - self._ended > SAME_SPAN or self._asked_since is None:
+        if self._asked_since is None or (self._ended is not None and now - self._ended > SAME_SPAN):
             self._asked_since = now
         self._left = now
         self._ended = None
@@ -117,6 +118,15 @@ class Beats:
         self.acked()
         return missed
 
+    def quicken(self, interval: float, timeout: float, now: float) -> None:
+        """Other times are in force; the next beat is no further off than they say."""
+        self.interval, self.timeout = interval, timeout
+        self.next_at = min(self.next_at, now + interval)
+
+    def due(self, now: float) -> bool:
+        """Is the time of a beat over? Then everything that can be known is to be known."""
+        return bool(self._open) and now >= self._due(self._open[0])
+
     @property
     def owed(self) -> bool:
         """Is there a beat that waits for its answer?"""
@@ -138,7 +148,7 @@ class Beats:
             due = self._due(self._open[0])
             if now < due:
                 break
-            if self._asked_since is None or (self._ended is None and due > self._left + LONGEST_REQUEST):
+            if self._asked_since is None or (self._ended is None and due > self._left + self._longest_request):
                 judged.skipped += 1
             elif heard >= due - FRESH:
                 judged.missed += 1

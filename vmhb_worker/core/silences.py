@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+_NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,24 @@ class Silences:
 
     def expire(self, now: float) -> bool:
         """End what is over; True if that was the last of them."""
+        if not self._by_key:
+            return False
         return self.end(*[key for key, s in self._by_key.items() if s.until is not None and s.until <= now])
 
     @property
     def asking(self) -> bool:
         """May the guest be asked?"""
-        return all(silence.ask for silence in self._by_key.values())
+        return not self._by_key or all(silence.ask for silence in self._by_key.values())
 
     def deadline(self) -> float:
         """When the next one expires."""
-        return min((s.until for s in self._by_key.values() if s.until is not None), default=float("inf"))
+        if not self._by_key:
+            return math.inf
+        return min((s.until for s in self._by_key.values() if s.until is not None), default=math.inf)
+
+    def keys(self) -> frozenset[str]:
+        """Of those that are on."""
+        return frozenset(self._by_key) if self._by_key else _NONE
 
     def told(self) -> dict[str, str]:
         """For people: key -> reason."""

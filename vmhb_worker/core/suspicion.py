@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 
 from vmhb_worker.core.events import Answer, Look, LookJob
 from vmhb_worker.core.inquiry import Inquiry, Phase
-from vmhb_worker.core.verdict import Evidence, Reading, unavailable
+from vmhb_worker.core.verdict import Evidence, Reading
 
 #: How often it is tried to learn, while a guest is well, whether its balloon answers.
 BASELINES = 3
@@ -113,8 +113,10 @@ class Suspicion:
 
     def deadline(self) -> float:
         """When something is due."""
-        times = [math.inf if self._inquiry is None else self._inquiry.deadline()]
-        return min(times + [at for at in (self.job_poll_at, self.baseline_at) if at is not None])
+        at = math.inf if self._inquiry is None else self._inquiry.deadline()
+        if self.job_poll_at is not None:
+            at = min(at, self.job_poll_at)
+        return at if self.baseline_at is None else min(at, self.baseline_at)
 
     def again_at(self, owed: bool) -> float:
         """When its kernel is asked again: it may have been too early to call it dead. owed: the evidence is awaited."""
@@ -163,7 +165,6 @@ class Suspicion:
             port=port,
             panic=Reading(panicked_at is not None, panicked_at),
             watchdog=Reading(*watchdog) if watchdog else Reading(False, None),
-            other_channel=unavailable("the instance has no other channel"),
         )
 
 

@@ -28,13 +28,13 @@ class Cause(enum.StrEnum):
     GUEST_HUNG = "guest_hung"
     AGENT_EXITED = "agent_exited"
     APPLICATION_UNHEALTHY = "application_unhealthy"
+    MAINTENANCE_OVERDUE = "maintenance_overdue"
     APPLICATION_UNRESPONSIVE = "application_unresponsive"
     AGENT_UNRESPONSIVE = "agent_unresponsive"
     GUEST_SILENT = "guest_silent"
     NOT_ESTABLISHED = "not_established"
     HOST_SUSPECT = "host_suspect"
     WORKER_LOST = "worker_lost"
-    MAINTENANCE_OVERDUE = "maintenance_overdue"
     FLAPPING = "flapping"
 
 
@@ -73,6 +73,7 @@ class Trigger(enum.Enum):
     EXITED = "port closed for the settle time"
     SILENT = "threshold reached"
     OVERDUE = "grace over"
+    UNHEALTHY = "unhealthy threshold times in a row"
 
 
 class Balloon(enum.Enum):
@@ -110,7 +111,8 @@ class Evidence:
 
     domain: "state (reason)" of libvirt; process: is QEMU's process alive; occupied: seconds that somebody has been
     waiting for QEMU's monitor, 0 when nobody is; port: is the channel's port open; balloon: `Balloon`;
-    other_channel: does the instance's other channel answer; vcpu: share of one CPU that the guest's vCPUs used during
+    connection: is the application channel's socket connected to QEMU; other_channel: does the instance's other channel
+    answer; vcpu: share of one CPU that the guest's vCPUs used during
     the probe; io: requests and packets during the probe; panic, watchdog: was the event seen this boot.
     """
 
@@ -119,6 +121,7 @@ class Evidence:
     occupied: Reading = field(default_factory=Reading)
     port: Reading = field(default_factory=Reading)
     balloon: Reading = field(default_factory=Reading)
+    connection: Reading = field(default_factory=Reading)
     other_channel: Reading = field(default_factory=Reading)
     vcpu: Reading = field(default_factory=Reading)
     io: Reading = field(default_factory=Reading)
@@ -133,18 +136,19 @@ class Evidence:
             name: getattr(self, name).told(now)
             for name in (
                 *("domain", "process", "occupied", "port", "balloon"),
-                *("other_channel", "vcpu", "io", "panic", "watchdog"),
+                *("connection", "other_channel", "vcpu", "io", "panic", "watchdog"),
             )
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is judged."""
+    """What is judged. overrun: the guest's maintenance is over, and it has not answered since."""
 
     trigger: Trigger
     channel: str
     evidence: Evidence
+    overrun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +248,22 @@ RULES: tuple[Rule, ...] = (
         Recovery.NEVER,
         Confidence.HIGH,
         "nothing in the guest holds the channel's port open any more",
+    ),
+    Rule(
+        Cause.APPLICATION_UNHEALTHY,
+        lambda case: case.trigger is Trigger.UNHEALTHY,
+        Severity.CRITICAL,
+        Recovery.IF_UNRESPONSIVE,
+        Confidence.HIGH,
+        "the application says that it is unhealthy",
+    ),
+    Rule(
+        Cause.MAINTENANCE_OVERDUE,
+        lambda case: _silent(case) and case.overrun,
+        Severity.WARNING,
+        Recovery.NEVER,
+        Confidence.HIGH,
+        "the maintenance that the guest asked for is over, and it has not come back",
     ),
     Rule(
         Cause.APPLICATION_UNRESPONSIVE,

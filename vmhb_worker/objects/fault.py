@@ -29,7 +29,8 @@ class FaultPayload(Payload):
     """One change of one fault. Receivers key on `fault_id` + `sequence`."""
 
     # 1.0: first version
-    VERSION = "1.0"
+    # 1.1: application_unhealthy and maintenance_overdue are judged, and have their places among the causes; `health`
+    VERSION = "1.1"
 
     fields = {  # noqa: RUF012 # oslo's way
         "fault_id": ovo.UUIDField(),

@@ -16,13 +16,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from vmhb_worker.core import events as ev
+from vmhb_worker.core import protocol
 from vmhb_worker.core.challenges import RESYNC_TIME
 from vmhb_worker.core.fault import Change, Fault, Finding, Identity, Resolution
 from vmhb_worker.core.lanes import Lanes, Request
 from vmhb_worker.core.ledger import Entry, Ledger
 from vmhb_worker.core.memory import Memory, Timing
 from vmhb_worker.core.monitor import Monitor
-from vmhb_worker.core.policy import Action, HeartbeatPolicy
+from vmhb_worker.core.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Verdict, recommend
 
@@ -59,7 +60,7 @@ class Guest:
     def __init__(self, host: Host, uuid: str, asked: HeartbeatPolicy, memory: Memory, timing: Timing) -> None:
         self.host = host
         self.uuid = uuid
-        self.monitor = Monitor(uuid, asked, timing, memory, host.now)
+        self.monitor = Monitor(uuid, asked, timing, memory, host.now, lambda: f"nonce-{host.number()}")
         self.monitor.balloon_period = 10
         self.rtt: float | None = 0.01  # None: the agent is stopped
         self.garbled = False
@@ -82,6 +83,7 @@ class Guest:
         self._period = 10
         self._period_since = host.now
         self._kernel_until = math.inf
+        self.application = Application(self)
 
     # -- what happens to it --------------------------------------------------------------------------------------
 
@@ -259,6 +261,8 @@ class Guest:
         self._request = None
         self._unsynced = isinstance(event, ev.AskFailed) and event.failure is ev.Failure.NO_ANSWER
         self.host.lanes.finished(self.uuid)
+        if self.monitor.policy.channel is Channel.APPLICATION:  # as the engine translates it
+            event = _as_evidence(event)
         self.happens(event)
 
     def look(self, look: ev.Look) -> None:
@@ -329,6 +333,61 @@ class Guest:
         self._change(runs=False, paused=False)
 
 
+def _as_evidence(event: ev.Event) -> ev.Event:
+    if isinstance(event, ev.AskFailed):
+        return ev.OtherAnswered(False if event.failure is ev.Failure.NO_ANSWER else None, event.failure.value)
+    return ev.OtherAnswered(True)
+
+
+class Application:
+    """What speaks for a guest through its application channel. `heard`: what it was told, challenges included."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self.rtt: float | None = 0.005  # None: it hangs, and what it is told waits for it
+        self.health: protocol.Health | None = None
+        self.heard: list[protocol.Message] = []
+        self._waiting: list[protocol.Challenge] = []
+
+    def hear(self, message: protocol.Message) -> None:
+        """The worker says this."""
+        self.heard.append(message)
+        if isinstance(message, protocol.Challenge):
+            self._waiting.append(message)
+            if self.rtt is not None:
+                self._guest.host.later(self.rtt, lambda: self._answer(message))
+
+    def says(self, message: protocol.Message) -> None:
+        """The worker hears this."""
+        self._guest.happens(ev.Said(message))
+
+    def hangs(self) -> None:
+        """SIGSTOP: it answers nothing, also not what is on its way to it."""
+        self.rtt = None
+
+    def goes_on(self, rtt: float = 0.005) -> None:
+        """It answers all that waited, the oldest first."""
+        self.rtt = rtt
+        self._guest.host.later(rtt, self._answer_all)
+
+    def challenges(self) -> list[protocol.Challenge]:
+        """All that came, in order."""
+        return [message for message in self.heard if isinstance(message, protocol.Challenge)]
+
+    def errors(self) -> list[protocol.Error]:
+        """What it was told off for."""
+        return [message for message in self.heard if isinstance(message, protocol.Error)]
+
+    def _answer_all(self) -> None:
+        for asked in list(self._waiting):
+            self._answer(asked)
+
+    def _answer(self, asked: protocol.Challenge) -> None:
+        if self.rtt is not None and asked in self._waiting:
+            self._waiting.remove(asked)
+            self.says(protocol.Ack(asked.seq, asked.nonce, self.health if asked.health else None))
+
+
 class Host:
     """The clock, libvirtd, the lanes, the book of faults, and all guests."""
 
@@ -350,6 +409,9 @@ class Host:
         """A new one, healthy, and watched from now on."""
         guest = self.guests[uuid] = Guest(self, uuid, policy(**knobs), memory, timing)
         guest.happens(ev.PortChanged(True))
+        if guest.monitor.policy.channel is Channel.APPLICATION:
+            guest.monitor.has_other_channel(True)
+            guest.happens(ev.ChannelUp())
         return guest
 
     # -- the clock -----------------------------------------------------------------------------------------------
@@ -413,7 +475,8 @@ class Host:
     def _admit(self) -> None:
         for request in self.lanes.admit(self.now):
             guest = self.guests[request.uuid]
-            self.hand(guest, ev.Asked())
+            if guest.monitor.policy.channel is Channel.AGENT:
+                self.hand(guest, ev.Asked())
             guest.start(request)
         self.most_in_flight = max(self.most_in_flight, self.lanes.running)
 
@@ -437,20 +500,13 @@ class Host:
                 self.lanes.submit(Request(guest.uuid, timeout, guest.monitor.policy.timeout, pace))
             case ev.Withdraw():
                 if self.lanes.withdraw(guest.uuid):
-                    self.hand(guest, ev.AskFailed(ev.Failure.UNREACHABLE, "withdrawn"))
+                    failed: ev.Event = ev.AskFailed(ev.Failure.UNREACHABLE, "withdrawn")
+                    spoken = guest.monitor.policy.channel is Channel.APPLICATION
+                    self.hand(guest, _as_evidence(failed) if spoken else failed)
             case ev.LookAt(look):
                 guest.look(look)
-            case ev.Accuse(verdict):
-                self._write(
-                    guest,
-                    self.ledger.accuse(
-                        Identity(guest.uuid),
-                        guest.monitor.policy,
-                        finding(guest.monitor, verdict),
-                        now=self.now,
-                        wall=wall,
-                    ),
-                )
+            case ev.Accuse():
+                self._accuse(guest, effect, wall)
             case ev.Acquit(resolution):
                 entry = self.ledger.acquit(guest.uuid, Resolution(resolution), now=self.now, wall=wall)
                 assert entry is not None, f"{guest.uuid} is acquitted of nothing"
@@ -461,6 +517,26 @@ class Host:
                 )
             case ev.Remember():
                 pass
+            case _:
+                self._speak(guest, effect)
+
+    def _accuse(self, guest: Guest, effect: ev.Accuse, wall: datetime) -> None:
+        found = finding(guest.monitor, effect.verdict)
+        found = replace(found, health=None if effect.health is None else effect.health.told())
+        policy = guest.monitor.in_force
+        self._write(guest, self.ledger.accuse(Identity(guest.uuid), policy, found, now=self.now, wall=wall))
+
+    def _speak(self, guest: Guest, effect: ev.Effect) -> None:
+        """What only an application causes."""
+        match effect:
+            case ev.Say(message):
+                guest.application.hear(message)
+            case ev.AskOther(timeout):
+                self.lanes.submit(Request(guest.uuid, timeout, float(timeout), ev.Pace.SUSPECT))
+            case ev.Ended(reason):
+                guest.transcript.append(f"{self.now:.2f} ended: {reason}")
+            case ev.Returned():
+                guest.transcript.append(f"{self.now:.2f} returned")
 
     def _write(self, guest: Guest, entry: Entry) -> None:
         fault = entry.fault

@@ -172,4 +172,4 @@ def test_the_port_is_part_of_the_evidence() -> None:
     assert guest.raised[0].evidence["port"]["value"] is True
     monitor = lone(memory=WELL).monitor
     monitor.port_open = None
-    assert monitor._gathered().told(0.0)["port"] == {"value": "unavailable", "reason": "not told yet"}
+    assert monitor._gathered(0.0).told(0.0)["port"] == {"value": "unavailable", "reason": "not told yet"}

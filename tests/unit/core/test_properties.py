@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -12,9 +14,10 @@ from hypothesis import strategies as st
 from tests.unit.core.scenario import NEW, STALL, USUAL, Guest, Host, lone, policy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.challenges import RESYNC_TIME
-from vmhb_worker.core.memory import Memory, Standing, Timing
+from vmhb_worker.core.memory import Absence, Memory, Spell, Standing, Timing
 from vmhb_worker.core.monitor import Monitor
-from vmhb_worker.core.policy import Action, HeartbeatPolicy
+from vmhb_worker.core.policy import Action, Channel, HeartbeatPolicy
+from vmhb_worker.core.protocol import Ack, Challenge, Check, Goodbye, Health, Hello, Maintenance, Status
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Cause
 
@@ -25,6 +28,8 @@ POLICIES = st.builds(
     threshold=st.sampled_from([1, 2, 3, 10]),
     grace=st.sampled_from([0.0, 1.0, 600.0]),
     action=st.sampled_from(Action),
+    channel=st.sampled_from(Channel),
+    health_check=st.booleans(),
 )
 MEMORIES = st.builds(
     Memory,
@@ -32,8 +37,15 @@ MEMORIES = st.builds(
     established=st.booleans(),
     waited=st.sampled_from([None, 0.0, 1000.0]),
     balloon_seen=st.booleans(),
-    standing=st.none() | st.builds(Standing, st.sampled_from([Cause.GUEST_SILENT, Cause.AGENT_EXITED]), st.booleans()),
+    standing=st.none()
+    | st.builds(
+        Standing,
+        st.sampled_from([Cause.GUEST_SILENT, Cause.AGENT_EXITED, Cause.APPLICATION_UNHEALTHY]),
+        st.booleans(),
+    ),
+    absence=st.sampled_from([Absence(), Absence("left"), Absence(None, (Spell(-100.0, 50.0),))]),
 )
+REPORTS = st.none() | st.builds(Health, st.sampled_from(Status), st.just((Check("db", Status.UNHEALTHY),)))
 LOOKS: st.SearchStrategy[ev.Look] = st.sampled_from(
     [ev.LookControl(), ev.LookState(), ev.LookJob(), ev.LookVitals(), ev.SetBalloonPeriod(1), ev.SetBalloonPeriod(10)]
 )
@@ -46,13 +58,21 @@ ANSWERS: dict[type[Any], list[ev.Answer]] = {
 }
 
 
+@dataclass(frozen=True)
+class Answering:
+    """Not an event, but what makes one: the newest challenge is answered, or the oldest that is known."""
+
+    newest: bool
+    health: Health | None
+
+
 @st.composite
 def looked(draw: st.DrawFn) -> ev.Looked:
     look = draw(LOOKS)
     return ev.Looked(look, draw(st.sampled_from([*ANSWERS[type(look)], ev.Unavailable("no")])))
 
 
-EVENTS: st.SearchStrategy[ev.Event] = st.one_of(
+EVENTS: st.SearchStrategy[Any] = st.one_of(
     st.just(ev.Asked()),
     st.builds(ev.Acked, st.sampled_from([0.01, 3.0])),
     st.builds(ev.AskFailed, st.sampled_from(ev.Failure)),
@@ -73,8 +93,19 @@ EVENTS: st.SearchStrategy[ev.Event] = st.one_of(
     st.just(ev.Voided("late")),
     st.builds(ev.PolicyChanged, POLICIES),
     looked(),
+    st.sampled_from([ev.ChannelUp(), ev.ChannelDown("gone"), ev.PortChanged(True, Channel.APPLICATION)]),
+    st.builds(ev.OtherAnswered, st.sampled_from([None, True, False])),
+    st.builds(ev.Said, st.sampled_from([Goodbye("g"), Maintenance(0.0), Maintenance(60.0, "m"), Hello(9, "h", 0.5)])),
+    st.builds(ev.Said, st.builds(Ack, st.integers(0, 9), st.sampled_from(["nonce-1", "nonce-2", "n"]), REPORTS)),
+    st.builds(Answering, st.booleans(), REPORTS),
 )
 DELAYS = st.sampled_from([0.0, 0.01, 0.6, 1.0, 5.0, 20.0, 70.0, 400.0])
+
+
+def new_nonces() -> Callable[[], str]:
+    """One, two, three …"""
+    numbers = itertools.count()
+    return lambda: f"nonce-{next(numbers)}"
 
 
 def tick_to(monitor: Monitor, now: float, until: float, heard: float) -> list[ev.Effect]:
@@ -104,17 +135,25 @@ def test_any_story_is_taken(
     memory: Memory,
     timing: Timing,
     balloon: int | None,
-    story: list[tuple[float, ev.Event, float]],
+    story: list[tuple[float, Any, float]],
 ) -> None:
     """No sequence of events raises, makes a deadline hot, acquits the innocent, or keeps nonsense in its books."""
     now = 0.0
-    monitor = Monitor("uuid", asked, timing, memory, now)
+    monitor = Monitor("uuid", asked, timing, memory, now, new_nonces())
     monitor.balloon_period = balloon
     accused = memory.standing is not None
+    challenges: list[Challenge] = []
     for delay, event, heard in story:
         out = tick_to(monitor, now, now + delay, heard)
         now += delay
-        for effect in out + monitor.handle(event, now):
+        if isinstance(event, Answering):
+            if not challenges:
+                continue
+            asked_for = challenges[-1 if event.newest else 0]
+            event = ev.Said(Ack(asked_for.seq, asked_for.nonce, event.health))  # noqa: PLW2901
+        out += monitor.handle(event, now)
+        challenges += [one.message for one in out if isinstance(one, ev.Say) and isinstance(one.message, Challenge)]
+        for effect in out:
             accused = accused or isinstance(effect, ev.Accuse)
             assert accused or not isinstance(effect, ev.Acquit)
         remembered = monitor.memory(now)
@@ -216,3 +255,69 @@ def test_whoever_hangs_for_ever_on_an_open_port_is_accused_in_time(
     guest.run(host.now + max(interval, 60.0) + 6.0)
     assert guest.fault is None
     assert len(guest.raised) == 1
+
+
+#: The same for an application that always answers in time, and what else it may say.
+SPOKEN: dict[str, Any] = {
+    **{
+        name: DEEDS[name] for name in ("voided", "paused", "resumed", "snapshot", "snapshot done", "saved and restored")
+    },
+    **{name: DEEDS[name] for name in ("rebooted", "libvirtd stalls", "another policy", "just connected")},
+    "faster": lambda guest: guest.application.says(Hello(1, "app", guest.monitor.policy.interval / 3, 0.5)),
+    "slower": lambda guest: guest.application.says(Hello(1, "app", 1e4, 300.0)),
+    "goodbye": lambda guest: guest.application.says(Goodbye("for a while")),
+    "maintenance": lambda guest: guest.application.says(Maintenance(40.0, "index")),
+    "disconnected": lambda guest: guest.happens(ev.ChannelDown("closed by QEMU")),
+    "connected": lambda guest: guest.happens(ev.ChannelUp()),
+    "port": lambda guest: (guest.happens(ev.PortChanged(False)), guest.happens(ev.PortChanged(True))),
+}
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    asked=st.sampled_from([(0.2, 0.2, 3), (1.0, 1.0, 2), (2.0, 5.0, 3), (10.0, 5.0, 1), (60.0, 20.0, 2)]),
+    story=st.lists(st.tuples(st.sampled_from(sorted(SPOKEN)), st.floats(0.0, 30.0)), max_size=20),
+)
+def test_whichever_application_answers_in_time_is_never_accused(
+    asked: tuple[float, float, int], story: list[tuple[str, float]]
+) -> None:
+    """Whatever is mixed in, and whatever it says beside."""
+    interval, timeout, threshold = asked
+    guest = lone(interval=interval, timeout=timeout, threshold=threshold, channel=Channel.APPLICATION)
+    guest.run(100.0)
+    for deed, then in story:
+        SPOKEN[deed](guest)
+        guest.run(guest.host.now + then)
+    assert guest.raised == [], guest.transcript
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    interval=st.floats(0.2, 60.0),
+    timeout=st.floats(0.1, 60.0),
+    threshold=st.integers(1, 12),
+    phase=st.floats(0.0, 60.0),
+    rtt=st.floats(0.001, 1.0),
+    kernel=st.booleans(),
+)
+def test_whichever_application_hangs_for_ever_is_accused_in_time(
+    interval: float, timeout: float, threshold: int, phase: float, rtt: float, kernel: bool
+) -> None:
+    """Exactly the threshold of misses, whatever its policy, its phase and its pace were; back, it is acquitted."""
+    guest = lone(channel=Channel.APPLICATION, interval=interval, timeout=timeout, threshold=threshold)
+    guest.application.goes_on(min(rtt, 0.9 * timeout))
+    guest.run(3 * interval + 10.0 + phase)
+    hung = guest.host.now
+    assert guest.raised == []
+    guest.application.hangs()
+    if kernel:
+        guest.kernel_dies()
+    guest.run(hung + threshold * interval + timeout + 0.05)
+    assert len(guest.raised) == 1, guest.monitor.told(guest.host.now)
+    assert guest.raised[0].misses == threshold
+    guest.run(guest.host.now + 200.0)
+    assert guest.fault is not None
+    assert guest.fault.cause == ("guest_hung" if kernel else "application_unresponsive")
+    guest.application.goes_on()
+    guest.run(guest.host.now + 5.0)
+    assert guest.fault is None

@@ -109,6 +109,8 @@ def test_the_rows_are_those_of_the_design() -> None:
         ("guest_panicked", "critical", "IF_RECOVER"),
         ("guest_hung", "critical", "IF_RECOVER"),
         ("agent_exited", "warning", "NEVER"),
+        ("application_unhealthy", "critical", "IF_UNRESPONSIVE"),
+        ("maintenance_overdue", "warning", "NEVER"),
         ("application_unresponsive", "critical", "IF_UNRESPONSIVE"),
         ("agent_unresponsive", "critical", "IF_UNRESPONSIVE"),
         ("guest_silent", "critical", "IF_UNRESPONSIVE"),
@@ -129,6 +131,7 @@ def test_the_rows_are_those_of_the_design() -> None:
         (Trigger.SILENT, NOTHING, "alarm", "alarm", "recover"),
         (Trigger.EXITED, NOTHING, "alarm", "alarm", "alarm"),
         (Trigger.OVERDUE, NOTHING, "alarm", "alarm", "alarm"),
+        (Trigger.UNHEALTHY, NOTHING, "alarm", "alarm", "recover"),
     ],
 )
 def test_recovery_is_asked_for_as_the_policy_says(
@@ -174,7 +177,7 @@ def test_every_input_is_told_with_its_age_also_those_that_there_were_not() -> No
     told = evidence.told(100.0)
     assert list(told) == [
         *("domain", "process", "occupied", "port", "balloon"),
-        *("other_channel", "vcpu", "io", "panic", "watchdog"),
+        *("connection", "other_channel", "vcpu", "io", "panic", "watchdog"),
     ]
     assert told["domain"] == {"value": "running (booted)", "age": 10.0}
     assert told["balloon"] == {"value": "no answer", "age": 1.2}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.guest.examples import EXAMPLES
 from vmhb_guest.applications import MAX_APPLICATIONS, MAX_OF_A_USER, Applications, Sender, interval_of
 from vmhb_guest.health import HEALTHY, STATUSES, UNHEALTHY, Finding
 
@@ -189,6 +190,7 @@ VALUES = st.sampled_from(
 SENDERS = st.builds(Sender, st.integers(1, 9), st.integers(0, 2), st.sampled_from(["a", "b", ""]), st.integers(0, 2))
 
 
+@EXAMPLES
 @given(st.lists(st.tuples(SENDERS, st.dictionaries(WORDS, VALUES, max_size=4), st.booleans()), max_size=20))
 def test_whatever_is_said(story: list[tuple[Sender, dict[str, str], bool]]) -> None:
     """Bounded, names are one's own, findings are legal."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.guest.examples import EXAMPLES
 from vmhb_guest import codec
 from vmhb_guest.codec import MAX_LINE, BadMessage, Lines
 from vmhb_guest.conformance import schema
@@ -47,6 +48,7 @@ def test_a_line_of_the_longest_length() -> None:
         assert lines.too_long == 1
 
 
+@EXAMPLES
 @given(st.lists(st.binary(max_size=9000), max_size=6))
 def test_nothing_grows(pieces: list[bytes]) -> None:
     """Whatever comes, less than one line is held, and the lines are those of all at once."""
@@ -58,6 +60,7 @@ def test_nothing_grows(pieces: list[bytes]) -> None:
     assert got == expected
 
 
+@EXAMPLES
 @given(st.binary(max_size=200) | st.text(max_size=80).map(str.encode) | JSON.map(lambda x: json.dumps(x).encode()))
 def test_decode_has_one_error(line: bytes) -> None:
     """A line is a message, or a BadMessage with a code that the protocol has: nothing else, ever."""
@@ -86,6 +89,7 @@ def test_encode() -> None:
         codec.encode("goodbye", reason="x" * (room + 1))
 
 
+@EXAMPLES
 @given(st.text(max_size=600), st.integers(1, 255))
 def test_clean_text_fits_a_log(text: str, length: int) -> None:
     """One line, printable, of the length that is allowed."""
@@ -95,12 +99,14 @@ def test_clean_text_fits_a_log(text: str, length: int) -> None:
     got.encode()
 
 
+@EXAMPLES
 @given(JSON, st.sampled_from(sorted(schema.SCHEMA["$defs"])))
 def test_the_kit_reads_the_schema_as_json_schema_does(value: Any, definition: str) -> None:
     """The kit's own validator and a real one agree, on whatever is said."""
     _agree(value, definition)
 
 
+@EXAMPLES
 @given(st.data())
 def test_and_on_what_is_nearly_a_message(data: st.DataObject) -> None:
     """Messages of which a field is amiss, or none."""

@@ -64,6 +64,37 @@ def test_applications(daemon: DaemonProcess) -> None:
         assert daemon.ask() == {"status": "healthy", "checks": []}
 
 
+def test_applications_that_flood(daemon: DaemonProcess) -> None:
+    """However many datagrams come: the host is answered, the log is not filled, and others are heard."""
+    source = (
+        "import itertools, socket, sys\n"
+        "out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "for number in itertools.count():\n"
+        "    word = ('healthy', 'unhealthy')[number % 2]\n"
+        "    out.sendto(f'READY=1\\nX-VMHB-NAME=flood{number}\\nX-VMHB-HEALTH={word}'.encode(), sys.argv[1])\n"
+        "    if number == 2000: print('flooding', flush=True)\n"
+    )
+    daemon.start()
+    command = [sys.executable, "-c", source, str(daemon.run / "notify")]
+    with daemon.application() as one, subprocess.Popen(command, stdout=subprocess.PIPE) as flood:
+        assert flood.stdout is not None and flood.stdout.readline() == b"flooding\n"
+        one.say("READY=1", "X-VMHB-NAME=quiet", "X-VMHB-HEALTH=degraded", "STATUS=heard")
+        daemon.until(lambda checks: checks.get("quiet", {}).get("message") == "heard")
+        flood.kill()
+    assert len(daemon.log.read_text().splitlines()) < 200
+
+
+def test_host_away(daemon: DaemonProcess) -> None:
+    """It does not spin while nobody is at the other end, and is there again at once."""
+    daemon.start()
+    daemon.host.leave()
+    before = daemon.status()["rounds"]
+    subprocess.run(["sleep", "1"], check=True)  # the time for which it must be quiet
+    assert daemon.status()["rounds"] - before < 100
+    daemon.host.arrive()
+    daemon.host.ask()
+
+
 def test_no_ack_in_the_name_of_the_dead(daemon: DaemonProcess) -> None:
     """Not asked for health, it answers as long as its applications do."""
     daemon.start()
@@ -122,14 +153,15 @@ def test_stopped_and_continued(daemon: DaemonProcess) -> None:
     """A daemon that was not scheduled accuses nobody: what an application said meanwhile is heard first."""
     daemon.start()
     with daemon.application() as one:
-        one.say("READY=1", "X-VMHB-NAME=one", "WATCHDOG_USEC=20000000")
+        one.say("READY=1", "X-VMHB-NAME=one", "WATCHDOG_USEC=4000000")
         daemon.until(lambda checks: set(checks) == {"one"})
         daemon.signal(signal.SIGSTOP)
         os.waitid(os.P_PID, daemon.pid, os.WSTOPPED | os.WNOWAIT)
-        subprocess.run(["sleep", "1.5"], check=True)  # the time for which it is not scheduled
+        subprocess.run(["sleep", "5"], check=True)  # the time for which it is not scheduled: longer than the watchdog's
         daemon.signal(signal.SIGCONT)
         assert daemon.ask()["status"] == "healthy"
-        assert daemon.status()["unscheduled"] >= 1.0
+        assert daemon.status()["unscheduled"] >= 3.0
+        daemon.until(lambda checks: checks["one"]["message"].startswith("silent for "))
 
 
 def test_a_new_daemon_remembers(daemon: DaemonProcess) -> None:
@@ -177,6 +209,15 @@ def test_commands_that_cannot_be_done(daemon: DaemonProcess) -> None:
         "vmhb-guest: no application 'nobody' has ended: see vmhb-guest status\n",
     )
     assert daemon.command("maintenance", "300d").returncode == 1
+
+
+def test_one_at_a_time(daemon: DaemonProcess) -> None:
+    """A second one takes nothing from the first."""
+    daemon.start()
+    second = daemon.command("run", "--port", str(daemon.folder / "port"))
+    assert second.returncode == 1 and "another vmhb-guest runs" in second.stderr
+    daemon.host.ask()
+    assert daemon.status()["status"] == "healthy"
 
 
 def test_no_port(tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""CPU that a heartbeat over the application channel costs the worker, beside the least that it could cost.
+
+The worker is the real one, with its outbox; the guests are sockets in another process that answer every challenge. The
+least is a bare loop that does the same exchange at the same pace with the same guests and nothing else: epoll, a heap
+of deadlines, a nonce, JSON both ways.
+
+    python -m benchmarks.application_cpu [--instances 1000 10000] [--seconds 10] [--pairs 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import heapq
+import json
+import logging
+import secrets
+import select
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from oslo_config import cfg
+
+from benchmarks.common import in_pairs, tell, tell_pairs
+from benchmarks.guests import Guests, Hypervisor, unlimited
+from vmhb_worker import conf as options
+from vmhb_worker import rpcapi
+
+#: Seconds until everything beats evenly, and what belongs to the start is over; more for many.
+WARM_UP = 6.0
+KNOBS = {"interval": "1", "timeout": "1", "threshold": "3"}
+
+
+def warm_up(number: int) -> float:
+    """Seconds."""
+    return WARM_UP + number / 1000
+
+
+class Running:
+    """A worker with so many instances, until its end."""
+
+    def __init__(self, folder: Path, number: int, knobs: dict[str, str]) -> None:
+        from vmhb_worker.service import Worker  # noqa: PLC0415 - it takes a while, and only this needs it
+
+        conf = cfg.ConfigOpts()
+        options.register(conf)
+        conf([], project="vmhb", default_config_files=[], default_config_dirs=[])
+        rpcapi.get_transport(conf, "fake:///")  # oslo.messaging registers its options where it is first used
+        conf.set_override("transport_url", "fake:///")
+        conf.set_override("host", "bench")
+        conf.set_override("state_path", str(folder))
+        self.worker = Worker(conf, options.settings(conf), Hypervisor(folder, number, knobs))
+        self._thread = threading.Thread(target=lambda: self.worker.run(signals=False))
+        self._thread.start()
+
+    def end(self) -> None:
+        """Of the worker."""
+        self.worker.stop()
+        self._thread.join()
+
+
+def worker(number: int, seconds: float, rates: list[float]) -> float:
+    """µs of CPU for each heartbeat, of the worker."""
+    with tempfile.TemporaryDirectory(prefix="vmhb-bench-") as folder:
+        guests = Guests(Path(folder), number)
+        running = Running(Path(folder), number, KNOBS)
+        time.sleep(warm_up(number))
+        cost = _measured(guests, seconds, number, rates)
+        running.end()
+    return cost
+
+
+def _measured(guests: Guests, seconds: float, number: int, rates: list[float]) -> float:
+    guests.tell("mark")
+    cpu = time.process_time()
+    time.sleep(seconds)
+    cpu = time.process_time() - cpu
+    challenges = int(guests.end()["challenges"])
+    rates.append(challenges / seconds / number)
+    return 1e6 * cpu / max(1, challenges)
+
+
+def bare(number: int, seconds: float, rates: list[float]) -> float:
+    """The same of a loop that only asks and hears."""
+    with tempfile.TemporaryDirectory(prefix="vmhb-bench-") as folder:
+        guests = Guests(Path(folder), number)
+        ended = threading.Event()
+        thread = threading.Thread(target=_exchange, args=(Path(folder), number, ended))
+        thread.start()
+        time.sleep(warm_up(number))
+        cost = _measured(guests, seconds, number, rates)
+        ended.set()
+        thread.join()
+    return cost
+
+
+def _exchange(folder: Path, number: int, ended: threading.Event) -> None:
+    epoll = select.epoll()
+    socks: dict[int, socket.socket] = {}
+    nonces: dict[int, str] = {}
+    for n in range(number):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.connect(str(folder / str(n)))
+        sock.setblocking(False)
+        epoll.register(sock.fileno(), select.EPOLLIN)
+        socks[sock.fileno()] = sock
+    now = time.monotonic()
+    due = [(now + n / number, fd) for n, fd in enumerate(socks)]
+    seq = 0
+    while not ended.is_set():
+        for fd, _ in epoll.poll(max(0.0, min(0.2, due[0][0] - time.monotonic())), 512):
+            for line in socks[fd].recv(16384).split(b"\n"):
+                if line:
+                    answer = json.loads(line)
+                    assert nonces.get(fd) == answer["nonce"]
+        now = time.monotonic()
+        while due[0][0] <= now:
+            at, fd = due[0]
+            heapq.heapreplace(due, (at + 1.0, fd))
+            seq += 1
+            nonces[fd] = nonce = secrets.token_hex(8)
+            challenge = {"type": "challenge", "seq": seq, "nonce": nonce, "health": False}
+            socks[fd].send(json.dumps(challenge).encode() + b"\n")
+    for sock in socks.values():
+        sock.close()
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.application_cpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--instances", type=int, nargs="+", default=[1000, 10000], help="how many there are")
+    parser.add_argument("--seconds", type=float, default=10, help="how long each measurement takes")
+    parser.add_argument("--pairs", type=int, default=3, help="how often each is measured")
+    asked = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    unlimited(2 * max(asked.instances))
+    for number in asked.instances:
+        rates: list[float] = []
+        pairs = in_pairs(
+            functools.partial(bare, number, asked.seconds, rates),
+            functools.partial(worker, number, asked.seconds, rates),
+            asked.pairs,
+        )
+        tell_pairs(f"CPU per heartbeat, {number} instances", pairs, "µs", ("bare", "worker"))
+        tell(f"heartbeats per instance and second, {number} instances", rates, "Hz")
+
+
+if __name__ == "__main__":
+    main()

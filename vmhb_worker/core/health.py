@@ -1,0 +1,92 @@
+"""Is the application well? Its reports, counted: so many in a row make it unhealthy, and so many well again.
+
+Where the reports come from (`protocol.Health`, or a check run by the guest agent), and what follows, is not known here.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from vmhb_worker.core.protocol import Health, Status
+
+
+class Turn(enum.Enum):
+    """What a report changed."""
+
+    NONE = "nothing"
+    BAD = "unhealthy for the threshold-th time in a row"
+    NEWS = "unhealthy as before, for other reasons"
+    WELL = "not unhealthy for the threshold-th time in a row"
+    UNKNOWN = "no report for the threshold-th time in a row"
+
+
+class HealthWatch:
+    """The health of one instance. `bad`: it was found unhealthy, and has not been well for long enough since."""
+
+    __slots__ = ("_missing", "_row", "_why", "at", "bad", "report", "unavailable")
+
+    def __init__(self, bad: bool) -> None:
+        self.bad = bad
+        self.report: Health | None = None  # the last one
+        self.at: float | None = None  # when it came
+        self.unavailable = ""  # why there was none instead, the last time
+        self._row = 0  # reports in a row that speak for a change
+        self._missing = 0  # in a row
+        self._why: frozenset[str] = frozenset()  # what was unhealthy when that was said
+
+    def heard(self, report: Health, threshold: int, now: float) -> Turn:
+        """A report. Degraded is not unhealthy: it neither accuses nor keeps a fault open."""
+        self.report, self.at, self.unavailable, self._missing = report, now, "", 0
+        unhealthy = report.status is Status.UNHEALTHY
+        if unhealthy is self.bad:
+            self._row = 0
+            return self._news(report) if unhealthy else Turn.NONE
+        self._row += 1
+        if self._row < threshold:
+            return Turn.NONE
+        self._row, self.bad, self._why = 0, unhealthy, unhealthy_checks(report)
+        return Turn.BAD if unhealthy else Turn.WELL
+
+    def missed(self, why: str, threshold: int) -> Turn:
+        """Asked for, and there was none: says nothing of the application; but nobody stays accused without a word."""
+        self.unavailable = why
+        self._row = 0
+        self._missing += 1
+        if not self.bad or self._missing < threshold:
+            return Turn.NONE
+        self.bad, self._missing = False, 0
+        return Turn.UNKNOWN
+
+    def reset(self) -> None:
+        """Another boot, or another policy: what was counted so far does not count; what was found stands."""
+        self._row = self._missing = 0
+
+    def drop(self) -> None:
+        """Nobody asks any more."""
+        self.reset()
+        self.bad, self.report, self.at, self.unavailable = False, None, None, ""
+
+    def told(self, now: float) -> dict[str, Any]:
+        """For people."""
+        report = None if self.report is None else self.report.told()
+        age = None if self.at is None else round(now - self.at, 1)
+        return {"unhealthy": self.bad, "report": report, "age": age, "unavailable": self.unavailable or None}
+
+    def _news(self, report: Health) -> Turn:
+        why = unhealthy_checks(report)
+        if why == self._why:
+            return Turn.NONE
+        self._why = why
+        return Turn.NEWS
+
+
+def unhealthy_checks(report: Health) -> frozenset[str]:
+    """The names of the checks that are unhealthy."""
+    return frozenset(check.name for check in report.checks if check.status is Status.UNHEALTHY)
+
+
+def in_words(report: Health) -> str:
+    """Its reasons, for people: the unhealthy checks with what they say; the guest's words, cleaned and bounded."""
+    said = [f"{c.name}: {c.message}" if c.message else c.name for c in report.checks if c.status is report.status]
+    return "; ".join(said) or f"it says {report.status}, and no more"
