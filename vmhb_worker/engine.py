@@ -58,6 +58,8 @@ BREATH = 0.005
 
 #: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
 _RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
+#: Another life of a QEMU begins.
+_LIVES = (ev.Booted, ev.Restored, ev.Arriving)
 #: libvirt is away: nothing is known, nothing is asked.
 _AWAY = ev.Silenced("hypervisor", "libvirt is away")
 
@@ -351,7 +353,7 @@ class Engine:
             return
         if isinstance(event, ev.PortChanged) and event.channel is not instance.monitor.policy.channel:
             return
-        if isinstance(event, ev.Booted | ev.Restored | ev.Arriving) and instance.monitor.state is State.GONE:
+        if isinstance(event, _LIVES) and instance.monitor.state is State.GONE:
             instance.boot = None  # another QEMU: what `DomainSeen` says next is no news
         self._handle(instance, event, now)
 
