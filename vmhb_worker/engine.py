@@ -404,6 +404,8 @@ class Engine:
                 self._channels.forget(instance.uuid)
         if hushed or monitor.silences:
             _log_silences(instance, hushed)
+        if instance.unwritten and not monitor.probing:
+            self._write_state(instance)
         at = max(monitor.deadline(), floor)
         if at != instance.due:
             instance.due = at
@@ -496,8 +498,9 @@ class Engine:
             self._ports.agent.ask(request.uuid, instance.nonce, request.libvirt_timeout)
 
     def _write_state(self, instance: Instance) -> None:
-        """What travels with a migration; once per change. Not while a probe needs the domain to itself: then later."""
-        if instance.monitor.probing or instance.monitor.state is State.GONE:
+        """What travels with a migration; once per change. Not while a probe needs the domain to itself: right after."""
+        instance.unwritten = instance.monitor.probing
+        if instance.unwritten or instance.monitor.state is State.GONE:
             return
         fault = self._ledger.open.get(instance.uuid)
         element = domain_xml.state_element(instance.monitor.established, fault.fault_id if fault else None)

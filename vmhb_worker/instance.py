@@ -31,6 +31,7 @@ class Instance:
     due: float = math.inf
     forget_at: float | None = None
     written: str = ""  # the state element that the domain carries
+    unwritten: bool = False  # another one is due, once the probe that is under way is over
 
     @property
     def uuid(self) -> str:
