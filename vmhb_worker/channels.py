@@ -52,9 +52,12 @@ class Allowance:
         self.lines = min(self.most, self.lines + (now - self.at) * self.per_second)
         self.at = now
 
-    def spend(self, lines: float) -> bool:
+    def spend(self, lines: float, clock: Callable[[], float]) -> bool:
         """So much was said. Was that all that it might? No debts: whoever was too loud once is heard again soon."""
-        self.lines = max(0.0, self.lines - lines)
+        self.lines -= lines
+        if self.lines <= 0.0:  # what has come back meanwhile matters only now
+            self.refill(clock())
+            self.lines = max(0.0, self.lines)
         return self.lines <= 0.0
 
     @property
@@ -287,9 +290,8 @@ class SocketChannels:
 
     def _charge(self, line: _Line, data: bytes) -> None:
         """Lines count, and what is longer than most lines counts for more."""
-        allowance, now = line.allowance, self._clock()
-        allowance.refill(now)
-        if allowance.spend(max(data.count(b"\n"), len(data) / LINE_LIMIT)):
+        allowance = line.allowance
+        if allowance.spend(max(data.count(b"\n"), len(data) / LINE_LIMIT), self._clock):
             line.throttled += 1
             self.totals.throttled += 1
             line.reading = False

@@ -61,6 +61,7 @@ class Monitor:
         self.last_ack: float | None = None
         self.suspected_at: float | None = None
         self.port_open: bool | None = None
+        self._speaks = policy.channel is Channel.APPLICATION  # is it the application that must acknowledge?
         self._application = Application(policy, timing, memory.absence, nonce)
         self._health = HealthWatch(policy.health_check and self._unhealthy_stands)
         self._guest_exec = GuestExec()
@@ -301,11 +302,6 @@ class Monitor:
             self._emit(ask)
 
     # -- the application channel ---------------------------------------------------------------------------------
-
-    @property
-    def _speaks(self) -> bool:
-        """Is it the application that must acknowledge?"""
-        return self.policy.channel is Channel.APPLICATION
 
     def _challenge(self, now: float) -> None:
         if self._application.connected:
@@ -642,6 +638,7 @@ class Monitor:
 
     def _on_policy_changed(self, event: ev.PolicyChanged, now: float) -> None:
         was, self.policy = self.policy, event.policy
+        self._speaks = event.policy.channel is Channel.APPLICATION
         self._application.adopt(event.policy)
         self._apply(Input.HUSH, now)
         self._beats = self._new_beats(now)
@@ -693,6 +690,8 @@ class Monitor:
         self._judge_again(now)
 
     def _tick_evidence(self, now: float) -> None:
+        if self.state is not State.SILENT and self._suspicion.idle and not self._application.other.pending:
+            return
         if self._application.other.overdue(now):
             self._judge_again(now)
         if self._suspicion.baseline_at is not None and now >= self._suspicion.baseline_at:
