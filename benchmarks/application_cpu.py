@@ -20,6 +20,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from oslo_config import cfg
@@ -68,18 +69,19 @@ def worker(number: int, seconds: float, rates: list[float]) -> float:
         guests = Guests(Path(folder), number)
         running = Running(Path(folder), number, KNOBS)
         time.sleep(warm_up(number))
-        cost = _measured(guests, seconds, number, rates)
-        running.end()
+        cost = _measured(guests, seconds, number, rates, running.end)
     return cost
 
 
-def _measured(guests: Guests, seconds: float, number: int, rates: list[float]) -> float:
+def _measured(guests: Guests, seconds: float, number: int, rates: list[float], end: Callable[[], None]) -> float:
     guests.tell("mark")
-    cpu = time.process_time()
+    began, cpu = time.monotonic(), time.process_time()
     time.sleep(seconds)
     cpu = time.process_time() - cpu
+    took = time.monotonic() - began
+    end()
     challenges = int(guests.end()["challenges"])
-    rates.append(challenges / seconds / number)
+    rates.append(challenges / took / number)
     return 1e6 * cpu / max(1, challenges)
 
 
@@ -91,9 +93,12 @@ def bare(number: int, seconds: float, rates: list[float]) -> float:
         thread = threading.Thread(target=_exchange, args=(Path(folder), number, ended))
         thread.start()
         time.sleep(warm_up(number))
-        cost = _measured(guests, seconds, number, rates)
-        ended.set()
-        thread.join()
+
+        def end() -> None:
+            ended.set()
+            thread.join()
+
+        cost = _measured(guests, seconds, number, rates, end)
     return cost
 
 

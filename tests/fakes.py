@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import heapq
 import itertools
 import json
@@ -21,9 +22,11 @@ from nova_vmhb.reporters.recovery import Notification, Server
 from vmhb_worker.contracts import Clock, Commit, Message, Post, Saved, Watcher
 from vmhb_worker.core import protocol
 from vmhb_worker.core.events import (
+    AgentReplied,
     Answer,
     AskEnded,
     ChannelUp,
+    CommandEnded,
     Control,
     Failure,
     Happened,
@@ -368,6 +371,10 @@ class ScriptedHost:
         self.states: list[tuple[str, str]] = []
         self.steps: list[tuple[str, Step]] = []
         self.described: list[str] = []
+        self.commands: list[tuple[str, str]] = []
+        self.check = (0, b"")
+        self.refuses = ""
+        self.command_takes = 0.005
 
     def open(self, post: Post) -> None:
         """Nothing to begin."""
@@ -397,6 +404,20 @@ class ScriptedHost:
             self._inbox.post_at(self._clock.now + timeout, end)
         else:
             self._inbox.post_at(self._clock.now + 0.01, AskEnded(uuid, nonce, 0.01))
+
+    def run(self, uuid: str, nonce: int, command: str, timeout: int) -> None:
+        """A health check that ends at once as `check` says: exit code and output; or as the agent says in `refuses`."""
+        asked = json.loads(command)
+        self.commands.append((uuid, asked["execute"]))
+        output = base64.b64encode(self.check[1]).decode()
+        ended = {"exited": True, "exitcode": self.check[0], "out-data": output}
+        answer = {"pid": 7} if asked["execute"] == "guest-exec" else ended
+        replied = AgentReplied(json.dumps({"return": answer}))
+        if self.refuses:
+            replied = AgentReplied(None, Failure.GARBLED, self.refuses)
+        if uuid in self.dead:
+            replied = AgentReplied(None, Failure.NO_ANSWER, "timed out")
+        self._inbox.post_at(self._clock.now + self.command_takes, CommandEnded(uuid, nonce, replied))
 
     def agent_command(self, uuid: str, command: str, timeout: int) -> str:
         """Asked through `ask` here."""

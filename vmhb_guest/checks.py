@@ -34,6 +34,8 @@ TIMEOUT, TIMEOUTS = 10.0, (0.1, 3600.0)
 RESCAN = 10.0
 #: Seconds beyond its time-out after which a run that tells nothing, since even killing it hangs, is known to hang.
 OVERDUE = 10.0
+#: Seconds that stopping may take.
+FAREWELL = 2.0
 #: Bytes of a script in which its settings are looked for.
 HEAD = 2048
 
@@ -63,10 +65,7 @@ class Check:
         self.settings = Settings()
         self.ended = threading.Event()
         self._clock = clock
-        self._thread = threading.Thread(target=self._repeat, name=f"check {self.name}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
+        self.thread = threading.Thread(target=self._repeat, name=f"check {self.name}", daemon=True)
 
     def finding(self, now: float) -> Finding | None:
         """What it was found to be; None before its first end."""
@@ -80,7 +79,9 @@ class Check:
             began = self._clock()
             self.began = began  # reading the settings may hang as well
             self.settings = settings = read_settings(self.path)
-            found = judge(self.name, programs.run(self.path, settings.timeout), settings)
+            found = judge(self.name, programs.run(self.path, settings.timeout, over=self.ended.is_set), settings)
+            if self.ended.is_set():
+                return
             self.began = None
             if self.found is None or self.found.status != found.status:
                 LOG.log(
@@ -112,9 +113,12 @@ class Checks:
         self._thread.start()
 
     def stop(self) -> None:
-        """Start no more of them. What runs goes on to its end, or its time-out."""
+        """End them, those that run as well; waits a moment for that."""
         self._ended.set()
         self._rescan.set()
+        until = time.monotonic() + FAREWELL
+        for thread in [self._thread, *(check.thread for check in list(self._all.values()))]:
+            thread.join(max(until - time.monotonic(), 0))
 
     def rescan(self) -> None:
         """Look into the folder now."""
@@ -162,12 +166,12 @@ class Checks:
         wanted = paths[:MAX_CHECKS]
         known = dict(self._all)
         for path in [path for path in known if path not in wanted]:
-            # An administrator took it away. A run that hangs keeps its thread, and says nothing any more.
+            # An administrator took it away; a run of it is ended.
             known.pop(path).ended.set()
         for path in wanted:
             if path not in known:
                 known[path] = Check(path, self._clock)
-                known[path].start()
+                known[path].thread.start()
         self._all = known
 
 

@@ -198,10 +198,10 @@ class Daemon:
             LOG.info("the host is there")
         if data:
             self._session.receive(data, now)
+        self._write()
         if not self._port.host and self._session.connected:
             self._session.disconnect()
             LOG.info("the host is away")
-        self._write()
         self._port.settle(self._poll, now)
 
     def _write(self) -> None:

@@ -43,8 +43,14 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run(path: str, timeout: float, *, clock: Callable[[], float] = time.monotonic, look: float = LOOK) -> Outcome:
-    """Run it, for `timeout` seconds at most. Blocks; any thread."""
+def _never() -> bool:
+    return False
+
+
+def run(
+    path: str, timeout: float, *, clock: Callable[[], float] = time.monotonic, over: Callable[[], bool] = _never
+) -> Outcome:
+    """Run it, for `timeout` seconds at most, and no longer than until `over` says so. Blocks; any thread."""
     try:
         # A session, and so a process group, of its own: what it starts is killed with it.
         process = subprocess.Popen(  # noqa: S603 -- an administrator put it there
@@ -60,10 +66,12 @@ def run(path: str, timeout: float, *, clock: Callable[[], float] = time.monotoni
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Outcome(End.NOT_RUN, output=reason)
     with process:
-        return _follow(process, timeout, clock, look)
+        return _follow(process, timeout, clock, over)
 
 
-def _follow(process: subprocess.Popen[bytes], timeout: float, clock: Callable[[], float], look: float) -> Outcome:
+def _follow(
+    process: subprocess.Popen[bytes], timeout: float, clock: Callable[[], float], over: Callable[[], bool]
+) -> Outcome:
     pipe = process.stdout
     assert pipe is not None  # noqa: S101 -- asked for above
     os.set_blocking(pipe.fileno(), False)
@@ -71,17 +79,17 @@ def _follow(process: subprocess.Popen[bytes], timeout: float, clock: Callable[[]
     spent, before = 0.0, clock()
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
-        while process.poll() is None and spent < timeout:
+        while process.poll() is None and spent < timeout and not over():
             if selector.get_map():
-                selector.select(min(look, timeout - spent))
+                selector.select(min(LOOK, timeout - spent))
                 if not _drain(pipe.fileno(), output):
                     selector.unregister(pipe)
             else:
                 # It closed its output and goes on.
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(min(look, timeout - spent))
+                    process.wait(min(LOOK, timeout - spent))
             now = clock()
-            spent += min(now - before, look + LATE)
+            spent += min(now - before, LOOK + LATE)
             before = now
     hung = process.poll() is None
     # Also what it left running, which would hold the pipe, and the machine.

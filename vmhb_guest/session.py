@@ -119,10 +119,10 @@ class Session:
         seq = codec.field(message, "seq", int)
         nonce = codec.field(message, "nonce", str)
         health = codec.field(message, "health", bool) if "health" in message else False
-        if not 0 < len(nonce) <= MAX_NONCE or not nonce.isprintable() or abs(seq) >= 2**53:
-            raise BadMessage(
-                "bad_message", f"challenge: nonce is not 1 to {MAX_NONCE} printable characters, or seq is huge"
-            )
+        if not 0 < len(nonce) <= MAX_NONCE or not nonce.isprintable():
+            raise BadMessage("bad_message", f"challenge: nonce is not 1 to {MAX_NONCE} printable characters")
+        if not 0 <= seq < 2**53:
+            raise BadMessage("bad_message", "challenge: seq is not a whole number from 0 to 2^53 - 1")
         return seq, nonce, health
 
     def _answer(self, seq: int, nonce: str, health: bool) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from vmhb_worker.contracts import AgentError, Post
-from vmhb_worker.core.events import AskEnded, Failure
+from vmhb_worker.core.events import AgentReplied, AskEnded, CommandEnded, Failure
 
 #: `Hypervisor.agent_command`.
 Command = Callable[[str, str, int], str]
@@ -30,7 +30,7 @@ class GuestAgent:
         """threads: how many challenges may be on their way at a time."""
         self._command = command
         self._threads = threads
-        self._asks: queue.SimpleQueue[tuple[str, int, int]] = queue.SimpleQueue()
+        self._asks: queue.SimpleQueue[tuple[str, int, str | None, int]] = queue.SimpleQueue()
 
     def open(self, post: Post) -> None:
         """Start the threads. They end with the process: one that is stuck in libvirt must not hold up its end."""
@@ -39,14 +39,32 @@ class GuestAgent:
 
     def ask(self, uuid: str, nonce: int, timeout: int) -> None:
         """Challenge the guest's agent; `AskEnded` says what came of it."""
-        self._asks.put((uuid, nonce, timeout))
+        self._asks.put((uuid, nonce, None, timeout))
+
+    def run(self, uuid: str, nonce: int, command: str, timeout: int) -> None:
+        """Put another command to it; `CommandEnded` says what came of it."""
+        self._asks.put((uuid, nonce, command, timeout))
 
     def _work(self, post: Post) -> None:
         while True:
-            uuid, nonce, timeout = self._asks.get()
+            uuid, nonce, command, timeout = self._asks.get()
+            if command is not None:
+                post(CommandEnded(uuid, nonce, self._run(uuid, command, timeout)))
+                continue
             started = time.monotonic()
             failure, detail = self._challenge(uuid, nonce, timeout)
             post(AskEnded(uuid, nonce, time.monotonic() - started, failure, detail))
+
+    def _run(self, uuid: str, command: str, timeout: int) -> AgentReplied:
+        try:
+            reply = self._command(uuid, command, timeout)
+        except AgentError as error:
+            return AgentReplied(None, error.failure, str(error))
+        except Exception as error:  # as below
+            return AgentReplied(None, Failure.UNREACHABLE, f"{type(error).__name__}: {error}")
+        if len(reply) > REPLY_LIMIT:
+            return AgentReplied(None, Failure.GARBLED, f"reply of {len(reply)} characters, more than {REPLY_LIMIT}")
+        return AgentReplied(reply)
 
     def _challenge(self, uuid: str, nonce: int, timeout: int) -> tuple[Failure | None, str]:
         command = json.dumps({"execute": "guest-sync", "arguments": {"id": nonce}})

@@ -52,10 +52,18 @@ class Allowance:
         self.lines = min(self.most, self.lines + (now - self.at) * self.per_second)
         self.at = now
 
+    def spend(self, lines: float, clock: Callable[[], float]) -> bool:
+        """So much was said. Was that all that it might? No debts: whoever was too loud once is heard again soon."""
+        self.lines -= lines
+        if self.lines <= 0.0:  # what has come back meanwhile matters only now
+            self.refill(clock())
+            self.lines = max(0.0, self.lines)
+        return self.lines <= 0.0
+
     @property
-    def full_at(self) -> float:
-        """When half of it is back: reading again sooner would be for a line at a time."""
-        return self.at + max(0.0, self.most / 2 - self.lines) / self.per_second
+    def back_at(self) -> float:
+        """When enough of it is back: reading again sooner would be for a line at a time."""
+        return self.at + self.most / 8 / self.per_second
 
 
 @dataclass(slots=True)
@@ -202,7 +210,7 @@ class SocketChannels:
         except OSError as error:  # BlockingIOError: somebody else is connected, or QEMU is slow to accept
             sock.close()
             self.totals.failures += 1
-            self._retry(line, now, _in_words(error))
+            self._retry(line, now, in_words(error))
             return
         line.sock, line.since = sock, now
         line.reading, line.why = True, ""
@@ -214,7 +222,7 @@ class SocketChannels:
 
     def _retry(self, line: _Line, now: float, why: str) -> None:
         if why != line.why:
-            LOG.info("instance %s: application channel %s: %s", line.uuid, line.path, why)
+            LOG.warning("instance %s: application channel %s: %s", line.uuid, line.path, why)
             line.why = why
             self._post(Happened(line.uuid, ChannelDown(why)))
         if now - line.since > LASTED:
@@ -259,7 +267,7 @@ class SocketChannels:
         except BlockingIOError:
             return
         except OSError as error:
-            self._ended(line, _in_words(error))
+            self._ended(line, in_words(error))
             return
         self._watch(line)
 
@@ -271,7 +279,7 @@ class SocketChannels:
         except BlockingIOError:
             return
         except OSError as error:
-            self._ended(line, _in_words(error))
+            self._ended(line, in_words(error))
             return
         if not data:
             self._ended(line, "closed by QEMU")
@@ -282,15 +290,13 @@ class SocketChannels:
 
     def _charge(self, line: _Line, data: bytes) -> None:
         """Lines count, and what is longer than most lines counts for more."""
-        allowance, now = line.allowance, self._clock()
-        allowance.refill(now)
-        allowance.lines -= max(data.count(b"\n"), len(data) / LINE_LIMIT)
-        if allowance.lines < 0:
+        allowance = line.allowance
+        if allowance.spend(max(data.count(b"\n"), len(data) / LINE_LIMIT), self._clock):
             line.throttled += 1
             self.totals.throttled += 1
             line.reading = False
             self._watch(line)
-            self._wake_at(line, allowance.full_at)
+            self._wake_at(line, allowance.back_at)
 
     def _ended(self, line: _Line, why: str) -> None:
         self._close(line)
@@ -301,7 +307,8 @@ class SocketChannels:
         return max(1.0, self._settings.lines_per_beat * rate)
 
 
-def _in_words(error: OSError) -> str:
+def in_words(error: OSError) -> str:
+    """What an operator can do something with."""
     if error.errno == errno.EAGAIN:
         return "nobody accepts the connection: another client may hold it"
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -80,6 +80,9 @@ class Agent(Protocol):
     def ask(self, uuid: str, nonce: int, timeout: int) -> None:
         """Challenge the guest's agent, and post `AskEnded`. `timeout` as for `Hypervisor.agent_command`."""
 
+    def run(self, uuid: str, nonce: int, command: str, timeout: int) -> None:
+        """Put another command to it, and post `CommandEnded`."""
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceRow:

@@ -58,6 +58,8 @@ BREATH = 0.005
 
 #: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
 _RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
+#: Another life of a QEMU begins.
+_LIVES = (ev.Booted, ev.Restored, ev.Arriving)
 #: libvirt is away: nothing is known, nothing is asked.
 _AWAY = ev.Silenced("hypervisor", "libvirt is away")
 
@@ -351,7 +353,7 @@ class Engine:
             return
         if isinstance(event, ev.PortChanged) and event.channel is not instance.monitor.policy.channel:
             return
-        if isinstance(event, ev.Booted | ev.Restored | ev.Arriving) and instance.monitor.state is State.GONE:
+        if isinstance(event, _LIVES) and instance.monitor.state is State.GONE:
             instance.boot = None  # another QEMU: what `DomainSeen` says next is no news
         self._handle(instance, event, now)
 
@@ -367,6 +369,20 @@ class Engine:
             self._handle(instance, ev.OtherAnswered(True), now)
         else:
             self._handle(instance, ev.Acked(report.rtt), now)
+
+    def _on_command_ended(self, report: ev.CommandEnded, now: float) -> None:
+        self._lanes.finished(report.uuid)
+        instance = self._roster.get(report.uuid)
+        if instance is None or instance.nonce != report.nonce:
+            return
+        self._command_ended(instance, report.replied, now)
+
+    def _command_ended(self, instance: Instance, replied: ev.AgentReplied, now: float) -> None:
+        instance.command = None
+        waiting, instance.waiting = instance.waiting, None
+        self._handle(instance, replied, now)
+        if waiting is not None:
+            self._ask(instance, waiting, now)
 
     def _ask_failed(self, instance: Instance, failure: ev.Failure, detail: str, now: float) -> None:
         """The agent did not answer: of an instance that it is judged by, or as evidence of another."""
@@ -388,6 +404,8 @@ class Engine:
                 self._channels.forget(instance.uuid)
         if hushed or monitor.silences:
             _log_silences(instance, hushed)
+        if instance.unwritten and not monitor.probing:
+            self._write_state(instance)
         at = max(monitor.deadline(), floor)
         if at != instance.due:
             instance.due = at
@@ -401,8 +419,20 @@ class Engine:
         self._channels.send(instance.uuid, effect.message)
 
     def _withdraw(self, instance: Instance, effect: ev.Withdraw, now: float) -> None:
-        if self._lanes.withdraw(instance.uuid):
+        waiting, instance.waiting = instance.waiting, None
+        if waiting is not None or (instance.command is None and self._lanes.withdraw(instance.uuid)):
             self._ask_failed(instance, ev.Failure.UNREACHABLE, "withdrawn", now)
+
+    def _agent_command(self, instance: Instance, effect: ev.AgentCommand, now: float) -> None:
+        if self._lanes.busy(instance.uuid) or instance.command is not None:
+            self._command_ended(instance, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "busy"), now)
+            return
+        instance.command = effect.command
+        # Whoever waits for a heartbeat goes first: among the slow ones there are never many.
+        self._lanes.submit(Request(instance.uuid, effect.timeout, float(effect.timeout), ev.Pace.SLOW))
+
+    def _remark(self, instance: Instance, effect: ev.Remark, now: float) -> None:
+        LOG.warning("instance %s: %s", instance.label, effect.text)
 
     def _ask_other(self, instance: Instance, effect: ev.AskOther, now: float) -> None:
         self._ask(instance, ev.Ask(effect.timeout, ev.Pace.SUSPECT), now)
@@ -442,6 +472,11 @@ class Engine:
         self._write_state(instance)
 
     def _ask(self, instance: Instance, ask: ev.Ask, now: float) -> None:
+        if instance.command is not None:
+            instance.waiting = ask
+            if self._lanes.withdraw(instance.uuid):  # not begun: the heartbeat comes first
+                self._command_ended(instance, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "withdrawn"), now)
+            return
         if self._lanes.busy(instance.uuid):  # of an earlier life of this instance, never given back
             self._ask_failed(instance, ev.Failure.UNREACHABLE, "an earlier challenge is still out", now)
             return
@@ -455,13 +490,17 @@ class Engine:
                 self._lanes.finished(request.uuid)
                 continue
             instance.nonce = secrets.randbits(52)
+            if instance.command is not None:
+                self._ports.agent.run(request.uuid, instance.nonce, instance.command, request.libvirt_timeout)
+                continue
             if instance.monitor.policy.channel is Channel.AGENT:
                 self._handle(instance, ev.Asked(), now)
             self._ports.agent.ask(request.uuid, instance.nonce, request.libvirt_timeout)
 
     def _write_state(self, instance: Instance) -> None:
-        """What travels with a migration; once per change. Not while a probe needs the domain to itself: then later."""
-        if instance.monitor.probing or instance.monitor.state is State.GONE:
+        """What travels with a migration; once per change. Not while a probe needs the domain to itself: right after."""
+        instance.unwritten = instance.monitor.probing
+        if instance.unwritten or instance.monitor.state is State.GONE:
             return
         fault = self._ledger.open.get(instance.uuid)
         element = domain_xml.state_element(instance.monitor.established, fault.fault_id if fault else None)
@@ -506,6 +545,8 @@ class Engine:
         if health.get("degraded"):
             degraded.append(str(health["degraded"]))
         refused = sorted(self._roster.refused.items())
+        for one in [one for one in self._roster if one.monitor.unreachable][:20]:
+            degraded.append(f"instance {one.uuid}'s application channel cannot be reached: {one.monitor.unreachable}")
         degraded += [f"instance {which} is not monitored: {why}" for which, why in refused][:20]
         self._changes.alive(
             SignOfLife(
@@ -550,6 +591,8 @@ _EFFECTS: dict[type[Any], Callable[[Engine, Instance, Any, float], None]] = {
     ev.Ask: Engine._ask,
     ev.Withdraw: Engine._withdraw,
     ev.AskOther: Engine._ask_other,
+    ev.AgentCommand: Engine._agent_command,
+    ev.Remark: Engine._remark,
     ev.Say: Engine._say,
     ev.Ended: Engine._ended,
     ev.Returned: Engine._returned,
@@ -568,6 +611,7 @@ _REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
     ev.DomainForgotten: Engine._on_forgotten,
     ev.Happened: Engine._on_happened,
     ev.AskEnded: Engine._on_ask_ended,
+    ev.CommandEnded: Engine._on_command_ended,
     ev.Provisioned: Engine._on_provisioned,
     _PeriodStored: Engine._on_period_stored,
     _Call: Engine._on_call,

@@ -80,7 +80,11 @@ def test_hangs_during_live_migration(boot: Boot, figure: Figure) -> None:
     """Nothing is said while it moves; then it is recovered where it is."""
     server = boot("monitored", node="node1")
     server.wait_beats()
-    server.virsh("migrate-setspeed", server.domain_id(), "2")
+    domain = server.domain_id()
+    wait_until(
+        lambda: "urn:openstack:vmhb:state:1" in server.virsh("dumpxml", domain), 5, "it is known on the way, too"
+    )
+    server.virsh("migrate-setspeed", domain, "2")
     began = server.hang_agent()
     server.stage.api.compute.live_migrate_server(server.uuid, host="node2")
     arrived = server.wait("ACTIVE", timeout=240)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +54,8 @@ class WorkerProcess:
             self._options.setdefault(group, {}).update(values)
         #: What Python runs; a test that breaks the worker from within says "-c" and a program that calls `main`.
         self.program: tuple[str, ...] = ("-m", "vmhb_worker.cmd.worker")
+        #: What begins its command line, such as `Node.inside`: application channels are seen from in there only.
+        self.where: Callable[..., list[str]] = lambda *argv: list(argv)
         self._process: subprocess.Popen[bytes] | None = None
         self._served = 0  # how often earlier lives said SERVED
         self._api: WorkerAPI | None = None
@@ -101,7 +103,7 @@ class WorkerProcess:
         said, self._served = self.said("is running"), self.said(SERVED)
         with (self.folder / "worker.out").open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, *self.program, "--config-file", str(self.config)],
+                self.where(sys.executable, *self.program, "--config-file", str(self.config)),
                 env={**os.environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vmhb_worker.channels import CHUNK, OUTPUT_LIMIT, SocketChannels
+from vmhb_worker.channels import CHUNK, OUTPUT_LIMIT, SocketChannels, in_words
 from vmhb_worker.core.events import ChannelDown, ChannelUp, Said
 from vmhb_worker.core.protocol import Ack, Challenge, Error, Goodbye
 from vmhb_worker.inbox import Inbox
@@ -216,10 +216,6 @@ def test_a_flood_is_read_no_faster_than_it_may_come(qemu: Qemu, tmp_path: Path) 
     loop.channels.read(UUID)  # not even before it is judged
     loop.turn()
     assert len(loop.of(Said)) == taken
-    loop.channels._lines[UUID].allowance.at -= 3600.0
-    loop.channels._lines[UUID].due = 0.0
-    loop.channels._due.append((0.0, UUID))
-    loop.channels._due.sort()
     loop.until(lambda: len(loop.of(Said)) > taken)
     loop.channels.close()
     neighbour.dies()
@@ -241,3 +237,53 @@ def test_read_before_it_is_judged(loop: Loop, qemu: Qemu) -> None:
     assert loop.channels.told(UUID) is None
     loop.channels.read(UUID)
     loop.channels.forget(UUID)
+
+
+def test_an_end_while_something_waits(loop: Loop, qemu: Qemu) -> None:
+    """What was meant for that life is dropped with it; the next one hears only what is said to it."""
+    connected(loop, qemu)
+    while loop.channels.send(UUID, Challenge(1, "old")):
+        pass
+    qemu.dies()
+    loop.channels.send(UUID, Challenge(2, "into the void"))
+    loop.until(lambda: loop.of(ChannelDown))
+    qemu.listen()
+    loop.until(lambda: len(loop.of(ChannelUp)) == 2)
+    assert loop.channels.send(UUID, Challenge(3, "new"))
+    qemu.accept()
+    assert [said["nonce"] for said in qemu.heard()] == ["new"]
+
+
+def test_an_end_is_seen_of_one_that_is_not_read(qemu: Qemu) -> None:
+    """Over its allowance, its end is an end all the same."""
+    loop = Loop(ChannelSettings(burst=16, lines_per_beat=4.0))
+    connected(loop, qemu)
+    qemu.say(b'{"type":"goodbye"}\n' * 100)
+    loop.until(lambda: loop.channels.totals.throttled)
+    qemu.dies()
+    loop.until(lambda: loop.of(ChannelDown))
+    loop.channels.close()
+
+
+def test_who_was_too_loud_is_heard_again(qemu: Qemu) -> None:
+    """After a while, and not for a line at a time."""
+    loop = Loop(ChannelSettings(burst=16, lines_per_beat=1000.0))
+    connected(loop, qemu)
+    for _ in range(3):
+        heard = len(loop.of(Said))
+        qemu.say(b'{"type":"goodbye"}\n' * 30)
+        loop.until(lambda heard=heard: len(loop.of(Said)) == heard + 30)  # type: ignore[misc]
+    assert loop.channels.totals.throttled >= 1
+    loop.channels.close()
+
+
+def test_words_for_what_the_operator_can_change(tmp_path: Path) -> None:
+    """A path that is no socket's, or too long for one, is tried again, and told with the system's own word."""
+    loop = Loop()
+    loop.channels.connect(UUID, str(tmp_path / ("x" * 200)), 1.0)
+    (tmp_path / "file").write_text("no socket")
+    loop.channels.connect(OTHER, str(tmp_path / "file"), 1.0)
+    loop.until(lambda: loop.of(ChannelDown) and loop.of(ChannelDown, OTHER))
+    assert "too long" in loop.of(ChannelDown)[0].why
+    assert loop.of(ChannelDown, OTHER)[0].why == "Connection refused"
+    assert "QEMU's group" in in_words(PermissionError(13, "Permission denied"))

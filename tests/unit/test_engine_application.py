@@ -178,8 +178,10 @@ def test_connected_as_long_as_it_runs() -> None:
     """Not to one that is stopped, nor to one that has no such port, nor for one that is not monitored any more."""
     bench = Bench()
     bench.up(spoken(ONE), domain(TWO, ASKED))
-    bench.run(3)
+    bench.run(61)
     assert bench.channels.paths == {ONE: PATH}
+    sign = bench.store.messages("vmhb.worker.alive")[-1]
+    assert sign["degraded"] == [f"instance {TWO}'s application channel cannot be reached: not connected yet"]
     bench.engine.post(Happened(ONE, Stopped(Exit.INTENT, "shutdown")))
     bench.run(1)
     assert bench.channels.paths == {}

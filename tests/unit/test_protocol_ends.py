@@ -52,8 +52,8 @@ def test_both_ends_understand_each_other() -> None:
     guest, host = Session("web-1", lambda: Report(findings)), Codec()
     guest.connect()
     guest.maintenance(60.0, "index")
-    messages: tuple[Message, ...] = (Challenge(1, "a"), Challenge(2, "b", True), Welcome(1, 1.0, 1.0))
-    said = GREETING + b"".join(encode(message) for message in messages)
+    words: tuple[Message, ...] = (Challenge(1, "a"), Challenge(2, "b", True), Welcome(1, 1.0, 1.0))
+    said = GREETING + b"".join(encode(word) for word in words)
     for cut in range(0, len(said), 13):
         guest.receive(said[cut : cut + 13], 1.0)
     guest.goodbye("bye")

@@ -79,6 +79,25 @@ def test_failed_transaction_leaves_nothing(path: Path) -> None:
     assert list(database.load().instances) == ["i1"]
 
 
+def test_an_older_layout_is_upgraded(path: Path) -> None:
+    """What it holds is kept: there was no application that could leave."""
+    database = Database(path)
+    database.write(EVERYTHING)
+    database.close()
+    old = sqlite3.connect(path)
+    old.execute("ALTER TABLE instances DROP COLUMN departed")
+    old.execute("ALTER TABLE instances DROP COLUMN maintenance")
+    old.execute("PRAGMA user_version = 1")
+    old.close()
+    database = Database(path)
+    assert database.load() == EVERYTHING
+    row = InstanceRow("i1", True, left="bye", maintenance=((1.0, 2.5),))
+    database.write(Content(instances={"i1": row}))
+    assert database.load().instances["i1"] == row
+    database.close()
+    assert Database(path).load().instances["i1"] == row
+
+
 def test_newer_layout_is_refused(path: Path) -> None:
     """An older worker would lose what it does not know."""
     Database(path).close()

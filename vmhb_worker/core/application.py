@@ -20,6 +20,8 @@ from vmhb_worker.core.window import Window, size
 
 #: Maintenance is counted over so many seconds.
 DAY = 86400.0
+#: A guest may leave or rest so often within an hour: each time is told, and stored.
+LEAVES, HOUR = 10, 3600.0
 #: The agent is given this long to show that the guest lives (seconds), and is waited for no longer than that.
 OTHER_TIMEOUT = 3
 OTHER_PATIENCE = 15.0
@@ -111,6 +113,7 @@ class Application:
     """`in_force`: the policy, with the times that the guest has wished for within its bounds."""
 
     __slots__ = (
+        "_leaves",
         "_nonce",
         "_timing",
         "connected",
@@ -133,6 +136,7 @@ class Application:
         self.name = ""
         self.left = absence.left  # it said goodbye, for this reason
         self.maintenance = Maintenances(timing.max_maintenance, absence.spells)
+        self._leaves: list[float] = []  # when it left or rested, of late
         self.overrun = False  # its maintenance is over, and it has not answered since
         self.other = OtherChannel()
         self.in_force = policy
@@ -142,6 +146,14 @@ class Application:
     def absence(self) -> Absence:
         """What must outlive the worker."""
         return Absence(self.left, self.maintenance.spells)
+
+    def may_leave(self, now: float) -> bool:
+        """Has it not done so too often of late? Counts."""
+        self._leaves = [at for at in self._leaves if at > now - HOUR]
+        if len(self._leaves) >= LEAVES:
+            return False
+        self._leaves.append(now)
+        return True
 
     def adopt(self, policy: HeartbeatPolicy) -> None:
         """Another policy is in force, or its own times again."""

@@ -78,6 +78,15 @@ class OtherAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentReplied:
+    """The end of an `AgentCommand`: the reply; None where there was none, and `failure` and `detail` say why."""
+
+    reply: str | None
+    failure: Failure | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PortChanged:
     """The guest opened or closed the channel's port."""
 
@@ -295,6 +304,7 @@ Event = (
     | ChannelDown
     | Said
     | OtherAnswered
+    | AgentReplied
     | PortChanged
     | Booted
     | Restored
@@ -345,6 +355,21 @@ class AskOther:
     """Ask the instance's agent whether it is there, for `timeout` seconds at most; it answers by `OtherAnswered`."""
 
     timeout: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCommand:
+    """Put this command to the guest's agent, when there is a place for it; `AgentReplied` says what came of it."""
+
+    command: str
+    timeout: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that does not work as it was asked for, for whoever reads the log."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +431,21 @@ class Remember:
     """Something that must outlive the worker changed: see `Monitor.memory`."""
 
 
-Effect = Ask | Withdraw | AskOther | Say | Ended | Returned | LookAt | Accuse | Acquit | Established | Remember
+Effect = (
+    Ask
+    | Withdraw
+    | AskOther
+    | AgentCommand
+    | Remark
+    | Say
+    | Ended
+    | Returned
+    | LookAt
+    | Accuse
+    | Acquit
+    | Established
+    | Remember
+)
 
 
 # -- steps: what a running domain is given that it lacks
@@ -497,6 +536,15 @@ class AskEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandEnded:
+    """The end of a command of ours to a guest's agent, other than a challenge."""
+
+    uuid: str
+    nonce: int
+    replied: AgentReplied
+
+
+@dataclass(frozen=True, slots=True)
 class Provisioned:
     """A step came to its end. changed: it was done, False also where nothing was missing any more.
 
@@ -511,5 +559,13 @@ class Provisioned:
 
 
 Report = (
-    Happened | DomainSeen | DomainForgotten | HypervisorUp | HypervisorDown | HypervisorHeard | AskEnded | Provisioned
+    Happened
+    | DomainSeen
+    | DomainForgotten
+    | HypervisorUp
+    | HypervisorDown
+    | HypervisorHeard
+    | AskEnded
+    | CommandEnded
+    | Provisioned
 )

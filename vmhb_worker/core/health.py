@@ -6,9 +6,13 @@ Where the reports come from (`protocol.Health`, or a check run by the guest agen
 from __future__ import annotations
 
 import enum
+import math
 from typing import Any
 
 from vmhb_worker.core.protocol import Health, Status
+
+#: Other reasons of one that is unhealthy are told no more often than this (seconds): a guest makes them up as it likes.
+NEWS_INTERVAL = 60.0
 
 
 class Turn(enum.Enum):
@@ -24,7 +28,7 @@ class Turn(enum.Enum):
 class HealthWatch:
     """The health of one instance. `bad`: it was found unhealthy, and has not been well for long enough since."""
 
-    __slots__ = ("_missing", "_row", "_why", "at", "bad", "report", "unavailable")
+    __slots__ = ("_missing", "_row", "_told_at", "_why", "at", "bad", "report", "unavailable")
 
     def __init__(self, bad: bool) -> None:
         self.bad = bad
@@ -34,6 +38,7 @@ class HealthWatch:
         self._row = 0  # reports in a row that speak for a change
         self._missing = 0  # in a row
         self._why: frozenset[str] = frozenset()  # what was unhealthy when that was said
+        self._told_at = -math.inf  # when
 
     def heard(self, report: Health, threshold: int, now: float) -> Turn:
         """A report. Degraded is not unhealthy: it neither accuses nor keeps a fault open."""
@@ -41,11 +46,11 @@ class HealthWatch:
         unhealthy = report.status is Status.UNHEALTHY
         if unhealthy is self.bad:
             self._row = 0
-            return self._news(report) if unhealthy else Turn.NONE
+            return self._news(report, now) if unhealthy else Turn.NONE
         self._row += 1
         if self._row < threshold:
             return Turn.NONE
-        self._row, self.bad, self._why = 0, unhealthy, unhealthy_checks(report)
+        self._row, self.bad, self._why, self._told_at = 0, unhealthy, unhealthy_checks(report), now
         return Turn.BAD if unhealthy else Turn.WELL
 
     def missed(self, why: str, threshold: int) -> Turn:
@@ -73,11 +78,11 @@ class HealthWatch:
         age = None if self.at is None else round(now - self.at, 1)
         return {"unhealthy": self.bad, "report": report, "age": age, "unavailable": self.unavailable or None}
 
-    def _news(self, report: Health) -> Turn:
+    def _news(self, report: Health, now: float) -> Turn:
         why = unhealthy_checks(report)
-        if why == self._why:
+        if why == self._why or now < self._told_at + NEWS_INTERVAL:
             return Turn.NONE
-        self._why = why
+        self._why, self._told_at = why, now
         return Turn.NEWS
 
 

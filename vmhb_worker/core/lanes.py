@@ -73,6 +73,8 @@ class Lanes:
     def admit(self, now: float) -> list[Request]:
         """Move the overdue to the slow lane, and say which requests start now."""
         self._left.clear()
+        if not (self._fast or self._slow or any(self._waiting.values())):
+            return []
         for request in [r for r in self._fast.values() if now - r.started >= r.timeout]:
             if not self._room_for_answering():
                 break

@@ -14,10 +14,11 @@ from typing import Any
 
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
-from vmhb_worker.core.application import OTHER_TIMEOUT, Application
+from vmhb_worker.core.application import LEAVES, OTHER_TIMEOUT, Application
 from vmhb_worker.core.challenges import Challenges, full_threshold
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.graces import Graces
+from vmhb_worker.core.guest_exec import STEP_TIMEOUT, GuestExec
 from vmhb_worker.core.health import HealthWatch, Turn, in_words
 from vmhb_worker.core.memory import Memory, Standing, Timing
 from vmhb_worker.core.policy import Channel, HeartbeatPolicy
@@ -60,8 +61,11 @@ class Monitor:
         self.last_ack: float | None = None
         self.suspected_at: float | None = None
         self.port_open: bool | None = None
+        self._speaks = policy.channel is Channel.APPLICATION  # is it the application that must acknowledge?
         self._application = Application(policy, timing, memory.absence, nonce)
         self._health = HealthWatch(policy.health_check and self._unhealthy_stands)
+        self._guest_exec = GuestExec()
+        self._remarked: set[str] = set()  # what was said of its health checks in this boot
         self._beats = self._new_beats(now)
         self._challenges = Challenges(now)
         self._graces = Graces(timing, lambda: full_threshold(self.in_force), self._overdue, now)
@@ -114,6 +118,12 @@ class Monitor:
         if other.present is not present:
             other.present = present
             other.forget()
+
+    @property
+    def unreachable(self) -> str:
+        """Why it cannot be asked; "" where it can, or does not run."""
+        asked = self._speaks and self.state is not State.GONE
+        return self._application.why if asked and not self._application.connected else ""
 
     def owes(self, now: float) -> bool:
         """Would a `Tick` now find a beat missed? Then all that its guest has said must have been read."""
@@ -192,6 +202,8 @@ class Monitor:
             self._baseline(now)
         if self.standing is not None:
             self._clear(now)
+        if self.policy.health_check and not self._speaks and not self.silences:
+            self._check_health()
 
     def _clear(self, now: float) -> None:
         """It answers: that ends a silence, and not what it says of itself."""
@@ -291,11 +303,6 @@ class Monitor:
 
     # -- the application channel ---------------------------------------------------------------------------------
 
-    @property
-    def _speaks(self) -> bool:
-        """Is it the application that must acknowledge?"""
-        return self.policy.channel is Channel.APPLICATION
-
     def _challenge(self, now: float) -> None:
         if self._application.connected:
             challenge = self._application.challenge(now)
@@ -360,7 +367,7 @@ class Monitor:
     def _on_goodbye(self, goodbye: protocol.Goodbye, now: float) -> None:
         if not self._untroubled:
             self._refuse("goodbye")
-        elif GOODBYE not in self.silences:
+        elif GOODBYE not in self.silences and self._may_leave("goodbye", now):
             self._application.left = goodbye.reason
             self._leaves(GOODBYE, _left(goodbye.reason), now)
 
@@ -372,7 +379,15 @@ class Monitor:
         else:
             self._begin_maintenance(asked, now)
 
+    def _may_leave(self, what: str, now: float) -> bool:
+        if self._application.may_leave(now):
+            return True
+        self._refuse(what, f"asked for {LEAVES} times within the hour")
+        return False
+
     def _begin_maintenance(self, asked: protocol.Maintenance, now: float) -> None:
+        if not self._may_leave("maintenance", now):
+            return
         granted = self._application.maintenance.begin(asked.seconds, now)
         if granted <= 0:
             self._refuse("maintenance", f"all of [policy] max_maintenance ({self.timing.max_maintenance:g} s) is used")
@@ -440,6 +455,25 @@ class Monitor:
             self._judge(now)
 
     # -- health --------------------------------------------------------------------------------------------------
+
+    def _check_health(self) -> None:
+        """The agent has just answered: it may run the guest's health check, or tell of the one that runs."""
+        command = self._guest_exec.step()
+        if command is not None:
+            self._emit(ev.AgentCommand(command, STEP_TIMEOUT))
+
+    def _on_agent_replied(self, event: ev.AgentReplied, now: float) -> None:
+        if event.reply is None:
+            outcome = self._guest_exec.failed(event.failure is ev.Failure.GARBLED, event.detail)
+        else:
+            outcome = self._guest_exec.replied(event.reply, now)
+        if outcome is None or not self.policy.health_check or self._speaks:
+            return
+        kind = outcome.why.partition(":")[0]  # in our words; what follows may be the guest's
+        if outcome.report is None and kind not in self._remarked:
+            self._remarked.add(kind)
+            self._emit(ev.Remark(f"its health is not known: {outcome.why}"))
+        self._hear_health(outcome.report, outcome.why, now)
 
     def _hear_health(self, report: protocol.Health | None, why: str, now: float) -> None:
         threshold = self.policy.threshold
@@ -512,6 +546,8 @@ class Monitor:
             self._application.adopt(self.policy)
             self._beats = self._new_beats(now)
         self._health.reset()
+        self._guest_exec.reset()
+        self._remarked.clear()
         self._booted_at = now
         self.port_open = None
         self._panicked_at = self._watchdog = None
@@ -602,6 +638,7 @@ class Monitor:
 
     def _on_policy_changed(self, event: ev.PolicyChanged, now: float) -> None:
         was, self.policy = self.policy, event.policy
+        self._speaks = event.policy.channel is Channel.APPLICATION
         self._application.adopt(event.policy)
         self._apply(Input.HUSH, now)
         self._beats = self._new_beats(now)
@@ -653,6 +690,8 @@ class Monitor:
         self._judge_again(now)
 
     def _tick_evidence(self, now: float) -> None:
+        if self.state is not State.SILENT and self._suspicion.idle and not self._application.other.pending:
+            return
         if self._application.other.overdue(now):
             self._judge_again(now)
         if self._suspicion.baseline_at is not None and now >= self._suspicion.baseline_at:
@@ -857,6 +896,7 @@ _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.ChannelDown: Monitor._on_channel_down,
     ev.Said: Monitor._on_said,
     ev.OtherAnswered: Monitor._on_other_answered,
+    ev.AgentReplied: Monitor._on_agent_replied,
     ev.Tick: Monitor._on_tick,
     ev.PortChanged: Monitor._on_port_changed,
     ev.Booted: Monitor._on_booted,

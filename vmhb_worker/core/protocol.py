@@ -272,7 +272,7 @@ def read(fields: Any, readers: Mapping[str, Reader]) -> Message:
 
     Keys that are not known are ignored: a newer side may say more.
     """
-    if not isinstance(fields, Mapping):
+    if not isinstance(fields, dict):
         raise Refused(Code.BAD_MESSAGE, "a message must be an object")
     kind = fields.get("type")
     reader = readers.get(kind) if isinstance(kind, str) else None

@@ -8,7 +8,6 @@ did. Times are seconds of the monotonic clock.
 from __future__ import annotations
 
 import zlib
-from collections import deque
 from dataclasses import dataclass
 
 #: A request that ended without an answer and was followed by the next one this soon counts as one long request.
@@ -56,7 +55,7 @@ class Beats:
         self.interval = interval
         self.timeout = timeout
         self.next_at = first
-        self._open: deque[float] = deque()
+        self._open: list[float] = []  # few: a deque would take half a kilobyte of each instance
         self._asked_since: float | None = None  # since when requests of ours have been out without an answer
         self._left = 0.0  # when the last of them left
         self._ended: float | None = None  # when the last of them ended, None while one is out
@@ -157,7 +156,7 @@ class Beats:
                 break
             else:
                 judged.skipped += 1
-            self._open.popleft()
+            del self._open[0]
         return judged
 
     def deadline(self) -> float:

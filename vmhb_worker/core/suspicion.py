@@ -131,6 +131,11 @@ class Suspicion:
     # -- what is known ---------------------------------------------------------------------------------------------
 
     @property
+    def idle(self) -> bool:
+        """Is there nothing to wait for?"""
+        return self._inquiry is None and self.job_poll_at is None and self.baseline_at is None
+
+    @property
     def probing(self) -> bool:
         """Is an inquiry under way? Then its balloon's period may be changed."""
         return self._inquiry is not None and self._inquiry.phase is not Phase.DONE

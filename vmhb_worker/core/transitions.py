@@ -13,6 +13,9 @@ import enum
 class State(enum.Enum):
     """Where an instance's monitor is."""
 
+    # Members are looked up at each heartbeat, and there is one of each: `Enum` hashes their names, in Python.
+    __hash__ = object.__hash__
+
     WAITING = "waiting"  # no acknowledgement yet in this boot
     ALIVE = "alive"  # it answers, or is owed a full threshold of misses
     MISSING = "missing"  # one to threshold - 1 misses in a row: suspicion, nothing reported
@@ -22,6 +25,8 @@ class State(enum.Enum):
 
 class Input(enum.Enum):
     """What happened, after it was made sense of."""
+
+    __hash__ = object.__hash__
 
     ACK = "acknowledged"
     MISS = "missed, below the threshold"
@@ -41,6 +46,8 @@ class Input(enum.Enum):
 
 class Act(enum.Enum):
     """What the monitor does on the way."""
+
+    __hash__ = object.__hash__
 
     NOTHING = "–"
     ESTABLISH = "the first acknowledgement of this boot: establish"

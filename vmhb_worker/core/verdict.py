@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vmhb_worker.core.policy import Action
@@ -105,6 +105,9 @@ def unavailable(why: str) -> Reading:
     return Reading(None, None, why)
 
 
+_UNSEEN = Reading()
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known of a suspect. Every field is always told, the unavailable ones too.
@@ -116,17 +119,17 @@ class Evidence:
     the probe; io: requests and packets during the probe; panic, watchdog: was the event seen this boot.
     """
 
-    domain: Reading = field(default_factory=Reading)
-    process: Reading = field(default_factory=Reading)
-    occupied: Reading = field(default_factory=Reading)
-    port: Reading = field(default_factory=Reading)
-    balloon: Reading = field(default_factory=Reading)
-    connection: Reading = field(default_factory=Reading)
-    other_channel: Reading = field(default_factory=Reading)
-    vcpu: Reading = field(default_factory=Reading)
-    io: Reading = field(default_factory=Reading)
-    panic: Reading = field(default_factory=Reading)
-    watchdog: Reading = field(default_factory=Reading)
+    domain: Reading = _UNSEEN
+    process: Reading = _UNSEEN
+    occupied: Reading = _UNSEEN
+    port: Reading = _UNSEEN
+    balloon: Reading = _UNSEEN
+    connection: Reading = _UNSEEN
+    other_channel: Reading = _UNSEEN
+    vcpu: Reading = _UNSEEN
+    io: Reading = _UNSEEN
+    panic: Reading = _UNSEEN
+    watchdog: Reading = _UNSEEN
     #: True while something that can change the verdict is still on its way.
     pending: bool = False
 

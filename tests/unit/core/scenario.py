@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,6 +85,7 @@ class Guest:
         self._period_since = host.now
         self._kernel_until = math.inf
         self.application = Application(self)
+        self.check: Any = {"exited": True, "exitcode": 0}  # what is told of its health check; a text: the refusal
 
     # -- what happens to it --------------------------------------------------------------------------------------
 
@@ -264,6 +266,17 @@ class Guest:
         if self.monitor.policy.channel is Channel.APPLICATION:  # as the engine translates it
             event = _as_evidence(event)
         self.happens(event)
+
+    def runs_check(self, command: str) -> None:
+        """Its agent is given a step of the health check."""
+        if self.rtt is None:
+            self.happens(ev.AgentReplied(None, ev.Failure.NO_ANSWER, "timed out"))
+        elif isinstance(self.check, str):
+            self.happens(ev.AgentReplied(None, ev.Failure.GARBLED, self.check))
+        elif json.loads(command)["execute"] == "guest-exec":
+            self.happens(ev.AgentReplied(json.dumps({"return": {"pid": 7}})))
+        else:
+            self.happens(ev.AgentReplied(json.dumps({"return": self.check})))
 
     def look(self, look: ev.Look) -> None:
         """A look of ours."""
@@ -533,6 +546,10 @@ class Host:
                 guest.application.hear(message)
             case ev.AskOther(timeout):
                 self.lanes.submit(Request(guest.uuid, timeout, float(timeout), ev.Pace.SUSPECT))
+            case ev.AgentCommand(command):
+                self.later(LIBVIRT, lambda: guest.runs_check(command))
+            case ev.Remark(text):
+                guest.transcript.append(f"{self.now:.2f} remark: {text}")
             case ev.Ended(reason):
                 guest.transcript.append(f"{self.now:.2f} ended: {reason}")
             case ev.Returned():

@@ -17,9 +17,10 @@ def test_so_many_in_a_row() -> None:
     watch = HealthWatch(False)
     turns = [watch.heard(report, 3, 1.0) for report in (BAD, BAD, FAIR, BAD, BAD, BAD)]
     assert turns == [Turn.NONE] * 5 + [Turn.BAD]
-    turns = [watch.heard(report, 3, 2.0) for report in (BAD, WORSE, GOOD, GOOD, BAD, FAIR, GOOD, GOOD)]
-    assert turns == [Turn.NONE, Turn.NEWS, Turn.NONE, Turn.NONE, Turn.NEWS, Turn.NONE, Turn.NONE, Turn.WELL]
-    assert (watch.bad, watch.at) == (False, 2.0)
+    assert [watch.heard(report, 3, 60.9) for report in (BAD, WORSE)] == [Turn.NONE, Turn.NONE]
+    turns = [watch.heard(report, 3, 61.0) for report in (BAD, WORSE, BAD, GOOD, GOOD, BAD, FAIR, GOOD, GOOD)]
+    assert turns == [Turn.NONE, Turn.NEWS, *[Turn.NONE] * 6, Turn.WELL]
+    assert (watch.bad, watch.at) == (False, 61.0)
 
 
 def test_none_at_all() -> None:

@@ -330,6 +330,24 @@ def test_maintenance_is_bounded_over_the_day() -> None:
     assert guest.monitor.memory(2000.0).absence.spells
 
 
+def test_nobody_leaves_again_and_again() -> None:
+    """Each time is told and stored, so there are only so many: whoever goes on with it must answer."""
+    guest = spoken()
+    for _ in range(100):
+        guest.application.says(Goodbye("x"))
+        guest.run(guest.host.now + 2.0)
+        guest.application.says(Maintenance(0.5))
+        guest.run(guest.host.now + 2.0)
+        guest.application.says(Maintenance(0.0))
+    assert len(guest.transcript) == 20
+    assert "10 times" in guest.application.errors()[-1].detail
+    assert len(guest.monitor.memory(guest.host.now).absence.spells) <= 10
+    guest.application.says(Goodbye("x"))
+    guest.run(4000.0)
+    guest.application.says(Goodbye("x"))
+    assert words(guest.transcript)[-1].startswith("ended")
+
+
 def test_maintenance_survives_a_reboot() -> None:
     """An upgrade may reboot: the guest is not waited for meanwhile; other silences go on beside it."""
     guest = spoken(timing=Timing(reboot_grace=30.0))
@@ -360,9 +378,9 @@ def test_unhealthy_for_long_enough_is_a_fault_with_its_reasons() -> None:
     assert fault.reason == "the application says that it is unhealthy: db: no connection"
     assert fault.health == BAD.told() == guest.monitor.told(40.0)["health"]["report"]
     guest.application.health = Health(Status.UNHEALTHY, (Check("disk", Status.UNHEALTHY),))
-    assert words(guest.run(50.0)) == ["updated application_unhealthy, recover"]
+    assert words(guest.run(100.0)) == ["updated application_unhealthy, recover"]
     guest.application.health = Health(Status.DEGRADED)
-    assert words(guest.run(60.0)) == ["cleared application_unhealthy: recovered"]
+    assert words(guest.run(110.0)) == ["cleared application_unhealthy: recovered"]
 
 
 def test_an_answer_does_not_clear_what_it_says_of_itself() -> None:

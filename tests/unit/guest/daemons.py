@@ -53,7 +53,7 @@ class DaemonProcess:
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
-            self._process.kill()
+            self._process.terminate()  # with its checks
             self._process.wait()
         self.host.close()
 

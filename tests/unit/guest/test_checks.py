@@ -102,6 +102,16 @@ def test_what_it_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
     assert_gone(int((tmp_path / "child").read_text()))
 
 
+def test_stopped(tmp_path: Path) -> None:
+    """What runs is ended with the daemon, with what it started."""
+    script(tmp_path, f"sleep 1000 & echo $! >{tmp_path}/.child; wait")
+    checks = Checks(str(tmp_path))
+    checks.start()
+    wait_for(lambda: (tmp_path / ".child").exists() and (tmp_path / ".child").read_text())
+    checks.stop()
+    assert_gone(int((tmp_path / ".child").read_text()))
+
+
 def test_output_without_end(tmp_path: Path) -> None:
     """Its time is measured all the same, and little of it is kept."""
     outcome = programs.run(script(tmp_path, "yes x"), SHORT)

@@ -109,6 +109,8 @@ def test_what_is_read_before_the_host_is_known_to_be_there() -> None:
         (b"[]\n", "bad_message"),
         (line(type="challenge", seq=1), "bad_message"),
         (line(type="challenge", seq=True, nonce="x"), "bad_message"),
+        (line(type="challenge", seq=-1, nonce="x"), "bad_message"),
+        (line(type="challenge", seq=2**53, nonce="x"), "bad_message"),
         (line(type="challenge", seq=1, nonce="x" * 65), "bad_message"),
         (line(type="challenge", seq=1, nonce="a\nb"), "bad_message"),
         (line(type="challenge", seq=1, nonce="x", health=1), "bad_message"),

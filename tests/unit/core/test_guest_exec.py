@@ -1,0 +1,191 @@
+"""Health through the stock guest agent: each end of a check has one meaning, and each word of the agent's, too."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.core.scenario import Guest, lone
+from vmhb_worker.core import events as ev
+from vmhb_worker.core.guest_exec import CHECK_TIMEOUT, PROGRAM, GuestExec, Outcome
+from vmhb_worker.core.protocol import Check, Health, Status
+
+
+def printed(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def outcome(told: Any, at: float = 1.0) -> Outcome | None:
+    """Of a check that was started at 0.0."""
+    check = GuestExec()
+    assert json.loads(check.step() or "") == {
+        "execute": "guest-exec",
+        "arguments": {"path": PROGRAM, "capture-output": True},
+    }
+    assert check.step() is None
+    assert check.replied('{"return": {"pid": 42}}', 0.0) is None
+    assert json.loads(check.step() or "") == {"execute": "guest-exec-status", "arguments": {"pid": 42}}
+    return check.replied(json.dumps({"return": told}), at)
+
+
+def report(told: Any, at: float = 1.0) -> Health:
+    ended = outcome(told, at)
+    assert ended is not None
+    assert ended.report is not None
+    return ended.report
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "message"),
+    [
+        ({"exitcode": 0}, Status.HEALTHY, ""),
+        ({"exitcode": 0, "out-data": printed("fine\n")}, Status.HEALTHY, "fine"),
+        ({"exitcode": 1, "out-data": printed("slow\x1b[31m")}, Status.DEGRADED, "slow [31m"),
+        ({"exitcode": 1}, Status.DEGRADED, "ended with exit code 1"),
+        ({"exitcode": 2}, Status.UNHEALTHY, "ended with exit code 2"),
+        ({"exitcode": 126, "out-data": "no base64!"}, Status.UNHEALTHY, "ended with exit code 126"),
+        ({"exitcode": 255, "out-data": printed("x" * 1000)}, Status.UNHEALTHY, "x" * 255),
+        ({"exitcode": 3, "out-data": printed("[" * 5000)}, Status.UNHEALTHY, "[" * 255),
+        ({"signal": 9}, Status.UNHEALTHY, "was killed by signal 9"),
+    ],
+)
+def test_each_end_has_one_meaning(told: Any, status: Status, message: str) -> None:
+    """0 healthy, 1 degraded, anything else unhealthy; what it printed is its reason, cleaned and bounded."""
+    assert report({"exited": True, **told}) == Health(status, (Check("health-check", status, message),))
+
+
+def test_it_may_print_a_report() -> None:
+    """Checks by name, as the application channel has them. How it ended says what it comes to, not what it printed."""
+    said = {"status": "healthy", "checks": [{"name": "db", "status": "unhealthy", "message": "gone"}]}
+    told = report({"exited": True, "exitcode": 2, "out-data": printed(json.dumps(said))})
+    assert told == Health(Status.UNHEALTHY, (Check("db", Status.UNHEALTHY, "gone"),))
+
+
+def test_one_that_hangs_is_unhealthy() -> None:
+    """It is not started twice; and it is looked for until it ends."""
+    assert outcome({"exited": False}) is None
+    assert report({"exited": False}, CHECK_TIMEOUT).checks[0].message == "has been running for 30 s"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *("", "[" * 5000, "7", "{}", '{"return": 7}', '{"return": {"exited": true}}'),
+        '{"return": {"exited": true, "exitcode": true}}',
+    ],
+)
+def test_a_reply_that_makes_no_sense_tells_nothing(reply: str) -> None:
+    """And the next check begins anew."""
+    check = GuestExec()
+    check.step()
+    check.replied('{"return": {"pid": 42}}', 0.0)
+    check.step()
+    ended = check.replied(reply, 1.0)
+    assert ended is not None
+    assert (ended.report, ended.why) == (None, "the agent's reply about its check makes no sense")
+    assert "guest-exec-status" not in (check.step() or "")
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("The command guest-exec has been disabled for this instance", "forbids guest-exec"),
+        ("The command guest-exec has not been found", "forbids guest-exec"),
+        ("Command guest-exec has been disabled: the agent is in frozen state", "frozen"),
+        ("Failed to execute child process (No such file or directory)", "is missing"),
+        ("Failed to execute child process (Permission denied)", "executable"),
+        ("no\nwords", "'no words'"),
+    ],
+)
+def test_a_refusal_is_said_in_our_words(said: str, why: str) -> None:
+    """What is wrong, and what to do."""
+    check = GuestExec()
+    check.step()
+    ended = check.failed(True, said)
+    assert ended is not None
+    assert ended.report is None
+    assert why in ended.why
+    check.step()
+    assert check.failed(False, "timed out") is None
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(
+    told=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["exited", "exitcode", "signal", "out-data", "pid"]) | st.text(), inner)
+        ),
+        max_leaves=8,
+    )
+)
+def test_any_reply(told: Any) -> None:
+    """A guest controls every byte: nothing is raised, and all that comes out can be written down."""
+    check = GuestExec()
+    for reply in (json.dumps({"return": told}), '{"return": {"pid": 1}}', json.dumps({"return": told})):
+        check.step()
+        ended = check.replied(reply, 100.0)
+        if ended is not None and ended.report is not None:
+            json.dumps(ended.report.told()).encode()
+
+
+# -- in an instance's life
+
+
+def checked(**knobs: Any) -> Guest:
+    guest = lone(interval=1.0, timeout=1.0, health_check=True, **knobs)
+    guest.run(20.0)
+    guest.transcript.clear()
+    return guest
+
+
+def words(guest: Guest) -> list[str]:
+    return [line.split(" ", 1)[1] for line in guest.transcript]
+
+
+def test_unhealthy_by_its_check() -> None:
+    """As on the application channel: debounced, with its reason, cleared when it is well for as long."""
+    guest = checked()
+    guest.check = {"exited": True, "exitcode": 2, "out-data": printed("no database")}
+    guest.run(40.0)
+    assert words(guest) == ["raised application_unhealthy"]
+    assert guest.raised[0].reason.endswith("health-check: no database")
+    guest.check = {"exited": True, "exitcode": 0}
+    guest.run(60.0)
+    assert words(guest)[-1] == "cleared application_unhealthy: recovered"
+
+
+def test_what_cannot_be_checked_is_said_once() -> None:
+    """And accuses nobody; it is said again when it is for another reason."""
+    guest = checked()
+    guest.check = "The command guest-exec has been disabled"
+    guest.run(60.0)
+    guest.check = "No such file or directory"
+    guest.run(90.0)
+    assert [line.split(":")[0] for line in words(guest)] == ["remark", "remark"]
+    assert "missing" in guest.monitor.told(90.0)["health"]["unavailable"]
+    guest.boots(after=1.0)
+    guest.run(100.0)
+    assert guest.fault is None
+
+
+def test_a_hung_agent_is_found_all_the_same() -> None:
+    """Its silence is the heartbeat's business; what comes of its check afterwards is nobody's."""
+    guest = checked(memory=lone().monitor.memory(0.0))
+    guest.agent_stops()
+    guest.run(60.0)
+    assert guest.fault is not None
+    assert guest.fault.cause == "agent_unresponsive"
+    guest.agent_goes_on()
+    guest.run(70.0)
+    assert guest.fault is None
+    guest.happens(ev.PolicyChanged(replace(guest.monitor.policy, health_check=False)))
+    guest.happens(ev.AgentReplied(None, ev.Failure.GARBLED, "late"))
+    assert guest.monitor.told(70.0)["health"] is None
