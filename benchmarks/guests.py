@@ -171,7 +171,9 @@ class _Process:
 
     def _answer(self, fd: int, ready: int) -> None:
         number, sock = self._guests[fd]
-        data = sock.recv(65536) if ready & select.EPOLLIN else b""
+        data = b""
+        with contextlib.suppress(ConnectionError):  # closed over what it had not read
+            data = sock.recv(65536) if ready & select.EPOLLIN else b""
         if not data:
             self._epoll.unregister(fd)
             del self._guests[fd]
@@ -187,7 +189,7 @@ class _Process:
                 continue
             asked = json.loads(line)
             answer = {"type": "ack", "seq": asked["seq"], "nonce": asked["nonce"]}
-            with contextlib.suppress(BlockingIOError):  # guest 0, while it floods
+            with contextlib.suppress(BlockingIOError, ConnectionError):  # guest 0, while it floods; or the end
                 sock.send(json.dumps(answer).encode() + b"\n")
 
     def _flood(self) -> None:

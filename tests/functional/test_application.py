@@ -117,7 +117,8 @@ def test_silence_is_told_from_death(guest: Guest, worker: Workers, consumer: Con
 def test_leaving_is_no_fault_and_is_told(guest: Guest, worker: Workers, consumer: ConsumerProcess) -> None:
     """Maintenance, and its overrun, which is a fault of its own; stopped in good order; rebooted; opened late."""
     daemon = watched(worker, guest)
-    said = guest.deed("vmhb-guest maintenance 4 --reason index")
+    # Long enough for an emulated guest to be stopped before it is over: who answers afterwards has come back.
+    said = guest.deed("vmhb-guest maintenance 20 --reason index")
     assert "'index'" in ended(consumer, guest, said).reason
     stopped = guest.stop_vmhb_guest()
     overdue = consumer.wait_fault("raised", guest.uuid, PATIENCE, stopped)
@@ -134,7 +135,7 @@ def test_leaving_is_no_fault_and_is_told(guest: Guest, worker: Workers, consumer
     opened = guest.allow_vmhb_guest()
     assert_quiet(daemon, consumer, guest, opened)
     rebooted = guest.reboot()
-    guest.wait_ready()
+    wait_until(lambda: daemon.show(guest.uuid)["state"] == "waiting", PATIENCE, f"{guest.name} is waited for", every=0.1)
     assert_quiet(daemon, consumer, guest, rebooted)
 
 
