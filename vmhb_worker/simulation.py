@@ -37,21 +37,29 @@ _XML = """<domain type='simulated' id='{number}'>
     <vmhb:heartbeat xmlns:vmhb='{ns}' version='1'{knobs}/>
   </metadata>
   <devices>
-    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='{port}'/></channel>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='{port}'/></channel>{application}
     <memballoon model='virtio'><stats period='10'/></memballoon>
   </devices>
 </domain>
 """
+_APPLICATION = """
+    <channel type='unix'>
+      <source mode='bind' path={path}/><target type='virtio' name='org.openstack.vmhb.0' state='connected'/>
+    </channel>"""
 _numbers = itertools.count(1)
 
 
 @dataclass(slots=True)
 class SimulatedGuest:
-    """One guest. Change it through `SimulatedHypervisor.change`, so that whoever waits for it hears of it."""
+    """One guest. Change it through `SimulatedHypervisor.change`, so that whoever waits for it hears of it.
+
+    application: the path of the socket that its application channel is; "": it has none.
+    """
 
     name: str
     knobs: dict[str, str]
     project: str = "5f1c2a3b4d5e6f708192a3b4c5d6e7f8"
+    application: str = ""
     number: int = field(default_factory=lambda: next(_numbers))
     running: bool = True
     port_open: bool = True
@@ -86,6 +94,7 @@ class SimulatedGuest:
             ns=POLICY_NS,
             knobs=knobs,
             port=port,
+            application=_APPLICATION.format(path=quoteattr(self.application)) if self.application else "",
         )
 
     def seen(self) -> ev.DomainSeen:

@@ -13,19 +13,25 @@ HELP = (
     "several hosts that have a fault of one instance, the newest raise is believed"
 )
 
+#: What Nova's API is called in Keystone's catalogue.
+DEFAULTS = {"service_type": "compute", "valid_interfaces": ["internal", "public"]}
+
+
+def _adapter() -> list[cfg.Opt]:
+    """keystoneauth's, which leave to each service what it is."""
+    opts: list[cfg.Opt] = loading.get_adapter_conf_options()
+    for opt in opts:
+        opt.default = DEFAULTS.get(opt.dest, opt.default)
+    return opts
+
+
 OPTS: Sequence[cfg.Opt] = [
     *loading.get_auth_common_conf_options(),
     *loading.get_session_conf_options(),
-    *loading.get_adapter_conf_options(),
+    *_adapter(),
 ]
 #: Those whose options are known to --check-config, and stand in the sample.
 PLUGINS = ("password", "v3applicationcredential")
-
-
-def defaults(conf: cfg.ConfigOpts) -> None:
-    """What Nova's API is called in Keystone's catalogue. The options must be registered."""
-    conf.set_default("service_type", "compute", group=GROUP)
-    conf.set_default("valid_interfaces", ["internal", "public"], group=GROUP)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup | None, Sequence[cfg.Opt]]]:

@@ -30,6 +30,8 @@ Route = Callable[[Change, Fault], Sequence[str]]
 
 #: A worker, and a fault, are doubted after this many of their intervals.
 PATIENCE = 3
+#: Seconds after a raise or a reminder until Nova is asked whether the instance is still where that came from.
+SOON = 10.0
 #: Until somebody else may look at what one consumer has begun to look into (seconds).
 LOOK = 60.0
 RAISED = str(FaultState.RAISED)
@@ -87,7 +89,7 @@ class Records:
             known = _known(connection, told.fault_id)
             outcome = book.judge(None if known is None else _fault(known), told)
             if outcome in (Outcome.NEW, Outcome.CHANGED, Outcome.REMINDED):
-                self._write(connection, known, told, outcome, now, check_at=now + self._patience)
+                self._write(connection, known, told, outcome, now, check_at=now + min(SOON, self._patience))
             return outcome
 
         return self._database.run(work)

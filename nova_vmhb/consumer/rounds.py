@@ -136,10 +136,11 @@ class Rounds:
             self._changed()
             return
         decision: Decision = Keep()
-        asked = one.rivals or one.quiet
-        place = self._ask.place(fault) if asked and fault.instance_uuid else None
+        place = self._ask.place(fault) if fault.instance_uuid else None
         if one.rivals:
             decision = upkeep.among_rivals(fault, one.rivals, place)
+        else:
+            decision = upkeep.by_place(fault, place) or decision
         if isinstance(decision, Keep) and one.quiet:
             decision = upkeep.when_quiet(fault, self._word(fault), place)
         match decision:

@@ -13,6 +13,7 @@ from typing import Any
 from openstack.exceptions import NotFoundException, SDKException
 from oslo_config import cfg
 
+from nova_vmhb.consumerapi import ConsumerAPI
 from tests.cloud import catalogue
 from tests.cloud.configs import FAULT_TOPICS
 from tests.cloud.holder import Client
@@ -42,7 +43,8 @@ class Stage:
         self.notifications = ConsumerProcess(self.site.transport_url, FAULT_TOPICS[1])
         conf = cfg.ConfigOpts()
         conf([], project="stage", default_config_files=[], default_config_dirs=[])
-        self.workers = WorkerAPI(rpcapi.get_transport(conf, self.site.transport_url))
+        transport = rpcapi.get_transport(conf, self.site.transport_url)
+        self.workers, self.consumers = WorkerAPI(transport), ConsumerAPI(transport)
 
     def close(self) -> None:
         """End what is the stage's own."""

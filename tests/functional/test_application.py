@@ -135,7 +135,9 @@ def test_leaving_is_no_fault_and_is_told(guest: Guest, worker: Workers, consumer
     opened = guest.allow_vmhb_guest()
     assert_quiet(daemon, consumer, guest, opened)
     rebooted = guest.reboot()
-    wait_until(lambda: daemon.show(guest.uuid)["state"] == "waiting", PATIENCE, "it is waited for", every=0.1)
+    wait_until(
+        lambda: daemon.show(guest.uuid)["state"] == "waiting", PATIENCE, f"{guest.name} is waited for", every=0.1
+    )
     assert_quiet(daemon, consumer, guest, rebooted)
 
 

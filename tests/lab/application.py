@@ -16,7 +16,8 @@ class Application:
         self.watchdog = watchdog
 
     def start(self) -> float:
-        """Start it, or its successor; it joins some tenths of a second later."""
+        """Start it, or its successor, once vmhb-guest is there; it joins some tenths of a second later."""
+        self._do("until [ -S /run/vmhb/notify ]; do usleep 100000; done")
         return self._do(f"setsid app {self.name} {self.watchdog:g} </dev/null >/dev/console 2>&1 &")
 
     def say(self, health: str, reason: str = "") -> float:

@@ -40,7 +40,6 @@ class Vitrage:
             "database": {"connection": database},
             "oslo_messaging_notifications": {"driver": "messagingv2"},
             "evaluator": {"workers": 1},
-            "datasources": {"snapshots_interval": 10},
         }
         for group, values in (more or {}).items():
             self._options.setdefault(group, {}).update(values)

@@ -1,4 +1,4 @@
-"""The show: three guests, one agent stopped dead, one kernel panicked, one left alone; and what is said of each.
+"""The show: four guests, one agent stopped dead, one kernel panicked, one application unhealthy, one left alone.
 
 Knows nothing of where the guests come from: that is `demo_stages`. It fails (exit code 1) unless all went as it should.
 """
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import Notification
 from tools.lib.demo_screen import Screen
-from tools.lib.demo_stages import HANGS, PANICS, WELL, RealStage, SimulatedStage, Stage
+from tools.lib.demo_stages import APPLICATION, HANGS, PANICS, SICK, WELL, RealStage, SimulatedStage, Stage
 
-#: The policy of all three, as flavor extra specs. Detection may take threshold x interval + timeout, and half a second.
+#: The policy of all, as flavor extra specs. Detection may take threshold x interval + timeout, and half a second.
 EXTRA_SPECS = {
     "hw:heartbeat": "true",
     "hw:heartbeat_interval": "1",
@@ -27,6 +27,8 @@ EXTRA_SPECS = {
 IN_TIME = 3 * 1 + 1 + 0.5
 #: The final cause may follow the fault by this (seconds).
 FINAL = 3.0
+#: What the application complains of.
+REASON = "disk full"
 
 
 @dataclass
@@ -50,14 +52,19 @@ class Show:
         """From the first challenge to the summary."""
         stage, screen = self._stage, self._screen
         stage.consumer_tells(screen.notified)
-        screen.say("waiting until the worker has heard of all three, and knows how they are when they are well")
-        self._wait(stage.all_well, 90, "all three guests are well")
+        screen.say("waiting until the worker has heard of all four, and knows how they are when they are well")
+        self._wait(stage.all_well, 90, "all four guests are well")
         screen.say(f"{HANGS}: its agent is stopped (SIGSTOP); the kernel goes on")
         hung_at = stage.stop_agent(HANGS)
         screen.say(f"{PANICS}: its kernel panics")
         panicked_at = stage.panic(PANICS)
+        screen.say(f"{SICK}: its application says that it is unhealthy: {REASON}")
+        sick_at = stage.say("unhealthy", REASON)
         self._verdict(HANGS, hung_at, "agent_unresponsive")
         self._verdict(PANICS, panicked_at, "guest_hung")
+        self._complaint(SICK, sick_at)
+        screen.say(f"{SICK}: its application says that it is healthy")
+        self._recovery(SICK, stage.say("healthy"))
         screen.say(f"{HANGS}: its agent goes on (SIGCONT)")
         continued_at = stage.continue_agent(HANGS)
         self._recovery(HANGS, continued_at)
@@ -81,6 +88,16 @@ class Show:
         asked = final.recommended_action
         found = f"{final.confidence} confidence, {later:.1f} s later (at most {FINAL:g} s); recommended: {asked}"
         self.outcomes.append(Outcome(f"{name}: cause {cause}", found, later <= FINAL))
+
+    def _complaint(self, name: str, at: float) -> None:
+        """An application that is unhealthy is named, with what it said."""
+        raised = self._notification(name, at, 20, lambda n: n.event_type == "vmhb.fault.raised")
+        if raised is None:
+            self.outcomes.append(Outcome(f"{name}: application unhealthy", "never said", False))
+            return
+        good = raised.cause == "application_unhealthy" and f"{APPLICATION}: {REASON}" in raised.reason
+        found = f"after {raised.at - at:.1f} s, {raised.cause}: {raised.reason!r}"
+        self.outcomes.append(Outcome(f"{name}: application unhealthy", found, good))
 
     def _recovery(self, name: str, at: float) -> None:
         cleared = self._notification(name, at, 30, lambda n: n.event_type == "vmhb.fault.cleared")

@@ -14,21 +14,25 @@ from oslo_config import cfg
 
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import Consumer, ConsumerProcess, Notification, listen
+from tools.lib.demo_application import SimulatedApplication
 from vmhb_worker import conf as options
 from vmhb_worker import rpcapi
 from vmhb_worker.core.policy import knobs_of_extra_specs
 from vmhb_worker.simulation import SimulatedGuest, SimulatedHypervisor
 
 #: What becomes of whom.
-HANGS, PANICS, WELL = "web-1", "db-1", "app-1"
-NAMES = (HANGS, PANICS, WELL)
+HANGS, PANICS, SICK, WELL = "web-1", "db-1", "pay-1", "app-1"
+NAMES = (HANGS, PANICS, SICK, WELL)
+#: In SICK, which answers for it through a port of its own. The others' agents answer.
+APPLICATION = "billing"
+ANSWERS_ITSELF = {"hw:heartbeat_channel": "application", "hw:heartbeat_health_check": "true"}
 
 HOST = "demo-node"
 Say = Callable[[str], None]
 
 
 class Stage(ABC):
-    """A worker with three guests, and a consumer that reads what it says."""
+    """A worker with four guests, and a consumer that reads what it says."""
 
     consumer: Consumer
     source: str  # where the consumer reads
@@ -57,6 +61,10 @@ class Stage(ABC):
     def panic(self, name: str) -> float:
         """Let the guest's kernel panic; returns when."""
 
+    @abstractmethod
+    def say(self, health: str, reason: str = "") -> float:
+        """Have SICK's application say how it is; returns when."""
+
     @property
     @abstractmethod
     def api(self) -> rpcapi.WorkerAPI:
@@ -67,9 +75,12 @@ class Stage(ABC):
         return sorted(self.api.list(HOST), key=lambda one: NAMES.index(one["display_name"]))
 
     def all_well(self) -> bool:
-        """Does the worker know all three well: alive, and how their kernels answer?"""
-        shown = [self.api.show(HOST, self.uuid(name)) or {} for name in NAMES]
-        return all(one.get("state") == "alive" and one.get("balloon_answers") for one in shown)
+        """Does the worker know all four well: alive, how their kernels answer, and of the application?"""
+        shown = {name: self.api.show(HOST, self.uuid(name)) or {} for name in NAMES}
+        report = (shown[SICK].get("health") or {}).get("report") or {"checks": []}
+        return any(check["name"] == APPLICATION for check in report["checks"]) and all(
+            one.get("state") == "alive" and one.get("balloon_answers") for one in shown.values()
+        )
 
     def consumer_tells(self, tell: Callable[[Notification], None]) -> None:
         """Have each notification told from now on."""
@@ -88,35 +99,44 @@ class RealStage(Stage):
         from tests.lab.node import Node  # noqa: PLC0415
 
         self._node, self._broker = Node(HOST), Broker()
-        told = {name: [metadata.nova(extra_specs, display_name=name)] for name in NAMES}
-        self._make: Callable[[str], Guest] = lambda name: Guest(self._node, name, metadata=told[name])
+        self._make: Callable[..., Guest] = lambda name, specs, **options: Guest(
+            self._node, name, metadata=[metadata.nova({**extra_specs, **specs}, display_name=name)], **options
+        )
         self._guests: dict[str, Guest] = {}
+        self._application: Any = None
         self._folder = tempfile.TemporaryDirectory(prefix="vmhb-demo-")
         self._worker: Any = None
 
     def up(self, say: Say) -> None:
         from tests.lab import image  # noqa: PLC0415
+        from tests.lab.application import Application  # noqa: PLC0415
         from tests.stage.worker import WorkerProcess  # noqa: PLC0415
 
-        say("building the small guest (kept for the next time)")
+        say("building two small guests, one with Python and vmhb-guest (kept for the next time)")
         image.build()
+        with_python = image.build(applications=True)
         say("starting a libvirtd of our own, in its own mount namespace")
         self._node.start()
         say("starting a RabbitMQ of our own, on its own port")
         self._broker.start()
-        self._guests = {name: self._make(name) for name in NAMES}
+        self._guests = {name: self._make(name, {}) for name in NAMES}
+        self._guests[SICK] = self._make(SICK, ANSWERS_ITSELF, application=True, memory=160, guest_image=with_python)
         for guest in self._guests.values():
             guest.define()
             guest.start()
-        say("booting three guests under QEMU")
+        say("booting four guests under QEMU")
         for guest in self._guests.values():
             guest.wait_agent()
             say(f"{guest.name}: its guest agent answers")
+        self._application = Application(self._guests[SICK], APPLICATION)
+        self._application.start()
+        say(f"{SICK}: an application, {APPLICATION}, joins vmhb-guest")
         self.consumer = ConsumerProcess(self._broker.transport_url)
         say("a consumer, in a process of its own, reads the topic vmhb_notifications")
         self._worker = WorkerProcess(
             Path(self._folder.name), uri=self._node.uri, transport_url=self._broker.transport_url, host=HOST
         )
+        self._worker.where = self._node.inside  # the channels' sockets are where its libvirtd has put them
         self._worker.start()
         say("vmhb-worker runs")
 
@@ -147,6 +167,10 @@ class RealStage(Stage):
     def panic(self, name: str) -> float:
         return self._guests[name].panic()
 
+    def say(self, health: str, reason: str = "") -> float:
+        at: float = self._application.say(health, reason)
+        return at
+
     @property
     def api(self) -> rpcapi.WorkerAPI:
         api: rpcapi.WorkerAPI = self._worker.api
@@ -161,10 +185,13 @@ class SimulatedStage(Stage):
     URL = "fake:///"
 
     def __init__(self, extra_specs: Mapping[str, str]) -> None:
-        knobs = knobs_of_extra_specs(extra_specs)
-        self._guests = {name: SimulatedGuest(name, dict(knobs)) for name in NAMES}
-        self._hypervisor = SimulatedHypervisor(self._guests.values())
         self._folder = tempfile.TemporaryDirectory(prefix="vmhb-demo-")
+        self._guests = {name: SimulatedGuest(name, dict(knobs_of_extra_specs(extra_specs))) for name in NAMES}
+        sick, socket = self._guests[SICK], Path(self._folder.name) / "application"
+        sick.knobs.update(knobs_of_extra_specs(ANSWERS_ITSELF))
+        sick.application = str(socket)
+        self._application = SimulatedApplication(APPLICATION, socket)
+        self._hypervisor = SimulatedHypervisor(self._guests.values())
         self._thread: threading.Thread | None = None
 
     def up(self, say: Say) -> None:
@@ -192,6 +219,7 @@ class SimulatedStage(Stage):
         self._worker.stop()
         self._thread.join(5)
         left = "the worker's thread" if self._thread.is_alive() else ""
+        self._application.close()
         self._folder.cleanup()
         return left
 
@@ -206,6 +234,9 @@ class SimulatedStage(Stage):
 
     def panic(self, name: str) -> float:
         return self._hypervisor.panic(self._guests[name])
+
+    def say(self, health: str, reason: str = "") -> float:
+        return self._application.say(health, reason)
 
     @property
     def api(self) -> rpcapi.WorkerAPI:

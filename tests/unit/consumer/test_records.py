@@ -184,6 +184,9 @@ def test_reminders_stopped(desk: Desk) -> None:
     desk.take(A1)
     desk.clock.now += 300
     desk.take(life.reminded(A1, NOON))
+    (one,) = desk.records.doubtful(THEN + 310, 10)
+    assert not one.quiet, "only where the instance is, is asked"
+    desk.records.keep(one.fault, False, THEN + 1200, THEN + 310)
     assert desk.records.doubtful(THEN + 1199, 10) == []
     (one,) = desk.records.doubtful(THEN + 1200, 10)
     assert (one.quiet, one.own, one.rivals) == (True, False, ())

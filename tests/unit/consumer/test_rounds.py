@@ -46,10 +46,13 @@ def watch(desk: Desk) -> Iterator[Watch]:
     one.rounds.stop()
 
 
-def test_nobody_is_asked_without_a_doubt(watch: Watch) -> None:
-    """A fault that is reminded of costs nothing."""
+def test_nova_is_asked_once_for_each_word_of_it(watch: Watch) -> None:
+    """A fault that is reminded of costs no more than that, and no worker is asked."""
     watch.desk.take(A1)
+    watch.witness.said_place = Place("cn1")
     assert watch.after(1) == []
+    assert watch.after(9) == ["Nova"]
+    assert watch.after(100) == []
     assert watch.desk.open() == ["a1"]
 
 
@@ -85,11 +88,13 @@ def test_reminders_stopped(watch: Watch) -> None:
     assert watch.desk.delivered() == ["a1 raised", "a2 cleared"]
 
 
-def test_an_instance_that_was_evacuated(watch: Watch) -> None:
-    """Its host is dead, and nobody else has a fault of it: where Nova has it decides."""
+@pytest.mark.parametrize("seconds", [10, 900])
+def test_an_instance_that_was_evacuated(watch: Watch, seconds: float) -> None:
+    """Nobody else has a fault of it: where Nova has it decides, whether its host is dead or goes on about it."""
     watch.desk.take(A1)
     watch.witness.said_place = Place("cn2")
-    watch.after(900)
+    assert watch.desk.open() == ["a1"]
+    watch.after(seconds)
     assert watch.desk.open() == []
 
 

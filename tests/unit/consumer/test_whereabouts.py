@@ -75,3 +75,10 @@ def test_by_the_configuration() -> None:
     assert isinstance(from_conf(conf(auth_type="none")), Nova)
     with pytest.raises(ValueError, match="makes no sense"):
         from_conf(conf(auth_type="nonsense"))
+
+
+def test_it_is_nova_that_is_asked_for_in_the_catalogue() -> None:
+    """keystoneauth asks for nothing by itself, and then nothing is found."""
+    nova = from_conf(conf(auth_type="none"))
+    assert nova is not None
+    assert (nova._adapter.service_type, nova._adapter.interface) == ("compute", ["internal", "public"])
