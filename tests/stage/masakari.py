@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-import random
 import signal
-import socket
 import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import requests
 
-from tests.lab.broker import PORTS
+from tests.lab.broker import free_ports
 from tests.lab.processes import Processes, wait_until
 from tests.stage.cloud import PASSWORD, Cloud
 from tools.lib import prepare
@@ -58,7 +56,7 @@ class Masakari:
 
     def __init__(self, transport_url: str = "fake://", more: Mapping[str, Mapping[str, str]] | None = None) -> None:
         """more: group -> option -> value."""
-        self.port = _free_port()
+        self.port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self.cloud = Cloud(self.url)
         self._transport_url = transport_url
@@ -154,14 +152,3 @@ class Masakari:
         """About this instance."""
         found = self.ask("GET", "/notifications")["notifications"]
         return [one for one in found if one["payload"]["instance_uuid"] == instance_uuid]
-
-
-def _free_port() -> int:
-    for port in random.sample(PORTS, 50):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
-    raise AssertionError("no port is free")
