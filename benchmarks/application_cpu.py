@@ -9,11 +9,8 @@ of deadlines, a nonce, JSON both ways.
 
 from __future__ import annotations
 
-import argparse
-import functools
 import heapq
 import json
-import logging
 import secrets
 import select
 import socket
@@ -23,12 +20,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from oslo_config import cfg
-
-from benchmarks.common import in_pairs, tell, tell_pairs
+from benchmarks.common import cpu_per_heartbeat
 from benchmarks.guests import Guests, Hypervisor, unlimited
-from vmhb_worker import conf as options
-from vmhb_worker import rpcapi
+from benchmarks.running import Running
 
 #: Seconds until everything beats evenly, and what belongs to the start is over; more for many.
 WARM_UP = 6.0
@@ -40,34 +34,11 @@ def warm_up(number: int) -> float:
     return WARM_UP + number / 1000
 
 
-class Running:
-    """A worker with so many instances, until its end."""
-
-    def __init__(self, folder: Path, number: int, knobs: dict[str, str]) -> None:
-        from vmhb_worker.service import Worker  # noqa: PLC0415 - it takes a while, and only this needs it
-
-        conf = cfg.ConfigOpts()
-        options.register(conf)
-        conf([], project="vmhb", default_config_files=[], default_config_dirs=[])
-        rpcapi.get_transport(conf, "fake:///")  # oslo.messaging registers its options where it is first used
-        conf.set_override("transport_url", "fake:///")
-        conf.set_override("host", "bench")
-        conf.set_override("state_path", str(folder))
-        self.worker = Worker(conf, options.settings(conf), Hypervisor(folder, number, knobs))
-        self._thread = threading.Thread(target=lambda: self.worker.run(signals=False))
-        self._thread.start()
-
-    def end(self) -> None:
-        """Of the worker."""
-        self.worker.stop()
-        self._thread.join()
-
-
 def worker(number: int, seconds: float, rates: list[float]) -> float:
     """µs of CPU for each heartbeat, of the worker."""
     with tempfile.TemporaryDirectory(prefix="vmhb-bench-") as folder:
         guests = Guests(Path(folder), number)
-        running = Running(Path(folder), number, KNOBS)
+        running = Running(Path(folder), Hypervisor(Path(folder), number, KNOBS))
         time.sleep(warm_up(number))
         cost = _measured(guests, seconds, number, rates, running.end)
     return cost
@@ -135,22 +106,7 @@ def _exchange(folder: Path, number: int, ended: threading.Event) -> None:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.application_cpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--instances", type=int, nargs="+", default=[1000, 10000], help="how many there are")
-    parser.add_argument("--seconds", type=float, default=10, help="how long each measurement takes")
-    parser.add_argument("--pairs", type=int, default=3, help="how often each is measured")
-    asked = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    unlimited(2 * max(asked.instances))
-    for number in asked.instances:
-        rates: list[float] = []
-        pairs = in_pairs(
-            functools.partial(bare, number, asked.seconds, rates),
-            functools.partial(worker, number, asked.seconds, rates),
-            asked.pairs,
-        )
-        tell_pairs(f"CPU per heartbeat, {number} instances", pairs, "µs", ("bare", "worker"))
-        tell(f"heartbeats per instance and second, {number} instances", rates, "Hz")
+    cpu_per_heartbeat("application_cpu", __doc__, [1000, 10000], bare, worker, prepare=lambda most: unlimited(2 * most))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.application_cpu import KNOBS, Running, warm_up
+from benchmarks.application_cpu import KNOBS, warm_up
 from benchmarks.common import in_pairs, tell
-from benchmarks.guests import Guests, unlimited
+from benchmarks.guests import Guests, Hypervisor, unlimited
+from benchmarks.running import Running
 
 QUICK = {"interval": "0.2", "timeout": "0.2", "threshold": "3", "action": "recover"}
 FLOODED = 1000
@@ -32,7 +33,7 @@ def _serve(folder: str, number: int, knobs: dict[str, str], pipe: Connection) ->
     """The worker's process: how many faults there are, and how much memory it takes, when asked."""
     logging.disable(logging.CRITICAL)
     unlimited(2 * number)
-    running = Running(Path(folder), number, knobs)
+    running = Running(Path(folder), Hypervisor(Path(folder), number, knobs))
     while pipe.recv() == "tell":
         engine = running.worker.engine
         faults = {} if engine is None else dict(engine._ledger.open)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
+import logging
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,3 +52,34 @@ def tell_pairs(name: str, pairs: Pairs, unit: str, names: tuple[str, str]) -> No
     tell(f"{name}, {names[0]}", pairs.base, unit)
     tell(f"{name}, {names[1]}", pairs.other, unit)
     tell(f"{name}, {names[1]} / {names[0]}", pairs.ratios, "x")
+
+
+#: measure(instances, seconds, rates): CPU per heartbeat in µs; adds to rates how often each instance was asked.
+Exchange = Callable[[int, float, list[float]], float]
+
+
+def cpu_per_heartbeat(
+    name: str,
+    about: str,
+    instances: Sequence[int],
+    bare: Exchange,
+    worker: Exchange,
+    prepare: Callable[[int], object] = lambda most: None,
+) -> None:
+    """The command line of a benchmark that compares the worker with a bare loop. prepare: for so many instances."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about.splitlines()[0])
+    parser.add_argument("--instances", type=int, nargs="+", default=list(instances), help="how many there are")
+    parser.add_argument("--seconds", type=float, default=10, help="how long each measurement takes")
+    parser.add_argument("--pairs", type=int, default=3, help="how often each is measured")
+    asked = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    prepare(max(asked.instances))
+    for number in asked.instances:
+        rates: list[float] = []
+        pairs = in_pairs(
+            functools.partial(bare, number, asked.seconds, rates),
+            functools.partial(worker, number, asked.seconds, rates),
+            asked.pairs,
+        )
+        tell_pairs(f"CPU per heartbeat, {number} instances", pairs, "µs", ("bare", "worker"))
+        tell(f"heartbeats per instance and second, {number} instances", rates, "Hz")

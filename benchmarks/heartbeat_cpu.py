@@ -9,23 +9,18 @@ as many threads, a nonce, JSON both ways. Both pay for the simulation; libvirt i
 
 from __future__ import annotations
 
-import argparse
-import functools
 import heapq
 import json
-import logging
 import queue
 import secrets
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from oslo_config import cfg
-
-from benchmarks.common import in_pairs, tell, tell_pairs
-from vmhb_worker import conf as options
-from vmhb_worker import rpcapi
+from benchmarks.common import cpu_per_heartbeat
+from benchmarks.running import Running
 from vmhb_worker.agent import check_reply
 from vmhb_worker.simulation import SimulatedGuest, SimulatedHypervisor
 
@@ -62,27 +57,14 @@ def measured(hypervisor: Counting, seconds: float) -> float:
 
 def worker(number: int, seconds: float, rates: list[float]) -> float:
     """Of the worker."""
-    from vmhb_worker.service import Worker  # noqa: PLC0415 - it takes a while, and only this needs it
-
     hypervisor = guests(number)
-    conf = cfg.ConfigOpts()
-    options.register(conf)
-    conf([], project="vmhb", default_config_files=[], default_config_dirs=[])
-    rpcapi.get_transport(conf, "fake:///")  # oslo.messaging registers its options where it is first used
-    conf.set_override("transport_url", "fake:///")
-    conf.set_override("host", "bench")
-    conf.set_override("workers", THREADS, group="agent")
     with tempfile.TemporaryDirectory(prefix="vmhb-bench-") as folder:
-        conf.set_override("state_path", folder)
-        one = Worker(conf, options.settings(conf), hypervisor)
-        thread = threading.Thread(target=lambda: one.run(signals=False))
-        thread.start()
+        running = Running(Path(folder), hypervisor, workers=THREADS)
         time.sleep(WARM_UP)
         before = hypervisor.answered
         cost = measured(hypervisor, seconds)
         rates.append((hypervisor.answered - before) / seconds / number)
-        one.stop()
-        thread.join()
+        running.end()
     return cost
 
 
@@ -124,21 +106,9 @@ def _answer(hypervisor: Counting, asks: queue.SimpleQueue[str | None]) -> None:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.heartbeat_cpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--instances", type=int, nargs="+", default=[200, 1000], help="how many there are")
-    parser.add_argument("--seconds", type=float, default=10, help="how long each measurement takes")
-    parser.add_argument("--pairs", type=int, default=3, help="how often each is measured")
-    asked = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    for number in asked.instances:
-        rates: list[float] = []
-        pairs = in_pairs(
-            functools.partial(bare, number, asked.seconds),
-            functools.partial(worker, number, asked.seconds, rates),
-            asked.pairs,
-        )
-        tell_pairs(f"CPU per heartbeat, {number} instances", pairs, "µs", ("bare", "worker"))
-        tell(f"heartbeats per instance and second, {number} instances", rates, "Hz")
+    cpu_per_heartbeat(
+        "heartbeat_cpu", __doc__, [200, 1000], lambda number, seconds, _rates: bare(number, seconds), worker
+    )
 
 
 if __name__ == "__main__":
