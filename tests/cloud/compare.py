@@ -115,7 +115,7 @@ def _hang(stage: Stage, seen: Seen, others: int) -> None:
         begin()
         time.sleep(CYCLE * 2 if others else 8)
         hung = victim.hang_agent()
-        seen.detected[others] = _since(hung, lambda: bool(reports(victim)))
+        seen.detected[others] = _since(hung, lambda: bool(victim.reports()))
         if seen.detected[others] is None:
             seen.answered[others] = None
             return
@@ -134,17 +134,11 @@ def _do(stage: Stage, seen: Seen, name: str, deed: Deed) -> None:
         except (LabError, SDKException, AssertionError) as error:
             seen.upset.append(f"{name} ({type(error).__name__})")
         time.sleep(3 * QUIET)
-        seen.false[name] = len(reports(server))
+        seen.false[name] = len(server.reports())
         if seen.false[name]:  # Masakari is at it
             time.sleep(20)
     finally:
         server.delete()
-
-
-def reports(server: Server) -> list[object]:
-    """Masakari's notifications of this server."""
-    every = server.stage.api.instance_ha.notifications()
-    return [one for one in every if one.payload.get("instance_uuid") == server.uuid]
 
 
 def _wait_answers(server: Server) -> None:

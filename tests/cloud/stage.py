@@ -139,6 +139,11 @@ class Server:
         """What was done to it, the latest first, in Nova's own words."""
         return [str(one.action) for one in self.stage.api.compute.server_actions(self.uuid)]
 
+    def reports(self) -> list[Any]:
+        """Masakari's notifications of it."""
+        every = self.stage.api.instance_ha.notifications()
+        return [one for one in every if one.payload.get("instance_uuid") == self.uuid]
+
     # -- its guest -----------------------------------------------------------------------------------------------------
 
     def run(self, command: str) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from tests.cloud.stage import Server
 from tests.lab.processes import LabError
@@ -45,19 +44,13 @@ class Story:
                 raise LabError(f"{self.server.name}: not within {timeout:g} s: {missing}; seen: {seen}")
             time.sleep(EVERY)
 
-    @property
-    def masakari(self) -> list[Any]:
-        """Masakari's notifications of this server."""
-        every = self.server.stage.api.instance_ha.notifications()
-        return [one for one in every if one.payload.get("instance_uuid") == self.server.uuid]
-
     def seconds(self, step: str) -> float:
         """Until that step, from the begin."""
         return self.at[step] - self.began
 
     def _look(self, started: str) -> None:
         self._look_at_faults()
-        notifications = self.masakari
+        notifications = self.server.reports()
         if notifications:
             self._reach(POSTED)
             now = self.server.now

@@ -48,7 +48,7 @@ def test_restarted_in_the_middle_of_a_fault(stage: Stage, boot: Boot, figure: Fi
     assert story.resolution == "recovered"
     server.assert_quiet(story.at[CLEARED] + 0.01, 2 * QUIET)
     assert server.actions().count("start") == 1
-    assert len(story.masakari) == 1
+    assert len(server.reports()) == 1
 
 
 def _kill_node(stage: Stage, server: Server) -> None:
@@ -91,7 +91,7 @@ def test_evacuated(stage: Stage, boot: Boot, figure: Figure) -> None:
     # The worker of node1 finds that its QEMU was killed, which is true, and says so. Nobody acts on it.
     time.sleep(20)
     assert not [said for said in stage.notifications.faults(server.uuid, died) if said.host != "node1"]
-    assert Story(server, died).masakari == []
+    assert server.reports() == []
     assert server.actions().count("start") == 1, "that of whoever evacuated it"
 
     def closed() -> bool:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
-from xml.etree import ElementTree
 
 import libvirt
 import libvirt_qemu
@@ -277,16 +276,9 @@ def test_a_changed_description_is_told_and_our_own_writing_is_not(node: Node, gu
         assert time.monotonic() < deadline, "the state was not written, live and defined"
     assert not watch.inbox.all(DomainSeen, moment)
 
-    channel = node.folder / "channel.xml"
-    channel.write_text("<channel type='unix'><target type='virtio' name='org.example.0'/></channel>")
-    moment = time.monotonic()
-    node.virsh("attach-device", guest.name, str(channel), "--live")
-    _, seen = watch.inbox.seen(guest, moment, lambda it: "org.example.0" in it.xml)
-    for found in ElementTree.fromstring(seen.xml).iterfind("./devices/channel"):
-        if found.find("target[@name='org.example.0']") is not None:
-            channel.write_bytes(ElementTree.tostring(found))
-    moment = time.monotonic()
-    node.virsh("detach-device", guest.name, str(channel), "--live")
+    moment = guest.plug_channel("org.example.0")
+    watch.inbox.seen(guest, moment, lambda it: "org.example.0" in it.xml)
+    moment = guest.unplug_channel("org.example.0")
     watch.inbox.seen(guest, moment, lambda it: "org.example.0" not in it.xml)
 
 

@@ -34,15 +34,9 @@ PLUGGED = "its application channel is plugged in"
 WRITTEN = "the policy that was sent for it is in its domain"
 
 
-def described(guest: Guest, *flags: str) -> ElementTree.Element:
-    """Its XML: live, or as it is defined ("--inactive")."""
-    return ElementTree.fromstring(guest.node.virsh("dumpxml", guest.name, *flags))
-
-
 def ports(guest: Guest, *flags: str) -> list[ElementTree.Element]:
     """Its channels of the application's name."""
-    found = described(guest, *flags).iterfind("devices/channel")
-    return [channel for channel in found if channel.find(f"target[@name='{PORT}']") is not None]
+    return guest.channels(PORT, *flags)
 
 
 def path_of(channel: ElementTree.Element) -> str:
@@ -54,7 +48,7 @@ def path_of(channel: ElementTree.Element) -> str:
 
 def element(guest: Guest, *flags: str) -> dict[str, str] | None:
     """The attributes of our element."""
-    ours = described(guest, *flags).find(f"metadata/{{{metadata.VMHB}}}heartbeat")
+    ours = guest.described(*flags).find(f"metadata/{{{metadata.VMHB}}}heartbeat")
     return None if ours is None else dict(ours.attrib)
 
 
@@ -222,11 +216,11 @@ def test_the_agents_channel_is_not_disturbed(
     daemon = worker()
     for each in (guest, born):
         wait_until(lambda each=each: acks(daemon, each), 30, "it acknowledges")  # type: ignore[misc]
-    agents = path_of(described(guest).findall("devices/channel")[0])
+    agents = path_of(guest.described().findall("devices/channel")[0])
     paths = [path_of(port) for port in ports(born)]
     begun = time.monotonic()
     assert give(node, guest, born, times=3) == [True, False] + 2 * [False, False]
-    assert path_of(described(guest).findall("devices/channel")[0]) == agents, "the agent's channel is the first"
+    assert path_of(guest.described().findall("devices/channel")[0]) == agents, "the agent's channel is the first"
     paths = [path_of(port) for port in ports(guest)] + paths
     assert [path_of(port) for each in (guest, born) for port in ports(each)] == paths and len(paths) == 2
     assert connects(guest, paths[0]) and connects(born, paths[1])

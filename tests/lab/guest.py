@@ -215,6 +215,15 @@ class Guest:
         """Save memory to disk and stop; start() goes on from there."""
         return self._virsh("managedsave")
 
+    def described(self, *flags: str) -> ET.Element:
+        """Its XML: live, or as it is defined (``--inactive``)."""
+        return ET.fromstring(self.node.virsh("dumpxml", self.name, *flags))
+
+    def channels(self, name: str, *flags: str) -> list[ET.Element]:
+        """Its channels of this name; flags as in ``described``."""
+        found = self.described(*flags).iterfind("devices/channel")
+        return [channel for channel in found if channel.find(f"target[@name='{name}']") is not None]
+
     def channel_socket(self, name: str = "org.openstack.vmhb.0") -> pathlib.Path:
         """The host's end of a channel, where libvirt put it; LabError when the domain has none."""
         source = self._live_channel(name).find("source")
@@ -364,11 +373,8 @@ class Guest:
         return self.node.processes.signal(self.qemu_pid, signal.SIGCONT)
 
     def _live_channel(self, name: str) -> ET.Element:
-        live = ET.fromstring(self.node.virsh("dumpxml", self.name))
-        for channel in live.iterfind("./devices/channel"):
-            target = channel.find("target")
-            if target is not None and target.get("name") == name:
-                return channel
+        for channel in self.channels(name):
+            return channel
         raise LabError(f"{self.name} has no channel {name}")
 
     def _device(self, deed: str, xml: str) -> float:

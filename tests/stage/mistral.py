@@ -9,7 +9,7 @@ from typing import Any
 import requests
 
 from tests.lab.broker import free_ports
-from tests.stage.programs import Programs
+from tests.stage.programs import Programs, Service
 from tools.lib import prepare
 
 #: What operators get.
@@ -26,40 +26,33 @@ action_manager.sync_db()
 SERVERS = "engine,executor,event-engine,api"
 
 
-class Mistral:
+class Mistral(Service):
     """Use as a context manager."""
 
+    environment = prepare.MISTRAL
+
     def __init__(self, transport_url: str) -> None:
-        self.programs = Programs(prepare.MISTRAL)
-        self._transport_url = transport_url
+        super().__init__(transport_url)
         self._port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self._port}/v2"
 
-    def __enter__(self) -> Mistral:
-        with_them = self.programs.__enter__()
-        try:
-            everybody = with_them.folder / "policy.yaml"
-            everybody.write_text('"event_triggers:create:public": "@"\n"workflows:publicize": "@"\n')
-            with_them.write(
-                "mistral.conf",
-                {
-                    "DEFAULT": {"transport_url": self._transport_url},
-                    "api": {"host": "127.0.0.1", "port": self._port},
-                    "database": {"connection": f"sqlite:///{with_them.folder}/mistral.sqlite"},
-                    "event_engine": {"event_definitions_cfg_file": ETC / "event_definitions.yaml"},
-                    "oslo_policy": {"policy_file": everybody},
-                    "pecan": {"auth_enable": "false"},
-                },
-            )
-            with_them.run(str(with_them.venv / "bin/python"), "-c", SETUP)
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.programs.__exit__()
+    def set_up(self, programs: Programs) -> None:
+        """As `Service` has it."""
+        everybody = programs.folder / "policy.yaml"
+        everybody.write_text('"event_triggers:create:public": "@"\n"workflows:publicize": "@"\n')
+        programs.write(
+            "mistral.conf",
+            {
+                "DEFAULT": {"transport_url": self.transport_url},
+                "api": {"host": "127.0.0.1", "port": self._port},
+                "database": {"connection": f"sqlite:///{programs.folder}/mistral.sqlite"},
+                "event_engine": {"event_definitions_cfg_file": ETC / "event_definitions.yaml"},
+                "oslo_policy": {"policy_file": everybody},
+                "pecan": {"auth_enable": "false"},
+            },
+        )
+        programs.run(str(programs.venv / "bin/python"), "-c", SETUP)
+        self.start()
 
     def start(self) -> None:
         """All of it, until it answers and listens."""

@@ -8,7 +8,9 @@ import shlex
 import signal
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import ClassVar, Self
 
 import requests
 
@@ -102,6 +104,32 @@ class Programs:
             wait_until(now, timeout, what, every=0.1)
         except LabError as error:
             raise LabError(f"{error}\n{self.log(name)[-4000:]}") from error
+
+
+class Service(ABC):
+    """A service made of such programs. Use as a context manager."""
+
+    environment: ClassVar[prepare.Environment]
+
+    def __init__(self, transport_url: str) -> None:
+        self.programs = Programs(self.environment)
+        self.transport_url = transport_url
+
+    def __enter__(self) -> Self:
+        self.programs.__enter__()
+        try:
+            self.set_up(self.programs)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.programs.__exit__()
+
+    @abstractmethod
+    def set_up(self, programs: Programs) -> None:
+        """Write its configuration, and start all of it."""
 
 
 def _tree(pid: int) -> set[int]:

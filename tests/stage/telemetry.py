@@ -8,7 +8,7 @@ from typing import Any
 import requests
 
 from tests.lab.broker import free_ports
-from tests.stage.programs import Programs
+from tests.stage.programs import Programs, Service
 from tools.lib import prepare
 
 #: What operators get.
@@ -17,41 +17,32 @@ DAEMONS = ("aodh-listener", "aodh-notifier")
 AGENT = "ceilometer-agent-notification"
 
 
-class Aodh:
+class Aodh(Service):
     """Use as a context manager."""
 
+    environment = prepare.TELEMETRY
+
     def __init__(self, transport_url: str) -> None:
-        self.programs = Programs(prepare.TELEMETRY)
-        self._transport_url = transport_url
+        super().__init__(transport_url)
         self._port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self._port}"
 
-    def __enter__(self) -> Aodh:
-        programs = self.programs.__enter__()
-        try:
-            conf = programs.write(
-                "aodh.conf",
-                {
-                    "DEFAULT": {"transport_url": self._transport_url},
-                    "api": {"auth_mode": "noauth"},
-                    "database": {"connection": f"sqlite:///{programs.folder}/aodh.sqlite"},
-                },
-            )
-            self._config = ("--config-file", str(conf), "--config-file", str(ETC / "aodh/vmhb.conf"))
-            programs.run(str(programs.venv / "bin/aodh-dbsync"), *self._config)
-            programs.spawn(
-                "aodh-api", "aodh-api", "--host", "127.0.0.1", "--port", str(self._port), "--", *self._config
-            )
-            for name in DAEMONS:
-                self.start(name)
-            programs.wait_answers("aodh-api", f"{self.url}/v2/alarms")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.programs.__exit__()
+    def set_up(self, programs: Programs) -> None:
+        """As `Service` has it."""
+        conf = programs.write(
+            "aodh.conf",
+            {
+                "DEFAULT": {"transport_url": self.transport_url},
+                "api": {"auth_mode": "noauth"},
+                "database": {"connection": f"sqlite:///{programs.folder}/aodh.sqlite"},
+            },
+        )
+        self._config = ("--config-file", str(conf), "--config-file", str(ETC / "aodh/vmhb.conf"))
+        programs.run(str(programs.venv / "bin/aodh-dbsync"), *self._config)
+        programs.spawn("aodh-api", "aodh-api", "--host", "127.0.0.1", "--port", str(self._port), "--", *self._config)
+        for name in DAEMONS:
+            self.start(name)
+        programs.wait_answers("aodh-api", f"{self.url}/v2/alarms")
 
     def start(self, name: str) -> None:
         """One of DAEMONS."""
@@ -77,37 +68,27 @@ class Aodh:
         return {one["name"]: one["state"] for one in found}
 
 
-class Ceilometer:
+class Ceilometer(Service):
     """The notification agent. Use as a context manager."""
 
-    def __init__(self, transport_url: str) -> None:
-        self.programs = Programs(prepare.TELEMETRY)
-        self._transport_url = transport_url
+    environment = prepare.TELEMETRY
 
-    def __enter__(self) -> Ceilometer:
-        programs = self.programs.__enter__()
-        try:
-            conf = programs.write(
-                "ceilometer.conf",
-                {
-                    "DEFAULT": {
-                        "transport_url": self._transport_url,
-                        "event_pipeline_cfg_file": ETC / "ceilometer/event_pipeline.yaml",
-                    },
-                    "event": {"definitions_cfg_file": ETC / "ceilometer/event_definitions.yaml"},
-                    "notification": {"pipelines": "event"},
+    def set_up(self, programs: Programs) -> None:
+        """As `Service` has it."""
+        conf = programs.write(
+            "ceilometer.conf",
+            {
+                "DEFAULT": {
+                    "transport_url": self.transport_url,
+                    "event_pipeline_cfg_file": ETC / "ceilometer/event_pipeline.yaml",
                 },
-            )
-            # Ours first: the paths in it are an operator's.
-            self._config = ("--config-file", str(ETC / "ceilometer/vmhb.conf"), "--config-file", str(conf))
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.programs.__exit__()
+                "event": {"definitions_cfg_file": ETC / "ceilometer/event_definitions.yaml"},
+                "notification": {"pipelines": "event"},
+            },
+        )
+        # Ours first: the paths in it are an operator's.
+        self._config = ("--config-file", str(ETC / "ceilometer/vmhb.conf"), "--config-file", str(conf))
+        self.start()
 
     def start(self) -> None:
         """Begin."""

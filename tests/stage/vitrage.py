@@ -9,7 +9,7 @@ from typing import Any
 import requests
 
 from tests.lab.broker import free_ports
-from tests.stage.programs import Options, Programs
+from tests.stage.programs import Options, Programs, Service
 from tools.lib import prepare
 
 #: What operators get.
@@ -26,12 +26,14 @@ root = vitrage.api.controllers.v1.root.V1Controller
 Vertex = dict[str, Any]
 
 
-class Vitrage:
+class Vitrage(Service):
     """Use as a context manager."""
+
+    environment = prepare.VITRAGE
 
     def __init__(self, transport_url: str, database: str, more: Options | None = None) -> None:
         """database: an empty one, of MariaDB."""
-        self.programs = Programs(prepare.VITRAGE)
+        super().__init__(transport_url)
         self._port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self._port}"
         self._options: dict[str, dict[str, object]] = {
@@ -44,33 +46,25 @@ class Vitrage:
         for group, values in (more or {}).items():
             self._options.setdefault(group, {}).update(values)
 
-    def __enter__(self) -> Vitrage:
-        programs = self.programs.__enter__()
-        try:
-            values = programs.folder / "values"
-            (its_own,) = programs.venv.glob("lib/python3*/site-packages/vitrage/tests/resources/datasources_values")
-            shutil.copytree(its_own, values, ignore=shutil.ignore_patterns("erroneous_values"))
-            shutil.copy(ETC / "datasources_values/vmhb.yaml", values)
-            (programs.folder / "paste.ini").write_text(PASTE)
-            self._options["api"]["paste_config"] = programs.folder / "paste.ini"
-            self._options["entity_graph"] = {"datasources_values_dir": values}
-            conf = programs.write("vitrage.conf", self._options)
-            # Ours first: the paths in it are an operator's.
-            self._config = ("--config-file", str(ETC / "vmhb.conf"), "--config-file", str(conf))
-            programs.run(str(programs.venv / "bin/vitrage-dbsync"), *self._config)
-            self.start()
-            for name in ("vitrage-notifier", "vitrage-api"):
-                programs.spawn(name, name, *self._config)
-            programs.wait_answers("vitrage-api", f"{self.url}/v1")
-            programs.wait_said("vitrage-notifier", "Service - Started")
-            self.vitrage("template", "add", "--path", str(ETC / "templates/vmhb.yaml"), "--type", "standard", "--wait")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.programs.__exit__()
+    def set_up(self, programs: Programs) -> None:
+        """As `Service` has it."""
+        values = programs.folder / "values"
+        (its_own,) = programs.venv.glob("lib/python3*/site-packages/vitrage/tests/resources/datasources_values")
+        shutil.copytree(its_own, values, ignore=shutil.ignore_patterns("erroneous_values"))
+        shutil.copy(ETC / "datasources_values/vmhb.yaml", values)
+        (programs.folder / "paste.ini").write_text(PASTE)
+        self._options["api"]["paste_config"] = programs.folder / "paste.ini"
+        self._options["entity_graph"] = {"datasources_values_dir": values}
+        conf = programs.write("vitrage.conf", self._options)
+        # Ours first: the paths in it are an operator's.
+        self._config = ("--config-file", str(ETC / "vmhb.conf"), "--config-file", str(conf))
+        programs.run(str(programs.venv / "bin/vitrage-dbsync"), *self._config)
+        self.start()
+        for name in ("vitrage-notifier", "vitrage-api"):
+            programs.spawn(name, name, *self._config)
+        programs.wait_answers("vitrage-api", f"{self.url}/v1")
+        programs.wait_said("vitrage-notifier", "Service - Started")
+        self.vitrage("template", "add", "--path", str(ETC / "templates/vmhb.yaml"), "--type", "standard", "--wait")
 
     def start(self) -> None:
         """The graph, until it listens."""
