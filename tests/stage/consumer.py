@@ -1,11 +1,13 @@
 """A consumer beside the worker: its own process, its own connection, and what it read, in order.
 
-As a program (`python -m tests.stage.consumer URL TOPIC`) it prints one JSON object a line for each notification.
+As a program (`python -m tests.stage.consumer URL TOPIC`) it prints one JSON object a line for each notification, until
+its standard input ends: so it outlives nobody who was killed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -112,12 +114,20 @@ class ConsumerProcess(Consumer):
     def __init__(self, transport_url: str, topic: str = "vmhb_notifications") -> None:
         super().__init__()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stage.consumer", transport_url, topic], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.stage.consumer", transport_url, topic],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != "ready":
             raise LabError("the consumer did not start")
         threading.Thread(target=self._collect, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """The process that reads."""
+        return self._process.pid
 
     def close(self) -> None:
         """End the process."""
@@ -160,11 +170,12 @@ def listen(transport_url: str, topic: str, tell: Callable[[dict[str, Any]], None
 
 
 def main() -> None:
-    """Read until killed."""
+    """Read until whoever started us closes our standard input, or is no more."""
     url, topic = sys.argv[1:]
     listen(url, topic, lambda told: print(json.dumps(told), flush=True))
     print("ready", flush=True)
-    threading.Event().wait()
+    sys.stdin.read()
+    os._exit(0)  # the listener's threads may wait for a broker that has gone as well
 
 
 if __name__ == "__main__":
