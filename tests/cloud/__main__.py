@@ -27,6 +27,7 @@ def status() -> None:
     for row in rows:
         print(f"{row['name']:22} {'runs' if row['runs'] else 'ENDED':6} {row['pid']:8} {row['pss'] / 2**20:7.0f} MiB")
     print(f"{'':22} {'':6} {'':8} {sum(row['pss'] for row in rows) / 2**20:7.0f} MiB")
+    print(f"{holder.REST}: MariaDB, RabbitMQ, libvirtd, guests, and the processes that keep them\n")
     site = holder.Client().site
     for name in site.ports:
         print(f"{name:22} {site.url(name)}")

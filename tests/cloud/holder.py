@@ -19,11 +19,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from tests.cloud import configs
-from tests.cloud.cloud import Cloud, Service
+from tests.cloud.cloud import Cloud
 from tests.cloud.site import FOLDER, Site
 from tests.lab.processes import LabError
 
@@ -34,6 +34,8 @@ SOCKET = FOLDER / "holder.sock"
 PROGRESS = FOLDER / "progress"
 READY, FAILED = "the cloud is up", "FAILED: "
 DOWN_SECONDS = 60.0
+#: MariaDB, RabbitMQ, libvirtd, guests, and the processes that keep them.
+REST = "the rest"
 
 
 class Busy(LabError):
@@ -88,11 +90,17 @@ class Holder:
         return {"transport_url": site.transport_url, "ports": site.ports}
 
     def do_status(self) -> list[dict[str, Any]]:
-        """Name, pid and memory (bytes, proportional, with its children) of each service that was started."""
+        """Name, pid and memory (bytes, proportional, with its children) of each service that was started; and of REST,
+        with the pid of this process, all else that runs because of this cloud."""
+        services = {name: service for name, service in self.cloud.services.items() if service.pid}
+        trees = {name: set(_tree(service.pid)) for name, service in services.items()}
+        rest = {os.getpid(), *self.do_family()}.difference(*trees.values())
         return [
-            {"name": name, "pid": service.pid, "runs": service.runs, "pss": _pss(service)}
-            for name, service in self.cloud.services.items()
-            if service.pid
+            *(
+                {"name": name, "pid": service.pid, "runs": service.runs, "pss": _pss(trees[name])}
+                for name, service in services.items()
+            ),
+            {"name": REST, "pid": os.getpid(), "runs": True, "pss": _pss(rest)},
         ]
 
     def do_halt(self, name: str, kill: bool = False) -> float:
@@ -139,9 +147,9 @@ class Holder:
         return sorted({pid for keeper in keepers for pid in (keeper.keeper_pid, *keeper.family())})
 
 
-def _pss(service: Service) -> int:
+def _pss(pids: Iterable[int]) -> int:
     total = 0
-    for pid in _tree(service.pid):
+    for pid in pids:
         with contextlib.suppress(OSError, StopIteration):
             lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
