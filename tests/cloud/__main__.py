@@ -69,7 +69,7 @@ def main() -> int:
         "command",
         choices=COMMANDS,
         help="up: bring it up, and leave it; status: what runs; down: end it; shell: where `openstack` speaks with it; "
-        "demo: a guest dies and is recovered; compare: us and masakari-introspectiveinstancemonitor, some 25 minutes",
+        "demo: a guest dies and is recovered; compare: us and masakari-introspectiveinstancemonitor, some 20 minutes",
     )
     try:
         COMMANDS[parser.parse_args().command]()
