@@ -7,7 +7,6 @@ to the instances' monitors.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,13 +20,9 @@ from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.policy import HeartbeatPolicy, Limits, Parsed, parse
 from vmhb_worker.core.transitions import State
 from vmhb_worker.instance import Instance, remembered
+from vmhb_worker.nonces import Nonces
 
 LOG = logging.getLogger(__name__)
-
-
-def _nonce() -> str:
-    """64 bits that nobody can foresee."""
-    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +61,7 @@ class Roster:
         self._limits = limits
         self._timing = timing
         self._gone_grace = gone_grace
+        self._nonce = Nonces()
         self._instances: dict[str, Instance] = {}
         self._rows = {row.uuid: row for row in rows}
         self._absent: dict[str, float] = {}  # remembered, but not here: uuid -> when to forget it
@@ -168,7 +164,7 @@ class Roster:
     ) -> Sighting:
         row = remembered(self._rows.get(seen.uuid), now, wall)
         memory = census.first_memory(seen, row, view.travelled, standing)
-        instance = Instance(view, Monitor(seen.uuid, policy, self._timing, memory, now, _nonce), seen.boot)
+        instance = Instance(view, Monitor(seen.uuid, policy, self._timing, memory, now, self._nonce), seen.boot)
         self._instances[seen.uuid] = instance
         LOG.info("instance %s: monitored, %s", instance.label, instance.monitor.state.value)
         return Sighting(instance, tuple(census.first_events(seen, row)), met=True, fresh=True)

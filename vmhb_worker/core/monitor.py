@@ -44,6 +44,43 @@ _STUCK = {
 class Monitor:
     """One instance's monitor. Belongs to one thread; `now` never goes back."""
 
+    __slots__ = (
+        "_application",
+        "_away",
+        "_beats",
+        "_booted_at",
+        "_challenges",
+        "_graces",
+        "_guest_exec",
+        "_health",
+        "_out",
+        "_panicked_at",
+        "_pending_since",
+        "_port_at",
+        "_remarked",
+        "_reopened_at",
+        "_silenced_at",
+        "_speaks",
+        "_suspicion",
+        "_trigger",
+        "_undisturbed_since",
+        "_unheard",
+        "_watchdog",
+        "established",
+        "last_ack",
+        "misses",
+        "policy",
+        "port_open",
+        "silences",
+        "skipped",
+        "standing",
+        "state",
+        "suspected_at",
+        "timing",
+        "uuid",
+        "waiting_since",
+    )
+
     def __init__(
         self, uuid: str, policy: HeartbeatPolicy, timing: Timing, memory: Memory, now: float, nonce: Callable[[], str]
     ) -> None:
@@ -93,7 +130,7 @@ class Monitor:
 
     def deadline(self) -> float:
         """When the next `Tick` is due."""
-        at = self.silences.deadline()
+        at = self.silences.until
         if self.state is State.GONE:
             return at
         at = min(at, self._suspicion.deadline(), self._application.other.until)
@@ -179,8 +216,11 @@ class Monitor:
     def _on_acked(self, event: ev.Acked, now: float) -> None:
         if self._challenges.left_at < self._booted_at:  # an answer from before the boot
             self._on_ask_failed(ev.AskFailed(ev.Failure.UNREACHABLE), now)
-            return
-        self._challenges.answered(event.rtt)
+        else:
+            self._acked(event.rtt, now)
+
+    def _acked(self, rtt: float, now: float) -> None:
+        self._challenges.answered(rtt)
         self._unheard = self._application.overrun = False
         self._beats.acked()
         if self.state is State.GONE:
@@ -348,8 +388,8 @@ class Monitor:
         answer = self._application.window.answered(ack.seq, ack.nonce, now)
         if answer is None:
             return
-        self._challenges.left_at = answer.sent_at
-        self._on_acked(ev.Acked(answer.rtt), now)
+        self._challenges.left_at = answer.sent_at  # in this boot: the window is forgotten at each
+        self._acked(answer.rtt, now)
         if ack.refused:
             self._emit(ev.Say(protocol.Error(str(protocol.Code.BAD_HEALTH), ack.refused)))
         if self.policy.health_check:

@@ -49,6 +49,19 @@ class Judged:
 class Beats:
     """The beats of one instance. Pure; belongs to its monitor."""
 
+    __slots__ = (
+        "_asked_since",
+        "_ended",
+        "_late",
+        "_left",
+        "_longest_request",
+        "_open",
+        "_recheck",
+        "interval",
+        "next_at",
+        "timeout",
+    )
+
     def __init__(self, interval: float, timeout: float, first: float, longest_request: float = LONGEST_REQUEST) -> None:
         """first: when the first beat is due. longest_request: what is out for longer waits for somebody else."""
         self._longest_request = longest_request
