@@ -60,7 +60,7 @@ BREATH = 0.005
 #: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
 _RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
 #: Another life of a QEMU begins.
-_LIVES = (ev.Booted, ev.Restored, ev.Arriving)
+_LIVES = frozenset({ev.Booted, ev.Restored, ev.Arriving})
 #: libvirt is away: nothing is known, nothing is asked.
 _AWAY = ev.Silenced("hypervisor", "libvirt is away")
 _NONE: frozenset[str] = frozenset()
@@ -354,14 +354,14 @@ class Engine:
 
     def _on_happened(self, report: ev.Happened, now: float) -> None:
         event = report.event
-        if isinstance(event, ev.Looked):
+        if type(event) is ev.Looked:
             self._periods.looked(report.uuid, event)
         instance = self._roster.get(report.uuid)
         if instance is None:
             return
-        if isinstance(event, ev.PortChanged) and event.channel is not instance.monitor.policy.channel:
+        if type(event) is ev.PortChanged and event.channel is not instance.monitor.policy.channel:
             return
-        if isinstance(event, _LIVES) and instance.monitor.state is State.GONE:
+        if type(event) in _LIVES and instance.monitor.state is State.GONE:
             instance.boot = None  # another QEMU: what `DomainSeen` says next is no news
         self._handle(instance, event, now)
 

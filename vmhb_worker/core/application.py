@@ -14,7 +14,6 @@ from typing import Any
 from vmhb_worker.core.memory import Absence, Spell, Timing
 from vmhb_worker.core.policy import KNOB, Channel, HeartbeatPolicy
 from vmhb_worker.core.protocol import Challenge, Hello
-from vmhb_worker.core.schedule import BACK_OFF_CEILING, BACK_OFF_FACTOR
 from vmhb_worker.core.verdict import Reading, unavailable
 from vmhb_worker.core.window import Window, size
 
@@ -174,8 +173,7 @@ class Application:
     def challenge(self, now: float) -> Challenge | None:
         """The next one, unless as many as are remembered are out; beats then count against those."""
         interval = self.in_force.interval
-        patience = max(interval, min(BACK_OFF_FACTOR * interval, BACK_OFF_CEILING))
-        if not self.window.room(now, patience):
+        if not self.window.room(now, interval):
             return None
         nonce = self._nonce()
         return Challenge(self.window.challenge(nonce, now), nonce, self.in_force.health_check)

@@ -22,7 +22,7 @@ from vmhb_worker.core.guest_exec import STEP_TIMEOUT, GuestExec
 from vmhb_worker.core.health import HealthWatch, Turn, in_words
 from vmhb_worker.core.memory import Memory, Standing, Timing
 from vmhb_worker.core.policy import Channel, HeartbeatPolicy
-from vmhb_worker.core.schedule import LONGEST_REQUEST, Beats, Judged, stagger
+from vmhb_worker.core.schedule import LONGEST_REQUEST, NOTHING, Beats, Judged, stagger
 from vmhb_worker.core.silences import Silence, Silences
 from vmhb_worker.core.suspicion import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
@@ -134,7 +134,7 @@ class Monitor:
         if self.state is State.GONE:
             return at
         at = min(at, self._suspicion.deadline(), self._application.other.until)
-        if not self.silences:
+        if not self.silences.on:
             at = min(at, self._graces.deadline())
         if self.state is State.SILENT:
             at = min(at, self._again_at())
@@ -238,11 +238,11 @@ class Monitor:
         self._beats.catch_up(now)
         if self.waiting_since is not None:  # accused before its first acknowledgement
             self._establish(now)
-        if not self._suspicion.baselines:
+        if not self._suspicion.baselines and self._suspicion.balloon_period is not None:
             self._baseline(now)
         if self.standing is not None:
             self._clear(now)
-        if self.policy.health_check and not self._speaks and not self.silences:
+        if self.policy.health_check and not self._speaks and not self.silences.on:
             self._check_health()
 
     def _clear(self, now: float) -> None:
@@ -288,17 +288,21 @@ class Monitor:
         self._undisturbed_since = self._pending_since = now
 
     def _on_tick(self, tick: ev.Tick, now: float) -> None:
+        if now >= self.silences.until:
+            self._silence_expires(now)
+        if self.state is State.GONE:
+            return
+        if not self.silences.on and now >= self._graces.deadline():
+            self._tick_graces(now)
+        self._tick_evidence(now)
+        self._tick_beats(tick.heard, now)
+
+    def _silence_expires(self, now: float) -> None:
         in_maintenance = MAINTENANCE in self.silences
         if self.silences.expire(now):
             self._silence_over(now)
         if in_maintenance and MAINTENANCE not in self.silences:
             self._application.overrun = True  # until it answers
-        if self.state is State.GONE:
-            return
-        if not self.silences:
-            self._tick_graces(now)
-        self._tick_evidence(now)
-        self._tick_beats(tick.heard, now)
 
     def _tick_graces(self, now: float) -> None:
         if self._graces.overdue(now) and (self.standing is None or self.standing.pending):
@@ -317,11 +321,13 @@ class Monitor:
             return
         if self._beats.open_due(now):
             self._ask(now)
-        if self.silences or self.state is State.WAITING:
+        if self.silences.on or self.state is State.WAITING:
             self._beats.void(now)
         else:
             # What libvirtd does is no matter where it is not asked.
-            self._count(self._beats.judge(now, now if self._speaks else heard), now)
+            judged = self._beats.judge(now, now if self._speaks else heard)
+            if judged is not NOTHING:
+                self._count(judged, now)
 
     def _count(self, judged: Judged, now: float) -> None:
         self.skipped += judged.skipped
@@ -746,7 +752,7 @@ class Monitor:
 
     def _again_at(self) -> float:
         """When the host is asked again about a silent guest."""
-        if self.state is not State.SILENT or self.silences or self._trigger is not Trigger.SILENT:
+        if self.state is not State.SILENT or self.silences.on or self._trigger is not Trigger.SILENT:
             return math.inf
         return self._suspicion.again_at(owed=self.standing is not None and self.standing.pending)
 

@@ -34,8 +34,12 @@ def stagger(uuid: str, interval: float) -> float:
 
 def back_off(interval: float, attempt: int) -> float:
     """Seconds until a silent instance is challenged again after the attempt of this number (0, 1, 2 …)."""
-    ceiling = max(interval, min(BACK_OFF_FACTOR * interval, BACK_OFF_CEILING))
-    return min(interval * 2.0 ** min(attempt + 1, 16), ceiling)
+    return min(interval * 2.0 ** min(attempt + 1, 16), longest_back_off(interval))
+
+
+def longest_back_off(interval: float) -> float:
+    """Seconds between two challenges of a silent instance, at last."""
+    return max(interval, min(BACK_OFF_FACTOR * interval, BACK_OFF_CEILING))
 
 
 @dataclass(slots=True)
@@ -44,6 +48,10 @@ class Judged:
 
     missed: int = 0
     skipped: int = 0
+
+
+#: As it is nearly always.
+NOTHING = Judged()
 
 
 class Beats:
@@ -151,11 +159,13 @@ class Beats:
 
     def judge(self, now: float, heard: float) -> Judged:
         """Find the beats whose time is over. heard: see `Tick`."""
-        judged = Judged(skipped=self._late)
-        self._late = 0
         self._recheck = None
         if self._ended is not None and now - self._ended > SAME_SPAN:
             self.not_asked()
+        if not self._late and not self.due(now):
+            return NOTHING
+        judged = Judged(skipped=self._late)
+        self._late = 0
         while self._open:
             due = self._due(self._open[0])
             if now < due:

@@ -51,8 +51,6 @@ class Silences:
 
     def expire(self, now: float) -> bool:
         """End what is over; True if that was the last of them."""
-        if now < self.until:
-            return False
         return self.end(*[key for key, s in self._by_key.items() if s.until is not None and s.until <= now])
 
     def keys(self) -> frozenset[str]:
