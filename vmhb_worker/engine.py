@@ -23,6 +23,7 @@ from vmhb_worker.changes import Changes
 from vmhb_worker.contracts import Agent, Channels, Clock, Hypervisor, Saved, Store
 from vmhb_worker.core import domain_xml
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.fault import Change, Resolution
 from vmhb_worker.core.lanes import Lanes, Request
 from vmhb_worker.core.ledger import Entry, Ledger, in_words
@@ -297,8 +298,7 @@ class Engine:
         if sighting.met:
             self._periods.put_back(instance.uuid)
             events += self._desk.silences(instance.uuid, now, wall)
-        travelled = instance.view.travelled
-        instance.written = domain_xml.state_element(travelled.established, travelled.fault_id)
+        instance.written = instance.view.travelled
         instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
         asked_by_application = instance.monitor.policy.channel is Channel.APPLICATION
         instance.monitor.has_other_channel(asked_by_application and Channel.AGENT in instance.view.ports)
@@ -512,10 +512,11 @@ class Engine:
         if instance.unwritten or instance.monitor.state is State.GONE:
             return
         fault = self._ledger.open.get(instance.uuid)
-        element = domain_xml.state_element(instance.monitor.established, fault.fault_id if fault else None)
-        if element != instance.written:
-            instance.written = element
-            self._ports.hypervisor.write_state(instance.uuid, element)
+        established, fault_id = instance.monitor.established, fault.fault_id if fault else None
+        written = instance.written
+        if written.established is not established or written.fault_id != fault_id:
+            instance.written = Travelled(established, fault_id)
+            self._ports.hypervisor.write_state(instance.uuid, domain_xml.state_element(established, fault_id))
 
     def _note(self, entry: Entry | None) -> None:
         """A change of a fault: for the store, and for whoever reads the log."""
