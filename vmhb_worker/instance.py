@@ -25,12 +25,12 @@ class Instance:
     view: DomainView
     monitor: Monitor
     boot: str | None
+    written: Travelled  # the state that the domain carries
     nonce: int = 0
     command: str | None = None  # for its agent, waiting for a place or under way
     waiting: Ask | None = None  # a challenge that comes after that
     due: float = math.inf
     forget_at: float | None = None
-    written: Travelled = Travelled()  # the state that the domain carries
     unwritten: bool = False  # another one is due, once the probe that is under way is over
 
     @property

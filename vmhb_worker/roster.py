@@ -164,7 +164,8 @@ class Roster:
     ) -> Sighting:
         row = remembered(self._rows.get(seen.uuid), now, wall)
         memory = census.first_memory(seen, row, view.travelled, standing)
-        instance = Instance(view, Monitor(seen.uuid, policy, self._timing, memory, now, self._nonce), seen.boot)
+        monitor = Monitor(seen.uuid, policy, self._timing, memory, now, self._nonce)
+        instance = Instance(view, monitor, seen.boot, view.travelled)
         self._instances[seen.uuid] = instance
         LOG.info("instance %s: monitored, %s", instance.label, instance.monitor.state.value)
         return Sighting(instance, tuple(census.first_events(seen, row)), met=True, fresh=True)
