@@ -7,6 +7,7 @@ to the instances' monitors.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,9 +21,28 @@ from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.policy import HeartbeatPolicy, Limits, Parsed, parse
 from vmhb_worker.core.transitions import State
 from vmhb_worker.instance import Instance, remembered
-from vmhb_worker.nonces import Nonces
 
 LOG = logging.getLogger(__name__)
+
+
+#: So many are drawn at a time: one call of the kernel's for all of them.
+_NONCES = 256
+#: Characters of each: 64 bits in hexadecimal.
+_NONCE_LENGTH = 16
+
+
+class _Nonces:
+    """What guests must echo, and cannot foresee."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+
+    def __call__(self) -> str:
+        """Another one."""
+        if not self._left:
+            drawn = secrets.token_hex(_NONCES * _NONCE_LENGTH // 2)
+            self._left = [drawn[at : at + _NONCE_LENGTH] for at in range(0, len(drawn), _NONCE_LENGTH)]
+        return self._left.pop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +81,7 @@ class Roster:
         self._limits = limits
         self._timing = timing
         self._gone_grace = gone_grace
-        self._nonce = Nonces()
+        self._nonce = _Nonces()
         self._instances: dict[str, Instance] = {}
         self._rows = {row.uuid: row for row in rows}
         self._absent: dict[str, float] = {}  # remembered, but not here: uuid -> when to forget it
