@@ -98,6 +98,17 @@ def site_of(broker: Broker, name: str, folder: Path) -> Site:
     return Site(folder, broker, f"{broker.transport_url.rpartition('/')[0]}/{vhost}?amqp_durable_queues=true")
 
 
+def run(consumer: FaultConsumer, option: str) -> subprocess.CompletedProcess[str]:
+    """The program with this consumer's configuration, until it ends."""
+    return subprocess.run(
+        [sys.executable, *consumer.program, "--config-file", str(consumer.config), option],
+        env={**os.environ, "PYTHONPATH": consumer.plugins},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.fixture
 def site(broker: Broker, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """For one test."""
@@ -234,7 +245,10 @@ def test_what_a_reporter_wants(site: Site) -> None:
     workers.publish(cleared(worse))
     wait_for(lambda: len(consumer.told()) == 2)
     assert short(consumer.told(), fault) == ["A1 raised", "A3 cleared"]
-    told = site.api().about()
+    asked = run(consumer, "--status")
+    assert asked.returncode == 0, asked.stderr
+    told = json.loads(asked.stdout)
+    assert told.keys() == site.api().about().keys()
     assert told["undelivered"] == [["recording", "given up", 1]]
     assert told["counts"]["given_up.recording"] == 1
 
@@ -437,13 +451,7 @@ def test_queues_unlike_the_clouds(site: Site) -> None:
     )
     time.sleep(1)
     assert not consumer.ended
-    checked = subprocess.run(
-        [sys.executable, *consumer.program, "--config-file", str(consumer.config), "--check-config"],
-        env={**os.environ, "PYTHONPATH": consumer.plugins},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = run(consumer, "--check-config")
     assert checked.returncode == 1
     assert "[vmhb_notifications] topics: vmhb_notifications of " in checked.stderr
     assert "set [oslo_messaging_rabbit] amqp_durable_queues" in checked.stderr
@@ -454,11 +462,5 @@ def test_check_config(site: Site) -> None:
     consumer = site.consumer(start=False)
     consumer.write_config()
     (consumer.folder / "state").mkdir()
-    checked = subprocess.run(
-        [sys.executable, *consumer.program, "--config-file", str(consumer.config), "--check-config"],
-        env={**os.environ, "PYTHONPATH": consumer.plugins},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = run(consumer, "--check-config")
     assert (checked.returncode, checked.stdout) == (0, "configuration is good\n"), checked.stderr
