@@ -225,6 +225,21 @@ def test_a_reporter_that_is_down_delays_nobody(site: Site) -> None:
     assert consumer.told()[0]["latest"] == 2, "it could have changed its mind"
 
 
+def test_a_reporter_that_is_slow_delays_nobody(site: Site) -> None:
+    """It hangs with one fault in its hands: the others are told of that one and of the next, and what is received is
+    acknowledged."""
+    workers, consumer = site.workers("cn1"), site.consumer()
+    consumer.tell("hang 15")
+    workers.publish(fault := new(1), new(2))
+    wait_for(lambda: len(consumer.told("recovering")) == 2, 5)
+    workers.publish(cleared(fault))
+    wait_for(lambda: site.messages() == 0, 5)
+    assert consumer.told() == []
+    consumer.tell("")
+    wait_for(lambda: len(consumer.told()) == 3, 40)
+    assert short(consumer.told(), fault) == ["A1 raised", "A2 cleared"]
+
+
 def test_what_a_reporter_wants(site: Site) -> None:
     """It is tried again when it says, with its memo; what it gives up is said and kept; then the next has its turn."""
     workers, consumer = site.workers("cn1"), site.consumer()
