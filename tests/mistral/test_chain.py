@@ -19,6 +19,7 @@ from tests.conftest import Figure
 from tests.fakes import a_fault
 from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
+from tests.stage.cloud import PASSWORD, Cloud
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from tests.stage.mistral import Mistral
 from tests.stage.receiver import Receiver
@@ -291,3 +292,25 @@ def test_recovery_once(
         assert mistral.executions(fault.fault_id) == []
     finally:
         mine.stop()
+
+
+def test_credentials_wrong_then_right(
+    mistral: Mistral, no_triggers: None, url: str, workers: FaultWorkers, tmp_path: pathlib.Path
+) -> None:
+    """Keystone refuses us, and then does not: without a restart, and nothing of what came meanwhile is lost."""
+    with Cloud() as cloud:
+        access = {"auth_type": "password", "auth_url": f"{cloud.url}/v3", "username": "vmhb", "password": PASSWORD}
+        access |= {"project_name": "service", "user_domain_id": "default", "project_domain_id": "default"}
+        cloud.password = "another"
+        mine = consumer(tmp_path, url, mistral, **access)
+        mine.start()
+        try:
+            fault = fresh()
+            workers.publish(fault, over(fault))
+            wait_until(lambda: mine.said("mistral: instance") > 0 and heard(mine, fault) == 2, LONG, "it is refused")
+            assert mistral.executions(fault.fault_id) == []
+            cloud.password = PASSWORD
+            found = done(mistral, fault, "raised", "cleared")
+            assert [one["output"]["done"] for one in found] == ["raised", "cleared"]
+        finally:
+            mine.stop()
