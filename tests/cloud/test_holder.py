@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from tests.cloud.__main__ import CREATE
 from tests.cloud.holder import READY
 from tests.cloud.site import FOLDER
 from tests.cloud.stage import Stage
@@ -21,3 +24,18 @@ def test_a_second_is_refused(stage: Stage) -> None:
     assert "tools/cloud down" in done.stderr
     assert READY not in done.stdout
     assert all(row["runs"] for row in stage.holder.ask("status"))
+
+
+@pytest.mark.long
+def test_a_shell(stage: Stage) -> None:
+    """Its `openstack` speaks with this cloud, and what it says that one could try, works."""
+    commands = f"{CREATE} web-1 -f value -c status\nopenstack server delete --wait web-1 && echo gone\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.cloud", "shell"],
+        input=commands,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.splitlines() == [f"{CREATE} NAME", "ACTIVE", "gone"], done.stderr

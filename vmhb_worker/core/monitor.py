@@ -632,6 +632,8 @@ class Monitor:
     def _silence_over(self, now: float) -> None:
         self._suspicion.job_poll_at = None
         self._disturbed(now)
+        if self.standing is not None and self.standing.pending:
+            self._suspicion.interrupted()
         self._apply(Input.HUSH, now)
         lasted = now - self._silenced_at
         if self.waiting_since is not None:

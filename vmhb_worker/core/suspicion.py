@@ -116,6 +116,11 @@ class Suspicion:
         inquiry.probed = False
         return looks
 
+    def interrupted(self) -> None:
+        """A silence ended before the verdict was final: what was found before it is too old to judge by, and the kernel
+        may be asked at once. Not the guest's doing, so it cannot have itself asked more often by it."""
+        self._probed_at = -math.inf
+
     def tick(self, now: float) -> list[Look]:
         """What is due."""
         looks = [] if self._inquiry is None else self._inquiry.tick(now)
