@@ -23,6 +23,19 @@ JOB_BELIEVED = 30.0
 class Suspicion:
     """All that was found out of the host, and what is being found out."""
 
+    __slots__ = (
+        "_found",
+        "_inquired_at",
+        "_inquiry",
+        "_probe_interval",
+        "_probed_at",
+        "balloon_period",
+        "balloon_seen",
+        "baseline_at",
+        "baselines",
+        "job_poll_at",
+    )
+
     def __init__(self, probe_interval: float, balloon_seen: bool) -> None:
         self._probe_interval = probe_interval
         self.balloon_seen = balloon_seen  # its balloon answered in this boot: only then does its silence mean anything
