@@ -9,6 +9,7 @@ would have it, at the interval that was asked for.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -100,7 +101,7 @@ class Guests:
         assert self._read() == word
 
     def end(self) -> dict[str, Any]:
-        """What it saw since the last mark: challenges, and for each of them how late it was (seconds)."""
+        """What it saw since the last mark: challenges, how late each was (seconds), and how many were skipped."""
         assert self._process.stdin is not None
         self._process.stdin.write("end\n")
         self._process.stdin.flush()
@@ -147,8 +148,10 @@ class _Process:
 
     def _told(self, word: str) -> bool:
         if word == "end":
-            late = [value for times in self._times[2:] for value in lateness(times)]
-            print(json.dumps({"challenges": sum(map(len, self._times)), "late": late}), flush=True)
+            seen = [lateness(times) for times in self._times[2:]]
+            late = [value for values, _ in seen for value in values]
+            skipped = sum(number for _, number in seen)
+            print(json.dumps({"challenges": sum(map(len, self._times)), "late": late, "skipped": skipped}), flush=True)
             return True
         if word == "mark":
             self._times = [array("d") for _ in self._times]
@@ -202,12 +205,20 @@ class _Process:
                     return
 
 
-def lateness(times: array[float], interval: float = 1.0) -> list[float]:
-    """How late each was. The grid is that of the earliest: nothing is sent before its time."""
+def lateness(times: array[float], interval: float = 1.0) -> tuple[list[float], int]:
+    """How late each was, and how many never came that were due between two that did.
+
+    The grid is that of the earliest: nothing is sent before its time. Nor is anything sent more than half an interval
+    late: that beat is skipped, see `vmhb_worker.core.schedule.TARDY`.
+    """
     if len(times) < 2:
-        return []
-    first = min(at - n * interval for n, at in enumerate(times))
-    return [at - n * interval - first for n, at in enumerate(times)]
+        return [], 0
+    beats = [0]
+    for before, at in itertools.pairwise(times):
+        beats.append(beats[-1] + max(1, round((at - before) / interval)))
+    first = min(at - beat * interval for beat, at in zip(beats, times, strict=True))
+    late = [at - beat * interval - first for beat, at in zip(beats, times, strict=True)]
+    return late, beats[-1] + 1 - len(times)
 
 
 if __name__ == "__main__":
