@@ -48,6 +48,20 @@ def test_restarted_in_the_middle_of_a_fault(stage: Stage, boot: Boot, figure: Fi
     story.assert_recovered(quiet=2 * QUIET)
 
 
+def test_nova_compute_killed_in_the_middle_of_the_recovery(stage: Stage, boot: Boot, figure: Figure) -> None:
+    """It was announced that it powers the server off, and nobody says that it has: the next nova-compute does it again,
+    as a request of its own. The guest is watched as soon as it runs."""
+    server = boot("monitored")
+    server.wait_beats()
+    hung = server.hang_agent()
+    wait_until(lambda: "powers it off" in str(server.show().get("silences")), 60, "it is being powered off", every=0.1)
+    _service("nova-compute-node1")(stage)
+    story = Story(server, hung)
+    story.follow(timeout=300)
+    figure("cloud: agent hangs, nova-compute killed amid its recovery → cleared", story.seconds(CLEARED), "s")
+    story.assert_recovered(quiet=2 * QUIET)
+
+
 def _kill_node(stage: Stage, server: Server) -> None:
     """All of the server's node that matters to it, as a power failure: nobody is left to tell of the others."""
     node = server.node
