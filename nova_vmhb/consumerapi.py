@@ -25,7 +25,8 @@ class ConsumerAPI:
     """Calls to the consumers; any of them answers. Threads: may be shared.
 
     A call raises oslo_messaging.MessagingTimeout where no consumer answers, MessageDeliveryFailure where the broker
-    cannot be reached, and oslo_messaging.RemoteError where the consumer met an error: its database may be away.
+    was lost, and oslo_messaging.RemoteError where the consumer met an error: its database may be away. The first one
+    waits for a broker that is away, for ever: it has a reply queue to make.
     """
 
     def __init__(self, transport: Any, timeout: float = CALL_TIMEOUT) -> None:

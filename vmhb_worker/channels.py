@@ -7,6 +7,7 @@ reads no more of a guest than its share. Everything here belongs to the engine's
 from __future__ import annotations
 
 import errno
+import functools
 import heapq
 import logging
 import math
@@ -249,7 +250,7 @@ class SocketChannels:
         if line.sock is None or self._watcher is None or (events == line.watching and events):
             return
         line.watching = events
-        self._watcher.watch(line.sock.fileno(), events, lambda ready: self._ready(line, ready))
+        self._watcher.watch(line.sock.fileno(), events, functools.partial(self._ready, line))
 
     def _ready(self, line: _Line, ready: int) -> None:
         if ready & _OUT:

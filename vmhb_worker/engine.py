@@ -7,6 +7,7 @@ What a report means is decided in `core`; who is monitored, in `roster`; how an 
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
 import math
 import secrets
@@ -22,6 +23,7 @@ from vmhb_worker.changes import Changes
 from vmhb_worker.contracts import Agent, Channels, Clock, Hypervisor, Saved, Store
 from vmhb_worker.core import domain_xml
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.fault import Change, Resolution
 from vmhb_worker.core.lanes import Lanes, Request
 from vmhb_worker.core.ledger import Entry, Ledger, in_words
@@ -59,9 +61,10 @@ BREATH = 0.005
 #: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
 _RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
 #: Another life of a QEMU begins.
-_LIVES = (ev.Booted, ev.Restored, ev.Arriving)
+_LIVES = frozenset({ev.Booted, ev.Restored, ev.Arriving})
 #: libvirt is away: nothing is known, nothing is asked.
 _AWAY = ev.Silenced("hypervisor", "libvirt is away")
+_NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,9 @@ class Engine:
         self._connected = False
         self._why_away = "not connected yet"
         self._signs = 0
-        self._due: list[tuple[float, str]] = []
+        self._tick_event = ev.Tick(self._heard)
+        self._due: list[tuple[float, int, Instance]] = []  # the number: two that are due at once are not compared
+        self._number = itertools.count().__next__
         self._alive_at = self._tidy_at = self._beat_at = self._drained_at = now
 
     # -- from any thread -----------------------------------------------------------------------------------------
@@ -204,30 +209,33 @@ class Engine:
             self._handle(instance, ev.Voided(f"the worker was {late:.1f} s late"), now)
 
     def _tick(self, now: float) -> None:
-        tick = ev.Tick(self._heard)
+        if self._tick_event.heard != self._heard:
+            self._tick_event = ev.Tick(self._heard)
         for _ in range(SLICE):
             if not self._due or self._due[0][0] > now:
                 break
-            at, which = heapq.heappop(self._due)
-            instance = self._roster.get(which)
-            if instance is not None and instance.due == at:
-                if instance.monitor.owes(now):  # what came while we were at others is known before it is judged
-                    self._channels.read(which)
-                    for report in self._inbox.drain():
-                        self._take(report, now)
-                instance.due = math.inf
-                self._handle(instance, tick, now, floor=now + BREATH)
+            at, _, instance = heapq.heappop(self._due)
+            if instance.due != at:
+                continue
+            if instance.monitor.owes(now):  # what came while we were at others is known before it is judged
+                self._channels.read(instance.uuid)
+                for report in self._inbox.drain():
+                    self._take(report, now)
+                if instance.due == math.inf:  # forgotten, or nothing is due any more
+                    continue
+            instance.due = math.inf
+            self._handle(instance, self._tick_event, now, floor=now + BREATH)
 
     def _periodic(self, now: float) -> None:
-        wall = self._wall()
-        for entry in self._ledger.remind(now, wall, self._is_gone):
-            self._changes.fault(entry)
+        if now >= self._ledger.deadline():
+            for entry in self._ledger.remind(now, self._wall(), self._is_gone):
+                self._changes.fault(entry)
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_INTERVAL
             self._tidy(now)
         if now >= self._alive_at:
             self._alive_at = now + ALIVE_INTERVAL
-            self._say_alive(wall)
+            self._say_alive(self._wall())
         if now >= self._beat_at:
             self._beat_at = now + self._ports.watchdog
             self._ports.beat()
@@ -290,8 +298,7 @@ class Engine:
         if sighting.met:
             self._periods.put_back(instance.uuid)
             events += self._desk.silences(instance.uuid, now, wall)
-        travelled = instance.view.travelled
-        instance.written = domain_xml.state_element(travelled.established, travelled.fault_id)
+        instance.written = instance.view.travelled
         instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
         asked_by_application = instance.monitor.policy.channel is Channel.APPLICATION
         instance.monitor.has_other_channel(asked_by_application and Channel.AGENT in instance.view.ports)
@@ -339,6 +346,7 @@ class Engine:
         self._note(self._ledger.acquit(gone.uuid, resolution, now=now, wall=wall))
         self._changes.forget(gone.uuid)
         if instance is not None:
+            instance.due = math.inf
             LOG.info("instance %s: no longer monitored: %s", instance.label, gone.why)
             self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, wall, ended=gone.why)
 
@@ -346,14 +354,14 @@ class Engine:
 
     def _on_happened(self, report: ev.Happened, now: float) -> None:
         event = report.event
-        if isinstance(event, ev.Looked):
+        if type(event) is ev.Looked:
             self._periods.looked(report.uuid, event)
         instance = self._roster.get(report.uuid)
         if instance is None:
             return
-        if isinstance(event, ev.PortChanged) and event.channel is not instance.monitor.policy.channel:
+        if type(event) is ev.PortChanged and event.channel is not instance.monitor.policy.channel:
             return
-        if isinstance(event, _LIVES) and instance.monitor.state is State.GONE:
+        if type(event) in _LIVES and instance.monitor.state is State.GONE:
             instance.boot = None  # another QEMU: what `DomainSeen` says next is no news
         self._handle(instance, event, now)
 
@@ -395,14 +403,15 @@ class Engine:
     def _handle(self, instance: Instance, event: ev.Event, now: float, floor: float = 0.0) -> None:
         """Hand an event to an instance's monitor, carry out the effects, and see when it is due again."""
         monitor = instance.monitor
-        before, hushed = monitor.state, monitor.silences.keys()
+        before, silences = monitor.state, monitor.silences
+        hushed = silences.keys() if silences.on else _NONE
         for effect in monitor.handle(event, now):
             self._carry_out(instance, effect, now)
         if monitor.state is not before:
             LOG.info("instance %s: %s -> %s", instance.label, before.value, monitor.state.value)
             if monitor.state is State.GONE:
                 self._channels.forget(instance.uuid)
-        if hushed or monitor.silences:
+        if hushed or silences.on:
             _log_silences(instance, hushed)
         if instance.unwritten and not monitor.probing:
             self._write_state(instance)
@@ -410,7 +419,7 @@ class Engine:
         if at != instance.due:
             instance.due = at
             if at < math.inf:
-                heapq.heappush(self._due, (at, instance.uuid))
+                heapq.heappush(self._due, (at, self._number(), instance))
 
     def _carry_out(self, instance: Instance, effect: ev.Effect, now: float) -> None:
         _EFFECTS[type(effect)](self, instance, effect, now)
@@ -503,10 +512,11 @@ class Engine:
         if instance.unwritten or instance.monitor.state is State.GONE:
             return
         fault = self._ledger.open.get(instance.uuid)
-        element = domain_xml.state_element(instance.monitor.established, fault.fault_id if fault else None)
-        if element != instance.written:
-            instance.written = element
-            self._ports.hypervisor.write_state(instance.uuid, element)
+        established, fault_id = instance.monitor.established, fault.fault_id if fault else None
+        written = instance.written
+        if written.established is not established or written.fault_id != fault_id:
+            instance.written = Travelled(established, fault_id)
+            self._ports.hypervisor.write_state(instance.uuid, domain_xml.state_element(established, fault_id))
 
     def _note(self, entry: Entry | None) -> None:
         """A change of a fault: for the store, and for whoever reads the log."""

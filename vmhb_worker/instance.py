@@ -9,7 +9,7 @@ from typing import Any
 
 from vmhb_worker.contracts import InstanceRow
 from vmhb_worker.core.census import Remembered
-from vmhb_worker.core.domain_xml import DomainView
+from vmhb_worker.core.domain_xml import DomainView, Travelled
 from vmhb_worker.core.events import Accuse, Ask
 from vmhb_worker.core.fault import Fault, Finding
 from vmhb_worker.core.memory import Absence, Spell, Standing
@@ -25,12 +25,12 @@ class Instance:
     view: DomainView
     monitor: Monitor
     boot: str | None
+    written: Travelled  # the state that the domain carries
     nonce: int = 0
     command: str | None = None  # for its agent, waiting for a place or under way
     waiting: Ask | None = None  # a challenge that comes after that
     due: float = math.inf
     forget_at: float | None = None
-    written: str = ""  # the state element that the domain carries
     unwritten: bool = False  # another one is due, once the probe that is under way is over
 
     @property

@@ -1,4 +1,5 @@
-"""What all programs of ours do with a command line: options, `--check-config`, and a start. Knows nothing of what runs.
+"""What all programs of ours do with a command line: options, `--check-config`, `--status`, a start. Knows nothing of
+what runs.
 
 A check says everything that is wrong, one line each, in bounded time, and changes nothing.
 """
@@ -6,6 +7,7 @@ A check says everything that is wrong, one line each, in bounded time, and chang
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 import os
 import queue
@@ -14,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
@@ -59,6 +62,12 @@ class Program:
     serve: Callable[[cfg.ConfigOpts], int]
     #: Whose options may stand in its files as well, by their names for oslo-config-generator.
     libraries: Sequence[str] = LIBRARIES
+    #: Asks one that runs what it has done so far. BLOCKS. Raises NoAnswer.
+    status: Callable[[cfg.ConfigOpts], dict[str, Any]] | None = None
+
+
+class NoAnswer(Exception):
+    """None that runs can be asked. The text says why, and what to do."""
 
 
 def main(program: Program) -> None:
@@ -82,6 +91,15 @@ def run(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> int
             "reached, then end: exit code 0 when all is well, else 1.",
         )
     )
+    if program.status is not None:
+        conf.register_cli_opt(
+            cfg.BoolOpt(
+                "status",
+                default=False,
+                help="Ask one that runs what it has done so far, print that as JSON, then end: exit code 0, or 1 where "
+                "none answers.",
+            )
+        )
     try:
         conf(
             arguments,
@@ -98,7 +116,23 @@ def run(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> int
     bad = problems.bad_values(conf, program.groups) or program.contradictions(conf)
     if conf.check_config:
         return _check(conf, [*unknown, *bad], program.endpoints)
-    return _refuse(bad) if bad else _serve(program, conf, unknown)
+    if bad:
+        return _refuse(bad)
+    if program.status is not None and conf.status:
+        return _tell(program.status, conf)
+    return _serve(program, conf, unknown)
+
+
+def _tell(status: Callable[[cfg.ConfigOpts], dict[str, Any]], conf: cfg.ConfigOpts) -> int:
+    logging.disable(logging.CRITICAL)  # as in a check
+    try:
+        print(json.dumps(status(conf), indent=2, sort_keys=True))
+    except NoAnswer as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        logging.disable(logging.NOTSET)
+    return 0
 
 
 def _check(conf: cfg.ConfigOpts, found: list[Problem], endpoints: Callable[[cfg.ConfigOpts], Sequence[Check]]) -> int:

@@ -25,9 +25,24 @@ from vmhb_worker.instance import Instance, remembered
 LOG = logging.getLogger(__name__)
 
 
-def _nonce() -> str:
-    """64 bits that nobody can foresee."""
-    return secrets.token_hex(8)
+#: So many are drawn at a time: one call of the kernel's for all of them.
+_NONCES = 256
+#: Characters of each: 64 bits in hexadecimal.
+_NONCE_LENGTH = 16
+
+
+class _Nonces:
+    """What guests must echo, and cannot foresee."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+
+    def __call__(self) -> str:
+        """Another one."""
+        if not self._left:
+            drawn = secrets.token_hex(_NONCES * _NONCE_LENGTH // 2)
+            self._left = [drawn[at : at + _NONCE_LENGTH] for at in range(0, len(drawn), _NONCE_LENGTH)]
+        return self._left.pop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,7 @@ class Roster:
         self._limits = limits
         self._timing = timing
         self._gone_grace = gone_grace
+        self._nonce = _Nonces()
         self._instances: dict[str, Instance] = {}
         self._rows = {row.uuid: row for row in rows}
         self._absent: dict[str, float] = {}  # remembered, but not here: uuid -> when to forget it
@@ -168,7 +184,8 @@ class Roster:
     ) -> Sighting:
         row = remembered(self._rows.get(seen.uuid), now, wall)
         memory = census.first_memory(seen, row, view.travelled, standing)
-        instance = Instance(view, Monitor(seen.uuid, policy, self._timing, memory, now, _nonce), seen.boot)
+        monitor = Monitor(seen.uuid, policy, self._timing, memory, now, self._nonce)
+        instance = Instance(view, monitor, seen.boot, view.travelled)
         self._instances[seen.uuid] = instance
         LOG.info("instance %s: monitored, %s", instance.label, instance.monitor.state.value)
         return Sighting(instance, tuple(census.first_events(seen, row)), met=True, fresh=True)

@@ -66,8 +66,9 @@ def get_transport(conf: cfg.ConfigOpts, url: str | None = None) -> Any:
 class WorkerAPI:
     """Calls and casts to workers, by the host that they are on. Threads: may be shared.
 
-    A call raises oslo_messaging.MessagingTimeout where no worker answers, or one of the above. A cast tells nothing,
-    and raises oslo_messaging.MessageDeliveryFailure where the broker cannot be reached.
+    A call raises oslo_messaging.MessagingTimeout where no worker answers, or one of the above. The first one waits for
+    a broker that is away, for ever: it has a reply queue to make. A cast tells nothing, and raises
+    oslo_messaging.MessageDeliveryFailure where the broker cannot be reached.
     """
 
     def __init__(self, transport: Any, conf: cfg.ConfigOpts | None = None, timeout: float = CALL_TIMEOUT) -> None:

@@ -33,7 +33,8 @@ for change in raised cleared; do
 {"name": "vmhb_$change", "exchange": "vmhb", "topic": "$topic", "event": "vmhb.fault.$change", "workflow_id": "$id",
  "workflow_input": $input, "scope": "$scope"}
 JSON
-    # The event engine takes one at a time: of two at once the first's listener goes on beside the second's, on the same
-    # queue, and drops what the second waits for. What comes before it listens it never hears of.
-    sleep 3
+    # The event engine can't take two at once: the first's listener would go on beside the second's, on the same queue,
+    # and drop what the second waits for. One that is stopped looks up from its queue every 5 s at most. What comes
+    # before it listens it never hears of.
+    sleep 8
 done

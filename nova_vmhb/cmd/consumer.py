@@ -7,15 +7,21 @@ import importlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from oslo_config import cfg
 
 from nova_vmhb import conf as options
+from nova_vmhb import consumerapi
 from nova_vmhb.reporters import plugins
 from nova_vmhb.settings import Half
-from vmhb_worker import brokers, program
+from vmhb_worker import brokers, program, rpcapi
 from vmhb_worker.conf.problems import Problem
+from vmhb_worker.no_eventlet import without_eventlet
 from vmhb_worker.program import INNER_LIMIT, Check, Program
+
+with without_eventlet():
+    import oslo_messaging
 
 #: The entry point that tells the options of [nova].
 KEYSTONE = "nova_vmhb.nova"
@@ -127,6 +133,22 @@ def run(
     return program.run(dataclasses.replace(complete(), endpoints=reached), arguments, conf)
 
 
+def status(conf: cfg.ConfigOpts) -> dict[str, Any]:
+    """What one that runs says of itself. BLOCKS for some seconds. Raises NoAnswer."""
+    # A call would wait for a broker that is away for ever.
+    problem = brokers.check_sending(conf, None, consumerapi.EXCHANGE, (), INNER_LIMIT)
+    if problem is not None:
+        raise program.NoAnswer(f"no consumer can be asked: {problem}")
+    try:
+        return consumerapi.ConsumerAPI(rpcapi.get_transport(conf)).about()
+    except oslo_messaging.MessagingTimeout:
+        raise program.NoAnswer(
+            "no consumer answers: is one running on this broker, with faults among its [consumer] halves?"
+        ) from None
+    except Exception as error:
+        raise program.NoAnswer(f"no consumer can be asked: {brokers.explain(error)}") from error
+
+
 def _serve(conf: cfg.ConfigOpts) -> int:
     service = importlib.import_module("nova_vmhb.consumer.service")  # only now: a check does without it
     code: int = service.run(conf)
@@ -140,6 +162,7 @@ PROGRAM = Program(
     contradictions=contradictions,
     endpoints=endpoints,
     serve=_serve,
+    status=status,
 )
 
 

@@ -50,7 +50,8 @@ class Planned:
     why: str
     #: Nova also does it without being asked: after a crash, to make its own records true. That is no plan.
     needs_initiator: bool = False
-    #: Its end comes with another request, so that its key can't name one.
+    #: Its end comes, or may come, with another request, so that its key can't name one: a nova-compute that is
+    #: restarted in the middle of a power-off or a reboot does it again, as a request of its own.
     outlives_request: bool = False
 
 
@@ -61,9 +62,12 @@ _SHUTDOWN = (
 _DOWN = "the guest is down for most of the time, so that no heartbeats are expected anyway"
 
 PLANNED: Mapping[Operation, Planned] = {
-    Operation.POWER_OFF: Planned("Nova powers it off", 600.0, _SHUTDOWN, needs_initiator=True),
+    Operation.POWER_OFF: Planned("Nova powers it off", 600.0, _SHUTDOWN, needs_initiator=True, outlives_request=True),
     Operation.REBOOT: Planned(
-        "Nova reboots it", 300.0, "Nova waits wait_soft_reboot_seconds (120 s) before it reboots the hard way"
+        "Nova reboots it",
+        300.0,
+        "Nova waits wait_soft_reboot_seconds (120 s) before it reboots the hard way",
+        outlives_request=True,
     ),
     Operation.PAUSE: Planned("Nova pauses it", 60.0, "pausing takes no time, and libvirt tells the rest"),
     Operation.SUSPEND: Planned("Nova suspends it", 900.0, "its memory is written to disk, which takes time"),
@@ -162,6 +166,8 @@ CONFIGURE: Step = (Verb.CONFIGURE, None)
 NOT_RESCUED: Step = (Verb.END, Operation.RESCUED)
 #: Nova has made the domain's XML anew: one that may have no policy, and that boots the instance's own image.
 MADE_ANEW = (CONFIGURE, NOT_RESCUED)
+#: It runs again, so that nobody powers it off any more: the end of that may never have been told.
+RUNS: Step = (Verb.END, Operation.POWER_OFF)
 NOTHING: Row = {}
 
 
@@ -181,9 +187,9 @@ def _ends(operation: Operation, *then: Step) -> Row:
 #: worker may not have heard of the policy.
 ROWS: Mapping[str, Row] = {
     "create": {"end": (CONFIGURE,)},
-    "power_on": {"end": MADE_ANEW},
+    "power_on": {"end": (*MADE_ANEW, RUNS)},
     "power_off": _silence(Operation.POWER_OFF),
-    "reboot": _silence(Operation.REBOOT, *MADE_ANEW),
+    "reboot": _silence(Operation.REBOOT, *MADE_ANEW, RUNS),
     "pause": _silence(Operation.PAUSE),
     "unpause": NOTHING,
     "suspend": _silence(Operation.SUSPEND),
@@ -260,7 +266,7 @@ def _casts(step: Step, notification: Notification, timeouts: Mapping[Operation, 
     if operation is None:
         return [Configure(host, instance, notification.knobs, observed_at)]
     planned = PLANNED[operation]
-    if planned.needs_initiator and notification.initiator is None:
+    if planned.needs_initiator and notification.initiator is None and verb is not Verb.END:
         return []
     key = _key(operation, None if planned.outlives_request else notification.request_id)
     if verb is Verb.END:

@@ -124,6 +124,8 @@ class Rounds:
         self._records.prune(now - self._settings.keep, now - self._settings.keep - window)
         numbers = self._tally.snapshot() | self._records.counts()
         numbers |= {f"waiting.{target}": count for target, count in self._outbox.waiting().items()}
+        kept = self._outbox.undelivered().items()
+        numbers |= {f"undelivered.{kind.replace(' ', '_')}.{target}": count for (target, kind), count in kept}
         LOG.info("so far: %s", ", ".join(f"{name} {number}" for name, number in sorted(numbers.items())))
 
     # -- a fault ---------------------------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ from tests.cloud.demo import demo, visit
 from tests.cloud.site import BIN, FOLDER
 from tests.lab.processes import LabError
 
+#: What to try first, but for the server's name.
+CREATE = "openstack server create --flavor monitored --image guest --no-network --wait"
+
 
 def up() -> None:
     """Bring it up, and leave it."""
@@ -27,6 +30,7 @@ def status() -> None:
     for row in rows:
         print(f"{row['name']:22} {'runs' if row['runs'] else 'ENDED':6} {row['pid']:8} {row['pss'] / 2**20:7.0f} MiB")
     print(f"{'':22} {'':6} {'':8} {sum(row['pss'] for row in rows) / 2**20:7.0f} MiB")
+    print(f"{holder.REST}: MariaDB, RabbitMQ, libvirtd, guests, and the processes that keep them\n")
     site = holder.Client().site
     for name in site.ports:
         print(f"{name:22} {site.url(name)}")
@@ -44,8 +48,9 @@ def shell() -> None:
     site = holder.Client().site
     path = f"{BIN}:{os.environ['PATH']}"
     os.environ.update(site.admin, PATH=path, PS1="(cloud) \\w # ")
-    print("openstack server create --flavor monitored --image guest --network none NAME --wait")
-    os.execvp("bash", ["bash", "--norc", "-i"])  # noqa: S606 -- it is what was asked for
+    commands = ["-i"] if sys.stdin.isatty() else []  # or else it reads them from wherever they come
+    print(f"{CREATE} NAME", flush=True)
+    os.execvp("bash", ["bash", "--norc", *commands])  # noqa: S606 -- it is what was asked for
 
 
 def side_by_side() -> None:
@@ -64,7 +69,7 @@ def main() -> int:
         "command",
         choices=COMMANDS,
         help="up: bring it up, and leave it; status: what runs; down: end it; shell: where `openstack` speaks with it; "
-        "demo: a guest dies and is recovered; compare: us and masakari-introspectiveinstancemonitor, some 25 minutes",
+        "demo: a guest dies and is recovered; compare: us and masakari-introspectiveinstancemonitor, some 20 minutes",
     )
     try:
         COMMANDS[parser.parse_args().command]()

@@ -15,10 +15,10 @@ Api: TypeAlias = Any
 
 #: Of Nova's API: that of 2026.2 but for a flavor's, where our validators come in from 2.86 on.
 MICROVERSION = "2.96"
-#: MiB, of a guest; and the flavor to resize to.
-SMALL, LARGE = 128, 144
+#: MiB, of a guest; of the flavor to resize to; of a guest with Python in its initramfs.
+SMALL, LARGE, PYTHON = 128, 144, 176
 
-PLAIN, AGENT = "guest", "guest-with-agent"
+PLAIN, AGENT, APPLICATION = "guest", "guest-with-agent", "guest-with-applications"
 #: No image of a guest says what follows; its init does (tests/lab/rootfs/init).
 CMDLINE = "console=ttyS0 quiet panic=0 no_timer_check vmhb.control=no"
 
@@ -34,6 +34,19 @@ FLAVORS: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "monitored": (SMALL, {**FAST, "hw:heartbeat_action": "recover_unresponsive"}),
     "monitored-large": (LARGE, {**FAST, "hw:heartbeat_action": "recover_unresponsive"}),
     "watched": (SMALL, {**FAST, "hw:heartbeat_action": "alarm"}),
+    "application": (
+        PYTHON,
+        {
+            **FAST,
+            "hw:heartbeat_channel": "application",
+            "hw:heartbeat_health_check": "true",
+            "hw:heartbeat_action": "recover",
+        },
+    ),
+    "application-recovered": (
+        PYTHON,
+        {**FAST, "hw:heartbeat_channel": "application", "hw:heartbeat_action": "recover_unresponsive"},
+    ),
 }
 
 
@@ -64,10 +77,11 @@ def register(cloud: Api, site: Site) -> None:
         identity.create_endpoint(service_id=service.id, interface="public", region_id=REGION, url=site.endpoint(name))
 
 
-def images(cloud: Api, site: Site, guest: Image) -> None:
-    """The lab's guest, twice: one says nothing of an agent, one is as level 0 wants it."""
+def images(cloud: Api, site: Site, guest: Image, applications: Image) -> None:
+    """The lab's guest, twice: one says nothing of an agent, one is as level 0 wants it. And the one with vmhb-guest."""
     kernel = _image(cloud, "guest-kernel", str(guest.kernel), "aki", "aki")
     initrd = _image(cloud, "guest-initrd", str(guest.initrd), "ari", "ari")
+    richer = _image(cloud, f"{APPLICATION}-initrd", str(applications.initrd), "ari", "ari")
     disk = site.data / "empty.raw"
     with disk.open("wb") as file:
         file.truncate(1 << 20)
@@ -82,6 +96,7 @@ def images(cloud: Api, site: Site, guest: Image) -> None:
     }
     _image(cloud, PLAIN, str(disk), "raw", "bare", **boots)
     _image(cloud, AGENT, str(disk), "raw", "bare", **boots, hw_qemu_guest_agent="yes")
+    _image(cloud, APPLICATION, str(disk), "raw", "bare", **{**boots, "ramdisk_id": richer})
 
 
 def flavors(cloud: Api) -> None:

@@ -90,14 +90,17 @@ class Cloud:
             ("RabbitMQ answers", self.broker.start),
             ("MariaDB answers", lambda: database.start(self.site, self.control)),
             *((f"libvirtd of {name} answers", node.start) for name, node in self.nodes.items()),
-            ("the guest's image is there", image.build),
         )
         # As operators are told to have their queues.
         self.site = dataclasses.replace(
             self.site, transport_url=f"{self.broker.transport_url}?amqp_durable_queues=true"
         )
         configs.write(self.site, OUR_DRIVER)
-        self._together(("Keystone answers", self._start_keystone), *self._schemas())
+        self._together(
+            ("Keystone answers", self._start_keystone),
+            ("guests' images are built", self._build_images),
+            *self._schemas(),
+        )
         self._start_control()
         self._together(*((f"{name} answers", self._wait_api(name)) for name in ("placement", "glance", "nova")))
         self._start_computes()
@@ -209,10 +212,13 @@ class Cloud:
             return lambda: self._run(str(BIN / program), "--config-file", *arguments)
 
         return [
-            ("Nova's databases are made", of_nova),
-            ("Placement's is", of("placement-manage", str(etc / "placement/placement.conf"), "db", "sync")),
-            ("Glance's is", of("glance-manage", str(etc / "glance/glance-api.conf"), "db_sync")),
-            ("Masakari's is", of("masakari-manage", str(etc / "masakari/masakari.conf"), "db", "sync")),
+            ("Nova's schemas are there", of_nova),
+            (
+                "Placement's schema is there",
+                of("placement-manage", str(etc / "placement/placement.conf"), "db", "sync"),
+            ),
+            ("Glance's schema is there", of("glance-manage", str(etc / "glance/glance-api.conf"), "db_sync")),
+            ("Masakari's schema is there", of("masakari-manage", str(etc / "masakari/masakari.conf"), "db", "sync")),
         ]
 
     def _start_control(self) -> None:
@@ -284,8 +290,12 @@ class Cloud:
 
         wait_until(up, ANSWERS, "Nova knows both compute nodes, and they are up", every=0.3)
 
+    @staticmethod
+    def _build_images() -> tuple[image.Image, image.Image]:
+        return image.build(), image.build(applications=True)
+
     def _furnish(self, cloud: catalogue.Api) -> None:
-        catalogue.images(cloud, self.site, image.build())
+        catalogue.images(cloud, self.site, *self._build_images())
         catalogue.flavors(cloud)
 
     def _nova(self) -> list[str]:

@@ -42,6 +42,7 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         client.end()
         left = [pid for pid in family if Path(f"/proc/{pid}").exists()]
         assert not left, f"still running when the cloud was down: {left}"
+        assert {entry.name for entry in FOLDER.iterdir()} <= {"lock", "log", "progress"}
 
 
 @pytest.fixture

@@ -19,21 +19,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from tests.cloud import configs
-from tests.cloud.cloud import Cloud, Service
+from tests.cloud.cloud import Cloud
 from tests.cloud.site import FOLDER, Site
 from tests.lab.processes import LabError
 
-#: Held by the holder. In the folder, and the one thing that stays when that is emptied.
+#: Held by the holder. In the folder, and stays there.
 LOCK = FOLDER / "lock"
 SOCKET = FOLDER / "holder.sock"
+#: What is left of a cloud that was up.
+LOG = FOLDER / "log"
 #: What the holder says; its last line is READY or begins with FAILED.
 PROGRESS = FOLDER / "progress"
 READY, FAILED = "the cloud is up", "FAILED: "
 DOWN_SECONDS = 60.0
+#: MariaDB, RabbitMQ, libvirtd, guests, and the processes that keep them.
+REST = "the rest"
 
 
 class Busy(LabError):
@@ -78,9 +82,10 @@ class Holder:
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(answer), file=stream, flush=True)
 
-    def do_end(self) -> None:
-        """End after this answer; the lock is free when all is down."""
+    def do_end(self) -> int:
+        """End after this answer: this process ends last. Its pid."""
         self._ending = True
+        return os.getpid()
 
     def do_site(self) -> dict[str, Any]:
         """What a client of the cloud has to know."""
@@ -88,11 +93,17 @@ class Holder:
         return {"transport_url": site.transport_url, "ports": site.ports}
 
     def do_status(self) -> list[dict[str, Any]]:
-        """Name, pid and memory (bytes, proportional, with its children) of each service that was started."""
+        """Name, pid and memory (bytes, proportional, with its children) of each service that was started; and of REST,
+        with the pid of this process, all else that runs because of this cloud."""
+        services = {name: service for name, service in self.cloud.services.items() if service.pid}
+        trees = {name: set(_tree(service.pid)) for name, service in services.items()}
+        rest = {os.getpid(), *self.do_family()}.difference(*trees.values())
         return [
-            {"name": name, "pid": service.pid, "runs": service.runs, "pss": _pss(service)}
-            for name, service in self.cloud.services.items()
-            if service.pid
+            *(
+                {"name": name, "pid": service.pid, "runs": service.runs, "pss": _pss(trees[name])}
+                for name, service in services.items()
+            ),
+            {"name": REST, "pid": os.getpid(), "runs": True, "pss": _pss(rest)},
         ]
 
     def do_halt(self, name: str, kill: bool = False) -> float:
@@ -139,9 +150,9 @@ class Holder:
         return sorted({pid for keeper in keepers for pid in (keeper.keeper_pid, *keeper.family())})
 
 
-def _pss(service: Service) -> int:
+def _pss(pids: Iterable[int]) -> int:
     total = 0
-    for pid in _tree(service.pid):
+    for pid in pids:
         with contextlib.suppress(OSError, StopIteration):
             lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
@@ -171,6 +182,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is that of whoever started us
     cloud = None
+    code = 1
     try:
         _empty()
         cloud = Cloud(Site(), tell)
@@ -179,17 +191,19 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: None)  # it wakes the holder, who ends
         tell(READY)
         holder.serve()
-        return 0
+        code = 0
     except LabError as error:
         print(f"{FAILED}{error}", flush=True)
-        return 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if cloud is not None:
             cloud.down()
+        if code == 0:  # or else somebody wants to see why it did not come up
+            _empty(LOG)
         with contextlib.suppress(OSError):
             SOCKET.unlink()
         os.close(lock)
+    return code
 
 
 def hold() -> int:
@@ -207,9 +221,9 @@ def hold() -> int:
     return lock
 
 
-def _empty() -> None:
+def _empty(*kept: pathlib.Path) -> None:
     for entry in FOLDER.iterdir():
-        if entry not in (LOCK, PROGRESS):
+        if entry not in (LOCK, PROGRESS, *kept):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
@@ -245,17 +259,14 @@ class Client:
 
     def end(self) -> None:
         """Returns when nothing of the cloud runs any more."""
-        self.ask("end")
-        lock = os.open(LOCK, os.O_RDWR | os.O_CLOEXEC)
-        deadline = time.monotonic() + DOWN_SECONDS
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.close(lock)
-                return
-            if time.monotonic() > deadline:
-                raise LabError(f"the cloud does not end: see {PROGRESS}")
-            time.sleep(0.05)
+        try:
+            holder = os.pidfd_open(self.ask("end"))
+        except ProcessLookupError:
+            return  # it was quick
+        ended, _, _ = select.select([holder], [], [], DOWN_SECONDS)
+        os.close(holder)
+        if not ended:
+            raise LabError(f"the cloud does not end: see {PROGRESS}")
 
 
 def is_up() -> bool:

@@ -43,12 +43,13 @@ class Stage:
         self.notifications = ConsumerProcess(self.site.transport_url, FAULT_TOPICS[1])
         conf = cfg.ConfigOpts()
         conf([], project="stage", default_config_files=[], default_config_dirs=[])
-        transport = rpcapi.get_transport(conf, self.site.transport_url)
-        self.workers, self.consumers = WorkerAPI(transport), ConsumerAPI(transport)
+        self._transport = rpcapi.get_transport(conf, self.site.transport_url)
+        self.workers, self.consumers = WorkerAPI(self._transport), ConsumerAPI(self._transport)
 
     def close(self) -> None:
         """End what is the stage's own."""
         self.notifications.close()
+        self._transport.cleanup()  # or else it says that the broker is gone, when it is
 
     def boot(self, name: str, flavor: str = "monitored", image: str = catalogue.PLAIN, node: str = "node1") -> Server:
         """A server that is ACTIVE."""
@@ -151,10 +152,33 @@ class Server:
 
         The guest may be busy with a heartbeat; then libvirt waits until that is answered.
         """
-        asked = {"execute": "guest-exec", "arguments": {"path": "/bin/sh", "arg": ["-c", command]}}
-        now = self.now
-        self.virsh("qemu-agent-command", str(now.instance_name), json.dumps(asked), node=str(now.compute_host))
+        self._agent("guest-exec", path="/bin/sh", arg=["-c", command])
         return time.monotonic()
+
+    def deed(self, command: str) -> float:
+        """Run a shell command in the guest, through its agent, to its end. When it was asked for, before it began.
+
+        LabError: it failed, or does not end.
+        """
+        now = self.now  # the API takes its time, which is none of the guest's
+        began = time.monotonic()
+        pid = self._agent("guest-exec", now, path="/bin/sh", arg=["-c", command])["pid"]
+        done: dict[str, Any] = {}
+
+        def ended() -> bool:
+            done.update(self._agent("guest-exec-status", now, pid=pid))
+            return bool(done["exited"])
+
+        wait_until(ended, PATIENCE, f"{self.name}: {command!r} ends", every=0.1)
+        if done.get("exitcode"):
+            raise LabError(f"{self.name}: {command!r} ended with {done['exitcode']}")
+        return began
+
+    def _agent(self, execute: str, now: Any = None, **arguments: Any) -> Any:
+        now = now or self.now
+        asked = json.dumps({"execute": execute, "arguments": arguments})
+        said = self.virsh("qemu-agent-command", str(now.instance_name), asked, node=str(now.compute_host))
+        return json.loads(said)["return"]
 
     def virsh(self, *arguments: str, node: str | None = None) -> str:
         """One of virsh's commands, on its node."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.cloud.stage import Server
+from tests.cloud.stage import QUIET, Server
 from tests.lab.processes import LabError
 
 RAISED = "the fault is on RabbitMQ"
@@ -30,6 +30,7 @@ class Story:
     began: float
     tell: Callable[[str], None] = lambda text: None
     at: dict[str, float] = field(default_factory=dict)
+    causes: list[str] = field(default_factory=list)  #: as they were told, each once
     resolution: str | None = None
     _told: int = 0
 
@@ -48,6 +49,15 @@ class Story:
         """Until that step, from the begin."""
         return self.at[step] - self.began
 
+    def assert_recovered(self, started: str = "start", quiet: float = QUIET) -> None:
+        """Once, and not twice; and for so many seconds afterwards nothing is said of it."""
+        server = self.server
+        assert self.resolution == "recovered"
+        server.assert_quiet(self.at[CLEARED] + 0.01, quiet)
+        assert server.beats(), server.show()
+        assert len(server.reports()) == 1
+        assert [one for one in server.actions() if one in ("start", "reboot")] == [started]
+
     def _look(self, started: str) -> None:
         self._look_at_faults()
         notifications = self.server.reports()
@@ -64,6 +74,8 @@ class Story:
         for fault in faults[self._told :]:
             self.tell(f">> RabbitMQ: {fault}")
             self._reach(RAISED, fault.at)
+            if fault.cause not in self.causes:
+                self.causes.append(fault.cause)
             if fault.recommended_action == "recover":
                 self._reach(ASKED, fault.at)
             if fault.state == "cleared":

@@ -9,26 +9,19 @@ import pytest
 from openstack.exceptions import ConflictException
 
 from tests.cloud.conftest import Boot
-from tests.cloud.stage import QUIET, Server, Stage
-from tests.cloud.story import ACTIVE, ASKED, CLEARED, FINISHED, POSTED, RAISED, Story
+from tests.cloud.stage import Server, Stage
+from tests.cloud.story import RAISED, STEPS, Story
 from tests.conftest import Figure
 from tests.lab.processes import wait_until
-
-#: Figures, in the order in which it happens.
-SHOWN = (RAISED, ASKED, POSTED, ACTIVE, CLEARED, FINISHED)
 
 
 def _recovered(server: Server, began: float, figure: Figure, what: str, started: str = "start") -> Story:
     """Follow it to its end: once, and not twice. started: Nova's word for what makes it run again."""
     story = Story(server, began)
     story.follow(started=started)
-    for step in SHOWN:
+    for step in STEPS:
         figure(f"cloud: {what} → {step}", story.seconds(step), "s")
-    assert story.resolution == "recovered"
-    server.assert_quiet(story.at[CLEARED] + 0.01, QUIET)
-    assert server.beats(), server.show()
-    assert len(server.reports()) == 1
-    assert [one for one in server.actions() if one in ("start", "reboot")] == [started]
+    story.assert_recovered(started)
     return story
 
 

@@ -98,6 +98,17 @@ def site_of(broker: Broker, name: str, folder: Path) -> Site:
     return Site(folder, broker, f"{broker.transport_url.rpartition('/')[0]}/{vhost}?amqp_durable_queues=true")
 
 
+def run(consumer: FaultConsumer, option: str) -> subprocess.CompletedProcess[str]:
+    """The program with this consumer's configuration, until it ends."""
+    return subprocess.run(
+        [sys.executable, *consumer.program, "--config-file", str(consumer.config), option],
+        env={**os.environ, "PYTHONPATH": consumer.plugins},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.fixture
 def site(broker: Broker, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """For one test."""
@@ -214,6 +225,21 @@ def test_a_reporter_that_is_down_delays_nobody(site: Site) -> None:
     assert consumer.told()[0]["latest"] == 2, "it could have changed its mind"
 
 
+def test_a_reporter_that_is_slow_delays_nobody(site: Site) -> None:
+    """It hangs with one fault in its hands: the others are told of that one and of the next, and what is received is
+    acknowledged."""
+    workers, consumer = site.workers("cn1"), site.consumer()
+    consumer.tell("hang 15")
+    workers.publish(fault := new(1), new(2))
+    wait_for(lambda: len(consumer.told("recovering")) == 2, 5)
+    workers.publish(cleared(fault))
+    wait_for(lambda: site.messages() == 0, 5)
+    assert consumer.told() == []
+    consumer.tell("")
+    wait_for(lambda: len(consumer.told()) == 3, 40)
+    assert short(consumer.told(), fault) == ["A1 raised", "A2 cleared"]
+
+
 def test_what_a_reporter_wants(site: Site) -> None:
     """It is tried again when it says, with its memo; what it gives up is said and kept; then the next has its turn."""
     workers, consumer = site.workers("cn1"), site.consumer()
@@ -234,7 +260,10 @@ def test_what_a_reporter_wants(site: Site) -> None:
     workers.publish(cleared(worse))
     wait_for(lambda: len(consumer.told()) == 2)
     assert short(consumer.told(), fault) == ["A1 raised", "A3 cleared"]
-    told = site.api().about()
+    asked = run(consumer, "--status")
+    assert asked.returncode == 0, asked.stderr
+    told = json.loads(asked.stdout)
+    assert told.keys() == site.api().about().keys()
     assert told["undelivered"] == [["recording", "given up", 1]]
     assert told["counts"]["given_up.recording"] == 1
 
@@ -437,13 +466,7 @@ def test_queues_unlike_the_clouds(site: Site) -> None:
     )
     time.sleep(1)
     assert not consumer.ended
-    checked = subprocess.run(
-        [sys.executable, *consumer.program, "--config-file", str(consumer.config), "--check-config"],
-        env={**os.environ, "PYTHONPATH": consumer.plugins},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = run(consumer, "--check-config")
     assert checked.returncode == 1
     assert "[vmhb_notifications] topics: vmhb_notifications of " in checked.stderr
     assert "set [oslo_messaging_rabbit] amqp_durable_queues" in checked.stderr
@@ -454,11 +477,5 @@ def test_check_config(site: Site) -> None:
     consumer = site.consumer(start=False)
     consumer.write_config()
     (consumer.folder / "state").mkdir()
-    checked = subprocess.run(
-        [sys.executable, *consumer.program, "--config-file", str(consumer.config), "--check-config"],
-        env={**os.environ, "PYTHONPATH": consumer.plugins},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = run(consumer, "--check-config")
     assert (checked.returncode, checked.stdout) == (0, "configuration is good\n"), checked.stderr

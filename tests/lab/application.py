@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from typing import Protocol
 
-from .guest import Guest
+
+class Shell(Protocol):
+    """A guest, as far as an application needs one: the lab's, or a server of a cloud's."""
+
+    def deed(self, command: str) -> float:
+        """Run a shell command in the guest that must succeed; the moment at which it began."""
+        ...
 
 
 class Application:
     """One of them. It joins vmhb-guest under its name, and feeds a watchdog of so many seconds."""
 
-    def __init__(self, guest: Guest, name: str, *, watchdog: float = 5.0) -> None:
+    def __init__(self, guest: Shell, name: str, *, watchdog: float = 5.0) -> None:
         self.guest = guest
         self.name = name
         self.watchdog = watchdog

@@ -15,9 +15,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-import types
 
-from .processes import LabError, Processes, ended_if_it_fails, wait_until
+from .processes import Kept, LabError, Processes, ended_if_it_fails, wait_until
 
 # The package's own programs; those in /usr/sbin are wrappers that insist on the rabbitmq user.
 BIN = pathlib.Path("/usr/lib/rabbitmq/bin")
@@ -41,47 +40,23 @@ log.console = false
 ERL_ARGS = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none +S 2:2"
 
 
-class Broker:
-    """One RabbitMQ node. Use as a context manager, or start() and stop()."""
+class Broker(Kept):
+    """One RabbitMQ node, and its epmd."""
 
     user = "vmhb"
     vhost = "vmhb"
 
     def __init__(self, *, folder: pathlib.Path | None = None) -> None:
         """``folder``: where its state is, instead of one of its own under /tmp; it must be there and empty."""
+        super().__init__()
         self._folder = folder
         self.password = secrets.token_hex(8)
         self.port = 0
         self._ports = [0, 0, 0]
-        self._processes: Processes | None = None
         self._server = 0
 
     def __repr__(self) -> str:
         return f"<Broker 127.0.0.1:{self.port}{'' if self._processes else ' stopped'}>"
-
-    def __enter__(self) -> Broker:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    @property
-    def processes(self) -> Processes:
-        """The keeper of Erlang and of its epmd."""
-        if self._processes is None:
-            raise LabError("the broker is not started")
-        return self._processes
-
-    @property
-    def folder(self) -> pathlib.Path:
-        """The broker's files and logs; gone when it stops."""
-        return self.processes.folder
 
     @property
     def transport_url(self) -> str:
@@ -107,12 +82,6 @@ class Broker:
         self._processes = Processes(folder)
         with ended_if_it_fails(self._processes):
             self.boot()
-
-    def stop(self) -> None:
-        """End the node and its epmd at once; remove its files."""
-        if self._processes is not None:
-            self._processes.end()
-            self._processes = None
 
     def boot(self) -> None:
         """Start the node where it was halted: same port, durable queues and what is in them."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pathlib
 import signal
 import tempfile
-import types
-from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from abc import abstractmethod
+from typing import ClassVar
 
 from .broker import free_ports
-from .processes import LabError, Processes, ended_if_it_fails, wait_until
+from .processes import Kept, LabError, Processes, ended_if_it_fails, wait_until
 
 
-class DatabaseServer(ABC):
-    """One server. Use as a context manager."""
+class DatabaseServer(Kept):
+    """One server."""
 
     #: What it is called in messages.
     name: ClassVar[str]
@@ -22,33 +21,9 @@ class DatabaseServer(ABC):
     end_signal: ClassVar[signal.Signals]
 
     def __init__(self) -> None:
+        super().__init__()
         self.port = 0
-        self._started: Processes | None = None
         self._server = 0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    @property
-    def processes(self) -> Processes:
-        """Its keeper."""
-        if self._started is None:
-            raise LabError(f"{self.name} is not started")
-        return self._started
-
-    @property
-    def folder(self) -> pathlib.Path:
-        """Its files."""
-        return self.processes.folder
 
     @abstractmethod
     def make(self, database: str) -> str:
@@ -58,15 +33,9 @@ class DatabaseServer(ABC):
         """Make the data folder, and run on a free port (some seconds)."""
         folder = pathlib.Path(tempfile.mkdtemp(prefix="vmhb-", dir="/tmp"))
         self.port = free_ports(1)[0]
-        self._started = Processes(folder)
-        with ended_if_it_fails(self._started):
+        self._processes = Processes(folder)
+        with ended_if_it_fails(self._processes):
             self._install()
-
-    def stop(self) -> None:
-        """End it, and remove its files."""
-        if self._started is not None:
-            self._started.end()
-            self._started = None
 
     def boot(self, *more: str) -> None:
         """Run it where it was halted. more: arguments."""

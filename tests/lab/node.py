@@ -12,11 +12,10 @@ import secrets
 import signal
 import subprocess
 import tempfile
-import types
 import uuid
 from collections.abc import Mapping, Sequence
 
-from .processes import LabError, Processes, ended_if_it_fails, wait_until
+from .processes import Kept, LabError, Processes, ended_if_it_fails, wait_until
 
 # The node's folder -> where libvirt looks for it.
 MOUNTS = {
@@ -61,8 +60,8 @@ LIBVIRTD_ENV = {
 }
 
 
-class Node:
-    """One libvirtd. Use as a context manager, or start() and stop().
+class Node(Kept):
+    """One libvirtd.
 
     Thread-safe as far as libvirtd is: several threads may call ``virsh`` at once.
     """
@@ -76,40 +75,16 @@ class Node:
     ) -> None:
         """``folder``: where its state is, instead of one of its own under /tmp; it must not exist,
         and its path must be short. ``mounts``: more of MOUNTS."""
+        super().__init__()
         self.name = name
         self._mounts = {**MOUNTS, **(mounts or {})}
         self._folder = folder
         self.uuid = str(uuid.uuid4())
         self.address = f"127.{secrets.randbelow(254) + 1}.{secrets.randbelow(256)}.1"
-        self._processes: Processes | None = None
         self._libvirtd = 0
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.folder if self._processes else 'stopped'}>"
-
-    def __enter__(self) -> Node:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    @property
-    def processes(self) -> Processes:
-        """The keeper of libvirtd, of its QEMUs and of what was spawned beside them."""
-        if self._processes is None:
-            raise LabError(f"node {self.name} is not started")
-        return self._processes
-
-    @property
-    def folder(self) -> pathlib.Path:
-        """The node's state; gone when the node stops."""
-        return self.processes.folder
 
     @property
     def uri(self) -> str:
@@ -139,12 +114,6 @@ class Node:
         )
         with ended_if_it_fails(self._processes):
             self.boot_libvirtd()
-
-    def stop(self) -> None:
-        """End every guest, libvirtd and what was spawned here; remove the folder."""
-        if self._processes is not None:
-            self._processes.end()
-            self._processes = None
 
     def boot_libvirtd(self) -> None:
         """Start libvirtd where none runs, and wait until it answers; it finds its guests again."""

@@ -15,8 +15,10 @@ import subprocess
 import sys
 import threading
 import time
+import types
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 KEEPER = pathlib.Path(__file__).with_name("keeper.py")
 
@@ -130,3 +132,44 @@ def ended_if_it_fails(processes: Processes) -> Iterator[None]:
     except BaseException:
         processes.end()
         raise
+
+
+class Kept(ABC):
+    """Something that runs under a keeper of its own. Use as a context manager, or start() and stop()."""
+
+    def __init__(self) -> None:
+        self._processes: Processes | None = None  # while it is started
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def processes(self) -> Processes:
+        """Its keeper."""
+        if self._processes is None:
+            raise LabError(f"{self!r} is not started")
+        return self._processes
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Its files and logs; gone when it stops."""
+        return self.processes.folder
+
+    def stop(self) -> None:
+        """End at once whatever runs there; remove its files."""
+        if self._processes is not None:
+            self._processes.end()
+            self._processes = None

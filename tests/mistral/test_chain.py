@@ -1,5 +1,7 @@
 """From a fault on RabbitMQ to a workflow that Mistral ran, and to the one that undoes it: by its event engine, which is
-only configured, and by our consumer, which starts workflows itself."""
+only configured, and by our consumer, which starts workflows itself.
+
+One Mistral serves all tests. Each says what it wants to find there: `triggers`, or `no_triggers`."""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from tests.conftest import Figure
 from tests.fakes import a_fault
 from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
+from tests.stage.cloud import PASSWORD, Cloud
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from tests.stage.mistral import Mistral
 from tests.stage.receiver import Receiver
@@ -30,9 +33,13 @@ POOL = "mistral-vmhb-events"
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    """A RabbitMQ."""
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A RabbitMQ, with our policies."""
     with Broker() as one:
+        ours = (ROOT / "etc/rabbitmq/vmhb-policies.json").read_text()
+        file = tmp_path_factory.mktemp("broker") / "policies.json"
+        file.write_text(ours.replace('"vhost": "/"', f'"vhost": "{one.vhost}"'))
+        one.ctl("import_definitions", str(file))
         yield one
 
 
@@ -64,22 +71,48 @@ def receiver() -> Iterator[Receiver]:
         yield one
 
 
-@pytest.fixture(scope="module")
+def listeners(broker: Broker) -> list[str]:
+    """Of Mistral, on our events: the channel of each."""
+    said = broker.ctl("list_consumers", "-p", broker.vhost, "--no-table-headers", "queue_name", "channel_pid")
+    return [channel for queue, channel in (line.split("\t") for line in said.splitlines()) if queue == POOL]
+
+
+def messages(broker: Broker) -> int | None:
+    """That wait for Mistral's listener; None: there is no queue."""
+    said = broker.ctl("list_queues", "-p", broker.vhost, "--no-table-headers", "name", "messages")
+    waiting = dict(line.split("\t") for line in said.splitlines()).get(POOL)
+    return None if waiting is None else int(waiting)
+
+
+@pytest.fixture
 def triggers(mistral: Mistral, receiver: Receiver, broker: Broker) -> None:
     """etc/mistral/triggers.sh has run, and Mistral listens, with one listener."""
-    mistral.triggers(url=receiver.url)
+    if not mistral.ask("GET", "/event_triggers")["event_triggers"]:
+        mistral.triggers(url=receiver.url)
+    wait_until(lambda: len(listeners(broker)) == 1, LONG, "Mistral listens", every=0.5)
 
-    def listeners() -> str:
-        queues = broker.ctl("list_queues", "-p", broker.vhost, "--no-table-headers", "name", "consumers")
-        return dict(line.split("\t") for line in queues.splitlines()).get(POOL, "")
 
-    wait_until(lambda: listeners() == "1", LONG, "Mistral listens", every=0.5)
-    policies = (
-        (ROOT / "etc/rabbitmq/vmhb-policies.json").read_text().replace('"vhost": "/"', f'"vhost": "{broker.vhost}"')
-    )
-    file = mistral.programs.folder / "policies.json"
-    file.write_text(policies)
-    broker.ctl("import_definitions", str(file))
+def forget_triggers(mistral: Mistral, broker: Broker) -> None:
+    """As an operator should: one by one, each after the listener without the last one is there."""
+    left = [one["id"] for one in mistral.ask("GET", "/event_triggers")["event_triggers"]]
+    while left:
+        before = listeners(broker)
+        mistral.ask("DELETE", f"/event_triggers/{left.pop()}")
+
+        def settled(number: int = min(len(left), 1), before: list[str] = before) -> bool:
+            now = listeners(broker)
+            return len(now) == number and now != before
+
+        wait_until(settled, LONG, "Mistral listens to what is left", every=0.5)
+
+
+@pytest.fixture
+def no_triggers(mistral: Mistral, broker: Broker) -> None:
+    """The sample workflow is there, and no trigger starts it; nothing is left of those that there may have been."""
+    mistral.workflow()
+    forget_triggers(mistral, broker)
+    if messages(broker) is not None:
+        broker.ctl("delete_queue", "-p", broker.vhost, POOL)
 
 
 def fresh(age: float = 0.0, **changed: Any) -> Fault:
@@ -154,6 +187,17 @@ def test_what_is_old_and_what_is_a_drill(mistral: Mistral, triggers: None, worke
     done(mistral, new, "raised", "cleared")
 
 
+def test_the_pool_outlives_its_triggers(
+    mistral: Mistral, broker: Broker, triggers: None, workers: FaultWorkers
+) -> None:
+    """Mistral's queue stays, and fills, once nobody listens: whoever deletes the last trigger deletes it as well."""
+    forget_triggers(mistral, broker)
+    workers.publish(fresh())
+    wait_until(lambda: messages(broker) == 1, LONG, "it waits", every=0.2)
+    assert listeners(broker) == []
+    broker.ctl("delete_queue", "-p", broker.vhost, POOL)
+
+
 def test_event_engine_down(mistral: Mistral, triggers: None, workers: FaultWorkers) -> None:
     """What is raised and cleared meanwhile waits in RabbitMQ, in the pool's queue; what is no fault of ours harms
     nothing."""
@@ -173,32 +217,13 @@ def consumer(folder: pathlib.Path, url: str, mistral: Mistral, **options: object
     )
 
 
-@pytest.fixture
-def workflow(mistral: Mistral) -> Iterator[None]:
-    """The sample is there, and no trigger starts it besides."""
-    if not any(one["name"] == "vmhb_fault" for one in mistral.ask("GET", "/workflows")["workflows"]):
-        mistral.triggers()
-    for one in mistral.ask("GET", "/event_triggers")["event_triggers"]:
-        mistral.ask("DELETE", f"/event_triggers/{one['id']}")
-    yield
-
-
-def test_the_pool_outlives_its_triggers(broker: Broker, workflow: None, workers: FaultWorkers) -> None:
-    """Mistral's queue stays, and fills, once nobody listens: whoever deletes the last trigger deletes it as well."""
-
-    def pool() -> tuple[str, str]:
-        said = broker.ctl("list_queues", "-p", broker.vhost, "--no-table-headers", "name", "messages", "consumers")
-        _, messages, consumers = next(r for r in (line.split("\t") for line in said.splitlines()) if r[0] == POOL)
-        return messages, consumers
-
-    wait_until(lambda: pool()[1] == "0", LONG, "nobody listens", every=0.5)
-    workers.publish(fresh())
-    assert pool()[0] == "1"
-    broker.ctl("delete_queue", "-p", broker.vhost, POOL)
+def heard(mine: FaultConsumer, fault: Fault) -> int:
+    """How many changes of it this consumer knows: its queue may have had others' faults as well."""
+    return sum(line["fault_id"] == fault.fault_id for line in mine.told())
 
 
 def test_reporter(
-    mistral: Mistral, workflow: None, url: str, workers: FaultWorkers, tmp_path: pathlib.Path, figure: Figure
+    mistral: Mistral, no_triggers: None, url: str, workers: FaultWorkers, tmp_path: pathlib.Path, figure: Figure
 ) -> None:
     """Consumer and reporter: the same workflow runs, once for the raise and once for the clear."""
     mine = consumer(tmp_path, url, mistral)
@@ -220,7 +245,7 @@ def test_reporter(
 
 
 def test_reporter_while_mistral_is_down(
-    mistral: Mistral, workflow: None, url: str, workers: FaultWorkers, tmp_path: pathlib.Path
+    mistral: Mistral, no_triggers: None, url: str, workers: FaultWorkers, tmp_path: pathlib.Path
 ) -> None:
     """Down for the whole life of a fault, and the consumer killed meanwhile: it is told of raise and clear, in this
     order, once each. What recovers is not started any more."""
@@ -234,7 +259,7 @@ def test_reporter_while_mistral_is_down(
         mine.kill()
         mine.start()
         workers.publish(over(fault))
-        wait_until(lambda: len(mine.told()) >= 2, LONG, "the clear is there")
+        wait_until(lambda: heard(mine, fault) == 2, LONG, "the clear is there")
         mistral.start()
         found = done(mistral, fault, "raised", "cleared")
         assert [one["output"]["done"] for one in found] == ["raised", "cleared"]
@@ -245,7 +270,7 @@ def test_reporter_while_mistral_is_down(
 
 
 def test_recovery_once(
-    mistral: Mistral, workflow: None, url: str, workers: FaultWorkers, tmp_path: pathlib.Path
+    mistral: Mistral, no_triggers: None, url: str, workers: FaultWorkers, tmp_path: pathlib.Path
 ) -> None:
     """One execution for each attempt, whatever is repeated, and whoever is restarted in between: even where Mistral
     has removed the execution meanwhile."""
@@ -255,13 +280,37 @@ def test_recovery_once(
         fault = fresh(recommended_action="recover", withheld=None, recovery_attempt=1)
         workers.publish(fault)
         (first,) = done(mistral, fault, "raised")
+        # Until Mistral has answered, and that is written down, it is Mistral that knows the execution's id.
+        wait_until(lambda: mine.said(f"fault {fault.fault_id} (1) raised delivered") == 1, LONG, "it is written down")
         mistral.ask("DELETE", f"/executions/{first['id']}")
         mine.kill()
         mine.start()
         workers.publish(replace(fault, sequence=2, reason="again", occurred_at=datetime.now(UTC)))
-        wait_until(lambda: len(mine.told()) >= 2, LONG, "the reminder is there")
+        wait_until(lambda: heard(mine, fault) == 2, LONG, "the reminder is there")
         workers.publish(marker := fresh(recommended_action="recover", withheld=None, recovery_attempt=1))
         done(mistral, marker, "raised")
         assert mistral.executions(fault.fault_id) == []
     finally:
         mine.stop()
+
+
+def test_credentials_wrong_then_right(
+    mistral: Mistral, no_triggers: None, url: str, workers: FaultWorkers, tmp_path: pathlib.Path
+) -> None:
+    """Keystone refuses us, and then does not: without a restart, and nothing of what came meanwhile is lost."""
+    with Cloud() as cloud:
+        access = {"auth_type": "password", "auth_url": f"{cloud.url}/v3", "username": "vmhb", "password": PASSWORD}
+        access |= {"project_name": "service", "user_domain_id": "default", "project_domain_id": "default"}
+        cloud.password = "another"
+        mine = consumer(tmp_path, url, mistral, **access)
+        mine.start()
+        try:
+            fault = fresh()
+            workers.publish(fault, over(fault))
+            wait_until(lambda: mine.said("mistral: instance") > 0 and heard(mine, fault) == 2, LONG, "it is refused")
+            assert mistral.executions(fault.fault_id) == []
+            cloud.password = PASSWORD
+            found = done(mistral, fault, "raised", "cleared")
+            assert [one["output"]["done"] for one in found] == ["raised", "cleared"]
+        finally:
+            mine.stop()

@@ -10,6 +10,7 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -22,6 +23,7 @@ class FakeServer:
     """An instance. Times are seconds: a clean shutdown that the guest does not answer, and a boot."""
 
     host: str = "cpt1"
+    project_id: str = "p"
     vm_state: str = "active"
     task_state: str | None = None
     metadata: dict[str, str] = field(default_factory=lambda: {"HA_Enabled": "True"})
@@ -39,11 +41,13 @@ class FakeServer:
 
 
 class Cloud:
-    """Use as a context manager. `masakari_url` goes into the catalogue."""
+    """Use as a context manager. `masakari_url` goes into the catalogue; hosts: on which nova-compute runs, of those
+    who ask for all."""
 
-    def __init__(self, masakari_url: str) -> None:
+    def __init__(self, masakari_url: str = "http://127.0.0.1:9/v1", hosts: Sequence[str] = ()) -> None:
         self.password = PASSWORD
         self.masakari_url = masakari_url
+        self.hosts = list(hosts)
         self.servers: dict[str, FakeServer] = {}
         self.on_done: Any = lambda server, what: None
         self.on_refused: Any = lambda server, what: None
@@ -182,11 +186,12 @@ class _Handler(BaseHTTPRequestHandler):
                 },
             )
         elif path.endswith("/os-services"):
-            host = self.path.partition("host=")[2].partition("&")[0]
-            self._answer(
-                200,
-                {"services": [{"id": "s", "host": host, "binary": "nova-compute", "status": "enabled", "state": "up"}]},
-            )
+            asked = self.path.partition("host=")[2].partition("&")[0]
+            hosts = [asked] if asked else self.cloud.hosts
+            up = {"binary": "nova-compute", "status": "enabled", "state": "up", "zone": "nova"}
+            self._answer(200, {"services": [{"id": f"service-{host}", "host": host, **up} for host in hosts]})
+        elif path.endswith("/servers/detail"):
+            self._answer(200, {"servers": [_shown(one) for one in list(self.cloud.servers.values())]})
         elif len(parts) > 4 and parts[4] in self.cloud.servers:
             self._server(self.cloud.servers[parts[4]], parts[-1] == "os-instance-actions")
         else:
@@ -200,18 +205,23 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             self._answer(200, {"instanceActions": done})
             return
-        shown: dict[str, Any] = {
-            "id": one.uuid,
-            "name": "web-1",
-            "metadata": one.metadata,
-            "flavor": {"original_name": "m1.ha", "extra_specs": one.extra_specs},
-            "OS-EXT-STS:vm_state": one.vm_state,
-            "OS-EXT-STS:task_state": one.task_state,
-            "OS-EXT-STS:power_state": 4 if one.vm_state == "stopped" else 1,
-            "OS-EXT-SRV-ATTR:host": one.host,
-            "links": [],
-        }
-        self._answer(200, {"server": shown})
+        self._answer(200, {"server": _shown(one)})
+
+
+def _shown(one: FakeServer) -> dict[str, Any]:
+    return {
+        "id": one.uuid,
+        "name": "web-1",
+        "tenant_id": one.project_id,
+        "status": one.vm_state.upper(),
+        "metadata": one.metadata,
+        "flavor": {"original_name": "m1.ha", "extra_specs": one.extra_specs},
+        "OS-EXT-STS:vm_state": one.vm_state,
+        "OS-EXT-STS:task_state": one.task_state,
+        "OS-EXT-STS:power_state": 4 if one.vm_state == "stopped" else 1,
+        "OS-EXT-SRV-ATTR:host": one.host,
+        "links": [],
+    }
 
 
 def _service(kind: str, name: str, url: str) -> dict[str, Any]:

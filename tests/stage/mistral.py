@@ -45,6 +45,9 @@ class Mistral(Service):
             {
                 "DEFAULT": {"transport_url": self.transport_url},
                 "api": {"host": "127.0.0.1", "port": self._port},
+                # Its thread is in the database once a second, in the process that forks all servers, and the lock that
+                # it holds at that moment stays held in them. Seen in two of some twenty starts.
+                "cron_trigger": {"enabled": "false"},
                 "database": {"connection": f"sqlite:///{programs.folder}/mistral.sqlite"},
                 "event_engine": {"event_definitions_cfg_file": ETC / "event_definitions.yaml"},
                 "oslo_policy": {"policy_file": everybody},
@@ -70,6 +73,12 @@ class Mistral(Service):
         """As an operator makes them."""
         environ = {"MISTRAL_URL": self.url, "OS_TOKEN": "none"}
         self.programs.run(str(ETC / "triggers.sh"), "vmhb_fault", json.dumps(workflow_input), environ=environ)
+
+    def workflow(self) -> None:
+        """The sample, where it is not there yet; no trigger starts it."""
+        if not any(one["name"] == "vmhb_fault" for one in self.ask("GET", "/workflows")["workflows"]):
+            text = (ETC / "vmhb_fault.yaml").read_bytes()
+            self.ask("POST", "/workflows", data=text, headers={"Content-Type": "text/plain"})
 
     def ask(self, method: str, path: str, **more: Any) -> Any:
         """The API."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import requests
 
 from tests.lab.broker import free_ports
-from tests.stage.programs import Options, Programs, Service
+from tests.stage.cloud import Cloud
+from tests.stage.programs import Programs, Service
 from tools.lib import prepare
 
 #: What operators get.
@@ -31,8 +33,9 @@ class Vitrage(Service):
 
     environment = prepare.VITRAGE
 
-    def __init__(self, transport_url: str, database: str, more: Options | None = None) -> None:
-        """database: an empty one, of MariaDB."""
+    def __init__(self, transport_url: str, database: str, cloud: Cloud) -> None:
+        """database: an empty one, of MariaDB. cloud: it is asked for hosts and instances. Templates hold for what it
+        lists only: for Vitrage all else is a placeholder."""
         super().__init__(transport_url)
         self._port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self._port}"
@@ -41,10 +44,18 @@ class Vitrage(Service):
             "api": {"host": "127.0.0.1", "port": self._port, "auth_mode": "noauth", "workers": 1},
             "database": {"connection": database},
             "oslo_messaging_notifications": {"driver": "messagingv2"},
+            "datasources": {"types": "nova.host,nova.instance,doctor,vmhb"},
             "evaluator": {"workers": 1},
+            "service_credentials": {
+                "auth_type": "password",
+                "auth_url": f"{cloud.url}/v3",
+                "username": "vitrage",
+                "password": cloud.password,
+                "project_name": "service",
+                "user_domain_id": "default",
+                "project_domain_id": "default",
+            },
         }
-        for group, values in (more or {}).items():
-            self._options.setdefault(group, {}).update(values)
 
     def set_up(self, programs: Programs) -> None:
         """As `Service` has it."""
@@ -80,6 +91,12 @@ class Vitrage(Service):
         """The operator's command."""
         access = ["--os-auth-type", "vitrage-noauth", "--user-id", "u1", "--project-id", "p1", "--roles", "admin"]
         return self.programs.run(str(self.programs.venv / "bin/vitrage"), *access, "--endpoint", self.url, *argv)
+
+    def doctor(self, host: str, status: str) -> None:
+        """As OPNFV doctor's inspector says it of a host: up or down."""
+        details = {"hostname": host, "source": "inspector", "cause": "link-down", "severity": "critical"}
+        details |= {"status": status, "monitor_id": "m1", "monitor_event_id": "1"}
+        self.vitrage("event", "post", "--type", "compute.host.down", "--details", json.dumps(details))
 
     def graph(self) -> tuple[list[Vertex], list[tuple[Vertex, str, Vertex]]]:
         """Vertices that are not deleted, and the edges between them: source, label, target."""

@@ -3,6 +3,8 @@ consumer, straight to Aodh's listener; and through ceilometer, which is only con
 
 from __future__ import annotations
 
+import contextlib
+import json
 import pathlib
 import time
 import uuid
@@ -10,8 +12,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import amqp
+import kombu
 import pytest
+from oslo_config import cfg
 
+from nova_vmhb.reporters.aodh import AodhReporter
 from tests.conftest import Figure
 from tests.fakes import a_fault
 from tests.lab.broker import Broker
@@ -155,6 +161,68 @@ def test_listener_down(aodh: Aodh, consumer: FaultConsumer, url: str, receiver: 
     aodh.start("aodh-listener")
     fired(receiver, fault, "vmhb_raised")
     fired(receiver, fault, "vmhb_cleared")
+
+
+@pytest.fixture
+def another() -> Iterator[Broker]:
+    """A RabbitMQ of Aodh's own; nobody reads it, so that all of it can be looked at."""
+    with Broker() as one:
+        yield one
+
+
+def events(broker: Broker) -> list[dict[str, Any]]:
+    """Take what is there for aodh-listener, the oldest first."""
+    found: list[dict[str, Any]] = []
+    untyped: Any = kombu
+    with untyped.Connection(broker.transport_url.replace("rabbit://", "amqp://")) as connection:
+        queue = untyped.Queue("alarm.all.sample")(connection.channel())
+        with contextlib.suppress(amqp.exceptions.NotFound):  # nothing was ever sent
+            while (message := queue.get(no_ack=True)) is not None:
+                found += json.loads(json.loads(message.body)["oslo.message"])["payload"]
+    return found
+
+
+def test_aodhs_broker_down(another: Broker, url: str, tmp_path: pathlib.Path) -> None:
+    """It refuses our user, then is away for the whole life of a fault: others are told at once; once it is back and
+    takes us, it has raise and clear in order, with no restart of ours."""
+    there = another.transport_url.replace(another.password, "mended") + "?amqp_durable_queues=true"
+    options = {"consumer": {"reporters": "recording, aodh, log"}, "reporter_aodh": {"transport_url": there}}
+    mine = FaultConsumer(tmp_path, url, options=options)
+    mine.start()
+    workers = FaultWorkers(url)
+    try:
+        workers.publish(first := fresh("p1"))
+        wait_until(lambda: mine.said("refuses access") > 0, LONG, "it is refused")
+        another.halt()
+        workers.publish(second := fresh("p1"), over(second))
+        wait_until(lambda: [one["fault_id"] for one in mine.told()].count(second.fault_id) == 2, LONG, "others know")
+        another.boot()
+        another.ctl("change_password", another.user, "mended")
+        another.password = "mended"
+        got: list[tuple[str, str]] = []
+
+        def all_there() -> bool:
+            for event in events(another):
+                told = {name: value for name, _, value in event["traits"]}
+                got.append((event["event_type"], told["fault_id"]))
+            return len(got) >= 3
+
+        wait_until(all_there, 2 * LONG, "all is there", every=1.0)
+        assert [what for what, whose in got if whose == second.fault_id] == ["vmhb.fault.raised", "vmhb.fault.cleared"]
+        assert [what for what, whose in got if whose == first.fault_id] == ["vmhb.fault.raised"]
+    finally:
+        mine.stop()
+        workers.close()
+
+
+def test_flags_unlike_aodhs(aodh: Aodh, url: str) -> None:
+    """Said by --check-config, with the option's name: Aodh's queue is there, and durable."""
+    conf = cfg.ConfigOpts()
+    conf.register_opts(AodhReporter.options(), group="reporter_aodh")
+    conf([], default_config_files=[], default_config_dirs=[])
+    conf.set_override("transport_url", url.partition("?")[0], group="reporter_aodh")
+    said = AodhReporter(conf.reporter_aodh, lambda: datetime.now(UTC)).check()
+    assert "set [oslo_messaging_rabbit] amqp_durable_queues" in str(said)
 
 
 @pytest.fixture(scope="module")

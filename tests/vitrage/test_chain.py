@@ -19,6 +19,7 @@ from tests.fakes import a_fault
 from tests.lab.broker import Broker
 from tests.lab.mariadb import MariaDB
 from tests.lab.processes import LabError, wait_until
+from tests.stage.cloud import Cloud
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from tests.stage.receiver import Receiver
 from tests.stage.telemetry import Aodh
@@ -43,16 +44,24 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def vitrage(url: str) -> Iterator[Vitrage]:
+def cloud() -> Iterator[Cloud]:
+    """Keystone and Nova, with nova-compute on cn1."""
+    with Cloud(hosts=["cn1"]) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def vitrage(url: str, cloud: Cloud) -> Iterator[Vitrage]:
     """One for all."""
-    with MariaDB() as database, Vitrage(url, database.url) as one:
+    with MariaDB() as database, Vitrage(url, database.url, cloud) as one:
         yield one
 
 
 class Nova:
-    """As nova-compute tells Vitrage of an instance."""
+    """As Vitrage hears of an instance: nova-compute tells of it, and Nova's API lists it from then on."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cloud: Cloud) -> None:
+        self._cloud = cloud
         conf = cfg.ConfigOpts()
         conf([], project="stage", default_config_files=[], default_config_dirs=[])
         transport = brokers.transport(conf, url)
@@ -63,16 +72,16 @@ class Nova:
 
     def create(self, project: str = "p1") -> str:
         """An instance on cn1; its uuid."""
-        one = str(uuid.uuid4())
+        one = self._cloud.server(host="cn1", project_id=project).uuid
         data = {"uuid": one, "host_name": "vm1", "state": "active", "host": "cn1", "tenant_id": project}
         self._notifier.info({}, "instance.create.end", {"nova_object.data": data})
         return one
 
 
 @pytest.fixture(scope="module")
-def nova(url: str) -> Nova:
+def nova(url: str, cloud: Cloud) -> Nova:
     """Publishes."""
-    return Nova(url)
+    return Nova(url, cloud)
 
 
 @pytest.fixture
@@ -169,6 +178,24 @@ def test_root_cause(vitrage: Vitrage, nova: Nova, workers: FaultWorkers) -> None
     seen(vitrage, "the cause", lambda v, e: edge(e, host.fault_id, "causes", fault.fault_id))
     workers.publish(over(host), over(fault))
     seen(vitrage, "none", lambda v, e: not known(v, host, fault))
+
+
+def test_root_cause_of_another_monitor(vitrage: Vitrage, nova: Nova, workers: FaultWorkers) -> None:
+    """What OPNFV doctor's inspector says of a host is the cause of what we say of its instances."""
+    fault = fresh(instance_uuid=nova.create())
+    workers.publish(fault)
+    vitrage.doctor("cn1", "down")
+
+    def caused(edges: list[tuple[Vertex, str, Vertex]]) -> bool:
+        named = ("doctor", "compute.host.down")
+        found = [(s["vitrage_type"], s["name"]) for s, how, t in edges if how == "causes" and t["id"] == fault.fault_id]
+        return named in found
+
+    seen(vitrage, "the cause", lambda v, e: caused(e))
+    vitrage.doctor("cn1", "up")
+    seen(vitrage, "none", lambda v, e: not any(one["vitrage_type"] == "doctor" for one in v) and not caused(e))
+    workers.publish(over(fault))
+    seen(vitrage, "none", lambda v, e: not known(v, fault))
 
 
 def test_graph_down(vitrage: Vitrage, nova: Nova, url: str, workers: FaultWorkers, tmp_path: pathlib.Path) -> None:

@@ -202,6 +202,50 @@ def test_resynchronisation(vitrage: Vitrage) -> None:
     driver._active_faults, driver._clock = vmhb_driver._ask_the_consumer, time.monotonic
 
 
+def test_the_consumers_broker_is_away(vitrage: Vitrage) -> None:
+    """Vitrage waits for it no longer than it is told, and asks no second time meanwhile; its alarms stay."""
+    vitrage.tell(Change.RAISED, fault := fresh())
+    wait(lambda: bool(of(vitrage, fault)))
+    cfg.CONF.set_override("transport_url", "rabbit://127.0.0.1:1/", group="vmhb")
+    try:
+        for within in (5.0, 0.5):
+            began = time.monotonic()
+            assert vitrage.exec.get_all("vmhb", "snapshot") == 0
+            assert time.monotonic() - began < within
+        assert of(vitrage, fault)
+    finally:
+        cfg.CONF.clear_override("transport_url", group="vmhb")
+        vmhb_driver._ASKING = vmhb_driver.Asking(vmhb_driver._call_the_consumer)
+    vitrage.tell(Change.CLEARED, over(fault))
+    wait(lambda: not of(vitrage, fault))
+
+
+def test_asked_again_once_the_broker_is_back() -> None:
+    """And what the consumer says, or raises, is what comes of it."""
+    back = threading.Event()
+    said: list[list[int] | Exception] = [[1], [2], OSError("no")]
+
+    def ask() -> list[int]:
+        back.wait()
+        answer = said.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    asking = vmhb_driver.Asking(ask)
+    with pytest.raises(TimeoutError, match=r"within 0\.1 s"):
+        asking.within(0.1)
+    with pytest.raises(TimeoutError, match="since it was asked before"):
+        asking.within(5)
+    back.set()
+    wait(lambda: len(said) == 2)
+    assert asking._thread is not None
+    asking._thread.join()
+    assert asking.within(5) == [2]
+    with pytest.raises(OSError, match="no"):
+        asking.within(5)
+
+
 def test_not_ours(vitrage: Vitrage) -> None:
     """A drill, and what is no fault of ours, make no alarm, and the next one does."""
     vitrage.tell(Change.RAISED, replace(fresh(), drill=True))

@@ -164,7 +164,10 @@ def _causes() -> Iterator[str]:
         ("", "cause", "says", "severity", "asks for recovery", "confidence"), (4, 22, 36, 10, 18, 10), rows
     )
     without = [f"``{cause}``" for cause in Cause if cause not in {rule.cause for rule in RULES}]
-    yield _prose(f"Words that are kept for causes that nothing judges yet: {', '.join(without)}.")
+    yield _prose(
+        f"Words for causes that no worker judges: {', '.join(without)}. ``worker_lost`` is raised by the consumer; the "
+        "others are kept for later."
+    )
 
 
 def _transitions() -> Iterator[str]:

@@ -11,63 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vmhb_worker.core.memory import Absence, Spell, Timing
+from vmhb_worker.core.leave import Leaves
+from vmhb_worker.core.memory import Absence, Timing
 from vmhb_worker.core.policy import KNOB, Channel, HeartbeatPolicy
 from vmhb_worker.core.protocol import Challenge, Hello
-from vmhb_worker.core.schedule import BACK_OFF_CEILING, BACK_OFF_FACTOR
 from vmhb_worker.core.verdict import Reading, unavailable
 from vmhb_worker.core.window import Window, size
 
-#: Maintenance is counted over so many seconds.
-DAY = 86400.0
-#: A guest may leave or rest so often within an hour: each time is told, and stored.
-LEAVES, HOUR = 10, 3600.0
 #: The agent is given this long to show that the guest lives (seconds), and is waited for no longer than that.
 OTHER_TIMEOUT = 3
 OTHER_PATIENCE = 15.0
 _NO_OTHER = unavailable("the instance has no other channel")
-
-
-class Maintenances:
-    """How long a guest was in maintenance of late, against the operator's ceiling."""
-
-    __slots__ = ("_ceiling", "_spells")
-
-    def __init__(self, ceiling: float, spells: tuple[Spell, ...]) -> None:
-        self._ceiling = ceiling
-        self._spells = list(spells)
-
-    @property
-    def spells(self) -> tuple[Spell, ...]:
-        """Those that count, oldest first."""
-        return tuple(self._spells)
-
-    @property
-    def until(self) -> float:
-        """When the last one ends, or has ended."""
-        return self._spells[-1].until if self._spells else -math.inf
-
-    def left(self, now: float) -> float:
-        """Seconds that may be asked for now."""
-        self._spells = [spell for spell in self._spells if spell.until > now - DAY]
-        used = sum(min(spell.until, now) - max(spell.began, now - DAY) for spell in self._spells)
-        return max(0.0, self._ceiling - used)
-
-    def begin(self, seconds: float, now: float) -> float:
-        """Asked for: how many seconds are granted, in place of what is left of an earlier one. 0: none."""
-        granted = min(seconds, self.left(now))
-        if granted > 0:
-            self.end(now)
-            self._spells.append(Spell(now, now + granted))
-        return granted
-
-    def end(self, now: float) -> None:
-        """It is over before its time."""
-        if self._spells:
-            last = self._spells.pop()
-            self._spells.append(replace(last, until=min(last.until, now)))
-            if self._spells[-1].until <= self._spells[-1].began:
-                self._spells.pop()
 
 
 @dataclass(slots=True)
@@ -113,16 +67,13 @@ class Application:
     """`in_force`: the policy, with the times that the guest has wished for within its bounds."""
 
     __slots__ = (
-        "_leaves",
         "_nonce",
         "_timing",
         "connected",
         "in_force",
-        "left",
-        "maintenance",
+        "leaves",
         "name",
         "other",
-        "overrun",
         "why",
         "window",
     )
@@ -134,26 +85,10 @@ class Application:
         self.connected = False
         self.why = "not connected yet"
         self.name = ""
-        self.left = absence.left  # it said goodbye, for this reason
-        self.maintenance = Maintenances(timing.max_maintenance, absence.spells)
-        self._leaves: list[float] = []  # when it left or rested, of late
-        self.overrun = False  # its maintenance is over, and it has not answered since
+        self.leaves = Leaves(timing.max_maintenance, absence)
         self.other = OtherChannel()
         self.in_force = policy
         self.window = Window(size(policy.threshold, policy.interval, policy.timeout))
-
-    @property
-    def absence(self) -> Absence:
-        """What must outlive the worker."""
-        return Absence(self.left, self.maintenance.spells)
-
-    def may_leave(self, now: float) -> bool:
-        """Has it not done so too often of late? Counts."""
-        self._leaves = [at for at in self._leaves if at > now - HOUR]
-        if len(self._leaves) >= LEAVES:
-            return False
-        self._leaves.append(now)
-        return True
 
     def adopt(self, policy: HeartbeatPolicy) -> None:
         """Another policy is in force, or its own times again."""
@@ -174,8 +109,7 @@ class Application:
     def challenge(self, now: float) -> Challenge | None:
         """The next one, unless as many as are remembered are out; beats then count against those."""
         interval = self.in_force.interval
-        patience = max(interval, min(BACK_OFF_FACTOR * interval, BACK_OFF_CEILING))
-        if not self.window.room(now, patience):
+        if not self.window.room(now, interval):
             return None
         nonce = self._nonce()
         return Challenge(self.window.challenge(nonce, now), nonce, self.in_force.health_check)
@@ -193,8 +127,8 @@ class Application:
             "mean_rtt": None if window.mean_rtt is None else round(window.mean_rtt, 4),
             "stale": window.stale,
             "forged": window.forged,
-            "left": self.left,
-            "maintenance_left": round(self.maintenance.left(now), 1),
+            "left": self.leaves.left,
+            "maintenance_left": round(self.leaves.maintenance.left(now), 1),
         }
 
     def connection(self, now: float) -> Reading:

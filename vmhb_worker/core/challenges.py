@@ -23,6 +23,8 @@ RESYNC_TIME = 5
 class Challenges:
     """At most one is queued or on its way."""
 
+    __slots__ = ("_attempt", "_slow", "left_at", "next_at", "out")
+
     def __init__(self, now: float) -> None:
         self.out = False  # queued, or on its way
         self.left_at = -math.inf  # when the last one left

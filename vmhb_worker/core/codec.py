@@ -19,7 +19,8 @@ GREETING = b"\n"
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 _quoted = json.encoder.encode_basestring_ascii
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
+_BLANK = " \t\r"
 
 
 @dataclass(slots=True)
@@ -58,6 +59,8 @@ def encode(message: Message) -> bytes:
 class Codec:
     """One side's ear. `receive` takes what came, in pieces of any size; `counters` says what was wrong with it."""
 
+    __slots__ = ("_readers", "_skipping", "_tail", "counters")
+
     def __init__(self, readers: Mapping[str, Reader] = FROM_GUEST) -> None:
         self.counters = Counters()
         self._readers = readers
@@ -88,10 +91,14 @@ class Codec:
             self.counters.too_long += 1
             return None
         try:
-            fields = _decode(line.decode("utf-8"))
+            text = line.decode("utf-8").strip(_BLANK)
+            if not text:
+                return None
+            fields, end = _decode(text)
+            if end != len(text):
+                raise ValueError("more than one")
         except (ValueError, RecursionError):  # not UTF-8, not JSON, a number of too many digits, or nested too deep
-            if line.strip(b" \t\r"):
-                self.counters.garbled += 1
+            self.counters.garbled += 1
             return None
         try:
             return read(fields, self._readers)

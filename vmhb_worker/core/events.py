@@ -331,6 +331,8 @@ Event = (
 class Pace(enum.Enum):
     """How long a challenge is expected to take, and who waits for it."""
 
+    __hash__ = object.__hash__  # as in `transitions`
+
     QUICK = "the guest answers at once"
     SLOW = "the guest answers, but slowly"
     SUSPECT = "the guest did not answer of late, and a verdict waits for it"

@@ -19,6 +19,8 @@ class Graces:
     this boot is awaited, by what its policy says now; None: for ever, or it has come.
     """
 
+    __slots__ = ("_extended", "_full_threshold", "_overdue", "_timing", "overdue_at", "panic_at", "settle_at")
+
     def __init__(
         self, timing: Timing, full_threshold: Callable[[], float], overdue: Callable[[], float | None], now: float
     ) -> None:

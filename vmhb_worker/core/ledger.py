@@ -5,6 +5,7 @@ Pure: says which notifications are due; the engine stores and sends them in one 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +38,8 @@ class Ledger:
         self._new_id = new_id
         self.open: dict[str, Fault] = {}
         self._cleared: dict[str, tuple[Fault, int]] = {}
-        self._remind_at: dict[str, float] = {}
+        #: fault_id -> when its next reminder is due, and its instance; those that are due first come first.
+        self._remind_at: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     def load(self, faults: Iterable[Fault], owed: Mapping[str, int], now: float) -> None:
         """What an earlier life of the worker left open, or had not told often enough."""
@@ -48,7 +50,7 @@ class Ledger:
                 self._cleared[fault.fault_id] = (fault, owed[fault.fault_id])
             else:
                 continue
-            self._remind_at[fault.fault_id] = now + self._interval
+            self._told(fault.fault_id, fault.instance_uuid or "", now)
 
     def accuse(self, who: Identity, policy: HeartbeatPolicy, finding: Finding, *, now: float, wall: datetime) -> Entry:
         """Raise a fault, or update the one that is open."""
@@ -58,7 +60,7 @@ class Ledger:
         else:
             fault = life.updated(was, finding, wall)
         self.open[who.instance_uuid] = fault
-        self._remind_at[fault.fault_id] = now + self._interval
+        self._told(fault.fault_id, who.instance_uuid, now)
         return Entry(Change.RAISED if was is None else Change.UPDATED, fault)
 
     def acquit(self, uuid: str, resolution: Resolution, *, now: float, wall: datetime) -> Entry | None:
@@ -68,7 +70,7 @@ class Ledger:
             return None
         fault = life.cleared(was, resolution, wall)
         self._cleared[fault.fault_id] = (fault, ANNOUNCEMENTS)
-        self._remind_at[fault.fault_id] = now + self._interval
+        self._told(fault.fault_id, uuid, now)
         return Entry(Change.CLEARED, fault, ANNOUNCEMENTS)
 
     def remind(self, now: float, wall: datetime, gone: Callable[[str], bool]) -> list[Entry]:
@@ -77,30 +79,44 @@ class Ledger:
         A recovery that was asked for is not asked for again while the instance does not run: somebody is at it, or
         stopped it.
         """
-        due = [fault_id for fault_id, at in self._remind_at.items() if at <= now]
-        entries = [self._remind(fault_id, now, wall, gone) for fault_id in due]
-        return [entry for entry in entries if entry is not None]
+        entries = []
+        while now >= self.deadline():
+            fault_id, (_, uuid) = self._remind_at.popitem(last=False)
+            entry = self._remind(fault_id, uuid, now, wall, gone)
+            if entry is not None:
+                entries.append(entry)
+        return entries
 
     def deadline(self) -> float:
         """When the next reminder is due."""
-        return min(self._remind_at.values(), default=float("inf"))
+        for at, _ in self._remind_at.values():
+            return at
+        return float("inf")
 
-    def _remind(self, fault_id: str, now: float, wall: datetime, gone: Callable[[str], bool]) -> Entry | None:
-        self._remind_at[fault_id] = now + self._interval
+    def _told(self, fault_id: str, uuid: str, now: float) -> None:
+        """It was told just now, and will be again after all others."""
+        self._remind_at[fault_id] = (now + self._interval, uuid)
+        self._remind_at.move_to_end(fault_id)
+
+    def _remind(
+        self, fault_id: str, uuid: str, now: float, wall: datetime, gone: Callable[[str], bool]
+    ) -> Entry | None:
         if fault_id in self._cleared:
             fault, owed = self._cleared[fault_id]
             fault = life.reminded(fault, wall)
             self._cleared[fault_id] = (fault, owed - 1)
             if owed == 1:
-                del self._cleared[fault_id], self._remind_at[fault_id]
+                del self._cleared[fault_id]
+            else:
+                self._told(fault_id, uuid, now)
             return Entry(Change.CLEARED, fault, owed - 1, reminder=True)
-        uuid = next((uuid for uuid, fault in self.open.items() if fault.fault_id == fault_id), None)
-        if uuid is None:  # another fault of the same instance took its page
-            del self._remind_at[fault_id]
+        was = self.open.get(uuid)
+        if was is None or was.fault_id != fault_id:  # another fault of the same instance took its page
             return None
-        died = self.open[uuid].cause == Cause.QEMU_FAILED  # does not run: that is what is wrong
-        self.open[uuid] = life.reminded(self.open[uuid], wall, late=gone(uuid) and not died)
-        return Entry(Change.UPDATED, self.open[uuid], reminder=True)
+        died = was.cause == Cause.QEMU_FAILED  # does not run: that is what is wrong
+        self.open[uuid] = fault = life.reminded(was, wall, late=gone(uuid) and not died)
+        self._told(fault_id, uuid, now)
+        return Entry(Change.UPDATED, fault, reminder=True)
 
 
 def in_words(entry: Entry) -> str:

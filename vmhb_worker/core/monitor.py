@@ -14,15 +14,16 @@ from typing import Any
 
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
-from vmhb_worker.core.application import LEAVES, OTHER_TIMEOUT, Application
+from vmhb_worker.core.application import OTHER_TIMEOUT, Application
 from vmhb_worker.core.challenges import Challenges, full_threshold
+from vmhb_worker.core.checkup import Checkup
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.graces import Graces
-from vmhb_worker.core.guest_exec import STEP_TIMEOUT, GuestExec
-from vmhb_worker.core.health import HealthWatch, Turn, in_words
+from vmhb_worker.core.health import Turn
+from vmhb_worker.core.leave import GOODBYE, MAINTENANCE, Leave, refused
 from vmhb_worker.core.memory import Memory, Standing, Timing
 from vmhb_worker.core.policy import Channel, HeartbeatPolicy
-from vmhb_worker.core.schedule import LONGEST_REQUEST, Beats, Judged, stagger
+from vmhb_worker.core.schedule import LONGEST_REQUEST, NOTHING, Beats, Judged, stagger
 from vmhb_worker.core.silences import Silence, Silences
 from vmhb_worker.core.suspicion import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
@@ -30,10 +31,10 @@ from vmhb_worker.core.verdict import Case, Cause, Evidence, Reading, Recovery, T
 
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0
+#: Why nothing that a guest asks for is granted.
+TROUBLED = "not while the guest is suspected, at fault, or stopped"
 #: Why a guest is silent that is being migrated to this host.
 ARRIVING = "arriving"
-#: The silences that an application asks for itself.
-GOODBYE, MAINTENANCE = "goodbye", "maintenance"
 _STUCK = {
     Cause.PAUSED_IO_ERROR: Trigger.IO_ERROR,
     Cause.PAUSED_FAILED: Trigger.POSTCOPY,
@@ -43,6 +44,41 @@ _STUCK = {
 
 class Monitor:
     """One instance's monitor. Belongs to one thread; `now` never goes back."""
+
+    __slots__ = (
+        "_application",
+        "_beats",
+        "_booted_at",
+        "_challenges",
+        "_checkup",
+        "_graces",
+        "_leaves",
+        "_out",
+        "_panicked_at",
+        "_pending_since",
+        "_port_at",
+        "_reopened_at",
+        "_silenced_at",
+        "_speaks",
+        "_suspicion",
+        "_trigger",
+        "_undisturbed_since",
+        "_unheard",
+        "_watchdog",
+        "established",
+        "last_ack",
+        "misses",
+        "policy",
+        "port_open",
+        "silences",
+        "skipped",
+        "standing",
+        "state",
+        "suspected_at",
+        "timing",
+        "uuid",
+        "waiting_since",
+    )
 
     def __init__(
         self, uuid: str, policy: HeartbeatPolicy, timing: Timing, memory: Memory, now: float, nonce: Callable[[], str]
@@ -63,9 +99,8 @@ class Monitor:
         self.port_open: bool | None = None
         self._speaks = policy.channel is Channel.APPLICATION  # is it the application that must acknowledge?
         self._application = Application(policy, timing, memory.absence, nonce)
-        self._health = HealthWatch(policy.health_check and self._unhealthy_stands)
-        self._guest_exec = GuestExec()
-        self._remarked: set[str] = set()  # what was said of its health checks in this boot
+        self._leaves = self._application.leaves
+        self._checkup = Checkup(policy.health_check and self._unhealthy_stands)
         self._beats = self._new_beats(now)
         self._challenges = Challenges(now)
         self._graces = Graces(timing, lambda: full_threshold(self.in_force), self._overdue, now)
@@ -81,7 +116,8 @@ class Monitor:
         self._watchdog: tuple[str, float] | None = None
         self._silenced_at = now
         self._out: list[ev.Effect] = []
-        self._resume_absence(now)
+        for key, silence in self._leaves.resumed(now).items():
+            self.silences.begin(key, silence)
 
     # -- the outside ---------------------------------------------------------------------------------------------
 
@@ -93,11 +129,11 @@ class Monitor:
 
     def deadline(self) -> float:
         """When the next `Tick` is due."""
-        at = self.silences.deadline()
+        at = self.silences.until
         if self.state is State.GONE:
             return at
         at = min(at, self._suspicion.deadline(), self._application.other.until)
-        if not self.silences:
+        if not self.silences.on:
             at = min(at, self._graces.deadline())
         if self.state is State.SILENT:
             at = min(at, self._again_at())
@@ -152,7 +188,7 @@ class Monitor:
         """What must outlive the worker."""
         waited = None if self.waiting_since is None else now - self.waiting_since
         running = self.state is not State.GONE
-        absence = self._application.absence
+        absence = self._leaves.absence
         return Memory(running, self.established, waited, self.balloon_seen, self.standing, absence)
 
     def told(self, now: float) -> dict[str, Any]:
@@ -167,7 +203,7 @@ class Monitor:
             "silences": self.silences.told(),
             "evidence": self._gathered(now).told(now) if self.suspected_at is not None else None,
             "application": self._application.told(now) if self._speaks else None,
-            "health": self._health.told(now) if self.policy.health_check else None,
+            "health": self._checkup.told(now) if self.policy.health_check else None,
         }
 
     # -- acknowledgements and misses -----------------------------------------------------------------------------
@@ -179,13 +215,16 @@ class Monitor:
     def _on_acked(self, event: ev.Acked, now: float) -> None:
         if self._challenges.left_at < self._booted_at:  # an answer from before the boot
             self._on_ask_failed(ev.AskFailed(ev.Failure.UNREACHABLE), now)
-            return
-        self._challenges.answered(event.rtt)
-        self._unheard = self._application.overrun = False
+        else:
+            self._acked(event.rtt, now)
+
+    def _acked(self, rtt: float, now: float) -> None:
+        self._challenges.answered(rtt)
+        self._unheard = self._leaves.overrun = False
         self._beats.acked()
         if self.state is State.GONE:
             return
-        if self._away:
+        if self._leaves.away:
             self._back(now)
         self.last_ack = now
         self.misses = self.skipped = 0
@@ -198,16 +237,16 @@ class Monitor:
         self._beats.catch_up(now)
         if self.waiting_since is not None:  # accused before its first acknowledgement
             self._establish(now)
-        if not self._suspicion.baselines:
+        if not self._suspicion.baselines and self._suspicion.balloon_period is not None:
             self._baseline(now)
         if self.standing is not None:
             self._clear(now)
-        if self.policy.health_check and not self._speaks and not self.silences:
-            self._check_health()
+        if self.policy.health_check and not self._speaks and not self.silences.on:
+            self._emit_if(self._checkup.step())
 
     def _clear(self, now: float) -> None:
         """It answers: that ends a silence, and not what it says of itself."""
-        if not self._health.bad:  # an unhealthy fault that is nobody's to clear: health is not asked for any more
+        if not self._checkup.bad:  # an unhealthy fault that is nobody's to clear: health is not asked for any more
             self._acquit("unmonitored" if self._unhealthy_stands else "recovered")
         elif not self._unhealthy_stands:
             self._accuse_health(now)
@@ -248,17 +287,21 @@ class Monitor:
         self._undisturbed_since = self._pending_since = now
 
     def _on_tick(self, tick: ev.Tick, now: float) -> None:
+        if now >= self.silences.until:
+            self._silence_expires(now)
+        if self.state is State.GONE:
+            return
+        if not self.silences.on and now >= self._graces.deadline():
+            self._tick_graces(now)
+        self._tick_evidence(now)
+        self._tick_beats(tick.heard, now)
+
+    def _silence_expires(self, now: float) -> None:
         in_maintenance = MAINTENANCE in self.silences
         if self.silences.expire(now):
             self._silence_over(now)
         if in_maintenance and MAINTENANCE not in self.silences:
-            self._application.overrun = True  # until it answers
-        if self.state is State.GONE:
-            return
-        if not self.silences:
-            self._tick_graces(now)
-        self._tick_evidence(now)
-        self._tick_beats(tick.heard, now)
+            self._leaves.overrun = True  # until it answers
 
     def _tick_graces(self, now: float) -> None:
         if self._graces.overdue(now) and (self.standing is None or self.standing.pending):
@@ -277,11 +320,13 @@ class Monitor:
             return
         if self._beats.open_due(now):
             self._ask(now)
-        if self.silences or self.state is State.WAITING:
+        if self.silences.on or self.state is State.WAITING:
             self._beats.void(now)
         else:
             # What libvirtd does is no matter where it is not asked.
-            self._count(self._beats.judge(now, now if self._speaks else heard), now)
+            judged = self._beats.judge(now, now if self._speaks else heard)
+            if judged is not NOTHING:
+                self._count(judged, now)
 
     def _count(self, judged: Judged, now: float) -> None:
         self.skipped += judged.skipped
@@ -348,8 +393,8 @@ class Monitor:
         answer = self._application.window.answered(ack.seq, ack.nonce, now)
         if answer is None:
             return
-        self._challenges.left_at = answer.sent_at
-        self._on_acked(ev.Acked(answer.rtt), now)
+        self._challenges.left_at = answer.sent_at  # in this boot: the window is forgotten at each
+        self._acked(answer.rtt, now)
         if ack.refused:
             self._emit(ev.Say(protocol.Error(str(protocol.Code.BAD_HEALTH), ack.refused)))
         if self.policy.health_check:
@@ -366,56 +411,43 @@ class Monitor:
 
     def _on_goodbye(self, goodbye: protocol.Goodbye, now: float) -> None:
         if not self._untroubled:
-            self._refuse("goodbye")
-        elif GOODBYE not in self.silences and self._may_leave("goodbye", now):
-            self._application.left = goodbye.reason
-            self._leaves(GOODBYE, _left(goodbye.reason), now)
+            self._emit(ev.Say(refused("goodbye", TROUBLED)))
+        elif GOODBYE not in self.silences:
+            self._let_go(self._leaves.goodbye(goodbye, now), now)
 
     def _on_maintenance(self, asked: protocol.Maintenance, now: float) -> None:
         if not self._untroubled:
-            self._refuse("maintenance")
+            self._emit(ev.Say(refused("maintenance", TROUBLED)))
         elif asked.seconds == 0:
             self._end_maintenance(now)
         else:
-            self._begin_maintenance(asked, now)
+            self._let_go(self._leaves.rest(asked, now), now)
 
-    def _may_leave(self, what: str, now: float) -> bool:
-        if self._application.may_leave(now):
-            return True
-        self._refuse(what, f"asked for {LEAVES} times within the hour")
-        return False
-
-    def _begin_maintenance(self, asked: protocol.Maintenance, now: float) -> None:
-        if not self._may_leave("maintenance", now):
+    def _let_go(self, answer: Leave | protocol.Error, now: float) -> None:
+        """Where it is granted, it need not answer from now on, and everybody is told."""
+        if isinstance(answer, protocol.Error):
+            self._emit(ev.Say(answer))
             return
-        granted = self._application.maintenance.begin(asked.seconds, now)
-        if granted <= 0:
-            self._refuse("maintenance", f"all of [policy] max_maintenance ({self.timing.max_maintenance:g} s) is used")
-            return
-        self._emit(ev.Say(protocol.Notice(MAINTENANCE, granted)))
-        self._leaves(MAINTENANCE, _maintained(asked.reason, now + granted), now, f", for {granted:.0f} s")
-
-    def _leaves(self, key: str, silence: Silence, now: float, more: str = "") -> None:
-        """It need not answer from now on, and everybody is told."""
-        self._silence(key, silence, now)
-        self._away = True
-        self._emit(ev.Ended(silence.reason + more))
+        if answer.notice is not None:
+            self._emit(ev.Say(answer.notice))
+        self._silence(answer.key, answer.silence, now)
+        self._emit(ev.Ended(answer.told))
         self._emit(ev.Remember())
 
     def _end_maintenance(self, now: float) -> None:
         if MAINTENANCE in self.silences:
-            self._application.maintenance.end(now)
+            self._leaves.maintenance.end(now)
             if self.silences.end(MAINTENANCE):
                 self._silence_over(now)
             self._emit(ev.Remember())
 
     def _back(self, now: float) -> None:
         """It answers: it has not left. In maintenance it need not go on doing so."""
-        self._application.left = None
+        self._leaves.back()
         if self.silences.end(GOODBYE):
             self._silence_over(now)
-        self._away = MAINTENANCE in self.silences
-        if not self._away:
+        self._leaves.away = MAINTENANCE in self.silences
+        if not self._leaves.away:
             self._emit(ev.Returned())
             self._emit(ev.Remember())
 
@@ -423,19 +455,6 @@ class Monitor:
     def _untroubled(self) -> bool:
         """Only then does it mean anything that it asks to be left alone, or asked more often."""
         return self.state in (State.ALIVE, State.WAITING) and self.standing is None
-
-    def _refuse(self, what: str, why: str = "") -> None:
-        told = why or "not while the guest is suspected, at fault, or stopped"
-        self._emit(ev.Say(protocol.Error(str(protocol.Code.REFUSED), f"{what}: {told}")))
-
-    def _resume_absence(self, now: float) -> None:
-        """What it had asked for before the worker was restarted."""
-        application = self._application
-        if application.left is not None:
-            self.silences.begin(GOODBYE, _left(application.left))
-        if application.maintenance.until > now:
-            self.silences.begin(MAINTENANCE, _maintained("", application.maintenance.until))
-        self._away = bool(self.silences)
 
     def _ask_other(self, now: float) -> None:
         """Somebody else in the guest may answer."""
@@ -456,28 +475,15 @@ class Monitor:
 
     # -- health --------------------------------------------------------------------------------------------------
 
-    def _check_health(self) -> None:
-        """The agent has just answered: it may run the guest's health check, or tell of the one that runs."""
-        command = self._guest_exec.step()
-        if command is not None:
-            self._emit(ev.AgentCommand(command, STEP_TIMEOUT))
-
     def _on_agent_replied(self, event: ev.AgentReplied, now: float) -> None:
-        if event.reply is None:
-            outcome = self._guest_exec.failed(event.failure is ev.Failure.GARBLED, event.detail)
-        else:
-            outcome = self._guest_exec.replied(event.reply, now)
+        outcome = self._checkup.replied(event, now)
         if outcome is None or not self.policy.health_check or self._speaks:
             return
-        kind = outcome.why.partition(":")[0]  # in our words; what follows may be the guest's
-        if outcome.report is None and kind not in self._remarked:
-            self._remarked.add(kind)
-            self._emit(ev.Remark(f"its health is not known: {outcome.why}"))
+        self._emit_if(self._checkup.remark(outcome))
         self._hear_health(outcome.report, outcome.why, now)
 
     def _hear_health(self, report: protocol.Health | None, why: str, now: float) -> None:
-        threshold = self.policy.threshold
-        turn = self._health.missed(why, threshold) if report is None else self._health.heard(report, threshold, now)
+        turn = self._checkup.heard(report, why, self.policy.threshold, now)
         if turn in (Turn.BAD, Turn.NEWS) and self.state in (State.ALIVE, State.MISSING):
             self._accuse_health(now)
         elif turn in (Turn.WELL, Turn.UNKNOWN) and self._unhealthy_stands:
@@ -485,10 +491,10 @@ class Monitor:
 
     def _accuse_health(self, now: float) -> None:
         verdict = judge(Case(Trigger.UNHEALTHY, self.policy.channel, replace(self._gathered(now), pending=False)))
-        if self._health.report is not None:
-            verdict = replace(verdict, reason=f"{verdict.reason}: {in_words(self._health.report)}")
+        if self._checkup.reasons:
+            verdict = replace(verdict, reason=f"{verdict.reason}: {self._checkup.reasons}")
         self.standing = Standing(verdict.cause)
-        self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._health.report))
+        self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._checkup.report))
 
     @property
     def _unhealthy_stands(self) -> bool:
@@ -537,17 +543,15 @@ class Monitor:
                 self._judge(now)
 
     def _on_booted(self, event: ev.Booted, now: float) -> None:
-        self._application.left = None  # whoever said so is not there any more
+        self._leaves.back()
         if self.silences.end("paused", "passage", "job", GOODBYE):
             self._silence_over(now)
-        self._away = MAINTENANCE in self.silences
+        self._leaves.away = MAINTENANCE in self.silences
         self._application.window.forget()
         if self.in_force != self.policy:
             self._application.adopt(self.policy)
             self._beats = self._new_beats(now)
-        self._health.reset()
-        self._guest_exec.reset()
-        self._remarked.clear()
+        self._checkup.rebooted()
         self._booted_at = now
         self.port_open = None
         self._panicked_at = self._watchdog = None
@@ -572,7 +576,7 @@ class Monitor:
         # An incoming migration that fails ends as "failed" here, and goes on where it was.
         arriving = self.silences.told().get("passage") == ARRIVING
         self.silences.end("paused", "passage", "job", GOODBYE)
-        self._application.left = None
+        self._leaves.back()
         if event.exit is ev.Exit.FAILED and not arriving:
             self._apply(Input.FAIL, now, Trigger.FAILED)
             self._leave(now)
@@ -628,6 +632,8 @@ class Monitor:
     def _silence_over(self, now: float) -> None:
         self._suspicion.job_poll_at = None
         self._disturbed(now)
+        if self.standing is not None and self.standing.pending:
+            self._suspicion.interrupted()
         self._apply(Input.HUSH, now)
         lasted = now - self._silenced_at
         if self.waiting_since is not None:
@@ -645,7 +651,7 @@ class Monitor:
         if event.policy.channel is not was.channel:
             self._change_channel(now)
         elif was.health_check and not event.policy.health_check:
-            self._health.drop()
+            self._checkup.drop()
             if self._unhealthy_stands:
                 self._acquit("unmonitored")
         self._graces.await_ack()
@@ -658,11 +664,11 @@ class Monitor:
         self._challenges = Challenges(now)
         self._graces.settle_at = None
         self._application.window.forget()
-        self._application.left = None
+        self._leaves.back()
         if self.silences.end(GOODBYE, MAINTENANCE):
             self._silence_over(now)
-        self._away = False
-        self._health.drop()
+        self._leaves.away = False
+        self._checkup.drop()
         self.port_open = None
         if self.standing is not None:
             self._acquit("unmonitored")
@@ -706,7 +712,7 @@ class Monitor:
 
     def _again_at(self) -> float:
         """When the host is asked again about a silent guest."""
-        if self.state is not State.SILENT or self.silences or self._trigger is not Trigger.SILENT:
+        if self.state is not State.SILENT or self.silences.on or self._trigger is not Trigger.SILENT:
             return math.inf
         return self._suspicion.again_at(owed=self.standing is not None and self.standing.pending)
 
@@ -785,7 +791,7 @@ class Monitor:
         a silence; and a probe that was put off is not waited for when it is put off again and again.
         """
         evidence, silent = self._gathered(now), self._trigger is Trigger.SILENT
-        verdict = judge(Case(self._trigger, self.policy.channel, evidence, self._application.overrun))
+        verdict = judge(Case(self._trigger, self.policy.channel, evidence, self._leaves.overrun))
         unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
         outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
         pending = silent and (outstanding or unsure or bool(self.silences))
@@ -797,7 +803,7 @@ class Monitor:
         if standing != self.standing:
             self.standing = standing
             verdict = replace(verdict, evidence=replace(evidence, pending=pending))
-            self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._health.report))
+            self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._checkup.report))
             self._challenges.soon(now)
 
     def _put_off_for_long(self, now: float) -> bool:
@@ -863,16 +869,12 @@ class Monitor:
     def _emit(self, effect: ev.Effect) -> None:
         self._out.append(effect)
 
+    def _emit_if(self, effect: ev.Effect | None) -> None:
+        if effect is not None:
+            self._out.append(effect)
+
     def _nothing(self, now: float) -> None:
         pass
-
-
-def _left(reason: str) -> Silence:
-    return Silence(f"the application said goodbye: {reason!r}", None, ask=True)
-
-
-def _maintained(reason: str, until: float) -> Silence:
-    return Silence(f"maintenance, asked for by the guest: {reason!r}", until, ask=True)
 
 
 _ACTS: dict[Act, Callable[[Monitor, float], None]] = {

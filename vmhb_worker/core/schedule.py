@@ -34,8 +34,12 @@ def stagger(uuid: str, interval: float) -> float:
 
 def back_off(interval: float, attempt: int) -> float:
     """Seconds until a silent instance is challenged again after the attempt of this number (0, 1, 2 …)."""
-    ceiling = max(interval, min(BACK_OFF_FACTOR * interval, BACK_OFF_CEILING))
-    return min(interval * 2.0 ** min(attempt + 1, 16), ceiling)
+    return min(interval * 2.0 ** min(attempt + 1, 16), longest_back_off(interval))
+
+
+def longest_back_off(interval: float) -> float:
+    """Seconds between two challenges of a silent instance, at last."""
+    return max(interval, min(BACK_OFF_FACTOR * interval, BACK_OFF_CEILING))
 
 
 @dataclass(slots=True)
@@ -46,8 +50,25 @@ class Judged:
     skipped: int = 0
 
 
+#: As it is nearly always.
+NOTHING = Judged()
+
+
 class Beats:
     """The beats of one instance. Pure; belongs to its monitor."""
+
+    __slots__ = (
+        "_asked_since",
+        "_ended",
+        "_late",
+        "_left",
+        "_longest_request",
+        "_open",
+        "_recheck",
+        "interval",
+        "next_at",
+        "timeout",
+    )
 
     def __init__(self, interval: float, timeout: float, first: float, longest_request: float = LONGEST_REQUEST) -> None:
         """first: when the first beat is due. longest_request: what is out for longer waits for somebody else."""
@@ -138,11 +159,13 @@ class Beats:
 
     def judge(self, now: float, heard: float) -> Judged:
         """Find the beats whose time is over. heard: see `Tick`."""
-        judged = Judged(skipped=self._late)
-        self._late = 0
         self._recheck = None
         if self._ended is not None and now - self._ended > SAME_SPAN:
             self.not_asked()
+        if not self._late and not self.due(now):
+            return NOTHING
+        judged = Judged(skipped=self._late)
+        self._late = 0
         while self._open:
             due = self._due(self._open[0])
             if now < due:

@@ -18,13 +18,20 @@ class Silence:
 
 
 class Silences:
-    """A set by key. While it isn't empty, no beat is judged."""
+    """A set by key. While it isn't empty, no beat is judged.
+
+    What is asked of it at each heartbeat is worked out at each change. on: is there one? asking: may the guest be
+    asked? until: when the next one expires.
+    """
+
+    __slots__ = ("_by_key", "asking", "on", "until")
 
     def __init__(self) -> None:
         self._by_key: dict[str, Silence] = {}
+        self._changed()
 
     def __bool__(self) -> bool:
-        return bool(self._by_key)
+        return self.on
 
     def __contains__(self, key: str) -> bool:
         return key in self._by_key
@@ -32,35 +39,30 @@ class Silences:
     def begin(self, key: str, silence: Silence) -> None:
         """A silence, or a new end for the one of this key."""
         self._by_key[key] = silence
+        self._changed()
 
     def end(self, *keys: str) -> bool:
         """End these; True if that was the last of them."""
-        had = bool(self._by_key)
+        had = self.on
         for key in keys:
             self._by_key.pop(key, None)
-        return had and not self._by_key
+        self._changed()
+        return had and not self.on
 
     def expire(self, now: float) -> bool:
         """End what is over; True if that was the last of them."""
-        if not self._by_key:
-            return False
         return self.end(*[key for key, s in self._by_key.items() if s.until is not None and s.until <= now])
-
-    @property
-    def asking(self) -> bool:
-        """May the guest be asked?"""
-        return not self._by_key or all(silence.ask for silence in self._by_key.values())
-
-    def deadline(self) -> float:
-        """When the next one expires."""
-        if not self._by_key:
-            return math.inf
-        return min((s.until for s in self._by_key.values() if s.until is not None), default=math.inf)
 
     def keys(self) -> frozenset[str]:
         """Of those that are on."""
-        return frozenset(self._by_key) if self._by_key else _NONE
+        return frozenset(self._by_key) if self.on else _NONE
 
     def told(self) -> dict[str, str]:
         """For people: key -> reason."""
         return {key: silence.reason for key, silence in sorted(self._by_key.items())}
+
+    def _changed(self) -> None:
+        silences = self._by_key.values()
+        self.on = bool(silences)
+        self.asking = all(silence.ask for silence in silences)
+        self.until = min((s.until for s in silences if s.until is not None), default=math.inf)

@@ -23,6 +23,19 @@ JOB_BELIEVED = 30.0
 class Suspicion:
     """All that was found out of the host, and what is being found out."""
 
+    __slots__ = (
+        "_found",
+        "_inquired_at",
+        "_inquiry",
+        "_probe_interval",
+        "_probed_at",
+        "balloon_period",
+        "balloon_seen",
+        "baseline_at",
+        "baselines",
+        "job_poll_at",
+    )
+
     def __init__(self, probe_interval: float, balloon_seen: bool) -> None:
         self._probe_interval = probe_interval
         self.balloon_seen = balloon_seen  # its balloon answered in this boot: only then does its silence mean anything
@@ -102,6 +115,11 @@ class Suspicion:
             self._probed_at = now
         inquiry.probed = False
         return looks
+
+    def interrupted(self) -> None:
+        """A silence ended before the verdict was final: what was found before it is too old to judge by, and the kernel
+        may be asked at once. Not the guest's doing, so it cannot have itself asked more often by it."""
+        self._probed_at = -math.inf
 
     def tick(self, now: float) -> list[Look]:
         """What is due."""

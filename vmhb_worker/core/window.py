@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from vmhb_worker.core.schedule import longest_back_off
+
 #: A stopped guest's port takes 128 challenges before anything backs up.
 MOST = 64
 #: Weight of the newest round trip in the mean.
@@ -49,12 +51,12 @@ class Window:
         """How many may still lie in the channel."""
         return self._seq - self._answered
 
-    def room(self, now: float, patience: float) -> bool:
-        """May another one leave? Where nothing was answered, one each `patience` seconds in place of the oldest.
+    def room(self, now: float, interval: float) -> bool:
+        """May another one leave? Where nothing was answered, one each few intervals in place of the oldest.
 
         Whoever was to answer them may have been replaced, and what it had not answered is gone with it.
         """
-        return self.unanswered < self.size or now - self._last_at >= patience
+        return self._seq - self._answered < self.size or now - self._last_at >= longest_back_off(interval)
 
     def challenge(self, nonce: str, now: float) -> int:
         """A challenge leaves: its seq."""

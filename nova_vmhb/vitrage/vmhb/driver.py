@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,8 +47,8 @@ class VmhbDriver(DriverBase):
         return self._event(event, DatasourceAction.UPDATE, event_type)
 
     def get_all(self, datasource_action: str) -> list[dict[str, Any]]:
-        """BLOCKS for `rpc_timeout`. Raises when the consumer doesn't answer: then Vitrage leaves its alarms alone,
-        where an empty list would delete them all."""
+        """BLOCKS for `rpc_timeout` and a second. Raises when the consumer doesn't answer: then Vitrage leaves its
+        alarms alone, where an empty list would delete them all."""
         found = [self._event(payload, datasource_action) for payload in self._active_faults()]
         events = [event for event in found if event is not None]
         listed = {event["fault_id"] for event in events}
@@ -73,7 +75,38 @@ class VmhbDriver(DriverBase):
         return made
 
 
-def _ask_the_consumer() -> list[Any]:
+class Asking:
+    """Asks, and waits no longer than it is told: oslo.messaging's first call waits for a broker that is away, for ever,
+    and vitrage-graph would not even start meanwhile. One call at a time. Threads: Vitrage's, one at a time."""
+
+    def __init__(self, ask: Callable[[], list[Any]]) -> None:
+        """ask: BLOCKS, maybe for ever."""
+        self._ask = ask
+        self._thread: threading.Thread | None = None
+
+    def within(self, seconds: float) -> list[Any]:
+        """The answer. BLOCKS for so many seconds. Raises TimeoutError, or what `ask` raises."""
+        if self._thread is not None and self._thread.is_alive():
+            raise TimeoutError("nova-vmhb-consumer can't be asked: its broker has been away since it was asked before")
+        answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, args=(answers,), name="vmhb-active-faults", daemon=True)
+        self._thread.start()
+        try:
+            answer = answers.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError(f"nova-vmhb-consumer can't be asked within {seconds:g} s: is its broker away?") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _run(self, answers: queue.SimpleQueue[list[Any] | Exception]) -> None:
+        try:
+            answers.put(self._ask())
+        except Exception as error:
+            answers.put(error)
+
+
+def _call_the_consumer() -> list[Any]:
     options = cfg.CONF[VMHB_DATASOURCE]
     client = oslo_messaging.get_rpc_client(
         messaging.get_rpc_transport(options.transport_url),
@@ -83,3 +116,11 @@ def _ask_the_consumer() -> list[Any]:
     )
     answer: list[Any] = client.call({}, "active_faults")
     return answer
+
+
+_ASKING = Asking(_call_the_consumer)
+
+
+def _ask_the_consumer() -> list[Any]:
+    # The call itself ends after rpc_timeout, and says then what it waited for.
+    return _ASKING.within(cfg.CONF[VMHB_DATASOURCE].rpc_timeout + 1)

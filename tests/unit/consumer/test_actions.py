@@ -128,9 +128,9 @@ REAL = {
     "instance.power_off.start": ["node1: expect power_off"],
     "instance.power_off.end": ["node1: end power_off"],
     "instance.power_on.start": [],
-    "instance.power_on.end": ["node1: configure", "node1: end rescued"],
+    "instance.power_on.end": ["node1: configure", "node1: end rescued", "node1: end power_off"],
     "instance.reboot.start": ["node1: expect reboot"],
-    "instance.reboot.end": ["node1: configure", "node1: end rescued", "node1: end reboot"],
+    "instance.reboot.end": ["node1: configure", "node1: end rescued", "node1: end power_off", "node1: end reboot"],
     "instance.delete.start": ["node1: expect delete"],
     "instance.delete.end": ["node1: end delete"],
     "instance.shutdown.start": [],
@@ -172,17 +172,35 @@ def test_a_silence_in_full() -> None:
     """It begins when Nova's host says so, and lasts as long as the operator says."""
     message = notification("power_off", "start", publisher="nova-compute:cn7")
     assert decide(parse(*message.arguments), {**TIMEOUTS, Operation.POWER_OFF: 42.0}) == [
-        ExpectSilence("cn7", UUID, "power_off:req-1", "Nova powers it off", 42.0, NOON)
+        ExpectSilence("cn7", UUID, "power_off", "Nova powers it off", 42.0, NOON)
     ]
 
 
 def test_novas_own_power_off_is_no_intent() -> None:
     """After a crash Nova's periodic task stops what is already dead, and no user asked: the fault must come."""
     assert told(notification("power_off", "start", action_initiator_user=None, request_id=None)) == []
-    assert told(notification("power_off", "end", action_initiator_user=None, request_id=None)) == []
+    assert told(notification("power_off", "end", action_initiator_user=None, request_id=None)) == [
+        "node1: end power_off"
+    ], "it is off, whoever wanted that"
     assert told(notification("delete", "start", action_initiator_user=None, request_id=None)) == [
         "node1: expect delete"
     ], "reclaiming what was soft-deleted is intent all the same"
+
+
+def test_a_nova_compute_that_is_restarted_does_it_again() -> None:
+    """As a request of its own, that no user asked for, whose end ends the silence of the first. Or it does not, and the
+    instance is started all the same: it must not be taken for silent until the time-out."""
+    begun = notification("power_off", "start", request_id="req-a")
+    assert told(begun, notification("power_off", "end", request_id="req-b", action_initiator_user=None)) == [
+        "node1: expect power_off",
+        "node1: end power_off",
+    ]
+    for again in ("power_on", "reboot"):
+        lines = told(begun, notification(again, "end", request_id="req-c"))
+        assert (lines[0], lines[3]) == ("node1: expect power_off", "node1: end power_off")
+    rebooted = (notification("reboot", phase, request_id=request) for phase, request in (("start", "a"), ("end", "b")))
+    lines = told(*rebooted)
+    assert (lines[0], lines[-1]) == ("node1: expect reboot", "node1: end reboot")
 
 
 def test_rescue_lasts_until_unrescue() -> None:

@@ -1,12 +1,15 @@
-"""The consumer's options, its sample, and `nova-vmhb-consumer --check-config`."""
+"""The consumer's options, its sample, and `nova-vmhb-consumer --check-config` and `--status`."""
 
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from oslo_config import cfg, generator
@@ -146,6 +149,28 @@ def test_all_that_is_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
         "[nova_notifications] pause_timeout: 0: say seconds, 1 to 604800",
         f"[nova_notifications] topics: unknown option in {file}: did you mean topic?",
     ]
+
+
+def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What one that runs says, as JSON; or one sentence, and exit code 1."""
+    arguments = [*write_config(tmp_path, "[consumer]\nreporters = log\n"), "--status"]
+
+    def nobody(_conf: cfg.ConfigOpts) -> dict[str, Any]:
+        raise program.NoAnswer("no consumer answers")
+
+    answers = replace(consumer.complete(), status=lambda _conf: {"counts": {"given_up.masakari": 1}})
+    assert program.run(answers, arguments, cfg.ConfigOpts()) == 0
+    assert json.loads(capsys.readouterr().out) == {"counts": {"given_up.masakari": 1}}
+    assert program.run(replace(answers, status=nobody), arguments, cfg.ConfigOpts()) == 1
+    assert capsys.readouterr() == ("", "no consumer answers\n")
+
+
+def test_status_without_a_broker(tmp_path: Path) -> None:
+    """Said within seconds, with the address that was tried."""
+    conf = read(tmp_path, "[DEFAULT]\ntransport_url = rabbit://u:s3cret@127.0.0.1:1/\n")
+    with pytest.raises(program.NoAnswer, match=r"no consumer can be asked: .*127\.0\.0\.1:1") as found:
+        consumer.status(conf)
+    assert "s3cret" not in str(found.value)
 
 
 def checked(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> list[str]:

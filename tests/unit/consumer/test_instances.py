@@ -40,7 +40,7 @@ def test_the_worker_is_told(caplog: pytest.LogCaptureFixture) -> None:
     workers = ToldWorkers()
     with caplog.at_level(logging.INFO):
         assert take(workers, notification("power_off", "start")) == HANDLED
-    silence = {"key": "power_off:req-1", "reason": "Nova powers it off", "timeout": 600.0, "observed_at": NOON}
+    silence = {"key": "power_off", "reason": "Nova powers it off", "timeout": 600.0, "observed_at": NOON}
     assert workers.told == [("expect_silence", "node1", UUID, silence)]
     (record,) = caplog.records
     assert UUID in record.message and "node1" in record.message
@@ -92,7 +92,7 @@ def test_the_workers_broker_comes_back() -> None:
     """It is tried again, with growing pauses, and order is kept: nothing else is told meanwhile."""
     workers, clock = ToldWorkers(AWAY, AWAY, AWAY), WaitedTime(NOON)
     assert take(workers, notification("reboot", "end"), clock) == HANDLED
-    assert methods(workers) == ["configure", "end_silence", "end_silence"]
+    assert methods(workers) == ["configure", "end_silence", "end_silence", "end_silence"]
     assert clock.waited == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
 
 

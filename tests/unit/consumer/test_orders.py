@@ -81,7 +81,7 @@ ORDERS: Mapping[str, tuple[str, ...]] = {
     "delete": ("delete.start h1 h1", "shutdown.start h1 h1", "shutdown.end h1 h1", "delete.end h1 h1"),
 }
 
-#: The same operations -> what workers are told. Each silence's key names its request as well, which is left out here.
+#: The same operations -> what workers are told. Most keys name their request as well, which is left out here.
 TOLD: Mapping[str, tuple[str, ...]] = {
     "create": ("h1: configure",),
     "pause": ("h1: expect pause", "h1: end pause"),
@@ -89,8 +89,8 @@ TOLD: Mapping[str, tuple[str, ...]] = {
     "suspend": ("h1: expect suspend", "h1: end suspend"),
     "resume": ("h1: configure",),
     "stop": ("h1: expect power_off", "h1: end power_off"),
-    "start": ("h1: configure", "h1: end rescued"),
-    "reboot": ("h1: expect reboot", "h1: configure", "h1: end rescued", "h1: end reboot"),
+    "start": ("h1: configure", "h1: end rescued", "h1: end power_off"),
+    "reboot": ("h1: expect reboot", "h1: configure", "h1: end rescued", "h1: end power_off", "h1: end reboot"),
     "reboot that fails": ("h1: expect reboot", "h1: end reboot"),
     "lock": (),
     "rebuild": ("h1: expect rebuild", "h1: configure", "h1: end rescued", "h1: end rebuild"),
@@ -159,7 +159,7 @@ def test_a_recorded_order(operation: str) -> None:
     """What is told, to whom, in which order; every key that names a request names this one."""
     lines = told(*sent(operation, "req-7"))
     assert tuple(line.removesuffix(":req-7") for line in lines) == TOLD[operation]
-    assert all(line.endswith((":req-7", "configure", " rescued")) for line in lines)
+    assert all(line.endswith((":req-7", "configure", " rescued", " power_off", " reboot")) for line in lines)
 
 
 def test_a_recorded_cloud() -> None:
@@ -172,9 +172,11 @@ def test_a_recorded_cloud() -> None:
         "node1: end power_off",
         "node1: configure",
         "node1: end rescued",
+        "node1: end power_off",
         "node1: expect reboot",
         "node1: configure",
         "node1: end rescued",
+        "node1: end power_off",
         "node1: end reboot",
         # a live migration that is rolled back, and one that is not
         "node2: expect live_migration",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from vmhb_worker.core.application import DAY, Maintenances, OtherChannel
+from vmhb_worker.core.application import OtherChannel
 from vmhb_worker.core.health import HealthWatch, Turn, in_words
+from vmhb_worker.core.leave import DAY, Maintenances
 from vmhb_worker.core.memory import Spell
 from vmhb_worker.core.protocol import Check, Health, Status
 

@@ -209,7 +209,7 @@ def test_instances_do_not_share_a_page() -> None:
     book.now = 100.0
     book.accuse(who=replace(WHO, instance_uuid="uuid-2"))
     book.acquit()
-    assert book.until(400.0) == ["400: fault-1 #3 cleared again", "400: fault-2 #2 updated again"]
+    assert book.until(400.0) == ["400: fault-2 #2 updated again", "400: fault-1 #3 cleared again"]
     assert list(book.ledger.open) == ["uuid-2"]
 
 

@@ -212,6 +212,28 @@ def test_no_verdict_is_made_final_during_a_silence() -> None:
     assert [line.split(" ", 1)[1] for line in told] == ["cleared guest_silent: recovered"]
 
 
+@pytest.mark.parametrize(
+    ("happens", "first", "final"),
+    [
+        (Guest.agent_stops, "agent_unresponsive", "agent_unresponsive"),
+        (Guest.kernel_dies, "guest_silent", "guest_hung"),
+    ],
+)
+def test_a_silence_before_the_verdict_costs_no_probe_interval(happens: Any, first: str, final: str) -> None:
+    """libvirtd is restarted between the raise and the verdict: the kernel is asked anew at once, and once."""
+    guest = settled(action=EAGER, **FAST)
+    happens(guest)
+    assert guest.run(103.2) == [f"103.10 raised {first}, withheld: evidence"]
+    guest.happens(ev.Silenced("hypervisor", "libvirt is away", None))
+    guest.run(105.0)
+    guest.happens(ev.Unsilenced("hypervisor"))
+    (told,) = guest.run(160.0)
+    assert told.endswith(f"updated {final}, recover")
+    assert float(told.split()[0]) < 111.0  # the challenge that was out comes back at 110.0
+    probes = [at for at, effect in guest.effects if effect == ev.LookAt(ev.SetBalloonPeriod(1)) and at > 100.0]
+    assert len(probes) == 2
+
+
 def test_libvirtd_that_stood_still_answers_for_no_agent() -> None:
     """Its time-outs ran out while it was stopped: what comes back then says nothing about the guest."""
     guest = settled(action=EAGER, **FAST)

@@ -33,12 +33,12 @@ def test_a_silence_expires_at_its_time() -> None:
     silences = Silences()
     silences.begin("a", Silence("one", 10.0))
     silences.begin("b", Silence("two", 20.0))
-    assert silences.deadline() == 10.0
+    assert silences.until == 10.0
     assert not silences.expire(9.9)
     assert not silences.expire(10.0)
     assert silences.told() == {"b": "two"}
     assert silences.expire(20.0)
-    assert silences.deadline() == math.inf
+    assert silences.until == math.inf
 
 
 def test_a_silence_announced_again_takes_the_new_end() -> None:
@@ -46,9 +46,9 @@ def test_a_silence_announced_again_takes_the_new_end() -> None:
     silences = Silences()
     silences.begin("job", Silence("migration", 10.0))
     silences.begin("job", Silence("migration", 30.0))
-    assert silences.deadline() == 30.0
+    assert silences.until == 30.0
     silences.begin("job", Silence("migration", None))
-    assert silences.deadline() == math.inf
+    assert silences.until == math.inf
     assert not silences.expire(1e9)
 
 
