@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import os
 import re
-import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vmhb_guest import __version__, checks, control, log, port
+from vmhb_guest import __version__, checks, control, log, notify, port
 from vmhb_guest.daemon import Daemon, Settings, handle_signals
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -125,9 +123,9 @@ def _execute(asked: argparse.Namespace) -> int:
     if not command:
         raise ValueError("exec: say which program")
     environ = dict(os.environ)
-    address = Settings(folder=asked.folder).notify
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one, contextlib.suppress(OSError):
-        one.connect(address)
+    usual = Settings(folder=asked.folder)
+    address = notify.address_for(environ.get("NOTIFY_SOCKET", ""), usual.way, usual.notify)
+    if address is not None:
         environ["NOTIFY_SOCKET"] = address
     try:
         os.execvpe(command[0], command, environ)  # noqa: S606 -- that is what it is for

@@ -25,6 +25,7 @@ from vmhb_guest.checks import FOLDER, Checks
 from vmhb_guest.codec import MAX_TEXT, clean
 from vmhb_guest.control import Desk
 from vmhb_guest.health import HEALTHY, Report, merge
+from vmhb_guest.notify import Way
 from vmhb_guest.port import Gone, Port
 from vmhb_guest.session import Session
 
@@ -61,6 +62,10 @@ class Settings:
         return os.path.join(self.folder, "notify")
 
     @property
+    def way(self) -> Way:
+        return Way(os.path.join(self.folder, "services"), os.path.join(self.folder, "manager"))
+
+    @property
     def lock(self) -> str:
         return os.path.join(self.folder, "lock")
 
@@ -94,7 +99,8 @@ class Daemon:
         self._poll.register(self._wake.fileno(), select.EPOLLIN)
         self._mailbox: notify.Mailbox
         self._desk: Desk
-        self._relay = notify.Relay("" if settings.relay == settings.notify else settings.relay)
+        # Never ourselves, where somebody runs us as one of our services.
+        self._relay = notify.Relay("" if settings.relay in (settings.notify, settings.way.link) else settings.relay)
 
     # -- from outside
 
@@ -124,6 +130,7 @@ class Daemon:
                 self._port.open(self._poll, self._clock())
             except Gone as gone:
                 LOG.info("%s: nothing to do here", gone)
+                self._relay.say(b"READY=1")  # or the service manager would take our end for a failure
                 return 0
             return self._live(stack)
 
@@ -137,7 +144,7 @@ class Daemon:
             LOG.error("another vmhb-guest runs in %s: end it first", self.settings.folder)
             return 1
         self._mailbox = notify.Mailbox(self.settings.notify)
-        stack.callback(self._mailbox.close)
+        stack.callback(self._hang_up)
         self._desk = Desk(self.settings.control, self._asked)
         stack.callback(self._desk.close)
         for one in (self._mailbox.socket, self._desk.socket):
@@ -145,7 +152,9 @@ class Daemon:
         self._recall()
         self._checks.start()
         stack.callback(self._checks.stop)
+        self.settings.way.to_us(self.settings.notify, self._relay.address)
         LOG.info("answering on %s", self.settings.port)
+        self._relay.say(b"READY=1")
         return self._rounds()
 
     def _rounds(self) -> int:
@@ -223,6 +232,12 @@ class Daemon:
         LOG.info("left monitoring: %s", clean(reason, MAX_TEXT))
 
     # -- applications
+
+    def _hang_up(self) -> None:
+        """Nobody is heard any more; what was said until now is passed on."""
+        self.settings.way.to_manager()
+        self._hear()
+        self._mailbox.close()
 
     def _hear(self) -> None:
         now = self._clock()

@@ -69,11 +69,16 @@ class Relay:
     def __init__(self, address: str) -> None:
         """address: as in NOTIFY_SOCKET; "" for nobody."""
         self.lost = 0  #: datagrams that could not be passed on
+        self.address = address if address[:1] in ("/", "@") else ""
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._waiting: collections.deque[tuple[bytes, tuple[int, int, int]]] = collections.deque()
         self._socket: socket.socket | None = None
-        if address[:1] in ("/", "@"):
+        if self.address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+
+    def say(self, data: bytes) -> None:
+        """Tell the service manager this of ourselves."""
+        self.send(data, (os.getpid(), os.getuid(), os.getgid()))
 
     @property
     def waiting(self) -> bool:
@@ -113,6 +118,43 @@ class Relay:
             self._socket = None
 
 
+class Way:
+    """Where services speak that vmhb-guest was put before (`vmhb-guest exec`): a symbolic link, to our socket while we
+    read it, else to the service manager's own, so that no service is silent to its manager for want of us. Root's.
+    """
+
+    def __init__(self, link: str, manager: str) -> None:
+        """link: the path that services have. manager: a second link, which says where the service manager reads."""
+        self.link = link
+        self.manager = manager
+
+    def to_us(self, mailbox: str, address: str) -> None:
+        """Services speak to `mailbox` from now on, and `address` is the service manager's."""
+        if address.startswith("/"):  # an abstract name is none that a link could lead to
+            _link(address, self.manager)
+            _link(os.path.basename(mailbox), self.link)
+
+    def to_manager(self) -> None:
+        """They speak to the service manager itself."""
+        if os.path.islink(self.link):
+            _link(os.path.basename(self.manager), self.link)
+
+
+def address_for(said: str, way: Way, mailbox: str) -> str | None:
+    """What a program is to be told in NOTIFY_SOCKET, whose service manager said `said`; None: that, as it is."""
+    try:
+        manager = os.readlink(way.manager)
+    except OSError:
+        manager = ""
+    if said and manager and said != manager:
+        return None  # a user's own service manager, or a container's: what goes through us would never reach it
+    address = way.link if said and manager else mailbox
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one, contextlib.suppress(OSError):
+        one.connect(address)
+        return address
+    return None
+
+
 def parse(data: bytes) -> dict[str, str]:
     """The assignments of a datagram; of a name that is there twice, the last."""
     rows = (line.partition(b"=") for line in data.split(b"\n"))
@@ -128,6 +170,15 @@ def remove_socket(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)
+
+
+def _link(target: str, path: str) -> None:
+    """In one step: whoever looks finds the old one or the new one."""
+    new = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    os.symlink(target, new)
+    os.replace(new, path)
 
 
 def _close_all(content: bytes) -> None:

@@ -23,8 +23,9 @@ from typing import Any
 
 import pytest
 
+from tests.functional.hosts import Hosts
+from tests.lab import debian, metadata
 from tests.lab import image as lab_image
-from tests.lab import metadata
 from tests.lab.broker import Broker
 from tests.lab.guest import Guest
 from tests.lab.image import Image
@@ -138,6 +139,12 @@ def application_image() -> Image:
     return lab_image.build(applications=True)
 
 
+@pytest.fixture(scope="session")
+def debian_image() -> Image:
+    """Debian as it is, with systemd, udev and vmhb-guest: `guests.get(memory=debian.MEMORY, guest_image=...)`."""
+    return debian.build()
+
+
 @pytest.fixture(scope="module")
 def node() -> Iterator[Node]:
     """A libvirtd with nothing in it. A test that stops or freezes it brings it back."""
@@ -178,6 +185,15 @@ def guests(request: pytest.FixtureRequest, all_guests: Guests) -> Iterator[Guest
     request.node.stash[_GUESTS] = all_guests
     yield all_guests
     all_guests.end_test()
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    """hosts.at(guest): the conformance kit at its port."""
+    one = Hosts()
+    yield one
+    for host in one.made:
+        host.close()
 
 
 @pytest.fixture

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 import pytest
 
 from tests.functional.conftest import Guests
+from tests.functional.hosts import Hosts, until
 from tests.lab.application import Application
 from tests.lab.guest import BOOT_TIMEOUT, Guest
 from tests.lab.image import Image
 from vmhb_guest.conformance.cmd import PASSED, examine
-from vmhb_guest.conformance.host import Host
 from vmhb_guest.conformance.rules import Trial
 
 pytestmark = pytest.mark.patient
@@ -23,45 +21,10 @@ pytestmark = pytest.mark.patient
 MEMORY = 160
 
 
-@dataclass
-class Hosts:
-    """Hosts for this test, that leave with it."""
-
-    made: list[Host] = field(default_factory=list)
-
-    def at(self, guest: Guest) -> Host:
-        """One that has arrived at this guest's port."""
-        host = Host(str(guest.channel_socket()), patience=BOOT_TIMEOUT)
-        self.made.append(host)
-        host.arrive()
-        return host
-
-
-@pytest.fixture
-def hosts() -> Iterator[Hosts]:
-    """hosts.at(guest)"""
-    one = Hosts()
-    yield one
-    for host in one.made:
-        host.close()
-
-
 @pytest.fixture
 def guest(guests: Guests, application_image: Image) -> Guest:
     """One in which vmhb-guest runs, beside qemu-ga."""
     return guests.get(application=True, memory=MEMORY, guest_image=application_image)
-
-
-def until(host: Host, condition: Callable[[dict[str, Mapping[str, str]]], bool]) -> dict[str, Mapping[str, str]]:
-    """Ask for health until what is said of the checks, by name, is so."""
-    deadline = time.monotonic() + BOOT_TIMEOUT
-    while True:
-        health = host.ask(health=True)[-1].message["health"]
-        checks: dict[str, Mapping[str, str]] = {one["name"]: one for one in health["checks"]}
-        if condition(checks):
-            return checks
-        assert time.monotonic() < deadline, health
-        time.sleep(0.1)
 
 
 def rounds(guest: Guest) -> int:

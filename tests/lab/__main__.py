@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import image, requirements, smoke
+from . import debian, image, requirements, smoke
 from .processes import LabError
 
 
@@ -13,7 +13,7 @@ def main() -> int:
     """Run one of the lab's own commands; the exit code says whether all was well."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("image", help="build the guest, unless it is there")
+    commands.add_parser("image", help="build the guests, unless they are there")
     commands.add_parser("requirements", help="say what is missing on this machine")
     commands.add_parser("install", help="install the missing Debian packages, start no service")
     commands.add_parser("smoke", help="start everything, hurt it in every way, look for remains")
@@ -30,7 +30,7 @@ def main() -> int:
         return 1
     try:
         if arguments.command == "image":
-            print(image.build().kernel.parent)
+            print(image.build().kernel.parent, debian.build().initrd.parent, sep="\n")
         elif arguments.command == "smoke":
             smoke.smoke()
         elif arguments.command == "crowd":

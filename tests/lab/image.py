@@ -17,7 +17,7 @@ import stat
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tools.lib import guest_build
 
@@ -114,27 +114,47 @@ def build(cache: pathlib.Path = DEFAULT_CACHE, *, applications: bool = False) ->
     applications: with Python and vmhb-guest; give it 160 MiB of memory.
     Two processes may call it at once: one builds, the other waits.
     """
+
+    def make(work: pathlib.Path) -> None:
+        _build(work, applications=applications)
+
+    folder = built(cache, recipe_hash(applications=applications), make)
+    return Image(folder / "vmlinuz", folder / "initrd")
+
+
+def built(cache: pathlib.Path, name: str, make: Callable[[pathlib.Path], None]) -> pathlib.Path:
+    """The folder of this name in the cache. `make` is given another one, to leave in its ``out`` what belongs there."""
     cache.mkdir(parents=True, exist_ok=True)
     ignore = cache.parent / ".gitignore"
     if cache == DEFAULT_CACHE and not ignore.exists():
         ignore.write_text("*\n")
-    folder = cache / recipe_hash(applications=applications)
+    folder = cache / name
     with open(cache / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as building:
-                _build(pathlib.Path(building), applications=applications)
+                make(pathlib.Path(building))
                 # In one step: a killed builder leaves no half image under the final name.
                 os.rename(pathlib.Path(building) / "out", folder)
-    return Image(folder / "vmlinuz", folder / "initrd")
+    return folder
 
 
 def recipe_hash(*, applications: bool = False) -> str:
     """Names this recipe: a changed script or list is another image."""
-    digest = hashlib.sha256(pathlib.Path(__file__).read_bytes())
-    files = sorted(path for path in ROOTFS.rglob("*") if path.is_file())
+    files = [pathlib.Path(__file__), *files_in(ROOTFS)]
     if applications:
-        files += [*sorted(path for path in ROOTFS_APPLICATION.rglob("*") if path.is_file()), *guest_build.sources()]
+        files += [*files_in(ROOTFS_APPLICATION), *guest_build.sources()]
+    return hash_of(files)
+
+
+def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """All of them, always in the same order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def hash_of(files: Iterable[pathlib.Path], *words: str) -> str:
+    """A name for these files of the project, and these words."""
+    digest = hashlib.sha256("\0".join(words).encode())
     for path in files:
         digest.update(f"\0{path.relative_to(HERE.parent.parent)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -144,7 +164,7 @@ def _build(work: pathlib.Path, *, applications: bool) -> None:
     debs, root, tree, out = (work / name for name in ("debs", "root", "tree", "out"))
     for folder in (debs, root, tree, out):
         folder.mkdir()
-    _download((_kernel_package(), *PACKAGES, *(PYTHON_PACKAGES if applications else ())), debs)
+    download((kernel_package(), *PACKAGES, *(PYTHON_PACKAGES if applications else ())), debs)
     for deb in debs.glob("*.deb"):
         _unpack(deb, root)
     _fill(tree, root)
@@ -155,7 +175,7 @@ def _build(work: pathlib.Path, *, applications: bool) -> None:
     shutil.copy(next(root.glob("boot/vmlinuz-*")), out / "vmlinuz")
 
 
-def _kernel_package() -> str:
+def kernel_package() -> str:
     """The versioned package that the metapackage stands for today."""
     depends = subprocess.run(
         ["apt-cache", "depends", KERNEL_METAPACKAGE], check=True, capture_output=True, text=True
@@ -163,7 +183,7 @@ def _kernel_package() -> str:
     return next(line.split()[1] for line in depends.splitlines() if "Depends:" in line)
 
 
-def _download(packages: tuple[str, ...], folder: pathlib.Path) -> None:
+def download(packages: tuple[str, ...], folder: pathlib.Path) -> None:
     done = subprocess.run(
         # The sandbox user could not write into a folder of root's.
         ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *packages],
@@ -270,6 +290,7 @@ def newc(tree: pathlib.Path) -> Iterator[bytes]:
 
 def _newc_entry(name: str, inode: int, mode: int, body: bytes) -> bytes:
     # inode mode uid gid links mtime size, device and special device (major, minor), name, check
-    fields = (inode, mode, 0, 0, 1, 0, len(body), 0, 0, 0, 0, len(name) + 1, 0)
-    head = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+    path = name.encode() + b"\0"  # its length is one of bytes
+    fields = (inode, mode, 0, 0, 1, 0, len(body), 0, 0, 0, 0, len(path), 0)
+    head = b"070701" + b"".join(b"%08X" % field for field in fields) + path
     return head + bytes(-len(head) % 4) + body + bytes(-len(body) % 4)

@@ -21,11 +21,12 @@ PACKAGES = {  # package -> a file by which we know that it is there
     "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server",
     "mariadb-server": "/usr/sbin/mariadbd",
     "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
+    "mmdebstrap": "/usr/bin/mmdebstrap",
     "util-linux": "/usr/bin/unshare",
     "mount": "/usr/bin/mount",
 }
 
-DISK_MIB = 1200  # packages ~800, guest ~30 (~250 while it is built), the lab's own files ~50
+DISK_MIB = 1800  # packages ~800, guest ~30 (~250 while it is built), Debian ~360 (~600), the lab's own files ~50
 MEMORY_MIB = 1000  # RabbitMQ ~150, libvirtd ~50, ~180 for each guest
 
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")

@@ -1,4 +1,4 @@
-"""`tools/test`: lint, unit tests, tests inside Nova, functional tests, tests in a whole cloud, and a count of them.
+"""`tools/test`: lint, unit, fuzz, tests inside Nova, functional tests, tests in a whole cloud, and a count of them.
 
 What computes runs first, by itself. Most functional tests wait, for a broker to come back, say: they run side by side,
 in two lanes, of which the one that measures times has the processors first.
@@ -88,6 +88,14 @@ class Run:
             complete = ("coverage", "report", f"--include={CORE}", "--fail-under=100")
             self.tally.check(self._call(complete, environ) == 0)
 
+    def fuzz(self) -> None:
+        """Guided by coverage, for seconds: tests/fuzz."""
+        if any(self.folder.glob("lib/python*/site-packages/atheris")):
+            self.tally.check(self._call(("python", "-m", "tests.fuzz")) == 0)
+        else:
+            self.say("(fuzz: skipped, there is no atheris for this Python)")
+            self.tally.skipped += 1
+
     def nova(self) -> None:
         quiet = ("--log-level=INFO", "--disable-warnings", "--durations=10")
         self._pytest(("python", "-m", "pytest", *quiet), "tests/nova")
@@ -175,6 +183,7 @@ FIRST = "first"
 JOBS = (
     Job("lint", "lint", Run.lint, prepare.FULL, FIRST),
     Job("unit", "unit", Run.unit, prepare.FULL, FIRST),
+    Job("fuzz", "fuzz", Run.fuzz, prepare.FULL, FIRST),
     Job("nova", "nova", Run.nova, prepare.NOVA, FIRST),
     Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, FIRST, only_all=True),
     Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, FIRST, only_all=True),

@@ -106,13 +106,15 @@ class DaemonProcess:
         """`vmhb-guest status`."""
         return control.call(str(self.run / "control"), PATIENCE, do="status")
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """`vmhb-guest WORDS`."""
-        return subprocess.run([*self._command, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        command = [*self._command, *words]
+        env = {**os.environ, **environ}
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
-    def application(self) -> Application:
+    def application(self, address: str = "notify") -> Application:
         """A process that says what it is told to."""
-        return Application(self.run / "notify")
+        return Application(self.run / address)
 
 
 class Application:

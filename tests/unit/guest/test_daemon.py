@@ -18,6 +18,28 @@ from vmhb_guest.conformance.cmd import PASSED, examine
 from vmhb_guest.conformance.rules import Trial
 
 
+class Manager:
+    """A service manager's ears."""
+
+    def __init__(self, path: Path) -> None:
+        self.environ = {"NOTIFY_SOCKET": str(path)}
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.bind(str(path))
+        self._socket.settimeout(PATIENCE)
+
+    def __enter__(self) -> Manager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def told(self) -> tuple[bytes, int]:
+        """The next thing that it is told, and by which process."""
+        data, extra, _, _ = self._socket.recvmsg(4096, 64)
+        return data, struct.unpack("iII", extra[0][2])[0]
+
+
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
     """One that can be started."""
@@ -130,23 +152,36 @@ def test_who_speaks_is_the_kernels_word(daemon: DaemonProcess) -> None:
 
 
 def test_the_service_manager_hears_as_before(daemon: DaemonProcess, tmp_path: Path) -> None:
-    """What a service says is passed on, in its own name; what is meant for us alone isn't."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        manager.bind(str(tmp_path / "manager"))
-        manager.settimeout(PATIENCE)
-        daemon.start(environ={"NOTIFY_SOCKET": str(tmp_path / "manager")})
-
-        def told() -> tuple[bytes, int]:
-            data, extra, _, _ = manager.recvmsg(4096, 64)
-            return data, struct.unpack("iII", extra[0][2])[0]
-
+    """What a service says is passed on, in its own name; what is meant for us alone isn't. We ourselves are ready."""
+    with Manager(tmp_path / "manager") as manager:
+        daemon.start(environ=manager.environ)
+        assert manager.told() == (b"READY=1", daemon.pid)
         with daemon.application() as one:
             one.say("READY=1", "X-VMHB-NAME=one", "STATUS=up")
-            assert told() == (b"READY=1\nSTATUS=up", one.pid)
+            assert manager.told() == (b"READY=1\nSTATUS=up", one.pid)
             one.say("X-VMHB-HEALTH=degraded")
             one.say("STOPPING=1")
-            assert told() == (b"STOPPING=1", one.pid)
+            assert manager.told() == (b"STOPPING=1", one.pid)
+
+
+def test_the_service_manager_hears_without_us(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """A service speaks to one path all its life: we hear it while we run, its service manager always."""
+    with Manager(tmp_path / "manager") as manager:
+        daemon.start(environ=manager.environ)
+        manager.told()
+        with daemon.application("services") as billing:
+            billing.say("READY=1", "X-VMHB-NAME=billing")
+            assert manager.told() == (b"READY=1", billing.pid)
+            daemon.until(lambda checks: set(checks) == {"billing"})
+            daemon.signal(signal.SIGTERM)
+            assert daemon.wait() == 0
+            billing.say("WATCHDOG=1", "STATUS=alone")
+            assert manager.told() == (b"WATCHDOG=1\nSTATUS=alone", billing.pid)
+            daemon.start(environ=manager.environ)
+            assert manager.told() == (b"READY=1", daemon.pid)
+            billing.say("WATCHDOG=1", "STATUS=together")
+            daemon.until(lambda checks: checks["billing"]["message"] == "together")
+            assert manager.told() == (b"WATCHDOG=1\nSTATUS=together", billing.pid)
 
 
 def test_stopped_and_continued(daemon: DaemonProcess) -> None:
@@ -221,7 +256,7 @@ def test_one_at_a_time(daemon: DaemonProcess) -> None:
 
 
 def test_no_port(tmp_path: Path) -> None:
-    """In an image that runs where there is no such port: exit 0, one line, nothing touched."""
+    """In an image that runs where there is no such port: exit 0, one line, nothing touched, no failure to systemd."""
     command = [
         sys.executable,
         "-m",
@@ -232,8 +267,13 @@ def test_no_port(tmp_path: Path) -> None:
         "--port",
         str(tmp_path / "no"),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, f"INFO there is no port {tmp_path / 'no'}: nothing to do here\n")
+    with Manager(tmp_path / "manager") as manager:
+        env = {**os.environ, **manager.environ}
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, f"INFO there is no port {tmp_path / 'no'}: nothing to do here\n")
+        assert manager.told()[0] == b"READY=1", (
+            "to end before that would be a failure to systemd, and it would try again"
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -245,6 +285,23 @@ def test_exec(daemon: DaemonProcess, tmp_path: Path) -> None:
     daemon.start()
     assert daemon.command(*words).stdout.strip() == str(daemon.run / "notify")
     assert daemon.command("exec", "--", "/no/such/program").returncode == 1
+
+
+def test_exec_beside_a_service_manager(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """A service's words take the way that leads to us or to its manager; another manager's service is left as it is."""
+
+    def becomes(said: str) -> str:
+        return daemon.command("exec", "--", "sh", "-c", "echo $NOTIFY_SOCKET", NOTIFY_SOCKET=said).stdout.strip()
+
+    with Manager(tmp_path / "manager") as manager:
+        ours, users = manager.environ["NOTIFY_SOCKET"], "/run/user/1000/systemd/notify"
+        assert becomes(ours) == ours
+        daemon.start(environ=manager.environ)
+        way = str(daemon.run / "services")
+        assert (becomes(ours), becomes(users), becomes("")) == (way, users, str(daemon.run / "notify"))
+        daemon.signal(signal.SIGTERM)
+        daemon.wait()
+        assert (becomes(ours), becomes(users), becomes("")) == (way, users, "")
 
 
 def test_the_helper_for_python(daemon: DaemonProcess, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from vmhb_guest import __version__
 from vmhb_guest.codec import MAX_LINE, MAX_NONCE
 from vmhb_guest.conformance import schema
 from vmhb_guest.conformance.rules import RULES
+from vmhb_guest.daemon import Settings
 from vmhb_guest.port import DEVICE
 from vmhb_guest.session import MAX_CHALLENGES
 
@@ -54,7 +55,7 @@ def test_the_distribution(tmp_path: Path) -> None:
         metadata = next(packed.read(name).decode() for name in names if name.endswith("METADATA"))
         scripts = next(packed.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     assert {str(path.relative_to(ROOT)) for path in guest_build.sources()} <= set(names)
-    for file in ("systemd/vmhb-guest.service", "udev/60-vmhb-guest.rules", "example-check"):
+    for file in ("vmhb-guest.service", "60-vmhb-guest.rules", "vmhb-guest.conf", "example-check"):
         assert any(name.endswith(f"share/vmhb-guest/{file}") for name in names)
     assert "Requires-Python: >=3.8" in metadata and "Requires-Dist" not in metadata
     assert "vmhb-guest = vmhb_guest.cmd:main" in scripts and "vmhb-guest-conformance = " in scripts
@@ -69,15 +70,27 @@ def test_the_unit_and_the_rule() -> None:
     assert parser["Unit"]["BindsTo"] == parser["Unit"]["After"] == device
     assert parser["Service"]["Restart"] == "on-failure", "where there is no port it ends with 0, and stays ended"
     assert parser["Service"]["RuntimeDirectoryPreserve"] == "yes"
+    assert parser["Service"]["Type"] == "notify", "After= it means that its sockets are there"
     rule = (ROOT / "etc/guest/60-vmhb-guest.rules").read_text()
     assert f'ATTR{{name}}=="{DEVICE.rpartition("/")[2]}"' in rule and 'ENV{SYSTEMD_WANTS}+="vmhb-guest.service"' in rule
+
+
+def test_the_way_before_and_after_the_daemon() -> None:
+    """At boot, and however the daemon ended, the path that services speak to leads to systemd."""
+    way = Settings().way
+    rows = [line.split() for line in (ROOT / "etc/guest/vmhb-guest.conf").read_text().splitlines() if line[0] != "#"]
+    assert ["L", way.manager, "-", "-", "-", "-", "/run/systemd/notify"] in rows
+    assert ["L", way.link, "-", "-", "-", "-", os.path.basename(way.manager)] in rows
+    unit = (ROOT / "etc/guest/vmhb-guest.service").read_text()
+    assert f"\nExecStopPost=-/bin/ln -sfn {os.path.basename(way.manager)} {way.link}\n" in unit
+    assert way.link in (ROOT / "docs/guest.rst").read_text()
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd on this machine")
 def test_systemd_reads_the_unit(tmp_path: Path) -> None:
     """No unknown name, no value that systemd would ignore."""
     unit = tmp_path / "vmhb-guest.service"
-    unit.write_text((ROOT / "etc/guest/vmhb-guest.service").read_text().replace("/usr/bin/vmhb-guest", sys.executable))
+    shutil.copy(ROOT / "etc/guest/vmhb-guest.service", unit)
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert "vmhb-guest.service" not in done.stderr, done.stderr
 

@@ -1,0 +1,202 @@
+"""vmhb-guest in Debian as it is: installed as the docs say, started by udev and systemd, beside a service of systemd's.
+
+The kit is the host. The service, ``billing``, knows nothing of vmhb-guest.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+
+import pytest
+
+from tests.conftest import Figure
+from tests.functional.conftest import Guests
+from tests.functional.hosts import Hosts, until
+from tests.lab import debian
+from tests.lab.guest import BOOT_TIMEOUT, Guest
+from tests.lab.image import Image
+from tests.lab.processes import wait_until
+from vmhb_guest.conformance.cmd import PASSED, examine
+from vmhb_guest.conformance.host import Host
+from vmhb_guest.conformance.rules import Trial
+
+pytestmark = pytest.mark.patient
+
+#: Seconds: WatchdogSec= of billing.service. It says that it is alive every half of them.
+WATCHDOG = 10
+
+
+@pytest.fixture
+def guest(guests: Guests, debian_image: Image) -> Guest:
+    """One with the port."""
+    return guests.get(application=True, memory=debian.MEMORY, guest_image=debian_image)
+
+
+@pytest.fixture
+def host(guest: Guest, hosts: Hosts) -> Host:
+    """At that guest's port, and answered."""
+    one = hosts.at(guest)
+    one.ask()
+    return one
+
+
+def shown(guest: Guest, unit: str = "vmhb-guest") -> dict[str, str]:
+    """What systemd says of a unit."""
+    return dict(row.split("=", 1) for row in guest.run(f"systemctl show {unit}").splitlines() if "=" in row)
+
+
+def wait_shown(guest: Guest, wanted: Mapping[str, str], unit: str = "vmhb-guest") -> None:
+    """Until systemd says this of the unit."""
+    wait_until(lambda: wanted.items() <= shown(guest, unit).items(), BOOT_TIMEOUT, f"{unit}: {wanted}", every=0.3)
+
+
+def lines(guest: Guest, unit: str = "vmhb-guest") -> list[str]:
+    """What is in the journal of it, systemd's own lines included."""
+    return guest.run(f"journalctl -q -o cat -u {unit}").splitlines()
+
+
+def signal(guest: Guest, name: str, unit: str) -> None:
+    """To the main process of the unit."""
+    guest.deed(f"kill -{name} {shown(guest, unit)['MainPID']}")
+
+
+def failed(guest: Guest) -> str:
+    """The units that failed, and those that still start."""
+    return guest.run("systemctl --plain --no-legend --failed; systemctl --plain --no-legend list-jobs")
+
+
+def start_billing(guest: Guest) -> None:
+    """Join it as the docs say. systemctl comes back when it has said READY=1 to systemd."""
+    unit = "/etc/systemd/system/billing.service.d"
+    guest.deed(f"mkdir -p {unit} && cat >{unit}/override.conf <<'END'\n{debian.drop_in()}\nEND")
+    guest.deed("systemctl daemon-reload && systemctl restart billing")
+    found = shown(guest, "billing")
+    assert (found["ActiveState"], found["StatusText"], found["NRestarts"]) == ("active", "serving", "0")
+    assert guest.run(f"cat /proc/{found['MainPID']}/comm").strip() == "billing", "exec becomes the program"
+
+
+def joined(host: Host) -> bool:
+    """Is billing there, and well?"""
+    return until(host, lambda checks: "billing" in checks)["billing"]["status"] == "healthy"
+
+
+def assert_same_life(guest: Guest, before: Mapping[str, str]) -> None:
+    """billing is active, and was all the time."""
+    after = shown(guest, "billing")
+    same = ("ActiveState", "MainPID", "NRestarts", "InvocationID", "Result")
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+
+
+def test_port_at_boot(guests: Guests, debian_image: Image, hosts: Hosts, figure: Figure) -> None:
+    """udev starts it, systemd knows when it is ready, and it keeps to every rule."""
+    began = time.monotonic()
+    guest = guests.get(application=True, memory=debian.MEMORY, guest_image=debian_image)
+    figure("Debian guest, from power on to its agent's answer", time.monotonic() - began, "s")
+    host = hosts.at(guest)
+    host.ask()
+    figure("Debian guest, from power on to its first ack", time.monotonic() - began, "s")
+    found = shown(guest)
+    assert (found["ActiveState"], found["SubState"], found["Type"], found["NRestarts"]) == (
+        *("active", "running", "notify", "0"),
+    )
+    assert failed(guest) == ""
+    results = examine(Trial(host, BOOT_TIMEOUT))
+    assert [(one.rule.name, one.outcome, one.detail) for one in results if one.outcome != PASSED] == []
+
+
+@pytest.mark.long  # it waits for watchdogs
+def test_a_service_with_a_watchdog(guest: Guest, host: Host) -> None:
+    """Its words reach systemd and the cloud both; so does its silence."""
+    start_billing(guest)
+    assert until(host, lambda checks: "billing" in checks)["billing"]["message"] == "serving"
+    known = json.loads(guest.run("vmhb-guest status --json"))["applications"]
+    assert [(one["name"], one["watchdog"]) for one in known] == [("billing", WATCHDOG)]
+    before = shown(guest, "billing")
+    time.sleep(1.5 * WATCHDOG)  # the time for which systemd must not end it
+    assert_same_life(guest, before)
+    assert shown(guest, "billing")["WatchdogTimestampMonotonic"] > before["WatchdogTimestampMonotonic"]
+    signal(guest, "STOP", "billing")
+    until(host, lambda checks: checks["billing"]["status"] == "unhealthy")
+    wait_shown(guest, {"ActiveState": "failed", "Result": "watchdog"}, "billing")
+    told = until(host, lambda checks: not checks["billing"]["message"].startswith("silent for"))
+    assert told["billing"]["message"] == f"ended without STOPPING=1 (pid {before['MainPID']})"
+    guest.deed("systemctl restart billing")
+    assert joined(host)
+    pid = shown(guest, "billing")["MainPID"]
+    signal(guest, "KILL", "billing")
+    told = until(host, lambda checks: checks["billing"]["status"] == "unhealthy")
+    assert told["billing"]["message"] == f"ended without STOPPING=1 (pid {pid})"
+    guest.deed("systemctl restart billing && systemctl stop billing")
+    until(host, lambda checks: not checks)
+
+
+@pytest.mark.long  # it waits for watchdogs
+def test_killed(guest: Guest, host: Host) -> None:
+    """systemd starts it again, who had joined is known, and no service is ended for its absence."""
+    start_billing(guest)
+    assert joined(host)
+    before, restarts = shown(guest, "billing"), int(shown(guest)["NRestarts"])
+    signal(guest, "KILL", "vmhb-guest")
+    host.ask()
+    assert joined(host)
+    assert int(shown(guest)["NRestarts"]) == restarts + 1
+    guest.deed("systemctl stop vmhb-guest")
+    assert shown(guest)["Result"] == "success"
+    time.sleep(1.5 * WATCHDOG)  # systemd must hear billing without us
+    assert_same_life(guest, before)
+    guest.deed("systemctl start vmhb-guest")
+    assert guest.run("systemctl is-active vmhb-guest") == "active\n"
+    assert joined(host)
+    assert_same_life(guest, before)
+    guest.deed("systemctl stop billing")
+    until(host, lambda checks: not checks)
+
+
+def test_callers(guest: Guest, host: Host) -> None:
+    """status and maintenance, by the operator of the guest."""
+    said = guest.run("vmhb-guest status")
+    assert said.startswith("health       healthy\nhost         connected, challenged ")
+    assert guest.run("vmhb-guest maintenance 5m --reason 'kernel update'") == "asked for 300 s of maintenance\n"
+    host.ask()
+    assert [(one["seconds"], one["reason"]) for one in host.said("maintenance")] == [(300, "kernel update")]
+    assert "\nmaintenance  " in guest.run("vmhb-guest status")
+    guest.deed("vmhb-guest maintenance 0")
+
+
+def test_the_single_file(guest: Guest, host: Host) -> None:
+    """It runs in the place of the package, by the same unit."""
+    guest.deed("mv /usr/local/bin/vmhb-guest /root/package && cp /root/vmhb-guest /usr/bin/vmhb-guest")
+    guest.deed("systemctl restart vmhb-guest")
+    host.ask()
+    assert "/usr/bin/vmhb-guest" in guest.run(f"tr '\\0' ' ' </proc/{shown(guest)['MainPID']}/cmdline")
+    guest.deed("mv /root/package /usr/local/bin/vmhb-guest && rm /usr/bin/vmhb-guest && systemctl restart vmhb-guest")
+    host.ask()
+
+
+@pytest.mark.long  # it waits for watchdogs
+def test_plugged_in_later(guests: Guests, debian_image: Image, hosts: Hosts) -> None:
+    """Without the port nothing is started and nothing fails. With it, it starts; without it again, it ends in order.
+
+    A service that was started before is heard from then on, and outlives it.
+    """
+    guest = guests.get(fresh=True, memory=debian.MEMORY, guest_image=debian_image)
+    wait_until(lambda: failed(guest) == "", BOOT_TIMEOUT, "the boot is over", every=1)
+    assert (shown(guest)["ActiveState"], lines(guest)) == ("inactive", [])
+    assert guest.run("vmhb-guest run 2>&1").splitlines() == [
+        "INFO there is no port /dev/virtio-ports/org.openstack.vmhb.0: nothing to do here"
+    ]
+    start_billing(guest)
+    before = shown(guest, "billing")
+    for _ in range(2):
+        guest.plug_channel()
+        host = hosts.at(guest)
+        assert joined(host)
+        assert shown(guest)["ActiveState"] == "active"
+        host.leave()
+        guest.unplug_channel()
+        wait_shown(guest, {"ActiveState": "inactive", "Result": "success", "NRestarts": "0"})
+        assert failed(guest) == ""
+        time.sleep(1.5 * WATCHDOG)  # systemd must hear billing without us
+        assert_same_life(guest, before)
