@@ -31,6 +31,8 @@ LOG = logging.getLogger(__name__)
 CHUNK = 16384
 #: After a connection that failed or ended (seconds): doubled each time up to the second, and a random part of it.
 RETRY_FIRST, RETRY_LAST = 0.1, 10.0
+#: From this attempt on, some seconds after the first, it is no guest that has just been stopped or rebooted.
+LASTING = 5
 #: A connection that lasted for this long was a good one (seconds).
 LASTED = 5.0
 #: What is written at once for one guest never exceeds this (bytes): the challenges that may be out, and some answers.
@@ -222,14 +224,17 @@ class SocketChannels:
         self._post(Happened(line.uuid, ChannelUp()))
 
     def _retry(self, line: _Line, now: float, why: str) -> None:
-        if why != line.why:
-            LOG.warning("instance %s: application channel %s: %s", line.uuid, line.path, why)
+        news = why != line.why
+        if news:
             line.why = why
             self._post(Happened(line.uuid, ChannelDown(why)))
         if now - line.since > LASTED:
             line.attempt = 0
+            line.since = math.inf
         delay = min(RETRY_LAST, RETRY_FIRST * 2.0 ** min(line.attempt, 16))
         line.attempt += 1
+        if line.attempt == LASTING or (news and line.attempt > LASTING):
+            LOG.warning("instance %s: application channel %s: %s", line.uuid, line.path, why)
         # Not for secrets: so that those of a host that was away do not come back in step.
         self._wake_at(line, now + delay * (0.5 + random.random() / 2))  # noqa: S311
 

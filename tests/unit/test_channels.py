@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from vmhb_worker.channels import CHUNK, OUTPUT_LIMIT, SocketChannels, in_words
+from vmhb_worker.channels import CHUNK, LASTING, OUTPUT_LIMIT, RETRY_FIRST, RETRY_LAST, SocketChannels, in_words
 from vmhb_worker.core.events import ChannelDown, ChannelUp, Said
 from vmhb_worker.core.protocol import Ack, Challenge, Error, Goodbye
 from vmhb_worker.inbox import Inbox
@@ -287,3 +288,64 @@ def test_words_for_what_the_operator_can_change(tmp_path: Path) -> None:
     assert "too long" in loop.of(ChannelDown)[0].why
     assert loop.of(ChannelDown, OTHER)[0].why == "Connection refused"
     assert "QEMU's group" in in_words(PermissionError(13, "Permission denied"))
+
+
+class Retries:
+    """The pauses between attempts, by a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.inbox = Inbox()
+        self.channels = SocketChannels(ChannelSettings(), lambda: self.now)
+        self.channels.open(self.inbox.leave, self.inbox)
+
+    def pauses(self, number: int) -> list[float]:
+        """The next so many of them."""
+        pauses = []
+        for _ in range(number):
+            at = self.channels.deadline()
+            pauses.append(at - self.now)
+            self.now = at
+            self.channels.tick(at)
+        return pauses
+
+
+@pytest.fixture
+def retries() -> Iterator[Retries]:
+    one = Retries()
+    yield one
+    one.channels.close()
+
+
+def ever_longer(pauses: list[float]) -> bool:
+    """Doubled up to the longest, and a random part of that."""
+    whole = [min(RETRY_LAST, RETRY_FIRST * 2.0**attempt) for attempt in range(len(pauses))]
+    return all(most / 2 <= pause <= most + 1e-6 for pause, most in zip(pauses, whole, strict=True))
+
+
+def test_it_is_tried_ever_more_rarely(retries: Retries, tmp_path: Path) -> None:
+    """From the first attempt on."""
+    retries.channels.connect(UUID, str(tmp_path / "nobody"), 1.0)
+    assert ever_longer(retries.pauses(12))
+
+
+def test_a_good_connection_that_ended_is_tried_ever_more_rarely(retries: Retries, qemu: Qemu) -> None:
+    """At once, and then ever more rarely."""
+    retries.channels.connect(UUID, qemu.path, 1.0)
+    qemu.accept()
+    retries.now += 3600.0
+    qemu.dies()
+    while retries.channels.deadline() == math.inf:
+        retries.inbox.wait(PATIENCE)
+    assert ever_longer(retries.pauses(12))
+
+
+def test_who_was_stopped_is_no_warning(retries: Retries, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A channel that is away is one only when it stays away; once, with its reason."""
+    retries.channels.connect(UUID, str(tmp_path / "nobody"), 1.0)
+    retries.pauses(LASTING - 2)
+    assert not caplog.records
+    retries.pauses(8)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"instance {UUID}: application channel {tmp_path / 'nobody'}: No such file or directory"
+    ]
