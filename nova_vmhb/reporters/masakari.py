@@ -162,6 +162,8 @@ class MasakariReporter(Reporter):
         step = recovery.after(recovery.Progress(case.fault, case.latest, memo, shown, self._now(), self._times))
         if isinstance(step, recovery.Wait):
             raise Again(f"{_of(case)}, notification {notification}: {step.why}", step.seconds, memo.json())
+        if not step.good and self._clouds.server(str(case.fault.instance_uuid)) is None:
+            step = recovery.End("the instance was deleted meanwhile", good=True)
         # First it is written down, then told: so it is told once, and the next attempt knows since when it counts.
         ended = replace(
             memo, ended_at=self._now(), outcome=None if step.good else step.why, told_by=case.fault.sequence

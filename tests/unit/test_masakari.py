@@ -430,6 +430,18 @@ def test_finished_without_a_heartbeat() -> None:
     assert story.step().startswith("given up")
 
 
+def test_deleted_while_it_was_waited_for() -> None:
+    """Who is not there any more need not answer: nothing to alarm anybody with."""
+    story = Story()
+    story.step()
+    story.clouds.becomes("finished")
+    story.step()
+    story.clouds.said_server = None
+    story.later(301)
+    assert story.step() == "again in 0.0: the instance was deleted meanwhile"
+    assert story.step() == "done"
+
+
 def test_purged() -> None:
     """Masakari's operator removed it."""
     story = Story()
