@@ -94,7 +94,7 @@ class _Line:
     reading: bool = True
     due: float = math.inf
     attempt: int = 0
-    since: float = -math.inf
+    since: float = 0.0  # when it was connected
     throttled: int = 0
     overflows: int = 0
     why: str = ""
@@ -228,9 +228,6 @@ class SocketChannels:
         if news:
             line.why = why
             self._post(Happened(line.uuid, ChannelDown(why)))
-        if now - line.since > LASTED:
-            line.attempt = 0
-            line.since = math.inf
         delay = min(RETRY_LAST, RETRY_FIRST * 2.0 ** min(line.attempt, 16))
         line.attempt += 1
         if line.attempt == LASTING or (news and line.attempt > LASTING):
@@ -307,7 +304,10 @@ class SocketChannels:
     def _ended(self, line: _Line, why: str) -> None:
         self._close(line)
         self.totals.ends += 1
-        self._retry(line, self._clock(), why)
+        now = self._clock()
+        if now - line.since > LASTED:
+            line.attempt = 0
+        self._retry(line, now, why)
 
     def _per_second(self, rate: float) -> float:
         return max(1.0, self._settings.lines_per_beat * rate)

@@ -64,7 +64,6 @@ _RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, 
 _LIVES = frozenset({ev.Booted, ev.Restored, ev.Arriving})
 #: libvirt is away: nothing is known, nothing is asked.
 _AWAY = ev.Silenced("hypervisor", "libvirt is away")
-_NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,6 @@ class Engine:
         self._connected = False
         self._why_away = "not connected yet"
         self._signs = 0
-        self._tick_event = ev.Tick(self._heard)
         self._due: list[tuple[float, int, Instance]] = []  # the number: two that are due at once are not compared
         self._number = itertools.count().__next__
         self._alive_at = self._tidy_at = self._beat_at = self._drained_at = now
@@ -209,8 +207,7 @@ class Engine:
             self._handle(instance, ev.Voided(f"the worker was {late:.1f} s late"), now)
 
     def _tick(self, now: float) -> None:
-        if self._tick_event.heard != self._heard:
-            self._tick_event = ev.Tick(self._heard)
+        tick = ev.Tick(self._heard)
         for _ in range(SLICE):
             if not self._due or self._due[0][0] > now:
                 break
@@ -224,7 +221,7 @@ class Engine:
                 if instance.due == math.inf:  # forgotten, or nothing is due any more
                     continue
             instance.due = math.inf
-            self._handle(instance, self._tick_event, now, floor=now + BREATH)
+            self._handle(instance, tick, now, floor=now + BREATH)
 
     def _periodic(self, now: float) -> None:
         if now >= self._ledger.deadline():
@@ -298,7 +295,6 @@ class Engine:
         if sighting.met:
             self._periods.put_back(instance.uuid)
             events += self._desk.silences(instance.uuid, now, wall)
-        instance.written = instance.view.travelled
         instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
         asked_by_application = instance.monitor.policy.channel is Channel.APPLICATION
         instance.monitor.has_other_channel(asked_by_application and Channel.AGENT in instance.view.ports)
@@ -403,15 +399,14 @@ class Engine:
     def _handle(self, instance: Instance, event: ev.Event, now: float, floor: float = 0.0) -> None:
         """Hand an event to an instance's monitor, carry out the effects, and see when it is due again."""
         monitor = instance.monitor
-        before, silences = monitor.state, monitor.silences
-        hushed = silences.keys() if silences.on else _NONE
+        before, hushed = monitor.state, monitor.silences.keys()
         for effect in monitor.handle(event, now):
             self._carry_out(instance, effect, now)
         if monitor.state is not before:
             LOG.info("instance %s: %s -> %s", instance.label, before.value, monitor.state.value)
             if monitor.state is State.GONE:
                 self._channels.forget(instance.uuid)
-        if hushed or silences.on:
+        if hushed or monitor.silences.on:
             _log_silences(instance, hushed)
         if instance.unwritten and not monitor.probing:
             self._write_state(instance)
@@ -512,11 +507,11 @@ class Engine:
         if instance.unwritten or instance.monitor.state is State.GONE:
             return
         fault = self._ledger.open.get(instance.uuid)
-        established, fault_id = instance.monitor.established, fault.fault_id if fault else None
-        written = instance.written
-        if written.established is not established or written.fault_id != fault_id:
-            instance.written = Travelled(established, fault_id)
-            self._ports.hypervisor.write_state(instance.uuid, domain_xml.state_element(established, fault_id))
+        state = Travelled(instance.monitor.established, fault.fault_id if fault else None)
+        if state != instance.written:
+            instance.written = state
+            element = domain_xml.state_element(state.established, state.fault_id)
+            self._ports.hypervisor.write_state(instance.uuid, element)
 
     def _note(self, entry: Entry | None) -> None:
         """A change of a fault: for the store, and for whoever reads the log."""

@@ -200,6 +200,7 @@ class Roster:
             events.insert(0, ev.PolicyChanged(policy))
         fresh = instance.boot != seen.boot
         instance.view, instance.boot, instance.forget_at = view, seen.boot, None
+        instance.written = view.travelled
         return Sighting(instance, tuple(events), met=False, fresh=fresh)
 
     def _refuse(self, uuid: str, why: str) -> Unwatched:

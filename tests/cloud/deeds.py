@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from tests.cloud import catalogue
 from tests.cloud.stage import Server, Stage
+from tests.conftest import Figure
 
 #: Called where the server runs on another node for a while: waits until its guest answers there.
 Arrived = Callable[[Server], object]
@@ -102,3 +104,16 @@ DEEDS: dict[str, Deed] = {
     "snapshot": _snapshot,
     "live migration there and back": _there_and_back,
 }
+
+
+def do_unnoticed(stage: Stage, server: Server, deed: str, figure: Figure, about: str) -> None:
+    """Do it to a server that beats. No fault meanwhile, no matter how long it takes, nor afterwards; and it beats
+    wherever it runs then. about: what the figures are called."""
+    began = time.monotonic()
+    DEEDS[deed](stage, server, Server.wait_beats)
+    done = time.monotonic()
+    again = server.wait_beats()
+    figure(f"{about}: done", done - began, "s")
+    figure(f"{about}: done → beats", max(0.0, again - done), "s")
+    server.assert_quiet(began)
+    assert server.beats(), server.show()

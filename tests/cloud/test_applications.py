@@ -8,7 +8,7 @@ import pytest
 
 from tests.cloud import catalogue
 from tests.cloud.conftest import Boot
-from tests.cloud.deeds import DEEDS
+from tests.cloud.deeds import do_unnoticed
 from tests.cloud.stage import DETECTION, PATIENCE, Server, Stage
 from tests.cloud.story import RAISED, STEPS, Story
 from tests.conftest import Figure
@@ -131,12 +131,5 @@ def test_planned(stage: Stage, boot: Boot, figure: Figure, deed: str) -> None:
     server = boot("application", catalogue.APPLICATION)
     server.wait_beats()
     _joined(server, "billing")
-    began = time.monotonic()
-    DEEDS[deed](stage, server, Server.wait_beats)
-    done = time.monotonic()
-    again = server.wait_beats()
-    figure(f"cloud: application channel: {deed}: done", done - began, "s")
-    figure(f"cloud: application channel: {deed}: done → beats", max(0.0, again - done), "s")
-    server.assert_quiet(began)
-    assert server.beats(), server.show()
+    do_unnoticed(stage, server, deed, figure, f"cloud: application channel: {deed}")
     assert _checks(server) == ({"billing": "healthy"} if "migration" in deed else {})

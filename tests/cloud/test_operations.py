@@ -7,8 +7,8 @@ import time
 import pytest
 
 from tests.cloud.conftest import Boot
-from tests.cloud.deeds import DEEDS
-from tests.cloud.stage import QUIET, Server, Stage
+from tests.cloud.deeds import DEEDS, do_unnoticed
+from tests.cloud.stage import QUIET, Stage
 from tests.conftest import Figure
 
 pytestmark = pytest.mark.long
@@ -19,14 +19,7 @@ def test_planned(stage: Stage, boot: Boot, figure: Figure, deed: str) -> None:
     """No fault while it is done, no matter how long, nor afterwards; and it beats wherever it runs then."""
     server = boot("monitored")
     server.wait_beats()
-    began = time.monotonic()
-    DEEDS[deed](stage, server, Server.wait_beats)
-    done = time.monotonic()
-    again = server.wait_beats()
-    figure(f"cloud: {deed}: done", done - began, "s")
-    figure(f"cloud: {deed}: done → beats", max(0.0, again - done), "s")
-    server.assert_quiet(began)
-    assert server.beats(), server.show()
+    do_unnoticed(stage, server, deed, figure, f"cloud: {deed}")
 
 
 def test_deleted(stage: Stage, boot: Boot) -> None:
