@@ -57,11 +57,23 @@ LEAVING = 0.4
 SLICE = 128
 #: A due deadline is not looked at again sooner than this (seconds), whatever a monitor says: no hot loop.
 BREATH = 0.005
+#: An instance of which something could not be handled, for a fault of ours, is tried again after this (seconds), and a
+#: part of the loop that failed, too.
+TRY_AGAIN = 1.0
 
 #: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
 _RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
 #: Another life of a QEMU begins.
 _LIVES = frozenset({ev.Booted, ev.Restored, ev.Arriving})
+#: What is made of an event that could not be handled, where the guest had a word in it: nobody is accused of a silence
+#: because we lost what was said.
+_NOBODY_KNOWS = "what came could not be handled, a fault of the worker's"
+_INSTEAD: dict[type[Any], ev.Event] = {
+    ev.Acked: ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS),
+    ev.AskFailed: ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS),
+    ev.OtherAnswered: ev.OtherAnswered(None, _NOBODY_KNOWS),
+    ev.Said: ev.Voided(_NOBODY_KNOWS),
+}
 #: libvirt is away: nothing is known, nothing is asked.
 _AWAY = ev.Silenced("hypervisor", "libvirt is away")
 
@@ -109,12 +121,13 @@ class Engine:
         now, self._started_at = ports.clock.monotonic(), ports.clock.wall()
         verdict, agent = settings.verdict, settings.agent
         timing = Timing(
-            agent.exit_settle_time,
-            verdict.reboot_grace,
-            verdict.panic_grace,
-            verdict.probe_interval,
-            settings.limits.min_interval,
-            settings.max_maintenance,
+            exit_settle_time=agent.exit_settle_time,
+            reboot_grace=verdict.reboot_grace,
+            panic_grace=verdict.panic_grace,
+            crash_dump_grace=verdict.crash_dump_grace,
+            probe_interval=verdict.probe_interval,
+            min_interval=settings.limits.min_interval,
+            max_maintenance=settings.max_maintenance,
         )
         self._channels = ports.channels
         self._channels.open(self._inbox.leave, self._inbox)
@@ -132,6 +145,7 @@ class Engine:
         self._connected = False
         self._why_away = "not connected yet"
         self._signs = 0
+        self._broken: dict[str, float] = {}  # parts of the loop that failed: when they are tried again
         self._due: list[tuple[float, int, Instance]] = []  # the number: two that are due at once are not compared
         self._number = itertools.count().__next__
         self._alive_at = self._tidy_at = self._beat_at = self._drained_at = now
@@ -178,10 +192,25 @@ class Engine:
             self._were_late(late, now)
         for report in reports:
             self._take(report, now)
-        self._channels.tick(now)
-        self._tick(now)
-        self._admit(now)
+        self._try("application channels", self._channels.tick, now)
+        self._try("deadlines", self._tick, now)
+        self._try("agent requests", self._admit, now)
         self._periodic(now)
+        self._try("commit", self._flush, now)
+
+    def _try(self, part: str, work: Callable[[float], None], now: float) -> None:
+        """A part of the turn. A fault of ours in it does not end the loop: it is tried again after a while."""
+        if self._broken and now < self._broken.get(part, now):
+            return
+        try:
+            work(now)
+        except Exception:
+            self._broken[part] = now + TRY_AGAIN
+            LOG.exception("the engine's %s failed, a fault of ours; tried again in %.0f s", part, TRY_AGAIN)
+        else:
+            self._broken.pop(part, None)
+
+    def _flush(self, now: float) -> None:
         self._changes.flush()
 
     def _put_back_all(self) -> None:
@@ -197,6 +226,8 @@ class Engine:
                     self._periods.looked(report.uuid, report.event)
 
     def _deadline(self) -> float:
+        if self._broken:  # what is due may be what failed
+            return self._drained_at + min(TRY_AGAIN, self._ports.watchdog) / 4
         due = self._due[0][0] if self._due else math.inf
         ours = min(due, self._alive_at, self._tidy_at, self._beat_at)
         return min(ours, self._lanes.deadline(), self._ledger.deadline(), self._channels.deadline())
@@ -214,28 +245,38 @@ class Engine:
             at, _, instance = heapq.heappop(self._due)
             if instance.due != at:
                 continue
-            if instance.monitor.owes(now):  # what came while we were at others is known before it is judged
-                self._channels.read(instance.uuid)
-                for report in self._inbox.drain():
-                    self._take(report, now)
-                if instance.due == math.inf:  # forgotten, or nothing is due any more
-                    continue
             instance.due = math.inf
+            if instance.monitor.owes(now):  # what came while we were at others is known before it is judged
+                self._hear(instance, now)
+                if self._roster.get(instance.uuid) is not instance:  # forgotten meanwhile
+                    continue
             self._handle(instance, tick, now, floor=now + BREATH)
+
+    def _hear(self, instance: Instance, now: float) -> None:
+        """All that its guest has said so far."""
+        try:
+            self._channels.read(instance.uuid)
+        except Exception:  # what cannot be read was not said; it is judged all the same
+            self._mishap(instance, ev.ChannelDown("its application channel could not be read"))
+        for report in self._inbox.drain():
+            self._take(report, now)
 
     def _periodic(self, now: float) -> None:
         if now >= self._ledger.deadline():
-            for entry in self._ledger.remind(now, self._wall(), self._is_gone):
-                self._changes.fault(entry)
+            self._try("reminders", self._remind, now)
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_INTERVAL
-            self._tidy(now)
+            self._try("tidying", self._tidy, now)
         if now >= self._alive_at:
             self._alive_at = now + ALIVE_INTERVAL
-            self._say_alive(self._wall())
+            self._try("sign of life", self._say_alive, now)
         if now >= self._beat_at:
             self._beat_at = now + self._ports.watchdog
             self._ports.beat()
+
+    def _remind(self, now: float) -> None:
+        for entry in self._ledger.remind(now, self._wall(), self._is_gone):
+            self._changes.fault(entry)
 
     def _is_gone(self, which: str) -> bool:
         instance = self._roster.get(which)
@@ -282,7 +323,7 @@ class Engine:
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
         wall = self._wall()
         reading = self._roster.read(seen)
-        result = self._roster.see(seen, reading, standing_of(self._ledger.open.get(seen.uuid)), now, wall)
+        result = self._roster.see(seen, reading, standing_of(self._ledger.open.get(seen.uuid), wall), now, wall)
         if isinstance(result, Unwatched):
             self._unwatched(result, now)
         else:
@@ -397,7 +438,22 @@ class Engine:
             self._handle(instance, ev.AskFailed(failure, detail), now)
 
     def _handle(self, instance: Instance, event: ev.Event, now: float, floor: float = 0.0) -> None:
-        """Hand an event to an instance's monitor, carry out the effects, and see when it is due again."""
+        """Hand an event to an instance's monitor, carry out the effects, and see when it is due again.
+
+        Never raises: a fault of ours in what concerns one instance costs that event of its, and nobody else anything.
+        """
+        try:
+            self._hand(instance, event, now, floor)
+        except Exception:
+            self._mishap(instance, event)
+            for effect in instance.monitor.decided():  # before it failed: that stands
+                self._carry_out(instance, effect, now)
+            instead = _INSTEAD.get(type(event))
+            if instead is not None and instead != event:
+                self._handle(instance, instead, now, floor)
+            self._schedule(instance, now + TRY_AGAIN)
+
+    def _hand(self, instance: Instance, event: ev.Event, now: float, floor: float) -> None:
         monitor = instance.monitor
         before, hushed = monitor.state, monitor.silences.keys()
         for effect in monitor.handle(event, now):
@@ -410,14 +466,27 @@ class Engine:
             _log_silences(instance, hushed)
         if instance.unwritten and not monitor.probing:
             self._write_state(instance)
-        at = max(monitor.deadline(), floor)
+        self._schedule(instance, max(monitor.deadline(), floor))
+
+    def _schedule(self, instance: Instance, at: float) -> None:
         if at != instance.due:
             instance.due = at
             if at < math.inf:
                 heapq.heappush(self._due, (at, self._number(), instance))
 
+    def _mishap(self, instance: Instance, what: ev.Event | ev.Effect) -> None:
+        instance.mishaps += 1
+        if instance.mishaps & (instance.mishaps - 1) == 0:  # the 1st, 2nd, 4th, 8th …: it may be each of its events
+            LOG.exception(
+                "instance %s: could not handle %.200r, a fault of ours; the %d. so far, tried again in %.0f s",
+                *(instance.label, what, instance.mishaps, TRY_AGAIN),
+            )
+
     def _carry_out(self, instance: Instance, effect: ev.Effect, now: float) -> None:
-        _EFFECTS[type(effect)](self, instance, effect, now)
+        try:
+            _EFFECTS[type(effect)](self, instance, effect, now)
+        except Exception:  # those that come after it are no worse for it
+            self._mishap(instance, effect)
 
     def _say(self, instance: Instance, effect: ev.Say, now: float) -> None:
         self._channels.send(instance.uuid, effect.message)
@@ -513,6 +582,12 @@ class Engine:
             element = domain_xml.state_element(state.established, state.fault_id)
             self._ports.hypervisor.write_state(instance.uuid, element)
 
+    def _remember_state(self, instance: Instance) -> None:
+        try:
+            self._write_state(instance)
+        except Exception:  # the others' is written all the same
+            self._mishap(instance, ev.Remember())
+
     def _note(self, entry: Entry | None) -> None:
         """A change of a fault: for the store, and for whoever reads the log."""
         if entry is None:
@@ -537,13 +612,14 @@ class Engine:
             self._forget(gone, Resolution.DELETED, now)
             self._periods.forget(gone.uuid)
         for instance in self._roster:
-            self._write_state(instance)
+            self._remember_state(instance)
         for which in list(self._periods):
             probed = self._roster.get(which)
             if probed is None or not (probed.monitor.probing or probed.monitor.state is State.GONE):
                 self._periods.put_back(which)
 
-    def _say_alive(self, wall: datetime) -> None:
+    def _say_alive(self, now: float) -> None:
+        wall = self._wall()
         self._signs += 1
         health = self._ports.store.health()
         degraded = [] if self._connected else [f"libvirt is away: {self._why_away}"]
@@ -553,6 +629,11 @@ class Engine:
         for one in [one for one in self._roster if one.monitor.unreachable][:20]:
             degraded.append(f"instance {one.uuid}'s application channel cannot be reached: {one.monitor.unreachable}")
         degraded += [f"instance {which} is not monitored: {why}" for which, why in refused][:20]
+        degraded += [
+            f"instance {one.uuid}: {one.mishaps} of its events could not be handled, a fault of ours: see the log"
+            for one in self._roster
+            if one.mishaps
+        ][:20]
         self._changes.alive(
             SignOfLife(
                 host=self._settings.host,

@@ -12,10 +12,10 @@ from vmhb_worker.core.census import Remembered
 from vmhb_worker.core.domain_xml import DomainView, Travelled
 from vmhb_worker.core.events import Accuse, Ask
 from vmhb_worker.core.fault import Fault, Finding
-from vmhb_worker.core.memory import Absence, Spell, Standing
+from vmhb_worker.core.memory import Absence, Panic, Spell, Standing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.policy import as_knobs
-from vmhb_worker.core.verdict import Cause, recommend
+from vmhb_worker.core.verdict import CRASH_DUMP, Cause, recommend
 
 
 @dataclass(slots=True)
@@ -31,6 +31,7 @@ class Instance:
     waiting: Ask | None = None  # a challenge that comes after that
     due: float = math.inf
     forget_at: float | None = None
+    mishaps: int = 0  # of its events could not be handled, for a fault of ours
     unwritten: bool = False  # another one is due, once the probe that is under way is over
 
     @property
@@ -90,6 +91,7 @@ class Instance:
             "flavor_name": who.flavor_name,
             "policy": as_knobs(self.monitor.policy),
             **self.monitor.told(now),
+            "mishaps": self.mishaps,
             "fault": None if fault is None else {"fault_id": fault.fault_id, "cause": fault.cause},
         }
 
@@ -111,9 +113,22 @@ def remembered(row: InstanceRow | None, now: float, wall: datetime) -> Remembere
     return Remembered(row.established, row.boot, row.balloon, waiting, row.running, absence)
 
 
-def standing_of(fault: Fault | None) -> Standing | None:
+def standing_of(fault: Fault | None, wall: datetime) -> Standing | None:
     """The verdict that an open fault stands for."""
-    return None if fault is None else Standing(Cause(fault.cause), fault.withheld == "evidence")
+    if fault is None:
+        return None
+    pending, held = fault.withheld == "evidence", fault.withheld == "hold"
+    return Standing(Cause(fault.cause), pending, held, _panic_of(fault, wall))
+
+
+def _panic_of(fault: Fault, wall: datetime) -> Panic | None:
+    """What its guest told of a panic. A reminder repeats old evidence: the panic may seem later, never sooner."""
+    told = fault.evidence.get("panic", {})
+    age = told.get("age")
+    if told.get("value") not in (True, CRASH_DUMP) or not isinstance(age, int | float):
+        return None
+    ago = age + max(0.0, (wall - fault.occurred_at).total_seconds())
+    return Panic(ago, told["value"] == CRASH_DUMP)
 
 
 def _wall_of(at: float | None, now: float, wall: datetime) -> datetime | None:

@@ -33,6 +33,7 @@ class VerdictSettings:
     """When something is called wrong, and how often it is said."""
 
     panic_grace: float = 10.0
+    crash_dump_grace: float = 600.0
     reboot_grace: float = 300.0
     reminder_interval: float = 300.0
     probe_interval: float = 60.0

@@ -197,6 +197,12 @@ def _lifecycle() -> Iterator[str]:
     yield _prose("States, for a domain that is met in one: when the worker starts, or after libvirt was away.")
 
     yield from _table(("state", "reason", "what it means"), (20, 20, 60), _told(lifecycle.STATES))
+    yield _prose("Jobs of libvirt's on a domain, by which a suspect may be excused.")
+    rows = (
+        (job, "silence while it lasts" if excuse else "nothing: the guest runs all the while")
+        for job, excuse in lifecycle.JOBS.items()
+    )
+    yield from _table(("job", "what it means"), (40, 60), rows)
 
 
 def _told(table: Mapping[tuple[str, str], ev.Event | None]) -> Iterator[Sequence[str]]:
@@ -207,8 +213,14 @@ def _told(table: Mapping[tuple[str, str], ev.Event | None]) -> Iterator[Sequence
 def meaning(event: ev.Event | None) -> str:
     """What a row of `core.lifecycle` means, for people. Raises KeyError for a kind of event that no row has had yet."""
     match event:
-        case ev.Paused(reason):
-            return f"silence until it runs again: {reason}"
+        case ev.Paused(reason, wish):
+            unless = "" if wish else "; unless its state, or a panic, says that it is nobody's wish"
+            return f"silence until it runs again: {reason}{unless}"
+        case ev.InPostcopy(failed):
+            told = "fault at once: ``paused_failed``; and " if failed else ""
+            return f"{told}silence until all of its memory is here"
+        case ev.Panicked(saves_dump=True):
+            return "fault at once, an alarm: ``guest_panicked``; recovery after ``crash_dump_grace``"
         case ev.Stuck(cause):
             return f"fault at once: ``{cause}``"
         case ev.Stopped(how, detail):

@@ -47,6 +47,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         max_maintenance=conf.policy.max_maintenance,
         verdict=VerdictSettings(
             panic_grace=verdict_group.panic_grace,
+            crash_dump_grace=verdict_group.crash_dump_grace,
             reboot_grace=verdict_group.reboot_grace,
             reminder_interval=verdict_group.reminder_interval,
             probe_interval=verdict_group.probe_interval,

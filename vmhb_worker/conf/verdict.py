@@ -20,12 +20,27 @@ OPTS = [
         0.0,
         3600.0,
         """
-How long a guest whose kernel said that it panics has to answer again, before that is reported as guest_panicked.
+How long a guest whose kernel said that it panics has to answer again, or to reboot by itself, before its recovery is
+asked for. If the threshold of its missed heartbeats comes first, the fault is raised as an alarm, and says `hold`.
 
-Raise it where guests save a crash dump, and reboot by themselves after it. Only domains with a panic device can say
-so; Nova adds none.
+Raise it where guests reboot by themselves after a panic, and take their time. Only domains with a panic device can say
+that they panic; Nova adds none. For guests that say that they save a crash dump there is crash_dump_grace.
 
 Seconds, 0 to 3600.
+""",
+    ),
+    seconds_opt(
+        "crash_dump_grace",
+        _DEFAULT.crash_dump_grace,
+        0.0,
+        _DAY,
+        """
+How long a guest whose kernel said that it panics, and saves a crash dump by itself (CRASHLOADED), has to do so and to
+reboot, before its recovery is asked for. That it panicked is told at once, as an alarm.
+
+A recovery that comes earlier cuts the dump off. Raise it where guests have much memory, or dump over a network.
+
+Seconds, 0 to 86400.
 """,
     ),
     seconds_opt(

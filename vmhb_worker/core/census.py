@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from vmhb_worker.core import lifecycle
 from vmhb_worker.core.domain_xml import Travelled
-from vmhb_worker.core.events import Arriving, Booted, DomainSeen, Event, Exit, Paused, Resumed, Stopped
+from vmhb_worker.core.events import Arriving, Booted, DomainSeen, Event, Exit, InPostcopy, Paused, Resumed, Stopped
 from vmhb_worker.core.memory import Absence, Memory, Standing
 from vmhb_worker.core.transitions import State
 
@@ -66,7 +66,7 @@ def missed_events(seen: DomainSeen, state: State, known_boot: str | None, paused
     events: list[Event] = []
     if state is State.GONE or known_boot not in (None, seen.boot):
         events.append(Booted())
-    if isinstance(event, Paused | Arriving):
+    if isinstance(event, Paused | Arriving | InPostcopy):
         events += [] if paused and not events else [event]  # the pause that we know ended with the boot that we knew
     elif event is not None and not isinstance(event, Stopped):
         events.append(event)

@@ -25,6 +25,7 @@ class Failure(enum.Enum):
     BUSY = "agent busy"  # somebody else's agent command holds the domain's agent job
     UNREACHABLE = "not asked"  # libvirt could not be asked, or there is no such domain or agent
     GARBLED = "garbled"  # an answer that is not one: wrong nonce, not JSON, too long
+    GIVEN_UP = "given up by libvirt"  # libvirt talks to this agent no more until it connects anew: nobody was asked
 
 
 # -- events: what happened to one instance
@@ -132,26 +133,46 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The guest's vCPUs were stopped on purpose. Ends with `Resumed`."""
+    """The guest's vCPUs were stopped on purpose. Ends with `Resumed`.
+
+    wish: libvirt has said whose: a user's, a save's. False: it was only told that the guest is paused, which is also
+    what comes first where QEMU pauses a guest that has panicked.
+    """
 
     reason: str
+    wish: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The guest's vCPUs run again."""
+    """The guest's vCPUs run again, and all of its memory is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class InPostcopy:
+    """The guest runs here, and its memory still comes, page by page, from another host. Ends with `Resumed`.
+
+    failed: for now nothing comes any more.
+    """
+
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """QEMU stopped the guest because it could not go on: never a silence, a cause of its own."""
+    """The guest does not go on, and by nobody's wish: never a silence, a cause of its own."""
 
     cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
 class Panicked:
-    """The guest's kernel told its panic device that it is dying."""
+    """The guest's kernel told its panic device that it is dying.
+
+    saves_dump: it said that it saves a crash dump by itself, and reboots after that (CRASHLOADED).
+    """
+
+    saves_dump: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +334,7 @@ Event = (
     | Stopped
     | Paused
     | Resumed
+    | InPostcopy
     | Stuck
     | Panicked
     | WatchdogFired

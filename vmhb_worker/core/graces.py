@@ -19,7 +19,16 @@ class Graces:
     this boot is awaited, by what its policy says now; None: for ever, or it has come.
     """
 
-    __slots__ = ("_extended", "_full_threshold", "_overdue", "_timing", "overdue_at", "panic_at", "settle_at")
+    __slots__ = (
+        "_extended",
+        "_full_threshold",
+        "_overdue",
+        "_panic_grace",
+        "_timing",
+        "overdue_at",
+        "panic_at",
+        "settle_at",
+    )
 
     def __init__(
         self, timing: Timing, full_threshold: Callable[[], float], overdue: Callable[[], float | None], now: float
@@ -31,6 +40,7 @@ class Graces:
         if self.overdue_at is not None:  # we may have been away for all of its grace: ask first
             self.overdue_at = max(self.overdue_at, now + full_threshold())
         self.panic_at: float | None = None
+        self._panic_grace = timing.panic_grace
         self.settle_at: float | None = None
         self._extended = False  # whoever reopened the port has been granted a full threshold
 
@@ -43,9 +53,13 @@ class Graces:
         self.settle_at = None
         self._extended = False
 
-    def panicked(self, now: float) -> None:
-        """Its kernel said so; it may still answer, or reboot by itself."""
-        self.panic_at = now + self._timing.panic_grace
+    def panicked(self, at: float, saves_dump: bool, asked_from: float = -math.inf) -> None:
+        """Its kernel said so then; it may still answer, or reboot by itself, and before that save a crash dump.
+
+        asked_from: not before it has been asked from then on, and has not answered.
+        """
+        self._panic_grace = self._timing.crash_dump_grace if saves_dump else self._timing.panic_grace
+        self.panic_at = max(at + self._panic_grace, asked_from + self._full_threshold())
 
     def port_closed(self, now: float) -> None:
         """The first of its closings since it answered counts."""
@@ -78,7 +92,7 @@ class Graces:
         if self.overdue_at is not None:
             self.overdue_at = min(self.overdue_at + lasted, max(self._overdue() or now, now + full))
         if self.panic_at is not None:
-            self.panic_at = min(self.panic_at + lasted, now + self._timing.panic_grace)
+            self.panic_at = min(self.panic_at + lasted, now + self._panic_grace)
         if self.settle_at is not None:
             self.settle_at = min(self.settle_at + lasted, now + max(self._timing.exit_settle_time, full))
 

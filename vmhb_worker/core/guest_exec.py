@@ -19,6 +19,21 @@ from vmhb_worker.core.protocol import TEXT_LIMIT, Check, Health, Status, clean
 
 #: What is run in the guest.
 PROGRAM = "/etc/vmhb/health-check"
+#: So many bytes of what it prints are kept; the rest is read, and dropped.
+PRINTED_LIMIT = 8192
+#: What runs it. qemu-ga keeps all that a program prints, up to 16 MiB, and libvirt gives up on an agent whose reply is
+#: longer than 10 MiB: so it must be cut in the guest. What the program complains of (2>/dev/null) is not looked at;
+#: what comes out as complaints is this shell's own, and says that the program was not run.
+_SHELL = "/bin/sh"
+_SCRIPT = f"""program={PROGRAM}
+[ -e $program ] || {{ echo missing >&2; exit 127; }}
+[ -x $program ] || {{ echo not executable >&2; exit 126; }}
+exec 3>&1
+run() {{ {{ $program 3>&- 4>&-; echo $? >&4; }} | {{ head -c {PRINTED_LIMIT} >&3; cat >/dev/null; }}; }}
+code=$(run 4>&1 2>/dev/null)
+[ -n "$code" ] || {{ echo not started >&2; exit 125; }}
+exit $code
+"""
 #: The agent has this long for one step (seconds); the check itself may take longer.
 STEP_TIMEOUT = 3
 #: A check that runs for longer than this is taken for hung, and for unhealthy (seconds).
@@ -51,7 +66,7 @@ class GuestExec:
             return None
         self._out = True
         if self._pid is None:
-            return _command("guest-exec", {"path": PROGRAM, "capture-output": True})
+            return _command("guest-exec", {"path": _SHELL, "arg": ["-c", _SCRIPT], "capture-output": True})
         return _command("guest-exec-status", {"pid": self._pid})
 
     def reset(self) -> None:
@@ -86,6 +101,9 @@ class GuestExec:
                 return None
             return _outcome(Status.UNHEALTHY, f"has been running for {lasted:.0f} s")
         self._pid = None
+        complaint = _text(told.get("err-data", "")).strip()
+        if complaint:
+            return Outcome(None, _complaint(complaint))
         if "signal" in told:
             return _outcome(Status.UNHEALTHY, f"was killed by signal {_number(told['signal'])}")
         code = _number(told["exitcode"])
@@ -133,7 +151,19 @@ def _refusal(detail: str) -> str:
             "(allow-rpcs or block-rpcs of qemu-ga), or use the application channel"
         )
     if "No such file" in detail:
-        return f"{PROGRAM} is missing in the guest"
+        return f"{_SHELL} is missing in the guest, which runs {PROGRAM}"
     if "ermission denied" in detail:
-        return f"{PROGRAM} cannot be run in the guest: make it executable"
+        return f"{_SHELL}, which runs {PROGRAM}, must not be run by the guest agent: see the guest's security policy"
     return f"the guest agent could not run {PROGRAM}: {clean(detail, TEXT_LIMIT)!r}"
+
+
+_COMPLAINTS = {
+    "missing": f"{PROGRAM} is missing in the guest",
+    "not executable": f"{PROGRAM} cannot be run in the guest: make it executable",
+    "not started": f"{PROGRAM} could not be started in the guest: it has no memory, or no room for another process",
+}
+
+
+def _complaint(said: str) -> str:
+    """Of the shell that is to run the program: in our words, or in its."""
+    return _COMPLAINTS.get(said, f"{_SHELL} in the guest could not run {PROGRAM}: {clean(said, TEXT_LIMIT)!r}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 from dataclasses import replace
 
+from vmhb_worker.core import lifecycle
 from vmhb_worker.core.events import (
     Answer,
     Control,
@@ -186,7 +187,7 @@ class Inquiry:
     def _on_job(self, job: Job, now: float) -> list[Look]:
         if self.phase is not Phase.JOB:
             return []
-        if job.operation is not None:
+        if job.operation is not None and lifecycle.excuses(job.operation):
             self.job = job.operation
             return self._finish()
         self.phase = Phase.BEFORE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmhb_worker.core.verdict import Cause
 
@@ -14,17 +14,31 @@ class Timing:
     exit_settle_time: float = 120.0
     reboot_grace: float = 300.0
     panic_grace: float = 10.0
+    crash_dump_grace: float = 600.0
     probe_interval: float = 60.0
     min_interval: float = 0.2
     max_maintenance: float = 7200.0
 
 
 @dataclass(frozen=True, slots=True)
+class Panic:
+    """That the guest told of its panic so many seconds ago. saves_dump: see `events.Panicked`."""
+
+    ago: float
+    saves_dump: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
-    """The verdict that stands: a fault is open for it."""
+    """The verdict that stands: a fault is open for it.
+
+    pending: evidence is awaited. held: a panicked guest has time. panic: known only of one from before a restart.
+    """
 
     cause: Cause
     pending: bool = False
+    held: bool = False
+    panic: Panic | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

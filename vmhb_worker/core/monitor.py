@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from vmhb_worker.core import events as ev
-from vmhb_worker.core import protocol
+from vmhb_worker.core import lifecycle, protocol
 from vmhb_worker.core.application import OTHER_TIMEOUT, Application
 from vmhb_worker.core.challenges import Challenges, full_threshold
 from vmhb_worker.core.checkup import Checkup
@@ -27,14 +27,26 @@ from vmhb_worker.core.schedule import LONGEST_REQUEST, NOTHING, Beats, Judged, s
 from vmhb_worker.core.silences import Silence, Silences
 from vmhb_worker.core.suspicion import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
-from vmhb_worker.core.verdict import Case, Cause, Evidence, Reading, Recovery, Trigger, judge, unavailable
+from vmhb_worker.core.verdict import CRASH_DUMP, Case, Cause, Evidence, Reading, Recovery, Trigger, judge, unavailable
 
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0
 #: Why nothing that a guest asks for is granted.
 TROUBLED = "not while the guest is suspected, at fault, or stopped"
-#: Why a guest is silent that is being migrated to this host.
+#: Why a guest is silent that is being migrated to this host, and one that runs here before its memory does.
 ARRIVING = "arriving"
+IN_POSTCOPY = "post-copy migration: a part of its memory is still elsewhere"
+#: What ends a challenge without a word about the guest: its beats are skipped.
+_NOT_ASKED = frozenset({ev.Failure.CLOSED, ev.Failure.BUSY, ev.Failure.UNREACHABLE, ev.Failure.GIVEN_UP})
+_GIVEN_UP = (
+    "its heartbeats are skipped: libvirt could not understand what its agent sent, or it was too long, and talks to it "
+    "no more until it connects anew; restart the agent in the guest"
+)
+#: Why no recovery is asked for yet: does it save a crash dump?
+_HELD = {
+    False: "it panicked, and may reboot by itself until [verdict] panic_grace is over",
+    True: "it saves a crash dump, and has until [verdict] crash_dump_grace is over",
+}
 _STUCK = {
     Cause.PAUSED_IO_ERROR: Trigger.IO_ERROR,
     Cause.PAUSED_FAILED: Trigger.POSTCOPY,
@@ -51,17 +63,21 @@ class Monitor:
         "_booted_at",
         "_challenges",
         "_checkup",
+        "_given_up",
         "_graces",
         "_leaves",
         "_out",
         "_panicked_at",
+        "_pause_is_wish",
         "_pending_since",
         "_port_at",
         "_reopened_at",
+        "_saves_dump",
         "_silenced_at",
         "_speaks",
         "_suspicion",
         "_trigger",
+        "_unasked",
         "_undisturbed_since",
         "_unheard",
         "_watchdog",
@@ -113,11 +129,18 @@ class Monitor:
         self._port_at: float | None = None
         self._reopened_at = now
         self._panicked_at: float | None = None
+        self._saves_dump = False  # as it said when it panicked
+        self._pause_is_wish = True
+        self._unasked = ""  # why the last challenge said nothing about the guest
+        self._given_up = False  # it was said that libvirt talks to its agent no more
         self._watchdog: tuple[str, float] | None = None
         self._silenced_at = now
         self._out: list[ev.Effect] = []
         for key, silence in self._leaves.resumed(now).items():
             self.silences.begin(key, silence)
+        if self.standing is not None and self.standing.panic is not None and self.waiting_since is None:
+            self._panicked_at, self._saves_dump = now - self.standing.panic.ago, self.standing.panic.saves_dump
+            self._graces.panicked(self._panicked_at, self._saves_dump, asked_from=now)
 
     # -- the outside ---------------------------------------------------------------------------------------------
 
@@ -125,7 +148,12 @@ class Monitor:
         """What happened, and what is to be done about it, in this order."""
         self._out = []
         _HANDLERS[type(event)](self, event, now)
-        return self._out
+        return self.decided()
+
+    def decided(self) -> list[ev.Effect]:
+        """What the last event had led to so far, where `handle` raised and returned nothing; once."""
+        out, self._out = self._out, []
+        return out
 
     def deadline(self) -> float:
         """When the next `Tick` is due."""
@@ -200,6 +228,7 @@ class Monitor:
             "established": self.established,
             "balloon_answers": self.balloon_seen,
             "last_ack_age": None if self.last_ack is None else round(now - self.last_ack, 1),
+            "not_asked": self._unasked or None,
             "silences": self.silences.told(),
             "evidence": self._gathered(now).told(now) if self.suspected_at is not None else None,
             "application": self._application.told(now) if self._speaks else None,
@@ -220,7 +249,8 @@ class Monitor:
 
     def _acked(self, rtt: float, now: float) -> None:
         self._challenges.answered(rtt)
-        self._unheard = self._leaves.overrun = False
+        self._unheard = self._leaves.overrun = self._given_up = False
+        self._unasked = ""
         self._beats.acked()
         if self.state is State.GONE:
             return
@@ -232,6 +262,7 @@ class Monitor:
         self._graces.answered()
         if self._panicked_at is None or self._challenges.left_at > self._panicked_at:
             self._graces.panic_at = self._panicked_at = None
+            self._saves_dump = False
         self._port(True, now)
         self._apply(Input.ACK, now)
         self._beats.catch_up(now)
@@ -255,6 +286,7 @@ class Monitor:
         self._challenges.failed(silent=event.failure is ev.Failure.NO_ANSWER)
         judged = self.state is State.SILENT
         self._unheard = self._unheard or self._reached(event.failure, now)
+        self._unasked = event.failure.value if event.failure in _NOT_ASKED else ""
         if event.failure is ev.Failure.NO_ANSWER:
             self._port(True, now)
             self._beats.unanswered(now)
@@ -267,6 +299,9 @@ class Monitor:
                 self._port(False, now)
             elif event.failure is ev.Failure.BUSY:  # while it waited for its turn, we took the guest to be silent
                 self._apply(Input.HUSH, now)
+            elif event.failure is ev.Failure.GIVEN_UP and not self._given_up:
+                self._given_up = True
+                self._emit(ev.Remark(_GIVEN_UP))
         if self.state is State.SILENT:
             self.misses += judged and event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
             self._challenges.back_off(self.in_force.interval, now)
@@ -555,6 +590,7 @@ class Monitor:
         self._booted_at = now
         self.port_open = None
         self._panicked_at = self._watchdog = None
+        self._saves_dump, self._pause_is_wish = False, True
         self._suspicion.rebooted()
         self._apply(Input.BOOT, now)
 
@@ -584,7 +620,9 @@ class Monitor:
             self._apply(Input.MOVE if event.exit is ev.Exit.MOVED else Input.STOP, now)
 
     def _on_paused(self, event: ev.Paused, now: float) -> None:
-        self._silence("paused", Silence(event.reason, None), now)
+        if self._panicked_at is None or event.wish:  # else the pause is the panic's own
+            self._pause_is_wish = event.wish
+            self._silence("paused", Silence(event.reason, None), now)
 
     def _on_resumed(self, event: ev.Resumed, now: float) -> None:
         if self.silences.end("paused", "passage"):
@@ -594,14 +632,34 @@ class Monitor:
             self._apply(Input.GO_ON if self.waiting_since is None else Input.BOOT, now)
         self._challenges.soon(now)
 
+    def _on_in_postcopy(self, event: ev.InPostcopy, now: float) -> None:
+        self.silences.end("paused")
+        self._silence("passage", Silence(IN_POSTCOPY, None, ask=True), now)
+        if event.failed:  # told, and still not judged: whoever resets it destroys what only the source has
+            self._apply(Input.STUCK, now, Trigger.POSTCOPY)
+
     def _on_stuck(self, event: ev.Stuck, now: float) -> None:
+        if event.cause is Cause.PAUSED_FAILED and self._panicked_at is not None:
+            return  # it is paused because it has panicked
+        self._not_by_wish(now)
         self._graces.standstill()
         self._apply(Input.STUCK, now, _STUCK[event.cause])
 
     def _on_panicked(self, event: ev.Panicked, now: float) -> None:
-        if self._panicked_at is None:
-            self._panicked_at = now
-            self._graces.panicked(now)
+        if self._panicked_at is not None and self._saves_dump >= event.saves_dump:
+            return
+        self._panicked_at, self._saves_dump = now, event.saves_dump
+        if not self._pause_is_wish:
+            self._not_by_wish(now)
+        self._graces.panicked(now, event.saves_dump)
+        if event.saves_dump:  # it is dead for sure, and needs its time: both are to be known at once
+            self._apply(Input.PANIC, now, Trigger.PANIC)
+
+    def _not_by_wish(self, now: float) -> None:
+        """That it is paused is nobody's wish, and so no silence."""
+        self._pause_is_wish = True
+        if self.silences.end("paused"):
+            self._silence_over(now)
 
     def _on_watchdog(self, event: ev.WatchdogFired, now: float) -> None:
         self._watchdog = (event.action, now)
@@ -729,16 +787,18 @@ class Monitor:
         self._silence("job", Silence(f"libvirt job: {operation}", now + JOB_BELIEVED), now)
 
     def _job_polled(self, answer: ev.Answer, now: float) -> None:
-        if isinstance(answer, ev.Job) and answer.operation is None:
+        operation = answer.operation if isinstance(answer, ev.Job) else None
+        if isinstance(answer, ev.Job) and (operation is None or not lifecycle.excuses(operation)):
             self._on_unsilenced(ev.Unsilenced("job"), now)
             return
-        if isinstance(answer, ev.Job):
-            self.silences.begin("job", Silence(f"libvirt job: {answer.operation}", now + JOB_BELIEVED))
+        if operation is not None:
+            self.silences.begin("job", Silence(f"libvirt job: {operation}", now + JOB_BELIEVED))
         self._suspicion.job_poll_at = now + JOB_POLL
 
     def _gathered(self, now: float) -> Evidence:
         port = unavailable("not told yet") if self.port_open is None else Reading(self.port_open, self._port_at)
-        gathered = self._suspicion.gathered(port, self._panicked_at, self._watchdog)
+        panic = Reading(CRASH_DUMP if self._saves_dump else self._panicked_at is not None, self._panicked_at)
+        gathered = self._suspicion.gathered(port, panic, self._watchdog)
         other = self._application.other
         return replace(
             gathered,
@@ -795,13 +855,16 @@ class Monitor:
         unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
         outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
         pending = silent and (outstanding or unsure or bool(self.silences))
-        if pending and self.standing is not None and not self.standing.pending:
+        held = self._trigger in (Trigger.SILENT, Trigger.PANIC) and self._graces.panic_at is not None
+        if pending and self.standing is not None and not self.standing.pending and held is self.standing.held:
             return  # a further look at an old case: its outcome counts, not its beginning
         if self.standing is None:
             self._pending_since = now
-        standing = Standing(verdict.cause, pending)
+        standing = Standing(verdict.cause, pending, held)
         if standing != self.standing:
             self.standing = standing
+            if held:
+                verdict = replace(verdict, reason=f"{verdict.reason}; {_HELD[self._saves_dump]}", held=True)
             verdict = replace(verdict, evidence=replace(evidence, pending=pending))
             self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._checkup.report))
             self._challenges.soon(now)
@@ -908,6 +971,7 @@ _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.Stopped: Monitor._on_stopped,
     ev.Paused: Monitor._on_paused,
     ev.Resumed: Monitor._on_resumed,
+    ev.InPostcopy: Monitor._on_in_postcopy,
     ev.Stuck: Monitor._on_stuck,
     ev.Panicked: Monitor._on_panicked,
     ev.WatchdogFired: Monitor._on_watchdog,

@@ -180,13 +180,13 @@ class Suspicion:
         self.balloon_seen = True
         return True
 
-    def gathered(self, port: Reading, panicked_at: float | None, watchdog: tuple[str, float] | None) -> Evidence:
+    def gathered(self, port: Reading, panic: Reading, watchdog: tuple[str, float] | None) -> Evidence:
         """The newest of all, an earlier inquiry's where this one saw nothing, and what was told to us."""
         evidence = self._found if self._inquiry is None else _merged(self._inquiry.evidence, self._found)
         return replace(
             evidence,
             port=port,
-            panic=Reading(panicked_at is not None, panicked_at),
+            panic=panic,
             watchdog=Reading(*watchdog) if watchdog else Reading(False, None),
         )
 

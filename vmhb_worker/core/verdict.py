@@ -67,13 +67,17 @@ class Trigger(enum.Enum):
 
     FAILED = "domain stopped as failed"
     IO_ERROR = "domain paused by an I/O error"
-    POSTCOPY = "domain paused by a failed post-copy migration"
+    POSTCOPY = "domain paused by a failure, or by QEMU itself"
     WATCHDOG = "domain paused by its watchdog"
     PANIC = "panic, and no acknowledgement since"
     EXITED = "port closed for the settle time"
     SILENT = "threshold reached"
     OVERDUE = "grace over"
     UNHEALTHY = "unhealthy threshold times in a row"
+
+
+#: What `panic` says of a guest that told that it saves a crash dump; True of one that merely panicked.
+CRASH_DUMP = "crash_dump"
 
 
 class Balloon(enum.Enum):
@@ -116,7 +120,8 @@ class Evidence:
     waiting for QEMU's monitor, 0 when nobody is; port: is the channel's port open; balloon: `Balloon`;
     connection: is the application channel's socket connected to QEMU; other_channel: does the instance's other channel
     answer; vcpu: share of one CPU that the guest's vCPUs used during
-    the probe; io: requests and packets during the probe; panic, watchdog: was the event seen this boot.
+    the probe; io: requests and packets during the probe; panic, watchdog: was the event seen this boot (panic: or
+    `CRASH_DUMP`).
     """
 
     domain: Reading = _UNSEEN
@@ -210,7 +215,8 @@ RULES: tuple[Rule, ...] = (
         Severity.CRITICAL,
         Recovery.NEVER,
         Confidence.HIGH,
-        "the guest is paused because its post-copy migration failed",
+        "the guest is paused, and by nobody's wish: its post-copy migration or a call of libvirt's failed, or QEMU "
+        "stopped it by itself",
     ),
     Rule(
         Cause.QEMU_HUNG,
@@ -305,7 +311,7 @@ RULES: tuple[Rule, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Cause, confidence, and the evidence that they rest on."""
+    """Cause, confidence, and the evidence that they rest on. held: its guest has time, before recovery is asked for."""
 
     cause: Cause
     confidence: Confidence
@@ -313,6 +319,7 @@ class Verdict:
     recovery: Recovery
     reason: str
     evidence: Evidence
+    held: bool = False
 
 
 def judge(case: Case) -> Verdict:
@@ -335,6 +342,8 @@ def recommend(verdict: Verdict, action: Action, observe_only: bool) -> tuple[str
         return "alarm", "evidence"
     if not asked:
         return "alarm", None
+    if verdict.held:
+        return "alarm", "hold"
     if observe_only:
         return "alarm", "observe"
     return "recover", None

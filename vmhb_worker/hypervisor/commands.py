@@ -7,6 +7,7 @@ import time
 import libvirt
 
 from vmhb_worker.contracts import AgentError
+from vmhb_worker.core.challenges import RESYNC_TIME
 from vmhb_worker.core.events import Failure
 from vmhb_worker.hypervisor.connection import Lines, NoLine, gone
 
@@ -18,7 +19,8 @@ except ImportError:  # packaged apart by some distributions
 #: No honest answer is longer, and no longer one is parsed. libvirt's own limit is 10 MiB.
 MAX_REPLY = 64 * 1024
 
-#: By their names, because not every libvirt has all of them: the two AGENT_COMMAND ones came with 9.1.
+#: An error's code -> whose doing it is. By their names, because not every libvirt has all of them: the two
+#: AGENT_COMMAND ones came with 9.1. A code that is not here says nothing about the guest.
 _FAILURES = {
     getattr(libvirt, f"VIR_ERR_{name}"): failure
     for name, failure in {
@@ -32,12 +34,17 @@ _FAILURES = {
     }.items()
     if hasattr(libvirt, f"VIR_ERR_{name}")
 }
-#: libvirt tells some apart by the text only. libvirtd translates its texts where its locale says so: then the code
-#: alone counts, and how long it took.
+#: What libvirt tells apart by the text only, of qemu_agent.c and qemu_domain.c. libvirtd translates its texts where its
+#: locale says so: then the code alone counts, and how long it took.
 _TEXTS = (
     ("guest agent is not connected", Failure.CLOSED),
     ("agent disappeared", Failure.CLOSED),  # it closed the port while we waited
-    ("not available due to an error", Failure.GARBLED),  # libvirt could not understand what it sent
+    ("agent not available for now", Failure.NO_ANSWER),  # the time was over, ours or that of libvirt's resynchronising
+    ("didn't respond to", Failure.NO_ANSWER),  # the same, from 9.1 on
+    # libvirt could not read a line of the guest's, or one longer than 10 MiB: it has closed its own end, and asks
+    # nobody until the agent connects anew.
+    ("not available due to an error", Failure.GIVEN_UP),
+    ("No complete agent response found", Failure.GIVEN_UP),
     ("unable to execute QEMU agent command", Failure.GARBLED),  # as AGENT_COMMAND_FAILED, before 9.1
     ("cannot acquire state change lock", Failure.BUSY),
 )
@@ -74,6 +81,6 @@ def failure(code: int | None, text: str, elapsed: float, timeout: float) -> Fail
         if part in text:
             return meaning
     if code == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
-        # Nothing but a port that nobody holds open makes libvirt give up before the time is over.
-        return Failure.CLOSED if elapsed < 0.9 * timeout else Failure.NO_ANSWER
+        # Nothing but a port that nobody holds open makes libvirt give up before the time is over: ours, or its own.
+        return Failure.CLOSED if elapsed < 0.9 * min(timeout, RESYNC_TIME) else Failure.NO_ANSWER
     return _FAILURES.get(code, Failure.UNREACHABLE)

@@ -65,6 +65,7 @@ class Guest:
         self.monitor.balloon_period = 10
         self.rtt: float | None = 0.01  # None: the agent is stopped
         self.garbled = False
+        self.given_up = False  # libvirt talks to its agent no more
         self.port = True
         self.busy = False  # somebody else's command holds the agent job
         self.runs = True  # its domain does
@@ -248,6 +249,8 @@ class Guest:
             at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.CLOSED, "not connected")
         elif self._queued:
             at, ends = started + AGENT_JOB, ev.AskFailed(ev.Failure.BUSY, "cannot acquire state change lock")
+        elif self.given_up:
+            at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.GIVEN_UP, "not available due to an error")
         elif self.garbled:
             at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.GARBLED, "not JSON")
         elif self.rtt is not None and max(host.now, started) + self.rtt <= give_up:

@@ -6,7 +6,18 @@ import pytest
 
 from vmhb_worker.core.census import Remembered, first_events, first_memory, missed_events
 from vmhb_worker.core.domain_xml import Travelled
-from vmhb_worker.core.events import Booted, DomainSeen, Event, Exit, Panicked, Paused, Resumed, Stopped, Stuck
+from vmhb_worker.core.events import (
+    Booted,
+    DomainSeen,
+    Event,
+    Exit,
+    InPostcopy,
+    Panicked,
+    Paused,
+    Resumed,
+    Stopped,
+    Stuck,
+)
 from vmhb_worker.core.memory import Memory, Standing
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Cause
@@ -47,7 +58,7 @@ def test_another_boot_is_waited_for_anew() -> None:
     ("state", "reason", "events"),
     [
         ("running", "booted", []),
-        ("paused", "user", [Paused("paused")]),
+        ("paused", "user", [Paused("paused", wish=True)]),
         ("paused", "ioerror", [Stuck(Cause.PAUSED_IO_ERROR)]),
         ("crashed", "panicked", [Panicked()]),
         ("shutoff", "shutdown", []),  # contradicts its boot: the state has changed since
@@ -99,14 +110,19 @@ def test_a_domain_that_was_stopped_on_purpose_meanwhile_is_gone() -> None:
         (seen(), State.GONE, "", False, [Booted()]),
         (seen(boot="boot-2"), State.ALIVE, None, False, []),  # an event told already
         # It was paused, or went on.
-        (seen("paused", "user"), State.ALIVE, "boot-1", False, [Paused("paused")]),
+        (seen("paused", "user"), State.ALIVE, "boot-1", False, [Paused("paused", wish=True)]),
         (seen(), State.ALIVE, "boot-1", True, [Resumed()]),
         # Started again and paused once more: the old pause ended with the old boot.
-        (seen("paused", "user", "boot-2"), State.ALIVE, "boot-1", True, [Booted(), Paused("paused")]),
+        (seen("paused", "user", "boot-2"), State.ALIVE, "boot-1", True, [Booted(), Paused("paused", wish=True)]),
         # QEMU is in trouble.
         (seen("paused", "ioerror"), State.ALIVE, "boot-1", False, [Stuck(Cause.PAUSED_IO_ERROR)]),
         (seen("paused", "ioerror"), State.ALIVE, "boot-1", True, [Stuck(Cause.PAUSED_IO_ERROR)]),
         (seen("shutoff", "shutdown"), State.ALIVE, "boot-1", False, []),
+        (seen("paused", "unknown"), State.ALIVE, "boot-1", True, [Stuck(Cause.PAUSED_FAILED)]),
+        # Its memory comes from another host, and has come.
+        (seen("running", "postcopy"), State.ALIVE, "boot-1", False, [InPostcopy()]),
+        (seen("running", "postcopy"), State.ALIVE, "boot-1", True, []),
+        (seen("running", "migrated"), State.ALIVE, "boot-1", True, [Resumed()]),
     ],
 )
 def test_what_was_missed_of_a_domain_that_we_know(

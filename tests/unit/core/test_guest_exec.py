@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.unit.core.scenario import Guest, lone
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.guest_exec import CHECK_TIMEOUT, PROGRAM, GuestExec, Outcome
+from vmhb_worker.core.guest_exec import CHECK_TIMEOUT, PRINTED_LIMIT, PROGRAM, GuestExec, Outcome
 from vmhb_worker.core.protocol import Check, Health, Status
 
 
@@ -24,10 +26,10 @@ def printed(text: str) -> str:
 def outcome(told: Any, at: float = 1.0) -> Outcome | None:
     """Of a check that was started at 0.0."""
     check = GuestExec()
-    assert json.loads(check.step() or "") == {
-        "execute": "guest-exec",
-        "arguments": {"path": PROGRAM, "capture-output": True},
-    }
+    started = json.loads(check.step() or "")
+    assert started["execute"] == "guest-exec"
+    assert started["arguments"]["path"] == "/bin/sh"
+    assert PROGRAM in started["arguments"]["arg"][1]
     assert check.step() is None
     assert check.replied('{"return": {"pid": 42}}', 0.0) is None
     assert json.loads(check.step() or "") == {"execute": "guest-exec-status", "arguments": {"pid": 42}}
@@ -67,6 +69,62 @@ def test_it_may_print_a_report() -> None:
     assert told == Health(Status.UNHEALTHY, (Check("db", Status.UNHEALTHY, "gone"),))
 
 
+@pytest.mark.parametrize(
+    ("complaint", "why"),
+    [
+        ("missing\n", "is missing in the guest"),
+        ("not executable\n", "make it executable"),
+        ("not started\n", "no memory"),
+        ("/bin/sh: 5: Cannot fork\n", "'/bin/sh: 5: Cannot fork'"),
+    ],
+)
+@pytest.mark.parametrize("exitcode", [0, 2, 125, 127])
+def test_a_check_that_was_not_run_says_nothing(complaint: str, why: str, exitcode: int) -> None:
+    """What complains is the shell that was to run it: no exit code of its is the application's."""
+    ended = outcome({"exited": True, "exitcode": exitcode, "err-data": printed(complaint)})
+    assert ended is not None
+    assert ended.report is None
+    assert why in ended.why
+
+
+#: A health check's text -> its exit code, what is kept of its output, and what the shell complains of.
+CHECKS = {
+    "exit 0": (0, b"", b""),
+    "echo no database; exit 2": (2, b"no database\n", b""),
+    "head -c 9000000 /dev/zero | tr '\\000' x; exit 1": (1, b"x" * PRINTED_LIMIT, b""),
+    "head -c 9000000 /dev/zero >&2; exit 3": (3, b"", b""),
+    "echo before; kill -9 $$": (137, b"before\n", b""),
+    "exec >&- 2>&-; exit 4": (4, b"", b""),
+    "(sleep 0.2; echo late) & exit 5": (5, b"late\n", b""),
+    "echo 0 >&4; exit 6": (6, b"", b""),
+}
+
+
+@pytest.mark.parametrize("text", CHECKS)
+def test_whatever_it_prints_is_cut_in_the_guest(text: str, tmp_path: Path) -> None:
+    """libvirt gives up on an agent whose reply is too long. The rest is read: nothing that prints is killed for it."""
+    program = tmp_path / "check"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    assert run(program) == CHECKS[text]
+
+
+def test_a_check_that_cannot_be_run(tmp_path: Path) -> None:
+    """Is told from one that ends in an error."""
+    program = tmp_path / "check"
+    assert run(program) == (127, b"", b"missing\n")
+    program.write_text("#!/bin/sh\nexit 0\n")
+    assert run(program) == (126, b"", b"not executable\n")
+
+
+def run(program: Path) -> tuple[int, bytes, bytes]:
+    """As the guest's agent does it."""
+    arguments = json.loads(GuestExec().step() or "")["arguments"]
+    argv = [arguments["path"], *(one.replace(PROGRAM, str(program)) for one in arguments["arg"])]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_one_that_hangs_is_unhealthy() -> None:
     """It is not started twice; and it is looked for until it ends."""
     assert outcome({"exited": False}) is None
@@ -98,8 +156,8 @@ def test_a_reply_that_makes_no_sense_tells_nothing(reply: str) -> None:
         ("The command guest-exec has been disabled for this instance", "forbids guest-exec"),
         ("The command guest-exec has not been found", "forbids guest-exec"),
         ("Command guest-exec has been disabled: the agent is in frozen state", "frozen"),
-        ("Failed to execute child process (No such file or directory)", "is missing"),
-        ("Failed to execute child process (Permission denied)", "executable"),
+        ("Failed to execute child process (No such file or directory)", "/bin/sh is missing"),
+        ("Failed to execute child process (Permission denied)", "security policy"),
         ("no\nwords", "'no words'"),
     ],
 )

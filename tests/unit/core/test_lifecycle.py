@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from vmhb_worker.core.events import Arriving, Booted, Exit, Panicked, Paused, Restored, Resumed, Stopped, Stuck
-from vmhb_worker.core.lifecycle import EVENTS, STATES, event_of, event_of_state
+import pytest
+
+from vmhb_worker.core.events import (
+    Arriving,
+    Booted,
+    Exit,
+    InPostcopy,
+    Panicked,
+    Paused,
+    Restored,
+    Resumed,
+    Stopped,
+    Stuck,
+)
+from vmhb_worker.core.lifecycle import EVENTS, JOBS, STATES, event_of, event_of_state, excuses
 from vmhb_worker.core.verdict import Cause
 
 
@@ -27,14 +40,17 @@ def test_intent_is_no_failure() -> None:
 
 
 def test_a_pause_is_a_silence_unless_qemu_paused_for_trouble() -> None:
-    """An I/O error, a failed post-copy and a watchdog that ran out are causes, not silences."""
-    trouble = {detail: event_of("suspended", detail) for detail in ("ioerror", "postcopy_failed", "watchdog")}
+    """An I/O error, a failed post-copy, a failed call and a watchdog that ran out are causes, not silences."""
+    trouble = {
+        detail: event_of("suspended", detail) for detail in ("ioerror", "postcopy_failed", "api_error", "watchdog")
+    }
     assert trouble == {
         "ioerror": Stuck(Cause.PAUSED_IO_ERROR),
         "postcopy_failed": Stuck(Cause.PAUSED_FAILED),
+        "api_error": Stuck(Cause.PAUSED_FAILED),
         "watchdog": Stuck(Cause.GUEST_HUNG),
     }
-    for detail in ("paused", "migrated", "restored", "from_snapshot", "api_error", "postcopy"):
+    for detail in ("paused", "migrated", "restored", "from_snapshot", "postcopy"):
         assert isinstance(event_of("suspended", detail), Paused), detail
     assert isinstance(event_of("pmsuspended", "disk"), Paused)
 
@@ -61,7 +77,13 @@ def test_what_a_newer_libvirt_invents_falls_back() -> None:
 def test_a_domain_that_is_met_in_a_state_has_been_through_the_event() -> None:
     """The states say what the events would have said: the worker may have slept through them."""
     assert event_of_state("running", "booted") is None
-    assert event_of_state("paused", "user") == Paused("paused")
+    assert event_of_state("paused", "user") == Paused("paused", wish=True)
+    assert event_of_state("running", "postcopy") == event_of("resumed", "postcopy") == InPostcopy()
+    assert (
+        event_of_state("running", "postcopy_failed")
+        == event_of("resumed", "postcopy_failed")
+        == InPostcopy(failed=True)
+    )
     assert event_of_state("paused", "ioerror") == event_of("suspended", "ioerror")
     assert event_of_state("paused", "postcopy_failed") == event_of("suspended", "postcopy_failed")
     assert event_of_state("paused", "watchdog") == event_of("suspended", "watchdog")
@@ -71,6 +93,18 @@ def test_a_domain_that_is_met_in_a_state_has_been_through_the_event() -> None:
     assert event_of_state("shutoff", "daemon") == daemon
     assert event_of_state("shutoff", "migrated") == Stopped(Exit.MOVED, "migrated")
     assert event_of_state("shutoff", "destroyed") == Stopped(Exit.INTENT, "shut off")
+
+
+@pytest.mark.parametrize("reason", ["unknown", "api_error", "by_the_moon"])
+def test_a_pause_that_is_nobodys_wish_is_no_silence(reason: str) -> None:
+    """QEMU's own internal errors have no reason; nobody would ever end such a pause."""
+    assert event_of_state("paused", reason) == Stuck(Cause.PAUSED_FAILED)
+
+
+def test_only_jobs_that_can_stop_the_vcpus_excuse_a_guest() -> None:
+    """A backup's may be there for weeks, while the guest runs; what libvirt does not tell accuses nobody."""
+    assert {operation for operation, excuse in JOBS.items() if not excuse} == {"backup", "snapshot_delete"}
+    assert excuses("unknown") and excuses("of the moon") and not excuses("backup")
 
 
 def test_every_kind_has_a_row_for_details_unknown() -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.core.scenario import WELL, Guest, Host, lone, settled
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.challenges import REQUEST_CEILING, RESYNC_TIME
+from vmhb_worker.core.policy import Action
 from vmhb_worker.core.schedule import back_off
 from vmhb_worker.core.transitions import State
 
@@ -301,3 +302,38 @@ def test_first_beats_are_spread_over_the_interval() -> None:
     assert first[0] < 0.5
     assert first[-1] > 9.5
     assert max(after - before for before, after in pairwise(first)) < 0.6
+
+
+#: interval, timeout, threshold: the defaults, those with times around libvirt's own 5 s, and short ones.
+POLICIES = [
+    *((10.0, 5.0, 3), (10.0, 8.0, 3), (10.0, 10.0, 3), (6.0, 6.0, 3), (5.0, 5.0, 3), (30.0, 5.0, 3), (60.0, 30.0, 2)),
+    *((2.0, 2.0, 3), (1.0, 1.0, 3), (1.0, 1.0, 10), (3.0, 1.0, 5), (10.0, 5.0, 1)),
+]
+
+
+@pytest.mark.parametrize("dies", ["kernel", "agent"])
+@pytest.mark.parametrize("offset", [0.0, 0.3, 0.7])
+@pytest.mark.parametrize(("interval", "timeout", "threshold"), POLICIES)
+def test_the_dead_are_found_in_time_under_every_policy_and_stay_dead(
+    interval: float, timeout: float, threshold: int, offset: float, dies: str
+) -> None:
+    """Threshold x interval + timeout after the last acknowledgement at the latest, half a second for us; and nothing
+    that libvirt says to the challenges after that makes it alive, or something else."""
+    guest = settled(interval=interval, timeout=timeout, threshold=threshold, action=Action.RECOVER)
+    guest.run(guest.host.now + offset * interval)
+    died = guest.host.now
+    guest.kernel_dies() if dies == "kernel" else guest.agent_stops()
+    bound = died + threshold * interval + timeout + 0.5
+    guest.run(bound)
+    assert len(guest.raised) == 1
+    assert guest.monitor.state is State.SILENT
+    final = {"kernel": "guest_hung", "agent": "agent_unresponsive"}[dies]
+    guest.run(bound + 15.0)
+    assert guest.fault is not None
+    assert guest.fault.cause == final
+    said = len(guest.transcript)
+    while guest.host.now < bound + 20 * interval + 600.0:
+        guest.run(guest.host.now + 5.0)
+        assert guest.monitor.told(guest.host.now)["state"] == "silent"
+        assert guest.fault.cause == final
+    assert len(guest.transcript) == said

@@ -314,6 +314,7 @@ def test_a_panic_of_a_suspect_and_of_one_already_judged() -> None:
     assert told(judged) == [
         "raised agent_unresponsive, withheld: evidence",
         "updated agent_unresponsive",
+        "updated guest_panicked, withheld: hold",
         "updated guest_panicked, recover",
     ]
 

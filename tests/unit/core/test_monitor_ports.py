@@ -173,3 +173,38 @@ def test_the_port_is_part_of_the_evidence() -> None:
     monitor = lone(memory=WELL).monitor
     monitor.port_open = None
     assert monitor._gathered(0.0).told(0.0)["port"] == {"value": "unavailable", "reason": "not told yet"}
+
+
+# -- libvirt talks to the agent no more ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [{"interval": 1.0, "timeout": 1.0}, {}, {"interval": 10.0, "timeout": 10.0}])
+def test_nobody_missed_what_libvirt_did_not_ask(policy: dict[str, float]) -> None:
+    """It could not read a line of the agent's, and closed its own end: skipped, said once, and no fault."""
+    guest = settled(action=Action.RECOVER_UNRESPONSIVE, **policy)
+    guest.given_up = True
+    guest.run(600.0)
+    assert [line.split(" ", 1)[1].partition(":")[0] for line in guest.transcript] == ["remark"]
+    assert "restart the agent" in guest.transcript[0]
+    shown = guest.monitor.told(600.0)
+    assert (shown["not_asked"], shown["misses"]) == ("given up by libvirt", 0)
+    assert shown["skipped"] > 10
+    guest.given_up = False
+    guest.run(700.0)
+    assert guest.monitor.told(700.0)["not_asked"] is None
+    guest.given_up = True
+    guest.run(800.0)
+    assert len(guest.transcript) == 2  # another outage is said as well
+
+
+def test_libvirt_gives_up_on_an_agent_that_is_missed() -> None:
+    """What was missed before stands, and what was not asked adds nothing to it."""
+    guest = settled(interval=10.0, timeout=5.0, threshold=5, action=Action.RECOVER_UNRESPONSIVE)
+    guest.agent_stops()
+    guest.run(126.0)
+    misses = guest.monitor.misses
+    assert 0 < misses < 5
+    guest.given_up = True
+    guest.run(1000.0)
+    assert guest.monitor.misses == misses
+    assert guest.raised == []

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.core.scenario import WELL, Guest, Host, lone, settled
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.lifecycle import JOBS, event_of, event_of_state
 from vmhb_worker.core.memory import Memory, Timing
 from vmhb_worker.core.monitor import PASSAGE
 from vmhb_worker.core.policy import Action, HeartbeatPolicy
@@ -436,3 +437,97 @@ def test_a_new_policy_leaves_an_open_fault_alone() -> None:
     assert guest.run(300.0) == []
     assert guest.fault is not None
     assert guest.fault.cause == Cause.AGENT_UNRESPONSIVE
+
+
+@pytest.mark.parametrize("operation", sorted(name for name, excuse in JOBS.items() if not excuse))
+@pytest.mark.parametrize("policy", [FAST, {}])
+def test_a_job_below_a_guest_that_runs_excuses_nothing(operation: str, policy: dict[str, Any]) -> None:
+    """A backup's job may be there for weeks, and the guest runs all the while: found dead as without it."""
+    guest = settled(**policy)
+    guest.job = operation
+    guest.run(105.0)
+    guest.kernel_dies()
+    guest.run(160.0)
+    assert guest.fault is not None
+    assert (guest.fault.cause, guest.fault.recommended_action) == ("guest_hung", "recover")
+
+
+def test_a_backup_after_a_migration_excuses_nothing_any_more() -> None:
+    """The job that began as a migration's is over, and another one has begun meanwhile."""
+    guest = found_migrating()
+    guest.job = "backup"
+    guest.run(200.0)
+    assert guest.monitor.silences.told() == {}
+    assert guest.fault is not None
+
+
+# -- post-copy -------------------------------------------------------------------------------------------------------
+
+
+def in_postcopy(policy: dict[str, Any]) -> Guest:
+    """It arrived here, and runs, at 20.0; a part of its memory is still elsewhere."""
+    guest = lone(memory=WELL, action=Action.RECOVER_UNRESPONSIVE, **policy)
+    guest.looks_fail = "LookJob"
+    for kind, detail in (("started", "migrated"), ("resumed", "postcopy")):
+        event = event_of(kind, detail)
+        assert event is not None
+        guest.happens(event)
+        guest.run(guest.host.now + 10.0)
+    return guest
+
+
+@pytest.mark.parametrize("policy", [FAST, {}])
+def test_the_target_of_a_post_copy_is_not_judged(policy: dict[str, Any]) -> None:
+    """Whoever resets it destroys memory that only the source has: it may stand still until all of it is here."""
+    guest = in_postcopy(policy)
+    guest.kernel_dies()
+    guest.run(2000.0)
+    assert guest.transcript == []
+    guest.happens(ev.Resumed())
+    guest.run(2060.0)
+    assert guest.fault is not None
+    assert guest.fault.cause != "paused_failed"
+
+
+def test_a_post_copy_that_fails_is_told() -> None:
+    """Paused or not: its memory is in two places. Never recovered, until it answers or is whole again."""
+    for event in (event_of("suspended", "postcopy_failed"), event_of("resumed", "postcopy_failed")):
+        guest = in_postcopy(FAST)
+        guest.kernel_dies()
+        assert event is not None
+        guest.happens(event)
+        guest.run(600.0)
+        assert [line.split(" ", 1)[1] for line in guest.transcript] == ["raised paused_failed"]
+
+
+def test_met_in_the_middle_of_a_post_copy() -> None:
+    """A worker that starts then learns it from the domain's state; also of one that has failed since."""
+    for reason, told in (("postcopy", []), ("postcopy_failed", ["0.00 raised paused_failed"])):
+        guest = lone(memory=WELL, action=Action.RECOVER_UNRESPONSIVE, **FAST)
+        event = event_of_state("running", reason)
+        assert event is not None
+        guest.happens(event)
+        guest.kernel_dies()
+        guest.run(600.0)
+        assert guest.transcript == told
+
+
+# -- paused by nobody ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["unknown", "api_error"])
+@pytest.mark.parametrize("told_first", [True, False])
+@pytest.mark.parametrize("policy", [FAST, {}])
+def test_a_pause_that_is_nobodys_wish_is_told(reason: str, told_first: bool, policy: dict[str, Any]) -> None:
+    """An alarm, never more, and no silence without an end; over when the guest goes on and answers."""
+    guest = settled(action=Action.RECOVER_UNRESPONSIVE, **policy)
+    guest.is_paused() if told_first else guest._change(paused=True)
+    event = event_of_state("paused", reason)
+    assert event is not None
+    guest.happens(event)
+    guest.run(1000.0)
+    assert [line.split(" ", 1)[1] for line in guest.transcript] == ["raised paused_failed"]
+    assert guest.monitor.silences.told() == {}
+    guest.is_resumed()
+    guest.run(1100.0)
+    assert [line.split(" ", 1)[1] for line in guest.transcript][1:] == ["cleared paused_failed: recovered"]
