@@ -8,6 +8,7 @@ detection time is never measured too short.
 
 from __future__ import annotations
 
+import base64
 import json
 import pathlib
 import signal
@@ -33,6 +34,9 @@ APPLICATION_CHANNEL = """
     <channel type='unix'>
       <target type='virtio' name='org.openstack.vmhb.0'/>
     </channel>"""
+
+# Raw, and for libvirt's own jobs: the guests have no driver for it.
+DISK = "<disk type='file'><driver type='raw'/><source file='{path}'/><target dev='vda' bus='virtio'/></disk>"
 
 # As Nova writes it where the worker looks (channels, balloon, metadata, on_*); emulated, without
 # disk, network, display and USB, so that an idle guest costs next to nothing.
@@ -71,6 +75,7 @@ DOMAIN = """\
     </channel>
     {balloon}
     {panic}
+    {disk}
   </devices>
 </domain>
 """
@@ -86,7 +91,7 @@ class Guest:
     (0: none asked for; None: no device). ``panic`` adds a panic device, which Nova never does;
     ``on_crash`` is then what libvirt does at a panic. ``cmdline`` is appended to the kernel's:
     ``panic=5`` makes it reboot after a panic, the default hangs for ever. ``memory`` is in MiB: with 78 there is
-    no room to unpack the initramfs, and the kernel panics.
+    no room to unpack the initramfs, and the kernel panics. ``disk``: an image for a disk of the domain's.
     """
 
     def __init__(
@@ -103,6 +108,7 @@ class Guest:
         memory: int = 112,
         cmdline: str = "",
         guest_image: image.Image | None = None,
+        disk: pathlib.Path | None = None,
     ) -> None:
         self.node = node
         self.name = name
@@ -117,6 +123,7 @@ class Guest:
         # A kernel that is starved while it checks its timer takes that for broken hardware, and panics: no_timer_check.
         self.cmdline = f"console=ttyS0 quiet panic=0 no_timer_check {cmdline}".strip()
         self._image = guest_image
+        self.disk = disk
         self._control = Control(node.folder / "control" / f"{name}.sock")
 
     def __repr__(self) -> str:
@@ -146,6 +153,7 @@ class Guest:
             control=self._control.path,
             balloon=f"<memballoon model='{model}'>{period}</memballoon>",
             panic="<panic model='isa'/>" if self.panic_device else "",
+            disk="" if self.disk is None else DISK.format(path=self.disk),
         )
 
     @property
@@ -324,6 +332,20 @@ class Guest:
     def panic(self) -> float:
         """Crash the kernel. It hangs, unless ``panic=N`` is on its command line."""
         return self.begin("echo c >/proc/sysrq-trigger")
+
+    def tell_panic(self, *, saves_dump: bool) -> float:
+        """Tell the panic device that the kernel panics, and perhaps that it saves a dump. Nothing else happens."""
+        program = base64.b64encode(image.pvpanic().read_bytes()).decode()
+        self.run(f"echo {program} | base64 -d >/run/pvpanic; chmod +x /run/pvpanic")
+        return self.deed(f"/run/pvpanic {2 if saves_dump else 1}")
+
+    def babble(self) -> float:
+        """Instead of the agent, somebody holds its port who answers each line with nonsense; `allow_agent` ends it."""
+        self.kill_agent(restart=False)
+        port = "/dev/virtio-ports/org.qemu.guest_agent.0"
+        free = f"until (: <>{port}) 2>/dev/null; do sleep 0.1; done"  # the agent has let go of it
+        answer = f"echo $$ >/run/babbler; {free}; exec 3<>{port}; while read line <&3; do echo stray >&3; done"
+        return self.begin(f"setsid sh -c '{answer}' </dev/null >/dev/null 2>&1 &")
 
     def reboot(self, orderly: float | None = None) -> float:
         """Reboot at once; or as systemd does: end the agent, then take ``orderly`` seconds."""

@@ -139,6 +139,18 @@ def built(cache: pathlib.Path, name: str, make: Callable[[pathlib.Path], None]) 
     return folder
 
 
+def pvpanic(cache: pathlib.Path = DEFAULT_CACHE) -> pathlib.Path:
+    """A program for guests that talks to the panic device, compiled: see its source."""
+    source = pathlib.Path(__file__).with_name("pvpanic.c")
+
+    def make(work: pathlib.Path) -> None:
+        (work / "out").mkdir()
+        options = ("-O1", "-static", "-nostdlib", "-fno-stack-protector", "-fno-pie", "-no-pie")
+        subprocess.run(["gcc", *options, "-o", str(work / "out" / "pvpanic"), str(source)], check=True)
+
+    return built(cache, f"pvpanic-{hash_of([source])}", make) / "pvpanic"
+
+
 def recipe_hash(*, applications: bool = False) -> str:
     """Names this recipe: a changed script or list is another image."""
     files = [pathlib.Path(__file__), *files_in(ROOTFS)]

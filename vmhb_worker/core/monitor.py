@@ -571,6 +571,8 @@ class Monitor:
         """No acknowledgement since the port closed, settle time over."""
         if self.port_open is False:
             self._apply(Input.EXITED, now, Trigger.EXITED)
+        elif self._given_up:
+            pass  # whoever opened it was not asked
         elif not self._graces.reopened(self._reopened_at, now):
             self._unheard = True  # whoever's command held the agent, it ended when the port closed
             self._apply(Input.LAST_MISS, now, Trigger.SILENT)

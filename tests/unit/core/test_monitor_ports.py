@@ -208,3 +208,14 @@ def test_libvirt_gives_up_on_an_agent_that_is_missed() -> None:
     guest.run(1000.0)
     assert guest.monitor.misses == misses
     assert guest.raised == []
+
+
+def test_whoever_opens_the_port_and_is_not_asked_is_accused_of_nothing() -> None:
+    """An agent that is replaced by one whose first line libvirt cannot read: its settle time ends without a word."""
+    guest = settled(timing=SETTLE, action=Action.RECOVER_UNRESPONSIVE)
+    guest.agent_exits()
+    guest.run(101.0)
+    guest.given_up = True
+    guest.agent_starts()
+    guest.run(1000.0)
+    assert [line for line in guest.transcript if "remark" not in line] == []
