@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,10 +22,10 @@ from vmhb_guest.client import notify
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
 
 NOBODY = 65534
-#: Seconds that root's feed may wait at most while users flood, on however busy a machine: a tenth of its deadline.
-#: Where nothing else runs it is some 2 ms at worst.
-LIMIT = 0.2
+#: Seconds: root's service must be heard within this. Beside a flood its feed may wait for a quarter of it at most, on
+#: however busy a machine, and one in two for a hundredth: some 2 and 0.2 ms where nothing else runs.
 DEADLINE = 2.0
+LIMIT, USUALLY = DEADLINE / 4, DEADLINE / 100
 
 #: Sends the same datagram for as long as it lives, as that user.
 FLOOD = (
@@ -121,7 +122,7 @@ def test_floods(daemon: DaemonProcess, users: tuple[int, ...], said: tuple[str, 
         found = [one for one in daemon.status()["applications"] if one["name"] == "billing"]
         assert [(one["pid"], one["uid"]) for one in found] == [(service.pid, 0)]
     figure("root's feeds beside a flood, longest", max(waited) * 1000, "ms", LIMIT * 1000)
-    assert max(waited) < LIMIT
+    assert max(waited) < LIMIT and statistics.median(waited) < USUALLY
     assert daemon.status()["not_listened_to"] > 1000
     assert len(daemon.log.read_text().splitlines()) < 200
     healthy(daemon)
