@@ -7,19 +7,31 @@ is started again, or an operator has it forgotten.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vmhb_guest import names
 from vmhb_guest.codec import MAX_NAME, MAX_TEXT, clean
 from vmhb_guest.health import HEALTHY, STATUSES, UNHEALTHY, Finding
+from vmhb_guest.places import Places
 
-#: Applications in all, and of one user other than root.
-MAX_APPLICATIONS, MAX_OF_A_USER = 64, 8
+#: Applications in all, of all users other than root together, and of one of those.
+MAX_APPLICATIONS, MAX_OF_USERS, MAX_OF_A_USER = 64, 48, 8
 #: What a deadline may be, in seconds. A shorter one is taken for the minimum, a longer one for the maximum.
 MIN_INTERVAL, MAX_INTERVAL = 0.05, 86400.0
 
-#: A message with one of these makes its sender an application.
+#: A message with one of these makes its sender an application: see `joins`.
 JOINS = ("READY", "WATCHDOG", "WATCHDOG_USEC", "X-VMHB-NAME", "X-VMHB-HEALTH")
+#: Under these the daemon itself speaks in a report.
+OWN = frozenset({"vmhb-guest", "checks.d"})
+#: How WATCHDOG_USEC is spelt. str.isdigit() won't do: it takes "²" as well, which int() refuses.
+_MICROSECONDS = re.compile(r"[0-9]{1,18}")
+
+
+def joins(said: Mapping[str, str]) -> bool:
+    """Does this message make its sender an application?"""
+    return any(word in said for word in JOINS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +50,8 @@ class Application:
     """One of them, as it is known."""
 
     sender: Sender
-    name: str
+    name: str  #: nobody else has it
+    asked: str  #: what it calls itself, which others may do as well
     interval: float | None = None  #: seconds; None: only its end is noticed
     heard: float = 0.0  #: monotonic seconds; later, where we had no ears
     status: str = HEALTHY
@@ -53,6 +66,8 @@ class Applications:
     def __init__(self) -> None:
         self.refused = 0  #: messages of senders for whom there is no room, or who were gone before they were known
         self._all: dict[int, Application] = {}
+        self._places = Places(MAX_APPLICATIONS, MAX_OF_USERS, MAX_OF_A_USER)
+        self._reserved = OWN
 
     def __len__(self) -> int:
         return len(self._all)
@@ -70,6 +85,7 @@ class Applications:
         if said.get("STOPPING") == "1":
             if one:
                 del self._all[sender.pid]
+                self._places.leave(one.sender.uid, one.asked, now)
             return False
         if one is None:
             one = self._join(sender, said, now)
@@ -97,6 +113,16 @@ class Applications:
         for pid in gone:
             del self._all[pid]
         return bool(gone)
+
+    def reserve(self, names_of_checks: Iterable[str]) -> None:
+        """These are root's names: no other user's application goes by one of them, from now on."""
+        reserved = OWN.union(names_of_checks)
+        if reserved == self._reserved:
+            return
+        self._reserved = reserved
+        for one in self._all.values():
+            if one.name in self._reserved:
+                self._name(one)
 
     def due(self, now: float) -> float | None:
         """Seconds until the next deadline that is not over yet."""
@@ -127,7 +153,13 @@ class Applications:
     def dump(self) -> list[dict[str, Any]]:
         """What the next daemon must know, so that an end meanwhile is not forgotten."""
         return [
-            {"sender": dataclasses.asdict(one.sender), "name": one.name, "interval": one.interval, "ended": one.ended}
+            {
+                "sender": dataclasses.asdict(one.sender),
+                "name": one.name,
+                "asked": one.asked,
+                "interval": one.interval,
+                "ended": one.ended,
+            }
             for one in self._all.values()
         ]
 
@@ -136,7 +168,9 @@ class Applications:
         for row in rows[:MAX_APPLICATIONS]:
             sender = Sender(**row["sender"])
             interval = None if row["interval"] is None else _bounded(float(row["interval"]))
-            one = Application(sender, clean(str(row["name"]), MAX_NAME), interval, now, ended=bool(row["ended"]))
+            name = clean(str(row["name"]), MAX_NAME)
+            asked = clean(str(row.get("asked", name)), MAX_NAME)  # earlier releases did not write it
+            one = Application(sender, name, asked, interval, now, ended=bool(row["ended"]))
             self._all[sender.pid if sender.pid not in self._all else self._no_number()] = one
 
     # -- one message
@@ -154,43 +188,44 @@ class Applications:
         return one
 
     def _join(self, sender: Sender, said: Mapping[str, str], now: float) -> Application | None:
-        if not any(word in said for word in JOINS):
+        if not joins(said):
             return None
         gone = not sender.born
         if gone and "X-VMHB-NAME" not in said:
             # A helper such as `systemd-notify`, which has ended by now: who it spoke for is not known.
             self.refused += 1
             return None
-        name = clean(said.get("X-VMHB-NAME", ""), MAX_NAME) or clean(sender.command, MAX_NAME) or str(sender.pid)
-        self._replace(name, sender.uid)
-        others = sum(one.sender.uid == sender.uid for one in self._all.values())
-        if len(self._all) >= MAX_APPLICATIONS or (sender.uid and others >= MAX_OF_A_USER):
+        asked = clean(said.get("X-VMHB-NAME", ""), MAX_NAME) or clean(sender.command, MAX_NAME) or str(sender.pid)
+        self._replace(asked, sender.uid)
+        if not self._places.take(sender.uid, asked, [one.sender.uid for one in self._all.values()], now):
             self.refused += 1
             return None
-        one = Application(sender, self._free(name, sender.pid), sender.interval, now, ended=gone)
+        one = Application(sender, "", asked, sender.interval, now, ended=gone)
+        self._name(one)
         self._all[sender.pid] = one
         return one
 
-    def _replace(self, name: str, uid: int) -> None:
+    def _replace(self, asked: str, uid: int) -> None:
         """It is back: the one of that name that ended, if it was the same user's."""
         for pid, one in list(self._all.items()):
-            if one.ended and one.name == name and one.sender.uid == uid:
+            if one.ended and one.asked == asked and one.sender.uid == uid:
                 del self._all[pid]
 
     def _no_number(self) -> int:
         """A key that no process has."""
         return min([0, *self._all]) - 1
 
-    def _free(self, name: str, pid: int) -> str:
-        """This name, or one like it that nobody else has."""
-        taken = {one.name for one in self._all.values()}
-        while name in taken:
-            name = (
-                f"{name[: MAX_NAME - 12]}[{pid}]"
-                if not name.endswith(f"[{pid}]")
-                else f"{name[: MAX_NAME - 14]}'[{pid}]"
-            )
-        return name
+    def _name(self, one: Application) -> None:
+        """Give it the name that it asks for, or one like it. Root's need not stand back for any other user's."""
+        holder = next((other for other in self._all.values() if other.name == one.asked and other is not one), None)
+        if holder is not None and holder.sender.uid and not one.sender.uid:
+            holder.name = names.free(holder.asked, holder.sender.pid, self._taken(holder) | {one.asked})
+        one.name = names.free(one.asked, one.sender.pid, self._taken(one))
+
+    def _taken(self, one: Application) -> set[str]:
+        """The names that this one can't have."""
+        others = {other.name for other in self._all.values() if other is not one}
+        return others | self._reserved if one.sender.uid else others
 
     def _listen(self, one: Application, said: Mapping[str, str], now: float) -> None:
         if "WATCHDOG_USEC" in said:
@@ -205,15 +240,16 @@ class Applications:
             one.text = clean(said["STATUS"], MAX_TEXT)
         if said.get("X-VMHB-HEALTH") in STATUSES:
             one.status = said["X-VMHB-HEALTH"]
-        name = clean(said.get("X-VMHB-NAME", ""), MAX_NAME)
-        if name and one.name not in (name, f"{name}[{one.sender.pid}]"):
-            self._replace(name, one.sender.uid)
-            one.name = self._free(name, one.sender.pid)
+        asked = clean(said.get("X-VMHB-NAME", ""), MAX_NAME)
+        if asked and asked != one.asked:
+            self._replace(asked, one.sender.uid)
+            one.asked = asked
+            self._name(one)
 
 
 def interval_of(microseconds: str) -> float | None:
-    """A deadline in seconds, as WATCHDOG_USEC says it; None for none."""
-    if not microseconds.isdigit() or len(microseconds) > 18 or int(microseconds) == 0:
+    """A deadline in seconds, as WATCHDOG_USEC says it; None for none, and for what is not a number there."""
+    if _MICROSECONDS.fullmatch(microseconds) is None or int(microseconds) == 0:
         return None
     return _bounded(int(microseconds) / 1e6)
 
@@ -224,7 +260,9 @@ def _bounded(seconds: float) -> float:
 
 def _finding(one: Application, now: float) -> Finding:
     if one.ended:
-        return Finding(one.name, UNHEALTHY, f"ended without STOPPING=1 (pid {one.sender.pid})", silent=True)
+        # Any user can join under a name that another would have had: whose it was is said.
+        whose = f", uid {one.sender.uid}" if one.sender.uid else ""
+        return Finding(one.name, UNHEALTHY, f"ended without STOPPING=1 (pid {one.sender.pid}{whose})", silent=True)
     if one.gave_up:
         return Finding(one.name, UNHEALTHY, "said itself that its watchdog has run out", silent=True)
     if one.interval is not None and now - one.heard > one.interval:

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vmhb_guest import programs
-from vmhb_guest.codec import MAX_TEXT, clean
+from vmhb_guest.codec import MAX_NAME, MAX_TEXT, clean
+from vmhb_guest.faults import Faults
 from vmhb_guest.health import DEGRADED, HEALTHY, UNHEALTHY, Finding
 from vmhb_guest.programs import End, Outcome
 
@@ -56,7 +57,7 @@ class Settings:
 class Check:
     """One of them, on its thread."""
 
-    def __init__(self, path: str, clock: Callable[[], float]) -> None:
+    def __init__(self, path: str, clock: Callable[[], float], faults: Faults) -> None:
         self.path = path
         self.name = os.path.basename(path)
         self.found: Finding | None = None  # swapped whole: read by other threads
@@ -65,6 +66,7 @@ class Check:
         self.settings = Settings()
         self.ended = threading.Event()
         self._clock = clock
+        self._faults = faults
         self.thread = threading.Thread(target=self._repeat, name=f"check {self.name}", daemon=True)
 
     def finding(self, now: float) -> Finding | None:
@@ -78,8 +80,10 @@ class Check:
         while not self.ended.is_set():
             began = self._clock()
             self.began = began  # reading the settings may hang as well
-            self.settings = settings = read_settings(self.path)
-            found = judge(self.name, programs.run(self.path, settings.timeout, over=self.ended.is_set), settings)
+            # What it was found to be before says nothing any more where running it fails.
+            found = Finding(self.name, UNHEALTHY, "can't be run: a fault of vmhb-guest's own, see its log")
+            with self._faults.of(f"a run of the check {self.name}"):
+                found = self._run()
             if self.ended.is_set():
                 return
             self.began = None
@@ -93,14 +97,22 @@ class Check:
                 )
             self.found = found
             self.runs += 1
-            self.ended.wait(max(settings.interval - (self._clock() - began), 0.05))
+            self.ended.wait(max(self.settings.interval - (self._clock() - began), 0.05))
+
+    def _run(self) -> Finding:
+        self.settings = read_settings(self.path)
+        outcome = programs.run(self.path, self.settings.timeout, over=self.ended.is_set)
+        return judge(self.name, outcome, self.settings)
 
 
 class Checks:
     """All of a folder. `findings` and `describe` may be called on any thread."""
 
-    def __init__(self, folder: str = FOLDER, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, folder: str = FOLDER, *, clock: Callable[[], float] = time.monotonic, faults: Faults | None = None
+    ) -> None:
         self.folder = folder
+        self._faults = faults or Faults()
         self._clock = clock
         self._all: dict[str, Check] = {}
         self._too_many = 0
@@ -123,6 +135,10 @@ class Checks:
     def rescan(self) -> None:
         """Look into the folder now."""
         self._rescan.set()
+
+    def names(self) -> list[str]:
+        """Of all, as they stand in a report."""
+        return [clean(check.name, MAX_NAME) for check in list(self._all.values())]
 
     def findings(self) -> list[Finding]:
         """Of all that have ended once."""
@@ -155,7 +171,8 @@ class Checks:
     def _watch(self) -> None:
         while not self._ended.is_set():
             self._rescan.clear()
-            self._look()
+            with self._faults.of("a look for checks"):
+                self._look()
             self._rescan.wait(RESCAN)
         for check in self._all.values():
             check.ended.set()
@@ -170,8 +187,10 @@ class Checks:
             known.pop(path).ended.set()
         for path in wanted:
             if path not in known:
-                known[path] = Check(path, self._clock)
-                known[path].thread.start()
+                with self._faults.of(f"the start of the check {os.path.basename(path)}"):
+                    check = Check(path, self._clock, self._faults)
+                    check.thread.start()  # where that fails, it is tried again with the next look
+                    known[path] = check
         self._all = known
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vmhb_guest import __version__, checks, control, log, notify, port
+from vmhb_guest.applications import interval_of
 from vmhb_guest.daemon import Daemon, Settings, handle_signals
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -74,12 +76,21 @@ def _run(asked: argparse.Namespace) -> int:
     level = logging.DEBUG if asked.debug else logging.INFO
     lines = log.begin(level)
     relay = os.environ.get("NOTIFY_SOCKET", "") if asked.relay is None else asked.relay
-    daemon = Daemon(Settings(asked.port, asked.folder, asked.checks, relay, asked.name))
+    # A service manager whose watchdog is not fed sends SIGABRT: where it hung is in the log then.
+    faulthandler.enable()
+    daemon = Daemon(Settings(asked.port, asked.folder, asked.checks, relay, asked.name, _watchdog()))
     handle_signals(daemon)
     try:
         return daemon.run()
     finally:
         lines.finish()
+
+
+def _watchdog() -> float | None:
+    """Seconds: what the service manager wants of this process, as sd_watchdog_enabled(3) has it."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return interval_of(os.environ.get("WATCHDOG_USEC", ""))
 
 
 def _ask(asked: argparse.Namespace, **question: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ MAX_TEXT = 255
 MAX_NAME = 64
 MAX_NONCE = 64
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_GAP = re.compile("\0+")
 
 
 class BadMessage(Exception):
@@ -82,8 +82,14 @@ def encode(type_: str, **fields: Any) -> bytes:
 
 
 def clean(text: str, length: int) -> str:
-    """Text fit for a message and for a log: one line, nothing but printable characters, `length` of them at most."""
-    return _UNPRINTABLE.sub(" ", text[: 4 * length]).strip()[:length]
+    """Text fit for a message and for a log: one line, nothing but printable characters, `length` of them at most.
+
+    Nor invisible ones, which make one name look like another, or turn the direction of what is written around it.
+    """
+    text = text[: 4 * length]
+    if not text.isprintable():
+        text = _GAP.sub(" ", "".join(char if char.isprintable() else "\0" for char in text))
+    return text.strip()[:length].rstrip()
 
 
 def field(message: dict[str, Any], name: str, kind: type) -> Any:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vmhb_guest.faults import Faults
 from vmhb_guest.notify import remove_socket
 
 #: Callers at a time, the bytes of a question, and how long one may take its time, in seconds.
@@ -27,9 +28,12 @@ class _Caller:
 class Desk:
     """The daemon's end. Not thread-safe; nothing blocks."""
 
-    def __init__(self, path: str, answer: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, path: str, answer: Callable[[Mapping[str, Any]], Mapping[str, Any]], faults: Faults | None = None
+    ) -> None:
         """Bind it; OSError where that can't be. `answer` must return at once; ValueError says what is wrong."""
         self.path = path
+        self._faults = faults or Faults()
         self._answer = answer
         self._callers: dict[int, _Caller] = {}
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -92,6 +96,12 @@ class Desk:
         self._callers.pop(fd).socket.close()
 
     def _reply(self, line: bytes) -> bytes:
+        reply = _line({"error": "vmhb-guest failed at this question: see its log"})
+        with self._faults.of("a caller's question"):
+            reply = self._judge(line)
+        return reply
+
+    def _judge(self, line: bytes) -> bytes:
         try:
             asked = json.loads(line.decode())
             if not isinstance(asked, dict):
@@ -99,7 +109,11 @@ class Desk:
             answer = dict(self._answer(asked))
         except (ValueError, RecursionError) as error:
             answer = {"error": str(error)}
-        return json.dumps(answer).encode() + b"\n"
+        return _line(answer)
+
+
+def _line(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
 
 
 def call(path: str, timeout: float = PATIENCE, **question: Any) -> dict[str, Any]:

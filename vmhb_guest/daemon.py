@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -15,15 +16,17 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vmhb_guest import notify, port, processes
-from vmhb_guest.applications import Applications
+from vmhb_guest.allowance import Allowance
+from vmhb_guest.applications import Applications, joins
 from vmhb_guest.budget import Budget
 from vmhb_guest.checks import FOLDER, Checks
 from vmhb_guest.codec import MAX_TEXT, clean
 from vmhb_guest.control import Desk
+from vmhb_guest.faults import Faults
 from vmhb_guest.health import HEALTHY, Report, merge
 from vmhb_guest.notify import Way
 from vmhb_guest.port import Gone, Port
@@ -33,10 +36,15 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two rounds at most; and how late one may be before we say that we were not scheduled.
 ROUND, LATE = 1.0, 0.1
-#: Datagrams of applications heard in a round, so that a flood of them keeps nobody from the port.
-HEARD = 64
+#: Datagrams read in a round: more than the socket holds at a time (net.unix.max_dgram_qlen, 512 under systemd), so that
+#: all that was there is heard before anybody is judged; and no more, so that a flood keeps nobody from the port.
+HEARD = 1024
 #: Lines in the log about applications at once; one a second afterwards.
 LINES = 20
+#: Seconds between two lines in the log about a flood.
+FLOODED = 60.0
+#: How often a service manager's watchdog is fed in its time, so that one round that is late does no harm.
+FEEDS = 4
 #: Seconds that a farewell may take.
 FAREWELL = 2.0
 #: Seconds of maintenance that can be asked for.
@@ -52,6 +60,7 @@ class Settings:
     checks: str = FOLDER
     relay: str = ""  #: the service manager's socket; "" for none
     name: str = ""
+    watchdog: float | None = None  #: seconds: after so long a silence the service manager ends us; None: it doesn't
 
     @property
     def control(self) -> str:
@@ -77,20 +86,32 @@ class Settings:
 class Daemon:
     """Make it, run() it. All but stop() belongs to the thread that runs it."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        applications: Applications | None = None,
+    ) -> None:
         self.settings = settings
         self._clock = clock
         self._poll = select.epoll()
         self._port = Port(settings.port)
-        self._session = Session(settings.name or socket.gethostname(), self.report)
-        self._applications = Applications()
-        self._checks = Checks(settings.checks, clock=clock)
+        self._faults = Faults(clock)
+        self._session = Session(settings.name or socket.gethostname(), self.report, self._faults)
+        self._applications = Applications() if applications is None else applications
+        self._allowance = Allowance()
+        self._checks = Checks(settings.checks, clock=clock, faults=self._faults)
         self._ends = processes.Ends()
         self._stop: str | None = None
+        self._gone: Gone | None = None
+        self._whole = True  # no part of a round has failed since we last waited
+        self._fed = clock()
         self._maintenance_until: float | None = None
         self._remembered = ""
         self._told: dict[str, str] = {}
         self._lines = Budget(LINES)
+        self._floods = Budget(1, 1 / FLOODED)
         self._rounds_done = 0
         self.unscheduled = 0.0  #: seconds for which we did not run when we wanted to
         self._wake, self._waker = socket.socketpair()
@@ -145,7 +166,7 @@ class Daemon:
             return 1
         self._mailbox = notify.Mailbox(self.settings.notify)
         stack.callback(self._hang_up)
-        self._desk = Desk(self.settings.control, self._asked)
+        self._desk = Desk(self.settings.control, self._asked, self._faults)
         stack.callback(self._desk.close)
         for one in (self._mailbox.socket, self._desk.socket):
             self._poll.register(one.fileno(), select.EPOLLIN)
@@ -160,33 +181,56 @@ class Daemon:
     def _rounds(self) -> int:
         before, ran = self._clock(), time.thread_time()
         while self._stop is None:
-            try:
-                self._talk()
-            except Gone as gone:
-                LOG.info("%s any more: ending", gone)
+            self._part("the port", self._talk)
+            if self._gone is not None:
+                LOG.info("%s any more: ending", self._gone)
                 return 0
-            self._look_after_applications()
+            self._part("the applications", self._look_after_applications)
             now = self._clock()
             # Of the time since we woke up, that for which we did not run. What is spent on a flood of datagrams is no
             # excuse: who sends them would else keep others' silence from being seen.
             idle = now - before - (time.thread_time() - ran)
             self._excuse(idle, idle)
             self._rounds_done += 1
+            self._feed(now)
             wait = self._wait(now)
             events = self._poll.poll(wait)
+            self._whole = True
             before, ran = self._clock(), time.thread_time()
             late = before - now - wait
-            self._hear()  # also what came while we were late, before anybody is judged
+            self._part("the socket", self._hear)  # also what came while we were late, before anybody is judged
             # Who woke up late doesn't know since when nobody ran: perhaps not since it went to sleep.
             self._excuse(late, late + wait)
-            self._serve(events)
+            for fd, _ in events:
+                self._part("a caller, or the end of a process", functools.partial(self._serve, fd))
         self._farewell(self._stop)
         return 0
 
+    def _part(self, what: str, do: Callable[[], None]) -> None:
+        """One part of a round. A fault in it, which is not one message's, is not the other parts' either."""
+        done = False
+        with self._faults.of(what):
+            do()
+            done = True
+        self._whole = self._whole and done
+
+    def _feed(self, now: float) -> None:
+        """Tell the service manager that the loop goes round, all of it. Where it does not, or hangs, we are ended, and
+        started anew.
+        """
+        watchdog = self.settings.watchdog
+        if watchdog is not None and self._whole and now - self._fed >= watchdog / FEEDS:
+            self._relay.say(b"WATCHDOG=1")
+            self._fed = now
+
     def _wait(self, now: float) -> float:
+        if not self._whole:
+            return LATE  # what fails is tried again, and not spun upon
         if self._port.more:
             return 0.0
         dues = [ROUND, self._port.due(now), self._applications.due(now), 0.05 if self._relay.waiting else None]
+        if self.settings.watchdog is not None:
+            dues.append(self._fed + self.settings.watchdog / FEEDS - now)
         return max(min(due for due in dues if due is not None), 0.0)
 
     def _excuse(self, late: float, seconds: float) -> None:
@@ -199,7 +243,11 @@ class Daemon:
 
     def _talk(self) -> None:
         now = self._clock()
-        if not self._port.open(self._poll, now):
+        try:
+            if not self._port.open(self._poll, now):
+                return
+        except Gone as gone:
+            self._gone = gone
             return
         data = self._port.read()
         if self._port.host and not self._session.connected:
@@ -248,30 +296,41 @@ class Daemon:
             data, (pid, uid, gid) = got
             if not data:
                 continue
-            said = notify.parse(data)
-            sender = processes.look(pid, uid, closely=pid not in self._applications)
-            if self._applications.hear(sender, said, now):
-                self._ends.watch(sender, self._poll)
-            self._relay.send(data, (pid, uid, gid))
+            if not self._allowance.take(pid, uid, joined=pid in self._applications, now=now):
+                if self._floods.take(now):
+                    LOG.warning("pid %d (uid %d) says more than is listened to: the rest is thrown away", pid, uid)
+                continue
+            with self._faults.of(f"a datagram of pid {pid}, uid {uid}"):
+                self._listen(data, (pid, uid, gid), now)
 
-    def _serve(self, events: list[tuple[int, int]]) -> None:
+    def _listen(self, data: bytes, sender: tuple[int, int, int], now: float) -> None:
+        # First, so that it is passed on whatever becomes of it here.
+        self._relay.send(data, sender)
+        pid, uid, _ = sender
+        said, known = notify.parse(data), pid in self._applications
+        if not known and not joins(said):
+            return  # to look at its process costs more than all else
+        found = processes.look(pid, uid, closely=not known)
+        if self._applications.hear(found, said, now):
+            self._ends.watch(found, self._poll)
+
+    def _serve(self, fd: int) -> None:
         now = self._clock()
-        for fd, _ in events:
-            if fd == self._wake.fileno():
-                with contextlib.suppress(BlockingIOError):
-                    self._wake.recv(4096)
-            elif fd == self._desk.socket.fileno():
-                self._desk.accept(self._poll, now)
-            elif not self._desk.serve(fd, self._poll):
-                pid = self._ends.owner(fd)
-                if pid is not None:
-                    self._end(pid)
-        self._desk.tidy(self._poll, now)
+        if fd == self._wake.fileno():
+            with contextlib.suppress(BlockingIOError):
+                self._wake.recv(4096)
+        elif fd == self._desk.socket.fileno():
+            self._desk.accept(self._poll, now)
+        elif not self._desk.serve(fd, self._poll):
+            pid = self._ends.owner(fd)
+            if pid is not None:
+                self._end([pid])
 
     def _look_after_applications(self) -> None:
         self._relay.flush()
-        for pid in self._ends.sweep():
-            self._end(pid)
+        self._desk.tidy(self._poll, self._clock())
+        self._end(self._ends.sweep())
+        self._applications.reserve(self._checks.names())
         living = {sender.pid: sender for sender in self._applications.living()}
         for pid in self._ends.watched():
             if pid not in living:
@@ -279,11 +338,12 @@ class Daemon:
         self._log_changes()
         self._remember()
 
-    def _end(self, pid: int) -> None:
-        # What it said before it ended is heard first: it may have left in good order.
-        self._hear()
-        self._ends.release(pid, self._poll)
-        self._applications.end(pid)
+    def _end(self, pids: Sequence[int]) -> None:
+        if pids:
+            self._hear()  # what they said before they ended, first: they may have left in good order
+        for pid in pids:
+            self._ends.release(pid, self._poll)
+            self._applications.end(pid)
 
     def _log_changes(self) -> None:
         now = self._clock()
@@ -322,7 +382,7 @@ class Daemon:
             self._applications.load(json.loads(self._remembered), self._clock())
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             LOG.warning("%s can't be read, so who joined before is not known: %s", self.settings.memory, error)
             return
         for sender in self._applications.living():
@@ -388,7 +448,9 @@ class Daemon:
             "applications": self._applications.describe(now),
             "refused": self._applications.refused,
             "dropped": self._mailbox.dropped,
+            "not_listened_to": self._allowance.refused,
             "not_passed_on": self._relay.lost,
+            "faults": self._faults.count,
         }
 
 

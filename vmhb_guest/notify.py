@@ -18,8 +18,9 @@ LOG = logging.getLogger(__name__)
 
 #: Bytes of one datagram; a longer one is dropped.
 MAX_MESSAGE = 4096
-#: Datagrams that wait for a service manager that is slow. Beyond that, the newest is dropped.
-MAX_WAITING = 256
+#: Datagrams that wait for a service manager that is slow: in all, of users other than root together, and of one of
+#: those. Beyond that, the newest is dropped: nobody's flood takes the place of what root's services say.
+MAX_WAITING, MAX_OF_USERS, MAX_OF_A_USER = 256, 128, 32
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 #: Room for credentials and nothing else: descriptors that somebody sends never arrive here, the kernel closes them.
 _ROOM = socket.CMSG_SPACE(_CREDENTIALS.size)
@@ -77,8 +78,11 @@ class Relay:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
     def say(self, data: bytes) -> None:
-        """Tell the service manager this of ourselves."""
-        self.send(data, (os.getpid(), os.getuid(), os.getgid()))
+        """Tell the service manager this of ourselves. However many wait, there is room for it, and it goes first."""
+        ours = (data, (os.getpid(), os.getuid(), os.getgid()))
+        if self._socket is not None and ours not in self._waiting:
+            self._waiting.appendleft(ours)
+        self.flush()
 
     @property
     def waiting(self) -> bool:
@@ -90,11 +94,17 @@ class Relay:
         lines = [line for line in data.split(b"\n") if line and not line.startswith(b"X-VMHB-")]
         if self._socket is None or not lines:
             return
-        if len(self._waiting) >= MAX_WAITING:
+        if not self._room(sender[1]):
             self.lost += 1
             return
         self._waiting.append((b"\n".join(lines), sender))
         self.flush()
+
+    def _room(self, uid: int) -> bool:
+        if uid == 0:
+            return len(self._waiting) < MAX_WAITING
+        users = [sender[1] for _, sender in self._waiting if sender[1]]
+        return len(users) < MAX_OF_USERS and users.count(uid) < MAX_OF_A_USER
 
     def flush(self) -> None:
         """Pass on what waits, as far as there is room for it."""

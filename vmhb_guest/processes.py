@@ -38,10 +38,10 @@ class Ends:
             fd = os.pidfd_open(sender.pid) if hasattr(os, "pidfd_open") else -1
         except OSError:
             fd = -1  # it has ended, or the kernel has no pidfds: the sweep finds out
-        if fd >= 0:
-            poll.register(fd, select.EPOLLIN)
         self._fds[sender.pid] = fd
         self._born[sender.pid] = sender.born
+        if fd >= 0:
+            poll.register(fd, select.EPOLLIN)
 
     def release(self, pid: int, poll: select.epoll) -> None:
         """Watch it no longer."""

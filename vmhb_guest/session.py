@@ -9,6 +9,7 @@ from typing import Any
 from vmhb_guest import codec
 from vmhb_guest.budget import Budget
 from vmhb_guest.codec import MAX_NAME, MAX_NONCE, MAX_TEXT, VERSION, BadMessage, clean
+from vmhb_guest.faults import Faults
 from vmhb_guest.health import Report
 
 LOG = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ MAX_CHALLENGES = 64
 ERRORS = 8
 #: Bytes that wait for a host that does not read. Beyond that, the oldest whole messages go.
 MAX_OUTPUT = 32768
+#: Seconds between challenges that a welcome may speak of, more than any policy has: JSON's numbers have no end.
+MAX_INTERVAL = 86400.0
 
 
 class Session:
@@ -28,7 +31,7 @@ class Session:
     `report` is asked for the state of health whenever a challenge is answered: it must return at once.
     """
 
-    def __init__(self, name: str, report: Callable[[], Report]) -> None:
+    def __init__(self, name: str, report: Callable[[], Report], faults: Faults | None = None) -> None:
         self.name = clean(name, MAX_NAME) or "guest"
         self.connected = False
         self.acks = 0
@@ -39,6 +42,7 @@ class Session:
         self.last_error = ""  #: what the host last objected to
         self.last_notice = ""
         self._report = report
+        self._faults = faults or Faults()
         self._lines = codec.Lines()
         self._output: list[bytes] = []
         self._begun = False  # the first of the output is half written
@@ -89,22 +93,14 @@ class Session:
 
     def receive(self, data: bytes, now: float) -> None:
         """Take what the host sent. All that is to be answered is in `output` afterwards."""
-        challenges = []
+        challenges: list[tuple[int, str, bool]] = []
         for line in self._lines.feed(data):
-            try:
-                message = codec.decode(line)
-                if message["type"] == "challenge":
-                    challenges.append(self._challenge(message))
-                else:
-                    self._told(message)
-            except BadMessage as error:
-                self.bad += 1
-                # A line that is no message is dropped: it may be half of one, of an earlier life.
-                if error.code != "not_json":
-                    self._object(error, now)
+            with self._faults.of("a message of the host's"):
+                self._take(line, challenges, now)
         for seq, nonce, health in challenges[-MAX_CHALLENGES:]:
             self.challenged_at = now
-            self._answer(seq, nonce, health)
+            with self._faults.of("the answer to a challenge"):
+                self._answer(seq, nonce, health)
 
     def maintenance(self, seconds: float, reason: str) -> None:
         """Ask the host not to mind our silence for so long; 0: it is over."""
@@ -114,6 +110,19 @@ class Session:
     def goodbye(self, reason: str) -> None:
         """Leave monitoring, on purpose."""
         self._put("goodbye", reason=clean(reason, MAX_TEXT))
+
+    def _take(self, line: bytes, challenges: list[tuple[int, str, bool]], now: float) -> None:
+        try:
+            message = codec.decode(line)
+            if message["type"] == "challenge":
+                challenges.append(self._challenge(message))
+            else:
+                self._told(message)
+        except BadMessage as error:
+            self.bad += 1
+            # A line that is no message is dropped: it may be half of one, of an earlier life.
+            if error.code != "not_json":
+                self._object(error, now)
 
     def _challenge(self, message: dict[str, Any]) -> tuple[int, str, bool]:
         seq = codec.field(message, "seq", int)
@@ -143,9 +152,12 @@ class Session:
             version = codec.field(message, "version", int)
             if version != VERSION:
                 raise BadMessage("bad_message", f"welcome: version {version}, this side speaks {VERSION}")
-            self.interval = float(codec.field(message, "interval", float))
+            interval = codec.field(message, "interval", float)
+            if not 0 < interval <= MAX_INTERVAL:  # before it becomes a float, for which a whole number may be too large
+                raise BadMessage("bad_message", f"welcome: interval is not a time of up to {MAX_INTERVAL:g} seconds")
+            self.interval = float(interval)
         elif kind == "error":
-            code, detail = (str(message.get(name, "")) for name in ("code", "detail"))
+            code, detail = (_text(message.get(name)) for name in ("code", "detail"))
             self.last_error = clean(f"{code}: {detail}", MAX_TEXT)
             LOG.warning("the host objects: %s", self.last_error)
         elif kind == "notice":
@@ -164,3 +176,8 @@ class Session:
         self._output.append(line if not self._output else line[1:])
         while sum(map(len, self._output)) > MAX_OUTPUT:
             del self._output[1 if self._begun else 0]
+
+
+def _text(value: object) -> str:
+    """What is no text is not said: to spell it out may take long, or be too deep."""
+    return value if isinstance(value, str) else ""

@@ -154,6 +154,24 @@ def test_killed(guest: Guest, host: Host) -> None:
     until(host, lambda checks: not checks)
 
 
+@pytest.mark.long  # it waits for watchdogs
+def test_hung(guest: Guest, host: Host) -> None:
+    """A loop that goes round no more is ended by systemd and started again, and who had joined is known."""
+    start_billing(guest)
+    assert joined(host)
+    before, pid = shown(guest), shown(guest)["MainPID"]
+    signal(guest, "STOP", "vmhb-guest")
+    wait_until(lambda: shown(guest)["MainPID"] not in (pid, "0"), BOOT_TIMEOUT, "another vmhb-guest", every=0.3)
+    host.ask(health=True)
+    assert int(shown(guest)["NRestarts"]) == int(before["NRestarts"]) + 1
+    assert any("Watchdog timeout" in line for line in lines(guest))
+    wait_shown(guest, {"ActiveState": "active"}, "billing")
+    guest.deed("systemctl restart billing")
+    assert joined(host)
+    guest.deed("systemctl stop billing")
+    until(host, lambda checks: not checks)
+
+
 def test_callers(guest: Guest, host: Host) -> None:
     """status and maintenance, by the operator of the guest."""
     said = guest.run("vmhb-guest status")

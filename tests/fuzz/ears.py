@@ -19,8 +19,9 @@ import atheris
 with atheris.instrument_imports(include=["vmhb_worker", "vmhb_guest"]):
     from vmhb_guest import notify
     from vmhb_guest.applications import MAX_APPLICATIONS, Applications, Sender
-    from vmhb_guest.codec import MAX_LINE
+    from vmhb_guest.codec import MAX_LINE, MAX_NAME
     from vmhb_guest.conformance import schema
+    from vmhb_guest.faults import Faults
     from vmhb_guest.health import Report
     from vmhb_guest.session import MAX_OUTPUT, Session
     from vmhb_worker.core.codec import LINE_LIMIT, Codec, Objection, encode
@@ -89,12 +90,14 @@ def _checked(*replies: str) -> None:
 
 def _guest(data: bytes) -> None:
     """Its port."""
-    session = Session("fuzzed", lambda: Report(()))
+    faults = Faults()
+    session = Session("fuzzed", lambda: Report(()), faults)
     session.connect()
     step = 1 + (data[0] if data else 0)
     for at in range(0, len(data), step):
         session.receive(data[at : at + step], 0.0)
         assert sum(map(len, session._output)) <= MAX_OUTPUT
+    assert faults.count == 0, "the daemon survives it, but nobody has thought of it"
     while line := session.output:
         message = json.loads(line)
         assert len(line.lstrip()) <= MAX_LINE and not schema.faults(message, message["type"]), line
@@ -109,7 +112,8 @@ def _application(data: bytes) -> None:
         table.hear(Sender(pid, number % 3, "c", 1), notify.parse(datagram), float(number))
         if number % 5 == 4:
             table.end(pid)
-    assert len(table) <= MAX_APPLICATIONS
+    names = [one.name for one in table.findings(1e6)]
+    assert len(set(names)) == len(names) <= MAX_APPLICATIONS and max(map(len, names), default=0) <= MAX_NAME
     assert all("\n" not in one.name + one.message for one in table.findings(1e6))
     Applications().load(json.loads(json.dumps(table.dump())), 0.0)
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 _CHECKS = '{"status":"unhealthy","checks":[{"name":"db","status":"degraded","message":"slow"}]}'
+_LONG = ("a", "b" * 64, "b" * 52 + "[1]", "b" * 50 + "'[1]")
 SEEDS = (
     (
         0,
@@ -22,6 +23,11 @@ SEEDS = (
     (3, '\n\n{"type":"challenge","seq":1,"nonce":"abc","health":true}\n{"type":"welcome","version":1,"interval":1}\n'),
     (3, '\x09{"type":"error","code":"x","detail":"y"}\n{"type":"notice","event":"e","deadline":null}\n'),
     (4, "READY=1\nX-VMHB-NAME=a\nWATCHDOG_USEC=500000\0WATCHDOG=1\nSTATUS=s\0STOPPING=1\0WATCHDOG=trigger"),
+    (3, '{"type":"welcome","version":1,"interval":1e999}\n{"type":"challenge","seq":-1,"nonce":"\\u00b2"}\n'),
+    (3, f'{{"type":"welcome","version":1,"interval":1{"0" * 400}}}\n'),
+    (4, "WATCHDOG_USEC=²\0WATCHDOG_USEC=1①\0WATCHDOG_USEC=٣٤\0WATCHDOG_USEC=+1_0\0X-VMHB-NAME=\u202e[1]"),
+    # As names may be at their longest, and as they are made where those are taken: of process 1, which comes last.
+    (4, "\0".join(f"X-VMHB-NAME={name}" for name in (*_LONG, "x", "x", "x", _LONG[1]))),
     (4, "X-VMHB-HEALTH=unhealthy\nSTATUS=x\0X-VMHB-HEALTH=healthy\nX-VMHB-NAME=a"),
 )
 
@@ -30,6 +36,15 @@ def _words() -> list[str]:
     """What inputs are made of: every word, number and brace of the seeds."""
     texts = "".join(text for _, text in SEEDS)
     words = [*re.findall(r'"[\w-]+":?|[\w-]+=|[\d.]+|\w+|[{}\[\],]', texts), "null", "NaN", "1e999", "\\ud800", "\\n"]
+    words += [
+        "²",
+        "①",
+        "٣",
+        "1" + "0" * 400,
+        "b" * 50,
+        "b" * 64,
+        *(f"{mark}[{pid}]" for mark in ("", "'") for pid in range(8)),
+    ]
     return list(dict.fromkeys(words))
 
 

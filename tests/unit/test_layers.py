@@ -56,11 +56,37 @@ FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked"}
 GUEST_PYTHON = (3, 8)
 FOR_GUESTS = {
     *("__future__", "argparse", "array", "collections", "collections.abc", "contextlib", "dataclasses", "enum"),
-    *("errno", "fcntl", "itertools", "json", "logging", "os", "pkgutil", "queue", "re", "secrets", "select"),
-    *("selectors", "signal", "socket", "stat", "struct", "subprocess", "sys", "threading", "time", "typing"),
+    *(
+        "errno",
+        "faulthandler",
+        "fcntl",
+        "functools",
+        "itertools",
+        "json",
+        "logging",
+        "os",
+        "pkgutil",
+        "queue",
+        "re",
+        "secrets",
+        "select",
+    ),
+    *(
+        "selectors",
+        "signal",
+        "socket",
+        "stat",
+        "struct",
+        "subprocess",
+        "sys",
+        "threading",
+        "time",
+        "traceback",
+        "typing",
+    ),
 }
 #: Of it, what decides: no I/O, no clock.
-GUEST_PURE = {"budget", "codec", "health", "session", "applications"}
+GUEST_PURE = {"allowance", "budget", "codec", "health", "names", "places", "session", "applications"}
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
 IMPURE = {

@@ -122,16 +122,18 @@ class Application:
 
     SOURCE = (
         "import os, socket, sys\n"
+        "uid = int(sys.argv[2])\n"
+        "if uid != os.getuid(): os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)\n"
         "out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
         "for line in sys.stdin:\n"
         "    out.sendto(line.strip().replace(';', chr(10)).encode(), sys.argv[1])\n"
         "    print('said', flush=True)\n"
     )
 
-    def __init__(self, address: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", self.SOURCE, str(address)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, address: Path, uid: int | None = None) -> None:
+        """uid: whose process it is; None: ours. Only root can be another's."""
+        command = [sys.executable, "-c", self.SOURCE, str(address), str(os.getuid() if uid is None else uid)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pid = self._process.pid
 
     def __enter__(self) -> Application:

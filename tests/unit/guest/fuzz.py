@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
+import signal
 import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vmhb_guest import notify
 from vmhb_guest.applications import MAX_APPLICATIONS, Applications, Sender
-from vmhb_guest.codec import MAX_LINE
+from vmhb_guest.codec import MAX_LINE, MAX_NAME
 from vmhb_guest.conformance import schema
+from vmhb_guest.faults import Faults
 from vmhb_guest.health import Report
 from vmhb_guest.session import Session
 
@@ -36,7 +40,18 @@ FROM_APPLICATIONS = (
     b"STOPPING=1",
     b"X-VMHB-HEALTH=unhealthy\nSTATUS=x",
 )
+#: What users make of numbers and names: every spelling, every length around the limit, and what the daemon itself makes
+#: of a name that is taken, by the numbers of processes that there are here.
+NUMBERS = ("²", "1①", "٣٤", "𝟗", "+1", "1_0", "-1", "nan", "1e999", "9" * 19, "9" * 4000, " 1", "")
+LENGTHS = (1, 49, 50, 51, 52, 53, 54, 55, 59, 60, 61, 62, 63, 64, 65)
+MARKS = ("", "[{pid}]", "'[{pid}]", "[{pid}.2]", "[{pid}.3]", "[", "]", '"', "\u202e", "\0")
+#: Numbers that the host may send, in the place of any.
+LARGE = (b"1" + b"0" * 400, b"1e999", b"-1", b"1e-400", b"[" * 500)
 ROUND = 200
+#: Seconds that a round may take, a few ms as a rule, on however busy a machine: beyond that something hangs.
+PATIENCE = 20.0
+#: Processes that join: few, so that their numbers are met again in names.
+PROCESSES = 12
 
 
 @dataclass
@@ -53,7 +68,9 @@ def run(rounds: Iterator[bool], seed: int) -> Tried:
     """As many rounds as `rounds` has; a True among them is where memory is counted from."""
     chance = random.Random(seed)
     tried, table = Tried(), Applications()
-    session = Session("fuzzed", lambda: Report(tuple(table.findings(0.0))))
+    # A fault that the daemon would survive is found here all the same.
+    faults = Faults()
+    session = Session("fuzzed", lambda: Report(tuple(table.findings(0.0))), faults)
     session.connect()
     tracemalloc.start()
     try:
@@ -61,8 +78,10 @@ def run(rounds: Iterator[bool], seed: int) -> Tried:
         for number, mark in enumerate(rounds):
             if mark:
                 base = tracemalloc.get_traced_memory()[0]
-            for _ in range(ROUND):
-                _feed(session, table, chance, number * 0.01, tried)
+            with _patience():
+                for _ in range(ROUND):
+                    _feed(session, table, chance, number * 0.01, tried)
+        assert faults.count == 0
         tried.grown = tracemalloc.get_traced_memory()[0] - base
     finally:
         tracemalloc.stop()
@@ -71,6 +90,8 @@ def run(rounds: Iterator[bool], seed: int) -> Tried:
 
 def _feed(session: Session, table: Applications, chance: random.Random, now: float, tried: Tried) -> None:
     data = _mutated(chance.choice(FROM_HOST), chance)
+    if chance.random() < 0.05:
+        data = re.sub(rb":\d+", lambda _: b":" + chance.choice(LARGE), data, count=1)
     session.receive(data, now)
     tried.inputs += 1
     tried.size += len(data)
@@ -83,12 +104,29 @@ def _feed(session: Session, table: Applications, chance: random.Random, now: flo
         message = json.loads(line)
         assert len(line.lstrip()) <= MAX_LINE and not schema.faults(message, message["type"]), line
         tried.answers += 1
-    said = notify.parse(_mutated(chance.choice(FROM_APPLICATIONS), chance))
-    pid = chance.randrange(1, 100)
+    assert session.interval is None or 0 < session.interval < 1e6
+    mutated = chance.random() < 0.5
+    said = notify.parse(_mutated(chance.choice(FROM_APPLICATIONS), chance) if mutated else _made(chance))
+    pid = chance.randrange(1, 100) if mutated else chance.randrange(1, PROCESSES)
     table.hear(Sender(pid, chance.randrange(9), "c", chance.randrange(3)), said, now)
     if chance.random() < 0.1:
         table.end(pid)
     assert len(table) <= MAX_APPLICATIONS
+    if chance.random() < 0.1:
+        names = [one.name for one in table.findings(now)]
+        assert len(set(names)) == len(names) and all(0 < len(name) <= MAX_NAME for name in names)
+
+
+def _made(chance: random.Random) -> bytes:
+    """A message that is right but for its name and its number."""
+    name = "b" * chance.choice(LENGTHS)
+    mark = chance.choice(MARKS).format(pid=chance.randrange(1, PROCESSES))
+    if chance.random() < 0.7:  # cut, as the daemon does it
+        name = name[: max(MAX_NAME - len(mark), 0)]
+    rows = [f"X-VMHB-NAME={name}{mark}"]
+    if chance.random() < 0.2:
+        rows.append(f"WATCHDOG_USEC={chance.choice(NUMBERS)}")
+    return "\n".join(rows).encode()
 
 
 def _mutated(data: bytes, chance: random.Random) -> bytes:
@@ -105,6 +143,22 @@ def _mutated(data: bytes, chance: random.Random) -> bytes:
         else:
             out[at:at] = chance.choice(FROM_HOST)[: chance.randrange(60)]
     return bytes(out)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """What hangs is found, and where. In the main thread."""
+
+    def over(_number: int, _frame: object) -> None:
+        raise AssertionError(f"a round took more than {PATIENCE:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _for(seconds: float) -> Iterator[bool]:

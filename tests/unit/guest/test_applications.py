@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.guest.examples import EXAMPLES
-from vmhb_guest.applications import MAX_APPLICATIONS, MAX_OF_A_USER, Applications, Sender, interval_of
+from vmhb_guest.applications import (
+    MAX_APPLICATIONS,
+    MAX_OF_A_USER,
+    MAX_OF_USERS,
+    OWN,
+    Applications,
+    Sender,
+    interval_of,
+)
+from vmhb_guest.codec import MAX_NAME
 from vmhb_guest.health import HEALTHY, STATUSES, UNHEALTHY, Finding
 
 BILLING = Sender(pid=100, uid=33, command="billing", born=5000)
@@ -72,7 +81,7 @@ def test_one_that_ends_without_a_word_is_not_forgotten() -> None:
     table = Applications()
     table.hear(BILLING, READY, 0)
     assert table.end(100) == "billing" and table.end(100) is None
-    assert found(table, 1e6) == {"billing": (UNHEALTHY, "ended without STOPPING=1 (pid 100)")}
+    assert found(table, 1e6) == {"billing": (UNHEALTHY, "ended without STOPPING=1 (pid 100, uid 33)")}
     table.hear(Sender(101, 34, "billing", 7000), READY, 0)
     assert set(found(table)) == {"billing", "billing[101]"}, "another user's of the same name is not it"
     table.hear(Sender(102, 33, "billing", 8000), READY, 0)
@@ -142,6 +151,58 @@ def test_room() -> None:
     assert len(table) == MAX_APPLICATIONS
 
 
+def test_a_user_with_many_users_leaves_room_for_roots() -> None:
+    """However many users there are: root's services find places, and all that the users hold is bounded."""
+    table = Applications()
+    for number in range(MAX_APPLICATIONS):
+        table.hear(Sender(1000 + number, 100_000 + number, "a", 1), READY, 0)
+    assert len(table) == MAX_OF_USERS
+    for number in range(MAX_APPLICATIONS):
+        table.hear(Sender(2000 + number, 0, f"b{number}", 1), READY, 0)
+    assert sum(one["uid"] == 0 for one in table.describe(0)) == MAX_APPLICATIONS - MAX_OF_USERS
+
+
+def test_who_was_there_before_finds_its_place_again() -> None:
+    """A service that is restarted: after its STOPPING=1 or its death, whoever wanted its place meanwhile."""
+    table = Applications()
+    table.hear(BILLING, READY, 0)
+    table.hear(MAIL, READY, 0)
+    table.hear(BILLING, {"STOPPING": "1"}, 0)
+    table.end(MAIL.pid)
+    for number in range(MAX_APPLICATIONS):
+        table.hear(Sender(1000 + number, 100_000 + number, "a", 1), READY, 1)
+    assert table.hear(Sender(101, BILLING.uid, "billing", 1), READY, 500)
+    assert table.hear(Sender(201, MAIL.uid, "mail", 1), READY, 500)
+    assert (found(table, 500)["billing"], found(table, 500)["mail"]) == ((HEALTHY, ""), (HEALTHY, ""))
+
+
+def test_names_of_roots_are_roots() -> None:
+    """Its service has its name, whoever took it before; its checks', and the daemon's own, are not to be had."""
+    table = Applications()
+    for number, name in enumerate(("postgresql", "disk", *sorted(OWN))):
+        table.hear(Sender(300 + number, 65534, "thief", 1), {"X-VMHB-NAME": name}, 0)
+    table.hear(Sender(400, 0, "postgresql", 1), READY, 0)
+    table.reserve(["disk"])
+    assert set(found(table)) == {"postgresql", "postgresql[300]", "disk[301]", "checks.d[302]", "vmhb-guest[303]"}
+    assert {one["name"]: one["uid"] for one in table.describe(0)}["postgresql"] == 0
+    table.hear(Sender(401, 0, "disk", 1), READY, 0)
+    assert "disk" in found(table), "an administrator may call a service as a check of it"
+
+
+def test_one_that_is_told_apart_is_known_when_it_is_back() -> None:
+    """The name that it has here is ours; its successor says the one that it has itself. And it keeps what it has."""
+    table = Applications()
+    long = "b" * MAX_NAME
+    table.hear(BILLING, {"X-VMHB-NAME": long}, 0)
+    for _ in range(3):
+        table.hear(MAIL, {"X-VMHB-NAME": long, "WATCHDOG": "1"}, 0)
+        assert set(found(table)) == {long, "b" * (MAX_NAME - 5) + "[200]"}
+    table.end(MAIL.pid)
+    table.hear(Sender(201, MAIL.uid, "mail", 1), {"X-VMHB-NAME": long}, 0)
+    assert set(found(table)) == {long, "b" * (MAX_NAME - 5) + "[201]"}
+    assert {status for status, _ in found(table).values()} == {HEALTHY}
+
+
 def test_not_scheduled_ourselves() -> None:
     """For what we could not hear, nobody is to blame: all deadlines move by that time."""
     table = Applications()
@@ -157,7 +218,10 @@ def test_a_new_daemon_knows_who_had_joined() -> None:
     table.hear(MAIL, {"READY": "1"}, 0)
     table.end(200)
     other.load(json.loads(json.dumps(table.dump())), 100.0)
-    assert found(other, 104.9) == {"billing": (HEALTHY, ""), "mail": (UNHEALTHY, "ended without STOPPING=1 (pid 200)")}
+    assert found(other, 104.9) == {
+        "billing": (HEALTHY, ""),
+        "mail": (UNHEALTHY, "ended without STOPPING=1 (pid 200, uid 34)"),
+    }
     assert found(other, 105.1)["billing"][0] == UNHEALTHY
     rows: tuple[list[Any], ...] = ([{}], [{"sender": {}}], [1])
     for nonsense in rows:
@@ -176,6 +240,11 @@ def test_a_new_daemon_knows_who_had_joined() -> None:
         ("1", 0.05),
         ("9" * 18, 86400.0),
         ("9" * 5000, None),
+        ("9" * 19, None),
+        *(
+            (spelt, None)
+            for spelt in ("²", "1①", "٣٤", "１０", "𝟗", "+5", " 5", "5 ", "5\n", "5_0", "0x5", "5.0", "nan", "inf")
+        ),
     ],
 )
 def test_intervals(said: str, seconds: float | None) -> None:

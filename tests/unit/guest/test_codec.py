@@ -130,3 +130,19 @@ def _agree(value: Any, definition: str) -> None:
 def test_the_schema_is_one() -> None:
     """As JSON Schema's own schema says."""
     jsonschema.Draft202012Validator.check_schema(schema.SCHEMA)
+
+
+@EXAMPLES
+@given(st.text(max_size=80), st.integers(1, 20))
+def test_clean_text(text: str, length: int) -> None:
+    """Short, in one line, of characters that are seen; what is clean is left as it is."""
+    done = codec.clean(text, length)
+    assert len(done) <= length and done.isprintable() and codec.clean(done, length) == done
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\u200b", "\u202e", "\ufeff", "\u00ad", "\x00", "\x1b", "\x9b", "\u2028", "\U000e0041"]
+)
+def test_what_is_not_seen_makes_no_name(hidden: str) -> None:
+    """Nor does it turn the text around it."""
+    assert codec.clean(f"{hidden}postgresql{hidden}", 64) == "postgresql"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 from tests.unit.guest.daemons import PATIENCE, ROOT, DaemonProcess, oldest_python
 from vmhb_guest.conformance.cmd import PASSED, examine
 from vmhb_guest.conformance.rules import Trial
+from vmhb_guest.notify import MAX_OF_A_USER, MAX_OF_USERS, Relay
 
 
 class Manager:
@@ -38,6 +40,20 @@ class Manager:
         """The next thing that it is told, and by which process."""
         data, extra, _, _ = self._socket.recvmsg(4096, 64)
         return data, struct.unpack("iII", extra[0][2])[0]
+
+    def all(self) -> list[bytes]:
+        """What it has been told and has not read yet."""
+        told = []
+        self._socket.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told.append(self._socket.recv(4096))
+        self._socket.settimeout(PATIENCE)
+        return told
+
+    def forget(self) -> int:
+        """How many things it has been told meanwhile; they are read."""
+        return len(self.all())
 
 
 @pytest.fixture
@@ -182,6 +198,73 @@ def test_the_service_manager_hears_without_us(daemon: DaemonProcess, tmp_path: P
             billing.say("WATCHDOG=1", "STATUS=together")
             daemon.until(lambda checks: checks["billing"]["message"] == "together")
             assert manager.told() == (b"WATCHDOG=1\nSTATUS=together", billing.pid)
+
+
+def test_the_service_manager_has_a_watchdog(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """The loop feeds it for as long as it goes round, in our own name, and before what others say."""
+    with Manager(tmp_path / "manager") as manager:
+        daemon.start(environ={**manager.environ, "WATCHDOG_USEC": "400000"})
+        assert [manager.told() for _ in range(5)] == [(b"READY=1", daemon.pid)] + [(b"WATCHDOG=1", daemon.pid)] * 4
+        daemon.signal(signal.SIGSTOP)
+        manager.forget()
+        subprocess.run(["sleep", "1"], check=True)  # the time in which it must not be fed
+        assert manager.forget() == 0
+        daemon.signal(signal.SIGCONT)
+        assert manager.told() == (b"WATCHDOG=1", daemon.pid)
+
+
+def test_another_process_has_the_watchdog(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """A watchdog of another process's, or none that can be read: it is not fed."""
+    with Manager(tmp_path / "manager") as manager:
+        for environ in (
+            {"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"},
+            {"WATCHDOG_USEC": "²"},
+            {"WATCHDOG_USEC": "0"},
+        ):
+            daemon.start(environ={**manager.environ, **environ})
+            assert manager.told() == (b"READY=1", daemon.pid)
+            subprocess.run(["sleep", "0.5"], check=True)  # the time in which it must not be fed
+            assert manager.forget() == 0
+            daemon.signal(signal.SIGKILL)
+            daemon.wait()
+
+
+def test_where_it_hung_is_told(daemon: DaemonProcess) -> None:
+    """The signal by which a service manager ends what does not feed its watchdog leaves a trace in the log."""
+    daemon.start()
+    daemon.signal(signal.SIGABRT)
+    assert daemon.wait() == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in daemon.log.read_text() and "in _rounds" in daemon.log.read_text()
+
+
+def test_what_is_passed_on_beside_a_slow_service_manager(tmp_path: Path) -> None:
+    """One user's flood leaves room for others', all users' for root's, and our own goes first."""
+    with Manager(tmp_path / "manager") as manager:
+        relay = Relay(manager.environ["NOTIFY_SOCKET"])
+        pid = os.getpid()
+        while not relay.waiting:
+            relay.send(b"STATUS=x", (pid, 0, 0))
+        for uid in (65534, 33):
+            for _ in range(1000):
+                relay.send(b"STATUS=flood", (pid, uid, uid))
+        assert relay.lost == 2 * (1000 - MAX_OF_A_USER)
+        for uid in range(100_000, 101_000):
+            relay.send(b"STATUS=flood", (pid, uid, uid))
+        lost = relay.lost
+        for _ in range(100):
+            relay.send(b"WATCHDOG=1\nX-VMHB-NAME=billing", (pid, 0, 0))
+        for _ in range(1000):
+            relay.say(b"STATUS=ours")
+        assert relay.lost == lost, "there was room for all of root's, and for ours"
+        told = []
+        while relay.waiting:
+            told += manager.all()
+            relay.flush()
+        told += manager.all()
+        relay.close()
+    assert told.count(b"STATUS=ours") == 1 and told.count(b"WATCHDOG=1") == 100
+    assert told.index(b"STATUS=ours") < told.index(b"STATUS=flood")
+    assert told.count(b"STATUS=flood") == MAX_OF_USERS
 
 
 def test_stopped_and_continued(daemon: DaemonProcess) -> None:

@@ -19,7 +19,7 @@ from vmhb_guest import __version__
 from vmhb_guest.codec import MAX_LINE, MAX_NONCE
 from vmhb_guest.conformance import schema
 from vmhb_guest.conformance.rules import RULES
-from vmhb_guest.daemon import Settings
+from vmhb_guest.daemon import FEEDS, ROUND, Settings
 from vmhb_guest.port import DEVICE
 from vmhb_guest.session import MAX_CHALLENGES
 
@@ -71,6 +71,9 @@ def test_the_unit_and_the_rule() -> None:
     assert parser["Service"]["Restart"] == "on-failure", "where there is no port it ends with 0, and stays ended"
     assert parser["Service"]["RuntimeDirectoryPreserve"] == "yes"
     assert parser["Service"]["Type"] == "notify", "After= it means that its sockets are there"
+    watchdog = float(parser["Service"]["WatchdogSec"])
+    assert watchdog > FEEDS * ROUND, "each feed comes in time, also where rounds are late"
+    assert watchdog <= 10, "sooner than it takes the default policy to tell of a fault, with time to start again"
     rule = (ROOT / "etc/guest/60-vmhb-guest.rules").read_text()
     assert f'ATTR{{name}}=="{DEVICE.rpartition("/")[2]}"' in rule and 'ENV{SYSTEMD_WANTS}+="vmhb-guest.service"' in rule
 

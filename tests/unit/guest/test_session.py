@@ -116,6 +116,10 @@ def test_what_is_read_before_the_host_is_known_to_be_there() -> None:
         (line(type="challenge", seq=1, nonce="x", health=1), "bad_message"),
         (line(type="welcome", version=2, interval=1, timeout=1), "bad_message"),
         (line(type="welcome", version=1), "bad_message"),
+        *(
+            (b'{"type":"welcome","version":1,"timeout":1,"interval":%b}\n' % number, "bad_message")
+            for number in (b"1" + b"0" * 400, b"1e999", b"-1", b"0", b"86401", b"true", b'"1"', b"null")
+        ),
     ],
 )
 def test_objections(sent: bytes, code: str) -> None:
@@ -205,3 +209,12 @@ def test_anything_may_be_received(pieces: list[bytes], now: float) -> None:
     for piece in pieces:
         one.receive(piece, now)
     said(one)
+
+
+@pytest.mark.parametrize("field", ["code", "detail"])
+def test_an_error_that_is_no_text(field: str) -> None:
+    """However deep or large what stands there is: it is not spelt out."""
+    one = session()
+    for value in (b"[" * 900 + b"]" * 900, b"1" * 3000, b"null", b"{}"):
+        one.receive(b'{"type":"error","%b":%b}\n' % (field.encode(), value), 0)
+        assert one.last_error in (":", "") and said(one) == []
