@@ -343,8 +343,10 @@ class Guest:
         """Instead of the agent, somebody holds its port who answers each line with nonsense; `allow_agent` ends it."""
         self.kill_agent(restart=False)
         port = "/dev/virtio-ports/org.qemu.guest_agent.0"
-        free = f"until (: <>{port}) 2>/dev/null; do sleep 0.1; done"  # the agent has let go of it
-        answer = f"echo $$ >/run/babbler; {free}; exec 3<>{port}; while read line <&3; do echo stray >&3; done"
+        free = "while pidof qemu-ga >/dev/null; do sleep 0.1; done; sleep 0.5"  # the agent has let go of it
+        # While libvirt is not connected to its end, a read gives nothing at all.
+        again = "while :; do read line <&3 && echo stray >&3 || sleep 0.1; done"
+        answer = f"echo $$ >/run/babbler; {free}; exec 3<>{port}; {again}"
         return self.begin(f"setsid sh -c '{answer}' </dev/null >/dev/null 2>&1 &")
 
     def reboot(self, orderly: float | None = None) -> float:
