@@ -44,12 +44,12 @@ NOVA_WIRES = {
     *("vitrage.vmhb.driver", "vitrage.notifiers.vmhb_aodh.notifier"),
 }
 NOVA_PURE = {
-    *("asked", "reporters.recovery"),
+    *("answers", "asked", "last_moment", "reporters.recovery"),
     *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "upkeep")),
 }
 #: Each reporter by itself: it knows the contract, faults, and what it is handed.
 REPORTERS = "reporters."
-FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked"}
+FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked", "nova_vmhb.answers"}
 
 #: What runs in a guest: the syntax of this Python, and what its image is sure to have. Anything newer, larger (asyncio)
 #: or missing from Debian's python3-minimal but json and its like stays out.
