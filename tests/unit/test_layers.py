@@ -45,7 +45,7 @@ NOVA_WIRES = {
 }
 NOVA_PURE = {
     *("answers", "asked", "last_moment", "reporters.recovery"),
-    *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "upkeep")),
+    *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "door", "upkeep")),
 }
 #: Each reporter by itself: it knows the contract, faults, and what it is handed.
 REPORTERS = "reporters."
