@@ -225,7 +225,7 @@ class Engine:
 
     def _periodic(self, now: float) -> None:
         if now >= self._ledger.deadline():
-            for entry in self._ledger.remind(now, self._wall(), self._is_gone):
+            for entry in self._ledger.remind(now, self._wall(), self._is_gone, self._stands):
                 self._changes.fault(entry)
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_INTERVAL
@@ -240,6 +240,10 @@ class Engine:
     def _is_gone(self, which: str) -> bool:
         instance = self._roster.get(which)
         return instance is None or instance.monitor.state is State.GONE
+
+    def _stands(self, which: str) -> bool:
+        instance = self._roster.get(which)
+        return instance is not None and instance.monitor.stands
 
     def _take(self, report: Any, now: float) -> None:
         """One report. A fault of ours costs this report, not the worker."""
