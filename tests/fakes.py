@@ -647,6 +647,8 @@ class Witness:
 
     def place(self, fault: Fault) -> Any:
         self.asked.append("Nova")
+        if isinstance(self.said_place, Exception):
+            raise self.said_place
         return self.said_place
 
     def answers(self, host: str) -> Any:

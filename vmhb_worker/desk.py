@@ -45,7 +45,7 @@ class Desk:
         self._hints.tidy(wall.timestamp())
 
     def _list(self, now: float, wall: datetime) -> list[dict[str, Any]]:
-        watched = [instance.brief(self._ledger.open.get(instance.uuid), now) for instance in self._roster]
+        watched = [instance.brief(self._ledger.open.get(instance.uuid), now, wall) for instance in self._roster]
         refused = sorted(self._roster.refused.items())
         return watched + [{"instance_uuid": which, "error": why} for which, why in refused]
 
@@ -53,7 +53,7 @@ class Desk:
         instance = self._roster.get(instance_uuid)
         if instance is not None:
             lines = self._channels.told(instance_uuid)
-            told = instance.told(self._ledger.open.get(instance_uuid), now)
+            told = instance.told(self._ledger.open.get(instance_uuid), now, wall)
             return told if lines is None else {**told, "channel_lines": lines}
         why = self._roster.refused.get(instance_uuid)
         return None if why is None else {"instance_uuid": instance_uuid, "error": why}

@@ -275,12 +275,16 @@ class Engine:
             self._ports.beat()
 
     def _remind(self, now: float) -> None:
-        for entry in self._ledger.remind(now, self._wall(), self._is_gone):
+        for entry in self._ledger.remind(now, self._wall(), self._is_gone, self._stands):
             self._changes.fault(entry)
 
     def _is_gone(self, which: str) -> bool:
         instance = self._roster.get(which)
         return instance is None or instance.monitor.state is State.GONE
+
+    def _stands(self, which: str) -> bool:
+        instance = self._roster.get(which)
+        return instance is not None and instance.monitor.stands
 
     def _take(self, report: Any, now: float) -> None:
         """One report. A fault of ours costs this report, not the worker."""

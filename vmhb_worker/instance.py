@@ -80,7 +80,7 @@ class Instance:
             health=None if accuse.health is None else accuse.health.told(),
         )
 
-    def told(self, fault: Fault | None, now: float) -> dict[str, Any]:
+    def told(self, fault: Fault | None, now: float, wall: datetime) -> dict[str, Any]:
         """For `show`: all that is known of it, as plain values."""
         who = self.view.who
         return {
@@ -92,12 +92,12 @@ class Instance:
             "policy": as_knobs(self.monitor.policy),
             **self.monitor.told(now),
             "mishaps": self.mishaps,
-            "fault": None if fault is None else {"fault_id": fault.fault_id, "cause": fault.cause},
+            "fault": None if fault is None else _fault_told(fault, wall),
         }
 
-    def brief(self, fault: Fault | None, now: float) -> dict[str, Any]:
+    def brief(self, fault: Fault | None, now: float, wall: datetime) -> dict[str, Any]:
         """For `list`: a line."""
-        told = self.told(fault, now)
+        told = self.told(fault, now, wall)
         names = ("instance_uuid", "display_name", "state", "misses", "last_ack_age", "silences", "fault")
         return {name: told[name] for name in names}
 
@@ -129,6 +129,19 @@ def _panic_of(fault: Fault, wall: datetime) -> Panic | None:
         return None
     ago = age + max(0.0, (wall - fault.occurred_at).total_seconds())
     return Panic(ago, told["value"] == CRASH_DUMP)
+
+
+def _fault_told(fault: Fault, wall: datetime) -> dict[str, Any]:
+    """What of it says whether it is the one that somebody has in mind, and what is asked for. Ages, since the clocks of
+    two hosts differ."""
+    began = fault.suspected_at or fault.raised_at
+    return {
+        "fault_id": fault.fault_id,
+        "cause": fault.cause,
+        "recommended_action": fault.recommended_action,
+        "withheld": fault.withheld,
+        "suspected_age": round((wall - began).total_seconds(), 1),
+    }
 
 
 def _wall_of(at: float | None, now: float, wall: datetime) -> datetime | None:

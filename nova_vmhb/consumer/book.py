@@ -9,18 +9,16 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from nova_vmhb.consumer import door
 from vmhb_worker.core.fault import Change, Fault, FaultState, Resolution
 from vmhb_worker.core.fault import cleared as as_cleared
 from vmhb_worker.core.verdict import Cause, Confidence, Severity
+from vmhb_worker.objects import fault_as_told, parse_fault
 
-#: What fits into the database's columns, and more than anybody sends.
-MAX_ID = 36
-MAX_HOST = 255
-MAX_SEQUENCE = 2**31 - 1
 #: A fault as JSON, in bytes: evidence and health are of free form. The worker's own are below 8 KiB.
 MAX_SIZE = 256 * 1024
 
@@ -62,37 +60,39 @@ def change_of(outcome: Outcome, told: Fault) -> Change:
 
 
 def checked(fault: Fault) -> Fault:
-    """The same, or BadFault: what every later step relies on."""
-    if not 0 < len(fault.fault_id) <= MAX_ID:
-        raise BadFault(f"fault_id {fault.fault_id!r:.80} is no uuid")
-    if not 1 <= fault.sequence <= MAX_SEQUENCE:
-        raise BadFault(f"fault {fault.fault_id}: sequence {fault.sequence} is not 1 to {MAX_SEQUENCE}")
-    if not 0 < len(fault.host) <= MAX_HOST or (fault.instance_uuid is not None and len(fault.instance_uuid) > MAX_ID):
-        raise BadFault(f"fault {fault.fault_id}: host {fault.host!r:.80} or instance is not a name that there can be")
-    if fault.channel is not None and len(fault.channel) > MAX_ID:
-        raise BadFault(f"fault {fault.fault_id}: channel {fault.channel!r:.80} is not a name that there can be")
-    size = len(packed(fault))
-    if size > MAX_SIZE:
-        raise BadFault(f"fault {fault.fault_id}: it has {size} bytes, and {MAX_SIZE} are taken at most")
-    return fault
+    """As it will be read back from the database: what every later step relies on. Raises BadFault."""
+    try:
+        harmless = replace(fault, **door.kept(fault))
+        text = packed(harmless)
+        back = unpacked(text)
+        stable = packed(back) == text
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        raise BadFault(f"fault {door.quoted(fault.fault_id)}: {error}") from error
+    if len(text) > MAX_SIZE:
+        raise BadFault(f"fault {fault.fault_id}: it has {len(text)} bytes, and {MAX_SIZE} are taken at most")
+    if not stable:
+        raise BadFault(f"fault {fault.fault_id}: it is not the same when it is read back")
+    return fault if back == fault else back
 
 
-def primitive(fault: Fault, version: str = "1.1") -> dict[str, Any]:
-    """As `objects.fault_payload` makes it, except that words of a newer sender pass as they are."""
-    data = {field.name: _plain(getattr(fault, field.name)) for field in fields(Fault)}
-    name, prefix = "FaultPayload", "vmhb_object"
-    return {f"{prefix}.name": name, f"{prefix}.namespace": "vmhb", f"{prefix}.version": version, f"{prefix}.data": data}
+def primitive(fault: Fault) -> dict[str, Any]:
+    """For whoever is told of it by us: words of a newer sender pass as they are."""
+    return fault_as_told(fault)
 
 
 def packed(fault: Fault) -> str:
-    """For the database; read back with `objects.parse_fault`."""
-    return json.dumps(primitive(fault))
+    """For the database; read back with `unpacked`. ValueError where it holds what JSON has not."""
+    return json.dumps(primitive(fault), allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%SZ")  # as oslo.versionedobjects: whole seconds
-    return str(value) if isinstance(value, str) else value
+def unpacked(text: str) -> Fault:
+    """From the database. ValueError where it can't be read, or would not be let in today, whoever wrote it."""
+    try:
+        fault = parse_fault(json.loads(text))
+        door.kept(fault)
+        return fault
+    except (TypeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 # -- what the consumer says itself -------------------------------------------------------------------------------------

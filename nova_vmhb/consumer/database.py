@@ -35,6 +35,8 @@ T = TypeVar("T")
 #: Somebody else was at the same rows: worth another try at once, for so many times.
 COLLISIONS = (exception.DBDeadlock, exception.DBDuplicateEntry)
 TRIES = 20
+#: What it is handed is at fault, not the database. SQLAlchemy wraps what a driver makes of a value before it asks.
+VALUES = (exception.DBDataError, exception.DBInvalidUnicodeParameter, sa.exc.DataError, UnicodeError, OverflowError)
 #: Seconds between two of them.
 PAUSE = 0.02
 
@@ -45,6 +47,10 @@ class Refused(Exception):
 
 class Away(Exception):
     """The database can't be reached, or failed. Try again later."""
+
+
+class Unfit(Exception):
+    """The database can't hold this value, however often it is tried. The text says what it says."""
 
 
 class Changed(Exception):
@@ -83,7 +89,8 @@ class Database:
             raise Away(_first_line(error)) from error
 
     def run(self, work: Callable[[sa.Connection], T]) -> T:
-        """BLOCKS. `work` in a transaction, as often as it takes: it must do nothing else. Raises Away, and its own."""
+        """BLOCKS. `work` in a transaction, as often as it takes: it must do nothing else. Raises Away, Unfit,
+        and its own."""
         if self._engine is None:
             raise Away("it is not open yet")
         tries = 0
@@ -96,7 +103,11 @@ class Database:
                 if tries >= TRIES:
                     raise Away(f"no way through after {tries} tries: {_first_line(error)}") from error
                 time.sleep(PAUSE * min(tries, 10))
+            except VALUES as error:
+                raise Unfit(_first_line(error)) from error
             except (exception.DBError, sa.exc.SQLAlchemyError) as error:
+                if isinstance(getattr(error, "orig", None) or error.__cause__, VALUES):
+                    raise Unfit(_first_line(error)) from error
                 raise Away(_first_line(error)) from error
 
     @property

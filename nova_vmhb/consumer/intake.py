@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from typing import Any
 
-from nova_vmhb.consumer import book
+from nova_vmhb.consumer import book, door
 from nova_vmhb.consumer.book import Outcome
-from nova_vmhb.consumer.database import Away
+from nova_vmhb.consumer.database import Away, Unfit
 from nova_vmhb.consumer.records import Records, Sign
 from nova_vmhb.consumer.tally import Tally
 from vmhb_worker import crashpoint
@@ -64,8 +65,7 @@ class Endpoint:
         try:
             work = self._meant(event_type, payload)
         except Exception as error:  # whatever a stranger can make our parsers stumble over
-            self._tally.add("refused")
-            LOG.warning("a notification of %.80r from %.80r is ignored: %.300r", event_type, publisher_id, str(error))
+            self._refused(event_type, publisher_id, error)
             return oslo_messaging.NotificationResult.HANDLED
         while work is not None:
             try:
@@ -75,9 +75,12 @@ class Endpoint:
                 self._say_away(error)
                 if self._wait(PAUSE):
                     return oslo_messaging.NotificationResult.REQUEUE
+            except Unfit as error:
+                self._refused(event_type, publisher_id, error)
+                break
             except Exception:
                 self._tally.add("refused")
-                LOG.exception("a notification of %.80r is ignored: an error of our own", event_type)
+                LOG.exception("a notification of %s is ignored: an error of our own", door.quoted(event_type))
                 break
         if self._away and work is not None:
             self._away = False
@@ -87,12 +90,20 @@ class Endpoint:
     def _meant(self, event_type: Any, payload: Any) -> Callable[[], None] | None:
         """What to do about it; None: nothing. Raises ValueError."""
         if event_type == WORKER_ALIVE:
+            door.bounded(payload)
             sign = parse_sign(payload)
             return lambda: self._heard(sign)
         if isinstance(event_type, str) and event_type.startswith(FAULTS):
+            door.bounded(payload)
             fault = book.checked(parse_fault(payload))
             return lambda: self._take(fault)
         return None
+
+    def _refused(self, event_type: Any, publisher_id: Any, error: Exception) -> None:
+        """Once for each that comes, in a line: it is acknowledged, and will not come again."""
+        self._tally.add("refused")
+        who = (door.quoted(event_type), door.quoted(publisher_id))
+        LOG.warning("a notification of %s from %s is ignored: %.300s", *who, ascii(str(error)))
 
     def _take(self, fault: Any) -> None:
         outcome = self._records.take(fault, self._now())
@@ -115,30 +126,32 @@ class Endpoint:
 def parse_sign(payload: Any) -> Sign:
     """A worker's sign of life, of any version 1.x. Raises ValueError."""
     data = data_of(payload, "WorkerPayload")
-    host = data.get("host")
-    if not isinstance(host, str) or not 0 < len(host) <= book.MAX_HOST:
-        raise ValueError(f"WorkerPayload with 'host' = {host!r:.80}: a name is required")
-    started_at = data.get("started_at")
-    if not isinstance(started_at, str):
-        raise ValueError(f"WorkerPayload with 'started_at' = {started_at!r:.80}: a time is required")
+    interval = _field(data, "interval", _seconds)
     return Sign(
-        host=host,
-        started_at=timeutils.normalize_time(timeutils.parse_isotime(started_at)).timestamp(),
-        sequence=_number(data, "sequence", 1, book.MAX_SEQUENCE),
-        interval=min(max(_float(data, "interval"), MIN_INTERVAL), MAX_INTERVAL),
-        instances=_number(data, "instances", 0, book.MAX_SEQUENCE),
+        host=_field(data, "host", door.a_host),
+        started_at=_field(data, "started_at", _started_at),
+        sequence=_field(data, "sequence", door.a_number(low=1)),
+        interval=min(max(interval, MIN_INTERVAL), MAX_INTERVAL),
+        instances=_field(data, "instances", door.a_number()),
     )
 
 
-def _number(data: Mapping[str, Any], name: str, low: int, high: int) -> int:
-    value = data.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"WorkerPayload with {name!r} = {value!r:.80}: a number of {low} to {high} is required")
-    return value
+def _field(data: Mapping[str, Any], name: str, kind: Callable[[Any], Any]) -> Any:
+    try:
+        return kind(data.get(name))
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"WorkerPayload with {name!r} = {door.quoted(data.get(name))}: {error}") from error
 
 
-def _float(data: Mapping[str, Any], name: str) -> float:
-    value = data.get(name)
+def _started_at(value: Any) -> float:
+    if not isinstance(value, str):
+        raise ValueError("a time is required")
+    parsed = timeutils.parse_isotime(value)
+    return door.a_moment(parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)).timestamp()
+
+
+def _seconds(value: Any) -> float:
+    """It is bounded afterwards, so that none is too long."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - not a number
-        raise ValueError(f"WorkerPayload with {name!r} = {value!r:.80}: a number is required")
-    return float(value)
+        raise ValueError("a number is required")
+    return min(max(value, 0), MAX_INTERVAL)

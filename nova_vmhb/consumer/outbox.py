@@ -11,17 +11,19 @@ within a few seconds.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from nova_vmhb.consumer.book import packed
+from nova_vmhb.consumer.book import packed, unpacked
 from nova_vmhb.consumer.database import Changed, Database
 from nova_vmhb.consumer.tables import FAULTS, MEMBERS, MEMOS, OUTBOX, UNDELIVERED
 from vmhb_worker.core.fault import Change, Fault
-from vmhb_worker.objects import parse_fault
+
+LOG = logging.getLogger(__name__)
 
 #: A consumer that has not said so for this long (seconds) is not alive: what it was at is another's. More than any
 #: pause of a process that is well, and what a delivery is late by when a consumer dies.
@@ -77,28 +79,40 @@ class Outbox:
     def take(self, target: str, now: float) -> Row | None:
         """The next one that is due, or None. It is ours until `done`, `again` or `refuse`."""
 
-        def work(connection: sa.Connection) -> Row | None:
-            earlier = OUTBOX.alias("earlier")
-            before = sa.exists().where(
-                earlier.c.target == OUTBOX.c.target,
-                earlier.c.fault_id == OUTBOX.c.fault_id,
-                earlier.c.sequence < OUTBOX.c.sequence,
-            )
-            due = sa.and_(OUTBOX.c.target == target, OUTBOX.c.next_at <= now, ~before, _free(now))
-            query = sa.select(OUTBOX).where(due).order_by(OUTBOX.c.next_at, OUTBOX.c.id).limit(1)
-            found = connection.execute(query).mappings().first()
-            if found is None:
-                return None
-            mine = sa.update(OUTBOX).where(OUTBOX.c.id == found["id"], OUTBOX.c.owner == found["owner"])
-            if connection.execute(mine.values(owner=self._member)).rowcount != 1:
-                raise Changed("taken by another consumer")
-            known = (
-                connection.execute(sa.select(FAULTS).where(FAULTS.c.fault_id == found["fault_id"])).mappings().first()
-            )
-            memo = connection.execute(sa.select(MEMOS.c.memo).where(_memo(target, found["fault_id"]))).scalar()
-            return _row(found, known, memo)
+        aside: list[str] = []
 
-        return self._database.run(work)
+        def work(connection: sa.Connection) -> Row | None:
+            aside.clear()
+            while (found := self._due(connection, target, now)) is not None:
+                mine = sa.update(OUTBOX).where(OUTBOX.c.id == found["id"], OUTBOX.c.owner == found["owner"])
+                if connection.execute(mine.values(owner=self._member)).rowcount != 1:
+                    raise Changed("taken by another consumer")
+                query = sa.select(FAULTS).where(FAULTS.c.fault_id == found["fault_id"])
+                known = connection.execute(query).mappings().first()
+                memo = connection.execute(sa.select(MEMOS.c.memo).where(_memo(target, found["fault_id"]))).scalar()
+                try:
+                    return _row(found, known, memo)
+                except ValueError as error:
+                    _set_aside(connection, found, str(error), now)
+                    aside.append(f"fault {found['fault_id']} ({found['sequence']}): {str(error)!a:.300}")
+            return None
+
+        row = self._database.run(work)
+        for text in aside:
+            LOG.error("%s: a row of vmhb_outbox can't be read, and is kept in vmhb_undelivered: %s", target, text)
+        return row
+
+    @staticmethod
+    def _due(connection: sa.Connection, target: str, now: float) -> Any:
+        earlier = OUTBOX.alias("earlier")
+        before = sa.exists().where(
+            earlier.c.target == OUTBOX.c.target,
+            earlier.c.fault_id == OUTBOX.c.fault_id,
+            earlier.c.sequence < OUTBOX.c.sequence,
+        )
+        due = sa.and_(OUTBOX.c.target == target, OUTBOX.c.next_at <= now, ~before, _free(now))
+        query = sa.select(OUTBOX).where(due).order_by(OUTBOX.c.next_at, OUTBOX.c.id).limit(1)
+        return connection.execute(query).mappings().first()
 
     def due_at(self, target: str) -> float | None:
         """When the next row of this target is due; None where there is none at all."""
@@ -180,20 +194,44 @@ def _remember(connection: sa.Connection, row: Row, text: str | None) -> None:
 
 
 def _row(found: Any, known: Any, memo: str | None) -> Row:
-    fault = parse_fault(json.loads(found["payload"]))
-    latest = fault if known is None else parse_fault(json.loads(known["payload"]))
+    """ValueError where what is to be delivered can't be read."""
+    fault = unpacked(found["payload"])
     return Row(
         id=int(found["id"]),
         target=found["target"],
         change=Change(found["change"]),
         fault=fault,
-        latest=latest,
+        latest=_latest(fault, known),
         received_at=float(found["created"] if known is None else known["received_at"]),
         attempt=int(found["attempt"]),
         reminder=bool(found["reminder"]),
         problem=found["problem"],
-        memo=json.loads(memo) if memo else {},
+        memo=_memo_of(memo),
     )
+
+
+def _latest(fault: Fault, known: Any) -> Fault:
+    """Where the newest can't be read, this one is the newest that is known."""
+    try:
+        return fault if known is None else unpacked(known["payload"])
+    except ValueError:
+        return fault
+
+
+def _memo_of(memo: str | None) -> Mapping[str, Any]:
+    """As after a reporter that had none, where it can't be read: whoever delivers looks at what is there already."""
+    try:
+        value = json.loads(memo) if memo else {}
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _set_aside(connection: sa.Connection, found: Any, why: str, now: float) -> None:
+    """As `Outbox.refuse`, as it is: others' rows, the next of this fault among them, need not wait for it."""
+    connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id == found["id"]))
+    same = {name: found[name] for name in ("target", "fault_id", "sequence", "change", "payload")}
+    connection.execute(sa.insert(UNDELIVERED).values(at=now, kind="unreadable", why=ascii(why)[:2000], **same))
 
 
 def put(

@@ -7,11 +7,11 @@ clock.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,7 +21,6 @@ from nova_vmhb.consumer.book import Outcome
 from nova_vmhb.consumer.database import Changed, Database
 from nova_vmhb.consumer.tables import FAULTS, MEMOS, OUTBOX, PERMITS, UNDELIVERED, WORKERS
 from vmhb_worker.core.fault import Change, Fault, FaultState, Resolution
-from vmhb_worker.objects import parse_fault
 
 LOG = logging.getLogger(__name__)
 
@@ -35,6 +34,8 @@ SOON = 10.0
 #: Until somebody else may look at what one consumer has begun to look into (seconds).
 LOOK = 60.0
 RAISED = str(FaultState.RAISED)
+#: Of a row that can't be read: nobody comes across it again, and the next notification of its fault takes its place.
+UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Records:
         self._topics = tuple(topics)
         self._patience = PATIENCE * reminder_interval
         self._reminder_interval = reminder_interval
+        #: fault_id -> why: rows that were come across since the last `set_aside`. A dict's steps are atomic.
+        self._unreadable: dict[str, str] = {}
 
     # -- what is heard ---------------------------------------------------------------------------------------------
 
@@ -87,7 +90,7 @@ class Records:
 
         def work(connection: sa.Connection) -> Outcome:
             known = _known(connection, told.fault_id)
-            outcome = book.judge(None if known is None else _fault(known), told)
+            outcome = book.judge(None, told) if known is None else self._judged(known, told)
             if outcome in (Outcome.NEW, Outcome.CHANGED, Outcome.REMINDED):
                 self._write(connection, known, told, outcome, now, check_at=now + min(SOON, self._patience))
             return outcome
@@ -136,8 +139,9 @@ class Records:
 
     def _end_loss(self, connection: sa.Connection, fault_id: str | None, now: float) -> None:
         known = _known(connection, fault_id) if fault_id else None
-        if known is not None and known["state"] == RAISED:
-            over = book.closed(_fault(known), Resolution.RECOVERED, "its worker is heard of again", _aware(now))
+        fault = self._read(known) if known is not None and known["state"] == RAISED else None
+        if fault is not None:
+            over = book.closed(fault, Resolution.RECOVERED, "its worker is heard of again", _aware(now))
             self._write(connection, known, over, Outcome.CHANGED, now, own=True)
 
     # -- what we say -----------------------------------------------------------------------------------------------
@@ -196,15 +200,17 @@ class Records:
             for row in connection.execute(query).mappings().all():
                 taken = sa.update(FAULTS).where(due, FAULTS.c.fault_id == row["fault_id"])
                 if connection.execute(taken.values(check_at=now + LOOK)).rowcount == 1:
-                    found.append(self._doubtful(connection, row, now))
+                    found += self._doubtful(connection, row, now)
             return found
 
         return self._database.run(work)
 
-    def _doubtful(self, connection: sa.Connection, row: Any, now: float) -> Doubtful:
-        fault = _fault(row)
+    def _doubtful(self, connection: sa.Connection, row: Any, now: float) -> list[Doubtful]:
+        fault = self._read(row)
+        if fault is None:
+            return []
         quiet = now - row["received_at"] >= self._patience
-        return Doubtful(fault, bool(row["own"]), quiet, tuple(map(_fault, _rivals(connection, fault))))
+        return [Doubtful(fault, bool(row["own"]), quiet, tuple(self._readable(_rivals(connection, fault))))]
 
     def keep(self, fault: Fault, confirmed: bool, check_at: float, now: float) -> None:
         """It was looked into, and stays. confirmed: its worker said so."""
@@ -240,12 +246,13 @@ class Records:
     def active(self) -> list[Fault]:
         """All open faults, the oldest first; of one guest and channel all that there are, until it is known which."""
         query = sa.select(FAULTS).where(FAULTS.c.state == RAISED).order_by(FAULTS.c.received_at)
-        return [_fault(row) for row in self._database.run(lambda c: c.execute(query).mappings().all())]
+        return self._readable(self._database.run(lambda c: c.execute(query).mappings().all()))
 
     def known(self, fault_id: str) -> tuple[Fault, float] | None:
         """The newest of this fault, and when it was confirmed."""
         row = self._database.run(lambda connection: _known(connection, fault_id))
-        return None if row is None else (_fault(row), float(row["confirmed_at"]))
+        fault = None if row is None else self._read(row)
+        return None if row is None or fault is None else (fault, float(row["confirmed_at"]))
 
     def counts(self) -> dict[str, int]:
         """For the log."""
@@ -276,6 +283,39 @@ class Records:
             return number
 
         return self._database.run(work)
+
+    # -- rows that can't be read -------------------------------------------------------------------------------------
+
+    def set_aside(self, now: float) -> None:
+        """Take those that were come across out of everybody's way, and say so: once, whichever consumer does it. What
+        they hold stays, for whoever looks into it."""
+        while self._unreadable:
+            fault_id, why = self._unreadable.popitem()
+            same = sa.and_(FAULTS.c.fault_id == fault_id, FAULTS.c.state == RAISED)
+            aside = sa.update(FAULTS).where(same).values(state=UNREADABLE, received_at=now)
+            if self._database.run(partial(_changed, aside)) == 1:
+                LOG.error("fault %s is set aside, its row of vmhb_faults can't be read: %.300s", fault_id, ascii(why))
+
+    def _judged(self, known: Any, told: Fault) -> Outcome:
+        fault = self._read(known)
+        if fault is not None:
+            return book.judge(fault, told)
+        # What its columns say still holds: cleared is final, and sequences only rise.
+        if known["state"] == str(FaultState.CLEARED):
+            return Outcome.FINAL
+        return Outcome.NEW if told.sequence > known["sequence"] else Outcome.OLD
+
+    def _readable(self, rows: Sequence[Any]) -> list[Fault]:
+        return [fault for row in rows if (fault := self._read(row)) is not None]
+
+    def _read(self, row: Any) -> Fault | None:
+        """None where it can't be: then it is as if it were not there, until `set_aside`."""
+        try:
+            return book.unpacked(row["payload"])
+        except ValueError as error:
+            if row["state"] == RAISED:
+                self._unreadable[row["fault_id"]] = str(error)
+            return None
 
     # -- the one way in ------------------------------------------------------------------------------------------------
 
@@ -315,7 +355,7 @@ class Records:
             same = sa.and_(
                 FAULTS.c.fault_id == fault.fault_id,
                 FAULTS.c.sequence == known["sequence"],
-                FAULTS.c.state == RAISED,
+                FAULTS.c.state == known["state"],
             )
             if connection.execute(sa.update(FAULTS).where(same).values(**values)).rowcount != 1:
                 raise Changed("changed by another consumer")
@@ -327,6 +367,10 @@ class Records:
         outbox.put(connection, self._route(change, fault), change, fault, reminder, now)
         if own:
             outbox.put(connection, self._topics, change, fault, reminder, now)
+
+
+def _changed(statement: Any, connection: sa.Connection) -> int:
+    return connection.execute(statement).rowcount
 
 
 def _known(connection: sa.Connection, fault_id: str) -> Any | None:
@@ -343,10 +387,6 @@ def _rivals(connection: sa.Connection, fault: Fault) -> list[Any]:
         FAULTS.c.channel == fault.channel if fault.channel is not None else FAULTS.c.channel.is_(None),
     )
     return [dict(row) for row in connection.execute(sa.select(FAULTS).where(same)).mappings().all()]
-
-
-def _fault(row: Any) -> Fault:
-    return parse_fault(json.loads(row["payload"]))
 
 
 def _aware(now: float) -> datetime:

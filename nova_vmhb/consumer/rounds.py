@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -113,10 +113,21 @@ class Rounds:
         now = self._now()
         if now >= self._tidy_at:
             self._tidy(now)
+        self._records.set_aside(now)
         works = [partial(self.doubt, one) for one in self._records.doubtful(now, ASKING)]
         works += [partial(self.miss, one) for one in self._records.silent(now, ASKING)]
         for done in [self._pool.submit(work) for work in works]:
+            self._settled(done)
+
+    def _settled(self, done: Future[None]) -> None:
+        """What goes wrong with one keeps nobody from looking into the others. Raises Away."""
+        try:
             done.result()
+        except Away:
+            raise
+        except Exception:
+            self._tally.add("rounds.failed")
+            LOG.exception("an error of our own; going on with the others")
 
     def _tidy(self, now: float) -> None:
         self._tidy_at = now + TIDY

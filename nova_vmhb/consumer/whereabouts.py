@@ -12,6 +12,7 @@ from typing import Any
 from keystoneauth1 import exceptions, loading
 from oslo_config import cfg
 
+from nova_vmhb import answers
 from nova_vmhb.consumer.upkeep import Place, Unknown
 
 LOG = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Nova:
         """BLOCKS for some TIMEOUT."""
         try:
             answer = self._adapter.get(f"/servers/{instance_uuid}", raise_exc=False, connect_retries=0)
-            return _read(answer.status_code, _json(answer))
+            return _place(answers.read(answer, "server"))
         except exceptions.Unauthorized as error:
             return Unknown(f"Keystone refuses us: {_said(error)}: see to [nova]")
         except Exception as error:  # whatever requests, urllib3 and a plugin for authentication let through
@@ -68,23 +69,19 @@ class Nova:
         )
 
 
-def _read(code: int, body: Any) -> Place | Unknown:
-    if code == 404 and isinstance(body, dict) and "itemNotFound" in body:  # not that of some proxy
-        return Place(None, exists=False)
-    server = body.get("server") if isinstance(body, dict) else None
-    if code != 200 or not isinstance(server, dict):
-        return Unknown(f"Nova answers {code}")
-    if HOST not in server:
-        return Unknown("Nova does not tell the host: the user of [nova] needs the role admin")
-    host = server[HOST]
-    return Place(host if isinstance(host, str) and host else None)
-
-
-def _json(answer: Any) -> Any:
-    try:
-        return answer.json()
-    except ValueError:
-        return None
+def _place(meaning: answers.Meaning) -> Place | Unknown:
+    match meaning:
+        case answers.Absent():
+            return Place(None, exists=False)
+        case answers.Found(server) if HOST in server:
+            host = server[HOST]
+            return Place(host if isinstance(host, str) and host else None)
+        case answers.Found():
+            return Unknown("Nova does not tell the host: the user of [nova] needs the role admin")
+        case answers.Refusal(code, text):
+            return Unknown(f"Nova answers {code}: {text[:200]}")
+        case answers.Unclear(why, _code):
+            return Unknown(f"Nova {why}")
 
 
 def _said(error: Exception) -> str:

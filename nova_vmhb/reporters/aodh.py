@@ -14,7 +14,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from nova_vmhb.reporters.base import Again, Case, Reporter
+from nova_vmhb.reporters.base import Again, Case, Reporter, made
 from vmhb_worker import brokers
 from vmhb_worker.conf.kinds import Word, prose
 from vmhb_worker.core.fault import Change, Fault
@@ -118,7 +118,7 @@ class AodhReporter(Reporter):
             "publisher_id": "nova-vmhb-consumer",
             "event_type": "event",  # not looked at: the events have theirs
             "priority": PRIORITY,
-            "payload": [event(case.change, case.fault, project)],
+            "payload": [made(lambda: event(case.change, case.fault, project), "an event", case.fault)],
             "timestamp": str(self._now().astimezone(UTC).replace(tzinfo=None)),
         }
         try:

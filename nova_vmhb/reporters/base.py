@@ -15,6 +15,9 @@ A plugin of the entry point group `vmhb.reporters`. To write one: subclass `Repo
   `memo` comes back with the next try, and with later changes of the same fault, also after a restart; `Again` with 0 s
   and a memo commits that, and comes back at once), `GiveUp` (trying again can't help; it is said in log and
   metric, and the record is kept). Any other exception counts as `Again`, with back-off.
+- Words of a fault (its cause, severity, and so on) may be a newer worker's: hand them on as they came
+  (`vmhb_worker.objects.fault_as_told`), compare them with those that you know, and raise nothing for the others. What
+  can't be made of a fault is given up: `made`.
 - It may change its mind at each try: `case.latest` is what is known of the fault by now.
 """
 
@@ -24,11 +27,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from oslo_config import cfg
 
 from vmhb_worker.core.fault import Change, Fault
+
+T = TypeVar("T")
 
 
 class Again(Exception):
@@ -53,6 +58,18 @@ class GiveUp(Exception):
 
 class Withheld(GiveUp):
     """Rightly not done: nobody wants it any more, or it would do harm. No failure; the text says why."""
+
+
+def made(make: Callable[[], T], what: str, fault: Fault) -> T:
+    """What a backend is to be told of a fault. Where it can't be made of this one, no other try makes it: GiveUp, which
+    says so once, rather than an error that has it tried for ever, and the fault's next change wait."""
+    try:
+        return make()
+    except Exception as error:
+        raise GiveUp(
+            f"{what} can't be made of fault {fault.fault_id} ({fault.sequence}): {type(error).__name__}: {error!s:.200}"
+            f"; is the worker on {fault.host} newer than this consumer? Upgrade it, and report this"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from keystoneauth1 import exceptions as keystone_exceptions
 from oslo_config import cfg
 
 from nova_vmhb.reporters import keystone
-from nova_vmhb.reporters.base import Again, Case, GiveUp, Reporter, Withheld
+from nova_vmhb.reporters.base import Again, Case, GiveUp, Reporter, Withheld, made
 from vmhb_worker.conf.kinds import prose
 from vmhb_worker.core.fault import Change, Fault, FaultState
-from vmhb_worker.objects import fault_payload
+from vmhb_worker.objects import fault_as_told
 
 #: Answers that another try of the same request can't change. 404 isn't one: whoever creates the workflow mends it.
 FINAL = {400, 405, 413, 422}
@@ -46,19 +46,21 @@ class Start:
 def told(workflow: str, case: Case) -> Start:
     """The workflow that is told of a change."""
     fault = case.fault
-    return _start(workflow, f"{fault.fault_id} {fault.sequence}", case.change, fault)
+    of = f"{fault.fault_id} {fault.sequence}"
+    return made(lambda: _start(workflow, of, case.change, fault), "an execution's input", fault)
 
 
 def recovery(workflow: str, case: Case) -> Start:
     """The workflow that recovers the instance, with what is known of the fault by now."""
     fault = case.latest
-    return _start(workflow, f"{fault.fault_id} recovery {fault.recovery_attempt}", case.change, fault)
+    of = f"{fault.fault_id} recovery {fault.recovery_attempt}"
+    return made(lambda: _start(workflow, of, case.change, fault), "an execution's input", fault)
 
 
 def _start(workflow: str, of: str, change: Change, fault: Fault) -> Start:
     # The namespace only has to be the same for ever.
     execution_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"nova-vmhb:{workflow}:{of}"))
-    data = fault_payload(fault)["vmhb_object.data"]
+    data = fault_as_told(fault)["vmhb_object.data"]
     description = f"nova-vmhb: {change} {fault.cause}, instance {fault.instance_uuid} on {fault.host}"
     return Start(workflow, execution_id, {"event_type": str(change), "fault": data}, description)
 

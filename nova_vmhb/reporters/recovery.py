@@ -281,18 +281,20 @@ def duplicate(
 ) -> Follow | Wait:
     """Masakari says that it knows this report. notifications: all of this instance within its window.
 
-    Whose is it? One of this outage is followed. An earlier one, of an outage that is over, only stands in the way until
-    the window has passed: from then on Masakari takes the same report for a new one.
+    Whose is it? One of this outage is followed. An earlier one, of an outage that is over, and one that the engine has
+    ignored, and so nobody acts on, only stands in the way until the window has passed: from then on Masakari takes the
+    same report for a new one.
     """
     same = sorted((one for one in notifications if one.event == event), key=_age)
     if not same:
         return Wait("Masakari calls it a duplicate, and shows no such notification", POLL)
     newest = same[-1]
-    if newest.generated_at >= begun:
+    if newest.generated_at >= begun and newest.status != "ignored":
         return Follow(newest.uuid)
+    whose = "of an earlier outage" if newest.generated_at < begun else "which it ignored"
     left = (newest.generated_at - now).total_seconds() + times.duplicate_window + 1.0
     return Wait(
-        f"Masakari takes it for the same as {newest.uuid}, of an earlier outage, for {times.duplicate_window:.0f} s",
+        f"Masakari takes it for the same as {newest.uuid}, {whose}, for {times.duplicate_window:.0f} s",
         min(max(left, POLL), times.duplicate_window),
     )
 

@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 EVENT_TYPES = ("vmhb.fault.raised", "vmhb.fault.updated", "vmhb.fault.cleared")
@@ -28,7 +29,8 @@ _REQUIRED = ("fault_id", "sequence", "state", "severity", "occurred_at", "cause"
 def entity(payload: Any) -> dict[str, Any] | None:
     """The fields of a serialised FaultPayload, version 1.x, that an alarm has; None for a drill.
 
-    Raises ValueError, with one sentence, where it is not one.
+    Raises ValueError, with one sentence, where it is not one. Words that a newer worker has for cause, severity and the
+    like pass as they are: what is not `cleared` is open, and Vitrage has a severity for those that it does not know.
     """
     data = payload.get("vmhb_object.data") if isinstance(payload, Mapping) else None
     if not isinstance(data, Mapping) or payload.get("vmhb_object.name") != "FaultPayload":
@@ -39,11 +41,25 @@ def entity(payload: Any) -> dict[str, Any] | None:
     missing = [name for name in _REQUIRED if data.get(name) is None]
     if missing:
         raise ValueError(f"FaultPayload without {', '.join(missing)}")
-    if not isinstance(data["sequence"], int):
+    if not isinstance(data["sequence"], int) or isinstance(data["sequence"], bool):
         raise ValueError(f"FaultPayload with sequence {data['sequence']!r:.40}: a number is required")
+    for name in _FIELDS:
+        if name != "sequence" and not isinstance(data.get(name), str | None):
+            raise ValueError(f"FaultPayload with {name} of type {type(data[name]).__name__}: a text is required")
+    if not _is_time(data["occurred_at"]):
+        raise ValueError(f"FaultPayload with occurred_at {data['occurred_at'][:40]!r}: an ISO 8601 time is required")
     if data.get("drill"):
         return None
     return {name: data.get(name) for name in _FIELDS}
+
+
+def _is_time(text: str) -> bool:
+    """What Vitrage can't read would be an error in the middle of its graph."""
+    try:
+        datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,7 +311,7 @@ TASKS = {
         "instance_failure_recovery_tasks": "pre:['vmhb_stop_or_reboot'],main:['vmhb_start_unless_rebooted'],"
         "post:['confirm_instance_active_task', 'vmhb_confirm_heartbeat']"
     },
-    "vmhb": {"heartbeat_time": "20", "poll_interval": "0.5"},
+    "vmhb": {"heartbeat_time": "20", "poll_interval": "0.5", "unknown_time": "5"},
 }
 
 
@@ -363,6 +363,20 @@ def tasked() -> Iterator[tuple[Masakari, Worker]]:
         worker.close()
 
 
+def reported(masakari: Masakari, one: FakeServer) -> None:
+    """As the reporter does, with nobody who follows it."""
+    told = {"type": "VM", "hostname": "cpt1", "generated_time": now().isoformat()}
+    payload = {"event": "QEMU_GUEST_AGENT_ERROR", "instance_uuid": one.uuid, "vir_domain_event": "STOPPED_FAILED"}
+    masakari.ask("POST", "/notifications", notification={**told, "payload": payload})
+
+
+def ends(masakari: Masakari, one: FakeServer, status: str) -> None:
+    """With this status, and stays so: the engine's second look at what went wrong comes every 10 s here."""
+    wait_until(lambda: masakari.notifications(one.uuid)[0]["status"] == status, 60, f"it is {status}", every=0.3)
+    time.sleep(12)
+    assert masakari.notifications(one.uuid)[0]["status"] == status
+
+
 def test_our_tasks_reboot_a_dead_guest_and_wait_for_its_answer(tasked: tuple[Masakari, Worker], figure: Figure) -> None:
     """No minute for a clean shutdown; finished is what answers."""
     masakari, worker = tasked
@@ -403,13 +417,46 @@ def test_our_tasks_leave_what_its_user_stops_after_the_report(tasked: tuple[Masa
     one = masakari.cloud.server(shutdown_time=2.0)
     worker.is_silent(one, "guest_hung")
     assert masakari.cloud.act(one, "os-stop", by_user=True)
-    told = {"type": "VM", "hostname": "cpt1", "generated_time": now().isoformat()}
-    payload = {"event": "QEMU_GUEST_AGENT_ERROR", "instance_uuid": one.uuid, "vir_domain_event": "STOPPED_FAILED"}
-    masakari.ask("POST", "/notifications", notification={**told, "payload": payload})
+    reported(masakari, one)
     wait_until(lambda: masakari.notifications(one.uuid)[0]["status"] == "ignored", 20, "it is ignored", every=0.3)
     wait_until(lambda: one.vm_state == "stopped", 10, "it is stopped")
     time.sleep(12)  # the engine's second look at what went wrong comes every 10 s here
     assert (one.actions(), one.vm_state) == ([], "stopped")
+
+
+def test_our_tasks_leave_who_has_answered_since_the_report(tasked: tuple[Masakari, Worker]) -> None:
+    """Healed while its report waited: by its worker's fault, which is over, or by an answer since its last miss."""
+    masakari, worker = tasked
+    over, answered = masakari.cloud.server(), masakari.cloud.server()
+    worker.answers(over)
+    worker.is_silent(answered, "guest_silent")
+    worker.shown[answered.uuid] |= {"state": "alive", "answered_since_miss": True}
+    reported(masakari, over)
+    reported(masakari, answered)
+    ends(masakari, over, "ignored")
+    ends(masakari, answered, "ignored")
+    assert (over.actions(), answered.actions()) == ([], [])
+
+
+def test_our_tasks_leave_whom_nobody_knows_of(tasked: tuple[Masakari, Worker]) -> None:
+    """Its worker can't be asked: neither dead nor failed. An error would be repeated."""
+    masakari, _worker = tasked
+    one = masakari.cloud.server(host="cpt7")
+    reported(masakari, one)
+    ends(masakari, one, "ignored")
+    assert one.actions() == []
+
+
+@pytest.mark.long
+def test_a_recovery_that_nobody_can_confirm_is_not_repeated(tasked: tuple[Masakari, Worker]) -> None:
+    """The guest may answer, and would be rebooted once more."""
+    masakari, worker = tasked
+    one = masakari.cloud.server(extra_specs={"hw:heartbeat": "true"})
+    worker.is_silent(one, "guest_hung")
+    when_booted(masakari, one, lambda: worker.shown.pop(one.uuid))
+    reported(masakari, one)
+    ends(masakari, one, "ignored")
+    assert one.actions() == ["reboot"]
 
 
 @pytest.mark.long

@@ -206,6 +206,32 @@ def test_libvirt_away_is_nobodys_fault() -> None:
     assert 3.0 <= bench.clock.now - back <= 6.0
 
 
+def test_what_a_recovery_is_to_know_at_its_last_moment() -> None:
+    """Whether it has answered since its last miss, which fault it is, and what is asked for; and it is asked for again
+    while it stays as it is."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    well(bench, ONE)
+    assert bench.ask("show", instance_uuid=ONE)["answered_since_miss"] is None
+    bench.host.dead.add(ONE)
+    bench.run(20, until=bench.raised)
+    bench.run(10)
+    shown = bench.ask("show", instance_uuid=ONE)
+    (fault,) = bench.raised()
+    assert (shown["answered_since_miss"], shown["fault"].pop("suspected_age") > 10) == (False, True)
+    assert shown["fault"] == {
+        **{"fault_id": fault["fault_id"], "cause": "guest_hung"},
+        **{"recommended_action": "recover", "withheld": None},
+    }
+    bench.run(700)
+    attempts = [told["recovery_attempt"] for told in bench.store.messages("vmhb.fault.updated")]
+    assert attempts[-1] == 3
+    bench.host.dead.clear()
+    bench.run(60)
+    shown = bench.ask("show", instance_uuid=ONE)
+    assert (shown["fault"], shown["answered_since_miss"]) == (None, True)
+
+
 def test_a_fault_outlives_the_worker() -> None:
     """A fault that was open before is open after, under the same id, raised once; an answer clears it."""
     first = Bench()

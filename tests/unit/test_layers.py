@@ -36,20 +36,22 @@ FOR_NOVA = {
 #: Of nova_vmhb: these may import Nova, these name the global configuration, and these are pure. Vitrage makes its
 #: plugins without arguments, so they have no choice.
 IN_NOVA = {"driver", "extra_specs", "guest_config"}
-#: Runs in Masakari's engine, in its Python: only it knows Masakari, names its CONF, and imports nothing of ours.
+#: Runs in Masakari's engine, in its Python: only it knows Masakari, names its CONF, and imports nothing of ours but
+#: what decides for it, which imports nothing.
 IN_MASAKARI = {"masakari_tasks"}
+FOR_MASAKARI = ("nova_vmhb.last_moment",)
 MASAKARIS = {"masakari", "taskflow", "novaclient"}
 NOVA_WIRES = {
     *("consumer.service", "cmd.consumer", "driver", "masakari_tasks"),
     *("vitrage.vmhb.driver", "vitrage.notifiers.vmhb_aodh.notifier"),
 }
 NOVA_PURE = {
-    *("asked", "reporters.recovery"),
-    *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "upkeep")),
+    *("answers", "asked", "last_moment", "reporters.recovery"),
+    *(f"consumer.{name}" for name in ("notification", "actions", "book", "brake", "door", "upkeep")),
 }
 #: Each reporter by itself: it knows the contract, faults, and what it is handed.
 REPORTERS = "reporters."
-FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked"}
+FOR_REPORTERS = {"nova_vmhb.reporters", "nova_vmhb.asked", "nova_vmhb.answers"}
 
 #: What runs in a guest: the syntax of this Python, and what its image is sure to have. Anything newer, larger (asyncio)
 #: or missing from Debian's python3-minimal but json and its like stays out.
@@ -185,15 +187,17 @@ def _refused_for_nova(name: str, imported: str) -> Iterator[str]:
         yield "what decides is pure"
     if name.startswith(REPORTERS) and top == "nova_vmhb" and not imported.startswith(tuple(FOR_REPORTERS)):
         yield "reporters know the contract, and nothing of the consumer"
-    yield from _refused_for_masakari(name, top)
+    yield from _refused_for_masakari(name, top, imported)
     if name in IN_NOVA and rest.startswith(("consumer", "conf")) and top == "nova_vmhb":
         yield "Nova's processes know nothing of the consumer"
 
 
-def _refused_for_masakari(name: str, top: str) -> Iterator[str]:
+def _refused_for_masakari(name: str, top: str, imported: str) -> Iterator[str]:
     if top in MASAKARIS and name not in IN_MASAKARI:
         yield "only what runs in Masakari's processes knows Masakari"
-    if name in IN_MASAKARI and top in ("nova_vmhb", "vmhb_worker"):
+    if name in IN_MASAKARI and top in ("nova_vmhb", "vmhb_worker") and not imported.startswith(FOR_MASAKARI):
+        yield "Masakari's Python has nothing of ours but this"
+    if f"nova_vmhb.{name}" in FOR_MASAKARI and top in ("nova_vmhb", "vmhb_worker"):
         yield "Masakari's Python has nothing of ours but this"
 
 
@@ -284,6 +288,8 @@ def test_a_bad_module_of_the_guest_is_found(module: str, source: str, says: str)
         ("nova_vmhb.reporters.recovery", "from openstack import connection", "pure"),
         ("nova_vmhb.reporters.masakari", "import masakari.conf", "knows Masakari"),
         ("nova_vmhb.masakari_tasks", "from nova_vmhb.reporters import recovery", "nothing of ours"),
+        ("nova_vmhb.last_moment", "from vmhb_worker.core import verdict", "nothing of ours"),
+        ("nova_vmhb.last_moment", "import time", "pure"),
         ("nova_vmhb.driver", "import libvirt", "not in Nova's processes"),
         ("nova_vmhb.driver", "import eventlet", "not in Nova's processes"),
         ("nova_vmhb.driver", "from nova_vmhb.consumer import actions", "nothing of the consumer"),

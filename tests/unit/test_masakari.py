@@ -341,6 +341,17 @@ def test_a_duplicate_of_an_earlier_outage_is_waited_for() -> None:
     assert "follows notification n2" in story.step()
 
 
+def test_a_duplicate_of_one_that_was_ignored_is_waited_for() -> None:
+    """Of this outage, and nobody acts on it: another monitor's, say, that came before anything was known for sure."""
+    story = Story()
+    uuid = str(story.fault.instance_uuid)
+    story.clouds.known.append(Notification("theirs", uuid, SILENT, NOON + timedelta(seconds=1), "ignored"))
+    story.clouds.raises["post"] = [Refused(No.DUPLICATE, "is duplicate")]
+    assert "the same as theirs, which it ignored, for 180 s" in story.step()
+    story.later(180)
+    assert "follows notification n2" in story.step()
+
+
 def test_a_duplicate_of_nothing() -> None:
     """Looked at again soon."""
     story = Story()

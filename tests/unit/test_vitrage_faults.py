@@ -58,6 +58,24 @@ def test_drills_are_no_alarms() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"sequence": True}, "sequence True"),
+        ({"sequence": "1"}, "sequence '1'"),
+        ({"severity": 7}, "severity of type int: a text"),
+        ({"reason": {"a": "b"}}, "reason of type dict: a text"),
+        ({"host": ["cn1"]}, "host of type list: a text"),
+        ({"occurred_at": "yesterday"}, "occurred_at 'yesterday': an ISO 8601 time"),
+    ],
+)
+def test_what_vitrage_would_stumble_over(changed: dict[str, Any], says: str) -> None:
+    """In the middle of its graph, where nobody knows any more what it was: it is said at the door."""
+    payload = fault_payload(a_fault())
+    with pytest.raises(ValueError, match=says):
+        entity({**payload, "vmhb_object.data": {**payload["vmhb_object.data"], **changed}})
+
+
+@pytest.mark.parametrize(
     ("payload", "says"),
     [
         (None, "not a FaultPayload"),

@@ -50,7 +50,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "confidence": "How much the evidence carries.",
         "recommended_action": "What is asked of whoever can recover instances. ``none`` once it is cleared.",
         "withheld": "Why a ``recover`` became an ``alarm``; null where nothing was withheld.",
-        "recovery_attempt": "0 while no recovery was asked for, 1 from the first ``recover`` on.",
+        "recovery_attempt": "0 while no recovery was asked for, 1 from the first ``recover`` on; one more each time "
+        "that it is asked for again, 3 at most.",
         "drill": "True: an exercise, on which nobody may act.",
         "resolution": "On a clear, why it is over. Only ``recovered`` says that the guest answers again.",
         "host": "The compute node, as nova-compute names it.",

@@ -155,6 +155,11 @@ def reminded(fault: Fault, wall: datetime, late: bool = False) -> Fault:
     return again
 
 
+def asked_again(fault: Fault) -> Fault:
+    """Its next recovery attempt, as a part of the change that it comes with: reporters act once for each number."""
+    return replace(fault, recovery_attempt=fault.recovery_attempt + 1)
+
+
 def cleared(fault: Fault, resolution: Resolution, wall: datetime) -> Fault:
     """The end. Severity and cause stay those that it had; nothing is asked for any more."""
     return replace(

@@ -17,6 +17,11 @@ from vmhb_worker.core.verdict import Cause
 
 #: A clear is told again with this many reminders, for those who missed it.
 ANNOUNCEMENTS = 3
+#: A recovery that was asked for so long ago (seconds), of a guest that is as it was, did not come about, or did not
+#: help: whoever was to do it may have been away, or may not have known whether the guest still needed it.
+RECOVERY_TIMEOUT = 300.0
+#: A fault asks for so many recoveries in all. The consumer counts those of an instance, over its faults.
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class Ledger:
         self._new_id = new_id
         self.open: dict[str, Fault] = {}
         self._cleared: dict[str, tuple[Fault, int]] = {}
+        #: fault_id -> when its latest recovery attempt was asked for: of open faults.
+        self._asked_at: dict[str, float] = {}
         #: fault_id -> when its next reminder is due, and its instance; those that are due first come first.
         self._remind_at: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
@@ -46,6 +53,7 @@ class Ledger:
         for fault in faults:
             if fault.state is life.FaultState.RAISED and fault.instance_uuid is not None:
                 self.open[fault.instance_uuid] = fault
+                self._asked(None, fault, now)
             elif owed.get(fault.fault_id):
                 self._cleared[fault.fault_id] = (fault, owed[fault.fault_id])
             else:
@@ -60,6 +68,7 @@ class Ledger:
         else:
             fault = life.updated(was, finding, wall)
         self.open[who.instance_uuid] = fault
+        self._asked(was, fault, now)
         self._told(fault.fault_id, who.instance_uuid, now)
         return Entry(Change.RAISED if was is None else Change.UPDATED, fault)
 
@@ -68,21 +77,25 @@ class Ledger:
         was = self.open.pop(uuid, None)
         if was is None:
             return None
+        self._asked_at.pop(was.fault_id, None)
         fault = life.cleared(was, resolution, wall)
         self._cleared[fault.fault_id] = (fault, ANNOUNCEMENTS)
         self._told(fault.fault_id, uuid, now)
         return Entry(Change.CLEARED, fault, ANNOUNCEMENTS)
 
-    def remind(self, now: float, wall: datetime, gone: Callable[[str], bool]) -> list[Entry]:
-        """The reminders that are due. gone: does the instance of this uuid no longer run here?
+    def remind(
+        self, now: float, wall: datetime, gone: Callable[[str], bool], stands: Callable[[str], bool] = lambda _: False
+    ) -> list[Entry]:
+        """The reminders that are due. gone: does the instance of this uuid no longer run here? stands: is what it was
+        accused of still so?
 
         A recovery that was asked for is not asked for again while the instance does not run: somebody is at it, or
-        stopped it.
+        stopped it. One that did not come about, or not help, is asked for once more: that is a change, no reminder.
         """
         entries = []
         while now >= self.deadline():
             fault_id, (_, uuid) = self._remind_at.popitem(last=False)
-            entry = self._remind(fault_id, uuid, now, wall, gone)
+            entry = self._remind(fault_id, uuid, now, wall, gone, stands)
             if entry is not None:
                 entries.append(entry)
         return entries
@@ -98,8 +111,25 @@ class Ledger:
         self._remind_at[fault_id] = (now + self._interval, uuid)
         self._remind_at.move_to_end(fault_id)
 
+    def _asked(self, was: Fault | None, fault: Fault, now: float) -> None:
+        if fault.recovery_attempt > (0 if was is None else was.recovery_attempt):
+            self._asked_at[fault.fault_id] = now
+
+    def _again(self, fault: Fault, now: float) -> bool:
+        """Has its recovery been waited for in vain?"""
+        waited = now - self._asked_at.get(fault.fault_id, now)
+        return (
+            fault.recommended_action == "recover" and waited >= RECOVERY_TIMEOUT and fault.recovery_attempt < ATTEMPTS
+        )
+
     def _remind(
-        self, fault_id: str, uuid: str, now: float, wall: datetime, gone: Callable[[str], bool]
+        self,
+        fault_id: str,
+        uuid: str,
+        now: float,
+        wall: datetime,
+        gone: Callable[[str], bool],
+        stands: Callable[[str], bool],
     ) -> Entry | None:
         if fault_id in self._cleared:
             fault, owed = self._cleared[fault_id]
@@ -114,9 +144,12 @@ class Ledger:
         if was is None or was.fault_id != fault_id:  # another fault of the same instance took its page
             return None
         died = was.cause == Cause.QEMU_FAILED  # does not run: that is what is wrong
-        self.open[uuid] = fault = life.reminded(was, wall, late=gone(uuid) and not died)
+        fault = life.reminded(was, wall, late=gone(uuid) and not died)
+        again = self._again(fault, now) and stands(uuid)
+        self.open[uuid] = fault = life.asked_again(fault) if again else fault
+        self._asked(was, fault, now)
         self._told(fault_id, uuid, now)
-        return Entry(Change.UPDATED, fault, reminder=True)
+        return Entry(Change.UPDATED, fault, reminder=not again)
 
 
 def in_words(entry: Entry) -> str:

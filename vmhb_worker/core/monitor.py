@@ -83,6 +83,7 @@ class Monitor:
         "_watchdog",
         "established",
         "last_ack",
+        "last_miss",
         "misses",
         "policy",
         "port_open",
@@ -111,6 +112,7 @@ class Monitor:
         self.misses = 0
         self.skipped = 0  # since the last acknowledgement
         self.last_ack: float | None = None
+        self.last_miss: float | None = None  # or when it was last accused without one: of a panic, of QEMU's end
         self.suspected_at: float | None = None
         self.port_open: bool | None = None
         self._speaks = policy.channel is Channel.APPLICATION  # is it the application that must acknowledge?
@@ -219,8 +221,24 @@ class Monitor:
         absence = self._leaves.absence
         return Memory(running, self.established, waited, self.balloon_seen, self.standing, absence)
 
+    @property
+    def stands(self) -> bool:
+        """Is what it was accused of still so? Not while it boots, is excused, or answers and was accused of silence."""
+        if self.standing is None or self.standing.pending or self.silences.on:
+            return False
+        if self._unhealthy_stands:
+            return self.state in (State.ALIVE, State.MISSING)
+        return self.state is (State.GONE if self.standing.cause is Cause.QEMU_FAILED else State.SILENT)
+
+    @property
+    def answered_since_miss(self) -> bool | None:
+        """Has it acknowledged since its last miss? None: it has missed nothing in this life of the worker."""
+        if self.last_miss is None:
+            return None
+        return self.last_ack is not None and self.last_ack > self.last_miss
+
     def told(self, now: float) -> dict[str, Any]:
-        """For people: everything that explains why it is judged as it is."""
+        """For people, and for whoever is about to recover it: everything that explains why it is judged as it is."""
         return {
             "state": self.state.value,
             "misses": self.misses,
@@ -229,6 +247,7 @@ class Monitor:
             "balloon_answers": self.balloon_seen,
             "last_ack_age": None if self.last_ack is None else round(now - self.last_ack, 1),
             "not_asked": self._unasked or None,
+            "answered_since_miss": self.answered_since_miss,
             "silences": self.silences.told(),
             "evidence": self._gathered(now).told(now) if self.suspected_at is not None else None,
             "application": self._application.told(now) if self._speaks else None,
@@ -303,7 +322,9 @@ class Monitor:
                 self._given_up = True
                 self._emit(ev.Remark(_GIVEN_UP))
         if self.state is State.SILENT:
-            self.misses += judged and event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
+            if judged and event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED):
+                self.misses += 1
+                self.last_miss = now
             self._challenges.back_off(self.in_force.interval, now)
             if self._unheard and judged and self._trigger is Trigger.SILENT:
                 self._judge(now)
@@ -367,6 +388,7 @@ class Monitor:
         self.skipped += judged.skipped
         for _ in range(judged.missed if self.state in (State.ALIVE, State.MISSING) else 0):
             self.misses += 1
+            self.last_miss = now
             self._unheard = self._unheard or self._speaks
             last = self.misses >= self.policy.threshold
             self._apply(Input.LAST_MISS if last else Input.MISS, now, Trigger.SILENT)
@@ -836,6 +858,7 @@ class Monitor:
         self._ask_other(now)
 
     def _accuse(self, now: float) -> None:
+        self.last_miss = now
         if self.suspected_at is None and self._trigger in (Trigger.SILENT, Trigger.PANIC):
             self._suspect(now)
         elif self.suspected_at is None:

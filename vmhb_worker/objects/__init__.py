@@ -8,7 +8,7 @@ from __future__ import annotations
 from vmhb_worker.no_eventlet import without_eventlet
 
 with without_eventlet():
-    from vmhb_worker.objects.fault import FaultPayload, fault_payload, parse_fault
+    from vmhb_worker.objects.fault import FaultPayload, fault_as_told, fault_payload, parse_fault
     from vmhb_worker.objects.heartbeat import HeartbeatChange, HeartbeatPayload, HeartbeatState, heartbeat_payload
     from vmhb_worker.objects.worker import WORKER_ALIVE, SignOfLife, WorkerPayload, worker_payload
 
@@ -20,6 +20,7 @@ __all__ = [
     "HeartbeatState",
     "SignOfLife",
     "WorkerPayload",
+    "fault_as_told",
     "fault_payload",
     "heartbeat_payload",
     "parse_fault",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 from oslo_versionedobjects import base
@@ -11,7 +13,7 @@ from oslo_versionedobjects import fields as ovo
 from vmhb_worker.core.fault import Fault, FaultState, Resolution
 from vmhb_worker.core.policy import Channel
 from vmhb_worker.core.verdict import Cause, Confidence, Severity
-from vmhb_worker.objects.base import JsonObjectField, Payload, data_of
+from vmhb_worker.objects.base import PROJECT_NAMESPACE, SERIAL_NAMESPACE, JsonObjectField, Payload, data_of
 
 #: What a fault asks reporters for, after policy, budget, brake and observe mode.
 RECOMMENDED_ACTIONS = ("none", "alarm", "recover")
@@ -73,6 +75,14 @@ def fault_payload(fault: Fault) -> dict[str, Any]:
     return FaultPayload(**{name: _plain(value) for name, value in values.items()}).to_dict()
 
 
+def fault_as_told(fault: Fault, version: str = FaultPayload.VERSION) -> dict[str, Any]:
+    """The serialised primitive of a fault that somebody else sent: as `fault_payload` makes it, except that words which
+    only a newer sender knows pass as they came. Whoever hands a fault on uses this; `parse_fault` reads it back."""
+    data = {field.name: _as_told(getattr(fault, field.name)) for field in dataclasses.fields(Fault)}
+    around = {"name": FaultPayload.obj_name(), "namespace": PROJECT_NAMESPACE, "version": version, "data": data}
+    return {f"{SERIAL_NAMESPACE}.{key}": value for key, value in around.items()}
+
+
 def parse_fault(primitive: Any) -> Fault:
     """The fault in a serialised primitive of any version 1.x, as any sender may have written it.
 
@@ -91,6 +101,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
 
 
+def _as_told(value: Any) -> Any:
+    if isinstance(value, datetime):  # as oslo.versionedobjects: whole seconds; a year has four digits on every platform
+        return f"{value.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat()}Z"
+    return _plain(value)
+
+
 def _read(field: dataclasses.Field[Any], data: dict[str, Any]) -> Any:
     kind = FaultPayload.fields[field.name]
     if data.get(field.name) is None:
@@ -102,8 +118,20 @@ def _read(field: dataclasses.Field[Any], data: dict[str, Any]) -> Any:
     value = data[field.name]
     try:
         return _value(field.name, kind, value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"fault notification with {field.name!r} = {value!r:.80}: {error}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"fault notification with {field.name!r} = {_shown(value)}: {error!s:.200}") from error
+
+
+def _shown(value: Any) -> str:
+    """Fit for a log line, whatever its size: to write out a large number may fail, and a deep value does."""
+    return ascii(value[:60]) if isinstance(value, str) else type(value).__name__
+
+
+def _is_uuid(value: str) -> bool:
+    try:
+        return str(uuid.UUID(value)) == value.lower()
+    except ValueError:
+        return False
 
 
 def _value(name: str, kind: Any, value: Any) -> Any:
@@ -115,6 +143,8 @@ def _value(name: str, kind: Any, value: Any) -> Any:
         raise ValueError("a string is required")
     if isinstance(kind, ovo.BooleanField) and not isinstance(value, bool):
         raise ValueError("true or false is required")
-    if isinstance(kind, ovo.EnumField):
+    if isinstance(kind, ovo.UUIDField) and not _is_uuid(value):
+        raise ValueError("a uuid is required")
+    if isinstance(kind, ovo.EnumField | ovo.UUIDField):
         return value
     return kind.coerce(None, name, value)

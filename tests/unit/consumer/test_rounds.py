@@ -29,7 +29,8 @@ class Watch:
         self.witness = Witness(word=Unknown("no answer"), place=None)
         ask = Ask(self.witness.word, self.witness.place, self.witness.answers)
         settings = FaultSettings(host="here", worker_forget=3600.0)
-        self.rounds = Rounds(settings, desk.records, desk.outbox, ask, Tally(), lambda: None, desk.clock)
+        self.tally = Tally()
+        self.rounds = Rounds(settings, desk.records, desk.outbox, ask, self.tally, lambda: None, desk.clock)
 
     def after(self, seconds: float) -> list[str]:
         """A round then: who was asked."""
@@ -150,3 +151,14 @@ def test_a_silent_worker(watch: Watch) -> None:
     watch.after(3600)
     assert watch.desk.open() == []
     assert watch.desk.records.counts()["workers"] == 0
+
+
+def test_a_doubt_that_fails_keeps_nobody_from_the_others(watch: Watch) -> None:
+    """An error of our own with one fault is that one's: logged, counted, and the round goes on."""
+    watch.desk.take(A1, another("c", instance_uuid="9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b22"))
+    watch.witness.said_place = RuntimeError("a bug")
+    assert watch.after(100) == ["Nova", "Nova"]
+    assert watch.tally.snapshot() == {"rounds.failed": 2}
+    watch.witness.said_place = Place("cn1")
+    watch.after(100)
+    assert (watch.desk.open(), watch.tally.snapshot()["rounds.failed"]) == (["a1", "c1"], 2)

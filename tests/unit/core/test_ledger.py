@@ -309,3 +309,61 @@ def test_qemu_that_died_does_not_run_and_is_to_be_recovered() -> None:
     book.ledger.accuse(WHO, POLICY, failed, now=0.0, wall=book.wall)
     book.now, book.gone = 300.0, {WHO.instance_uuid}
     assert book.remind()[0].fault.recommended_action == "recover"
+
+
+# -- further recovery attempts -----------------------------------------------------------------------------------------
+
+
+def attempts(book: Book, until: float, stands: bool = True) -> list[str]:
+    """What is asked for with each reminder on the way there, and whether it is one."""
+    told = []
+    while book.ledger.deadline() <= until:
+        book.now = book.ledger.deadline()
+        for entry in book.ledger.remind(book.now, book.wall, book.gone.__contains__, lambda _: stands):
+            asked = entry.fault.recommended_action
+            told.append(f"{book.now:g}: {asked} {entry.fault.recovery_attempt}{' again' if entry.reminder else ''}")
+    return told
+
+
+def test_what_did_not_come_about_is_asked_for_again() -> None:
+    """While the fault stands, with the next number, and no more often than that; each is a change and no reminder."""
+    book = Book()
+    book.accuse(DEAD)
+    assert attempts(book, 1500) == [
+        *("300: recover 2", "600: recover 3", "900: recover 3 again", "1200: recover 3 again", "1500: recover 3 again")
+    ]
+    assert book.acquit() is not None
+    assert book.accuse(DEAD).fault.recovery_attempt == 1
+
+
+def test_it_is_waited_for_first() -> None:
+    """However often reminders come; new evidence begins nothing anew."""
+    book = Book()
+    book.ledger._interval = 100.0
+    book.accuse(DEAD)
+    assert attempts(book, 200) == ["100: recover 1 again", "200: recover 1 again"]
+    book.now = 250.0
+    book.accuse(replace(DEAD, reason="more is known"))
+    assert attempts(book, 650) == ["350: recover 2", "450: recover 2 again", "550: recover 2 again", "650: recover 3"]
+
+
+def test_nobody_is_recovered_again_who_is_not_as_it_was() -> None:
+    """One that boots, is excused, or does not run; and a fault that asks for none."""
+    book = Book()
+    book.accuse(DEAD)
+    assert attempts(book, 600, stands=False) == ["300: recover 1 again", "600: recover 1 again"]
+    book.gone.add(WHO.instance_uuid)
+    assert attempts(book, 900) == ["900: alarm 1 again"]
+    alarm = Book()
+    alarm.accuse(HUNG)
+    assert attempts(alarm, 600) == ["300: alarm 0 again", "600: alarm 0 again"]
+
+
+def test_after_a_restart_it_is_waited_for_anew() -> None:
+    """Nobody knows how long it has been."""
+    first = Book()
+    fault = first.accuse(DEAD).fault
+    second = Book()
+    second.now = 1000.0
+    second.ledger.load([fault], {}, second.now)
+    assert attempts(second, 1300) == ["1300: recover 2"]
