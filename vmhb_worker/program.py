@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from oslo_config import cfg
-from oslo_log import log
 
 from vmhb_worker.conf import groups as option_groups
 from vmhb_worker.conf import problems
 from vmhb_worker.conf.groups import Group
 from vmhb_worker.conf.problems import Problem
+from vmhb_worker.no_eventlet import without_eventlet
+
+with without_eventlet():
+    from oslo_log import log
 
 LOG = logging.getLogger(__name__)
 

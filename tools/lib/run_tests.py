@@ -36,6 +36,8 @@ CORE = "vmhb_worker/core/*"
 #: The plugin that keeps a job to its share. Not imported here: pytest is in the environments only.
 SELECTION = "tools.lib.selection"
 NO_CACHE = "-p no:cacheprovider"
+#: Of ours, what is installed beside OpenStack, and what tests it.
+EXTRAS = ("worker", "consumer", "nova", "vitrage", "test")
 #: How much what measures nothing gives way to what does.
 NICE = 5
 
@@ -110,6 +112,19 @@ class Run:
         else:
             self.say("(fuzz: skipped, there is no atheris for this Python)")
             self.tally.skipped += 1
+
+    def openstack_2025_2(self) -> None:
+        self._bounds(prepare.OPENSTACK_2025_2)
+
+    def openstack_2026_1(self) -> None:
+        self._bounds(prepare.OPENSTACK_2026_1)
+
+    def _bounds(self, environment: Environment) -> None:
+        """In exactly the versions of an OpenStack release: does pip find all extras, and do we run with it?"""
+        if not self.for_pytest:
+            self.say(f"$ pip install --dry-run -c {environment.constraints} '.[{','.join(EXTRAS)}]'")
+            self.tally.check(prepare.finds(environment, self.folder, EXTRAS))
+        self._pytest(("python", "-m", "pytest", "--disable-warnings"), "tests/unit")
 
     def nova(self) -> None:
         quiet = ("--log-level=INFO", "--disable-warnings", "--durations=10")
@@ -225,6 +240,8 @@ JOBS = (
     Job("lint", "lint", Run.lint, prepare.FULL, FIRST),
     Job("unit", "unit", Run.unit, prepare.FULL, FIRST),
     Job("fuzz", "fuzz", Run.fuzz, prepare.FULL, FIRST),
+    Job("bounds", "2025.2", Run.openstack_2025_2, prepare.OPENSTACK_2025_2, FIRST, only_all=True),
+    Job("bounds", "2026.1", Run.openstack_2026_1, prepare.OPENSTACK_2026_1, FIRST, only_all=True),
     Job("nova", "nova", Run.nova, prepare.NOVA, FIRST),
     Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, FIRST, only_all=True),
     Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, FIRST, only_all=True),
