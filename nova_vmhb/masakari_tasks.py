@@ -14,6 +14,8 @@ are handled as by Masakari's own tasks.
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +58,11 @@ SILENT = "QEMU_GUEST_AGENT_ERROR"
 DEAD = {"guest_hung", "guest_panicked", "qemu_hung"}
 #: How long a worker may take to answer (seconds).
 ANSWER_TIME = 6
+#: For the rest of a call: a connection, and with the first one a reply queue, which oslo.messaging waits for for ever.
+CONNECT_TIME = 3
+#: Calls that wait for a broker at a time, each in a thread.
+MOST = 8
+REMEDY = "see that the broker of [vmhb] transport_url is there, and that we may make queues for replies on it"
 #: A flavor that asks for heartbeats.
 OPT_IN = "hw:heartbeat"
 
@@ -65,24 +72,46 @@ class Unreachable(Exception):
 
 
 class Workers:
-    """RPC to the workers, as `vmhb_worker.rpcapi` has it. The transport is made with the first call."""
+    """RPC to the workers, as `vmhb_worker.rpcapi` has it. The transport is made with the first call. Threads: any."""
 
     def __init__(self) -> None:
         self._client: Any = None
+        self._free = threading.BoundedSemaphore(MOST)
 
     def show(self, host: str, instance_uuid: str) -> dict[str, Any] | None:
-        """What the worker on this host knows of the instance; None where it does not watch it."""
+        """What the worker on this host knows of the instance; None where it does not watch it. BLOCKS for ANSWER_TIME
+        and CONNECT_TIME at most. Raises Unreachable."""
+        if not self._free.acquire(blocking=False):
+            raise Unreachable(
+                f"{MOST} questions wait for the broker already: is it there, and may we make reply queues?"
+            )
+        answers: queue.Queue[Any] = queue.Queue()
+        # Where the engine runs on eventlet, this is one of its threads.
+        threading.Thread(target=self._ask, args=(host, instance_uuid, answers), daemon=True).start()
+        try:
+            answer = answers.get(timeout=ANSWER_TIME + CONNECT_TIME)
+        except queue.Empty:
+            seconds = ANSWER_TIME + CONNECT_TIME
+            raise Unreachable(
+                f"no end within {seconds} s: is the broker there, and may we make reply queues?"
+            ) from None
+        if isinstance(answer, Exception):
+            # Whatever amqp and kombu raise gets through oslo.messaging.
+            raise Unreachable(" ".join(str(answer).split())[:200] or type(answer).__name__) from answer
+        shown: dict[str, Any] | None = answer
+        return shown
+
+    def _ask(self, host: str, instance_uuid: str, answers: queue.Queue[Any]) -> None:
         try:
             if self._client is None:
                 transport = oslo_messaging.get_rpc_transport(CONF, url=CONF.vmhb.transport_url)
                 target = oslo_messaging.Target(exchange="vmhb", topic="vmhb_worker", version="1.0")
                 self._client = oslo_messaging.get_rpc_client(transport, target, timeout=ANSWER_TIME, retry=1)
-            shown: dict[str, Any] | None = self._client.prepare(server=host).call(
-                {}, "show", instance_uuid=instance_uuid
-            )
-        except oslo_messaging.MessagingException as error:
-            raise Unreachable(" ".join(str(error).split())[:200] or type(error).__name__) from error
-        return shown
+            answers.put(self._client.prepare(server=host).call({}, "show", instance_uuid=instance_uuid))
+        except Exception as error:
+            answers.put(error)
+        finally:
+            self._free.release()
 
 
 #: One for the process: a transport is a pool of connections.

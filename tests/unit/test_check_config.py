@@ -139,6 +139,16 @@ def test_what_hangs_is_waited_for_once() -> None:
     ]
 
 
+def test_a_status_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever it waits for: one line, exit code 1."""
+    began = time.monotonic()
+    assert program._tell(lambda _conf: {"": hangs()}, cfg.ConfigOpts(), 0.2) == 1
+    assert time.monotonic() - began < 2.0
+    said = "none that runs can be asked: no end of asking one that runs within 0.2 s: --check-config says more"
+    assert lines(capsys) == [said]
+    assert program._tell(lambda _conf: {"a": 1}, cfg.ConfigOpts(), 10.0) == 0
+
+
 def look_at_store(folder: Path) -> str | None:
     conf = cfg.ConfigOpts()
     options.register(conf)
