@@ -81,20 +81,16 @@ class Workers:
     def show(self, host: str, instance_uuid: str) -> dict[str, Any] | None:
         """What the worker on this host knows of the instance; None where it does not watch it. BLOCKS for ANSWER_TIME
         and CONNECT_TIME at most. Raises Unreachable."""
-        if not self._free.acquire(blocking=False):
-            raise Unreachable(
-                f"{MOST} questions wait for the broker already: is it there, and may we make reply queues?"
-            )
+        until = time.monotonic() + ANSWER_TIME + CONNECT_TIME
+        if not self._free.acquire(timeout=ANSWER_TIME + CONNECT_TIME):
+            raise Unreachable(f"{MOST} questions wait already: {REMEDY}")
         answers: queue.Queue[Any] = queue.Queue()
         # Where the engine runs on eventlet, this is one of its threads.
         threading.Thread(target=self._ask, args=(host, instance_uuid, answers), daemon=True).start()
         try:
-            answer = answers.get(timeout=ANSWER_TIME + CONNECT_TIME)
+            answer = answers.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
-            seconds = ANSWER_TIME + CONNECT_TIME
-            raise Unreachable(
-                f"no end within {seconds} s: is the broker there, and may we make reply queues?"
-            ) from None
+            raise Unreachable(f"no end within {ANSWER_TIME + CONNECT_TIME} s: {REMEDY}") from None
         if isinstance(answer, Exception):
             # Whatever amqp and kombu raise gets through oslo.messaging.
             raise Unreachable(" ".join(str(answer).split())[:200] or type(answer).__name__) from answer
