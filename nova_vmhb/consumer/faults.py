@@ -112,6 +112,7 @@ class Faults:
         ask = rounds.Ask(self._word, self._place, self._answers)
         self._rounds = rounds.Rounds(settings, self._records, self._outbox, ask, self._tally, self._wake)
         self._endpoint = Endpoint(self._records, self._tally, time.time, self._wake, allowed=self._may_take)
+        self._where = f"{settings.topics[0]} of {brokers.shown(conf, settings.transport_url)[0]}"
         self._listener = self._listen()
         self._server = rpc.server(
             rpcapi.get_transport(conf), settings.host, rpc.Endpoint(self._records, self._about), self._rpc_problem
@@ -140,7 +141,7 @@ class Faults:
     @property
     def listening(self) -> bool:
         """Are faults read?"""
-        return self._listener.listening.is_set()
+        return self._listener.listening.is_set() and self._asked.is_set()
 
     def _leave(self) -> None:
         try:
@@ -161,6 +162,7 @@ class Faults:
             self._rounds.start()
             self._say_orphans()
             self._listener.start()
+            threading.Thread(target=self._say_reading, name="vmhb-reading", daemon=True).start()
             threading.Thread(target=self._check_topics, name="vmhb-check-broker", daemon=True).start()
             if self._until(self._ask_others, "other consumers can't be asked for their database, faults are read"):
                 self._server.start()  # not before: ours might be the answer
@@ -228,6 +230,14 @@ class Faults:
                 f"[database] connection"
             )
 
+    def _say_reading(self) -> None:
+        """Once what comes is taken, and no longer held."""
+        self._asked.wait()
+        while not self._stopping.is_set():
+            if self._listener.listening.wait(RETRY):
+                LOG.info("reading faults from %s", self._where)
+                return
+
     def _say_orphans(self) -> None:
         mine = {target.name for target in self._targets()}
         for target, count in self._outbox.waiting().items():
@@ -256,16 +266,15 @@ class Faults:
     def _listen(self) -> brokers.Background:
         settings = self._settings
         target = oslo_messaging.Target(exchange=notifications.EXCHANGE, topic=settings.topics[0])
-        where, _ = brokers.shown(self._conf, settings.transport_url)
 
         def make() -> Any:
             transport = brokers.transport(self._conf, settings.transport_url, rabbit_qos_prefetch_count=str(PREFETCH))
             return brokers.listener(transport, target, self._endpoint)
 
-        what = f"{settings.topics[0]} of {where}"
+        what = self._where
         # One thread: the order of a fault's notifications is kept.
         return brokers.Background(
-            f"reading faults from {what}",
+            f"listening to {what}",
             f"cannot read faults from {what}",
             make,
             threads=1,
