@@ -315,6 +315,35 @@ class FlakyTransport:
         self.cleaned.set()
 
 
+class BlockedTransport(FlakyTransport):
+    """One whose first message waits until it is over, as on a broker that an alarm has blocked."""
+
+    def __init__(self, over: threading.Event) -> None:
+        super().__init__([])
+        self._over = over
+
+    def _take(self, how: str, message: dict[str, Any]) -> None:
+        self._over.wait()
+        super()._take(how, message)
+
+
+class BlockedServer:
+    """Stands in for oslo.messaging's, on a broker that does not let it begin before it is over."""
+
+    def __init__(self, over: threading.Event) -> None:
+        self._over = over
+
+    def start(self, override_pool_size: int | None = None) -> None:
+        """BLOCKS."""
+        self._over.wait()
+
+    def stop(self) -> None:
+        """At once."""
+
+    def wait(self) -> None:
+        """At once."""
+
+
 # -- for the engine: its clock, inbox and ports ------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,10 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two attempts to begin, where the broker refuses us; where it is away, oslo.messaging itself waits.
 RETRY = 5.0
+#: Seconds after which a server that does not listen yet says so: oslo.messaging itself goes on trying for ever.
+PATIENCE = 10.0
+#: What is done with a connection, to see whether a broker lets us; it raises where it doesn't.
+Look = Callable[[Any], None]
 
 
 def transport(conf: cfg.ConfigOpts, url: str | None, **flags: str) -> Any:
@@ -46,12 +51,44 @@ def check_sending(
 
     Connects, and declares the exchange and the queues as the first message would. queues: <topic>.<priority>.
     """
+    return check(conf, url, [sending(exchange, queues)], timeout)
 
-    def declare(connection: Any) -> None:
+
+def check(conf: cfg.ConfigOpts, url: str | None, looks: Sequence[Look], timeout: float) -> str | None:
+    """BLOCKS for `timeout` seconds at most: what stands in the way of any of these, as one sentence, or None."""
+
+    def look(connection: Any) -> None:
+        for one in looks:
+            one(connection)
+
+    return _check(conf, url, look, timeout)
+
+
+def sending(exchange: str, queues: Sequence[str]) -> Look:
+    """For `check`: notifications are sent; they leave their queues."""
+
+    def look(connection: Any) -> None:
         for queue in queues:
             _declare(connection, exchange, queue)
 
-    return _check(conf, url, declare, timeout)
+    return look
+
+
+def serving(exchange: str, topic: str, server: str) -> Look:
+    """For `check`: RPC is served. The queues of topic and server stay, as the server leaves them; one of the kind that
+    each server has of its own for calls to all is made, and removed."""
+
+    def look(connection: Any) -> None:
+        _declare(connection, exchange, topic)
+        _declare(connection, exchange, f"{topic}.{server}")
+        _try_transient(connection, f"{topic}_fanout_{uuid.uuid4().hex}", f"{topic}_fanout", topic)
+
+    return look
+
+
+def calling(connection: Any) -> None:
+    """For `check`: RPC is called. A queue for replies is made, and removed."""
+    _try_transient(connection, f"reply_{uuid.uuid4().hex}", "", "")
 
 
 def check_exchange(conf: cfg.ConfigOpts, url: str | None, exchange: str, timeout: float) -> str | None:
@@ -106,6 +143,37 @@ def _declare(connection: Any, exchange: str, queue: str) -> None:
     ).declare()
 
 
+def _try_transient(connection: Any, queue: str, fanout: str, key: str) -> None:
+    """As oslo.messaging's Connection.declare_direct_consumer and declare_fanout_consumer do, and away with it.
+
+    fanout: the exchange that it is bound to, or "".
+    """
+    stream = bool(fanout) and connection.rabbit_stream_fanout
+    if stream:
+        return  # a log that all share and that lasts: nothing of it is transient, and it is not ours to remove
+    quorum = connection.rabbit_transient_quorum_queue
+    entity: Any = kombu.entity
+    arguments = impl_rabbit._get_queue_arguments(
+        connection.rabbit_ha_queues,
+        connection.rabbit_transient_queues_ttl,
+        quorum,
+        connection.rabbit_quorum_queue_config,
+        False,
+    )
+    one = entity.Queue(
+        channel=connection.channel,
+        # The exchange goes with the last queue that is bound to it.
+        exchange=entity.Exchange(name=fanout, type="fanout" if fanout else "direct", durable=quorum, auto_delete=True),
+        name=queue,
+        routing_key=key,
+        queue_arguments=arguments,
+        durable=quorum,
+        auto_delete=False,
+    )
+    one.declare()
+    one.delete()
+
+
 def _other_hosts(conf: cfg.ConfigOpts, url: str | None) -> int:
     """How often to try again, so that each broker of the URL is tried once."""
     return max(0, len(TransportURL.parse(conf, url).hosts) - 1)
@@ -141,6 +209,12 @@ _INEQUIVALENT = re.compile(
     r"PRECONDITION_FAILED - inequivalent arg '(?P<arg>[^']+)' for (?P<what>exchange|queue) '(?P<name>[^']+)'"
     r"[^:]*: received (?P<ours>.+?) but current is (?P<theirs>[^.\n]+)"
 )
+#: Queues that oslo.messaging makes for each process, and the exchange of some: they follow an option of their own.
+_TRANSIENT = re.compile(r"(^reply_|_fanout(_|$))")
+_NAMED = re.compile(r"(?:queue|exchange) '(?P<name>[^']+)'")
+#: What RabbitMQ 4 says where it is told to refuse queues that are neither durable nor exclusive.
+_DENIED = "transient_nonexcl_queues"
+_TRANSIENT_OPTION = "rabbit_transient_quorum_queue"
 _MISSING = re.compile(r"NOT_FOUND - no exchange '(?P<name>[^']+)'")
 
 
@@ -150,9 +224,10 @@ def explain(error: BaseException, where: str = "the broker") -> str:
     found = _INEQUIVALENT.search(said)
     if found:
         arg, what, name = found["arg"], found["what"], found["name"]
+        option = _TRANSIENT_OPTION if _TRANSIENT.search(name) else _OPTIONS.get(arg, arg)
         return (
             f"RabbitMQ has the {what} '{name}' with {arg} = {found['theirs'].strip()}, and we ask for {found['ours']}: "
-            f"set [oslo_messaging_rabbit] {_OPTIONS.get(arg, arg)} as all other services that use this {what} have it, "
+            f"set [oslo_messaging_rabbit] {option} as all other services that use this {what} have it, "
             f"or delete the {what} once nobody needs it"
         )
     missing = _MISSING.search(said)
@@ -161,17 +236,43 @@ def explain(error: BaseException, where: str = "the broker") -> str:
             f"{where} has no exchange '{missing['name']}': say the transport_url of a broker that has it, and mind its "
             f"virtual host"
         )
-    if "ACCESS_REFUSED" in said:
-        return (
-            f"{where} refuses access: check user, password and virtual host of transport_url, and that the user may "
-            f"configure, write and read exchange and queues ({said})"
-        )
+    refused = _refused(said, where)
+    if refused is not None:
+        return refused
     if _behind(error, amqp.exceptions.MessageNacked):
         return (
             f"{where} refused the message (nack): a queue is full and rejects what comes, or it failed; see that it is "
             f"read, and that its limit is right"
         )
     return f"{where}: {said or type(error).__name__}"
+
+
+def _refused(said: str, where: str) -> str | None:
+    """What it is that we may not do, where it is that."""
+    if _DENIED in said:
+        return (
+            f"{where} permits no queues that are neither durable nor exclusive, as RPC's own are: set "
+            f"[oslo_messaging_rabbit] {_TRANSIENT_OPTION} = true, and rabbit_quorum_queue = true, here and in all "
+            f"services that share an exchange with us ({said})"
+        )
+    if "ACCESS_REFUSED" not in said:
+        return None
+    name = _name_in(said)
+    if _TRANSIENT.search(name):
+        return (
+            f"{where} refuses us one of RPC's own queues, {name}: let the user configure, write and read such queues; "
+            f"where it is queues that are not durable that are refused, set [oslo_messaging_rabbit] "
+            f"{_TRANSIENT_OPTION} = true ({said})"
+        )
+    return (
+        f"{where} refuses access: check user, password and virtual host of transport_url, and that the user may "
+        f"configure, write and read exchange and queues ({said})"
+    )
+
+
+def _name_in(said: str) -> str:
+    found = _NAMED.search(said)
+    return found["name"] if found else ""
 
 
 def _behind(error: BaseException | None, kind: type[BaseException]) -> bool:
@@ -253,12 +354,25 @@ class Background:
     Threads: `start` and `stop` from any.
     """
 
-    def __init__(self, served: str, refused: str, make: Callable[[], Any], threads: int) -> None:
-        """served, refused: for the log. make: gives a new server. threads: messages that are worked on at a time."""
+    def __init__(
+        self,
+        served: str,
+        refused: str,
+        make: Callable[[], Any],
+        threads: int,
+        why: Callable[[], str | None] = lambda: None,
+        patience: float = PATIENCE,
+    ) -> None:
+        """served, refused: for the log. make: gives a new server. threads: messages that are worked on at a time.
+
+        why: BLOCKS for some seconds; what stands in the way, for the log, where it has not begun after `patience` s.
+        """
         self._served = served
         self._refused = refused
         self._make = make
         self._threads = threads
+        self._why = why
+        self._patience = patience
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._server: Any = None
@@ -267,6 +381,7 @@ class Background:
     def start(self) -> None:
         """Begin, in the background: returns at once. Tried until it works."""
         threading.Thread(target=self._run, name="vmhb-begin", daemon=True).start()
+        threading.Thread(target=self._watch, name="vmhb-begun", daemon=True).start()
 
     def stop(self, timeout: float = 0.5) -> None:
         """Stop listening. Returns within `timeout` seconds, whatever the broker does; what is left ends with us."""
@@ -287,6 +402,17 @@ class Background:
             except Exception as error:
                 LOG.warning("%s: %s; trying again every %g s", self._refused, explain(error), RETRY)
             self._stopping.wait(RETRY)
+
+    def _watch(self) -> None:
+        """Say once that it takes long, and why."""
+        if self.listening.wait(self._patience) or self._stopping.is_set():
+            return
+        try:
+            why = self._why() or "the broker has not let us begin"
+        except Exception as error:
+            why = explain(error)
+        if not (self.listening.is_set() or self._stopping.is_set()):
+            LOG.error("%s, after %g s: %s; tried until it works", self._refused, self._patience, why)
 
     def _begin(self) -> None:
         server = self._make()

@@ -1,7 +1,8 @@
 """Importing OpenStack's libraries without eventlet. Knows nothing of what they are then used for.
 
 oslo.messaging, and oslo.versionedobjects with it, import eventlet wherever it is installed: oslo.service loads its
-eventlet backend unless another one was chosen before, futurist and oslo.utils try it. Nothing of ours runs on
+eventlet backend unless another one was chosen before, futurist and oslo.utils try it, and with that oslo.log (of
+2025.2 and 2026.1). Nothing of ours runs on
 eventlet, and Nova refuses processes that mix it with threads.
 """
 

@@ -15,7 +15,8 @@ against a real RabbitMQ:
   drops. So all but the first message of a connection go through `_send` with the flag `mandatory`, which is the same
   on the wire otherwise, and raises when no queue takes the message.
 - A send blocks as long as the broker stays silent: up to `heartbeat_timeout_threshold` (60 s) when it is frozen, and
-  as long as it lasts when it has blocked us by a memory or disk alarm.
+  as long as it lasts when it has blocked us by a memory or disk alarm. So after SEND_TIME it has failed, for us; until
+  it has really ended nothing else is sent to that topic. That may be with success, and then it is sent twice.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import Any, Protocol
 from oslo_config import cfg
 
 from vmhb_worker import brokers
+from vmhb_worker.limited import Limited, NoEnd
 from vmhb_worker.no_eventlet import without_eventlet
 
 with without_eventlet():
@@ -42,6 +44,8 @@ LOG = logging.getLogger(__name__)
 EXCHANGE = "vmhb"
 #: Vitrage hears no other. The severity is in the payload.
 PRIORITY = "INFO"
+#: Seconds that a send may take: more than oslo.messaging needs to tell that a broker is frozen.
+SEND_TIME = 90.0
 
 
 class DeliveryError(Exception):
@@ -87,7 +91,8 @@ class Sender:
         self._lines: dict[str, Line] = {}
 
     def send(self, topic: str, row: Notification) -> None:
-        """BLOCKS: returns once the broker has confirmed that a queue holds the message, else raises DeliveryError."""
+        """BLOCKS for SEND_TIME at most. Returns once the broker has confirmed that a queue holds the message, else
+        raises DeliveryError."""
         line = self._lines.get(topic)
         if line is None:
             line = self._lines[topic] = Line(self._connect, self._exchange, topic)
@@ -114,14 +119,30 @@ class Sender:
 class Line:
     """One topic's own transport, and with it one connection. Belongs to the topic's thread."""
 
-    def __init__(self, connect: Callable[[], Any], exchange: str, topic: str, priority: str = PRIORITY) -> None:
-        """connect: makes a transport. Connects to nothing."""
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        exchange: str,
+        topic: str,
+        priority: str = PRIORITY,
+        limit: float = SEND_TIME,
+    ) -> None:
+        """connect: makes a transport. limit: seconds that a send may take. Connects to nothing."""
         self._connect = connect
         self._target = oslo_messaging.Target(exchange=exchange, topic=f"{topic}.{priority.lower()}")
         self._transport: Any = None
+        # One: the order is kept, and a connection has one user.
+        self._within = Limited(f"sending to {self._target.topic} (has an alarm blocked the broker?)", limit, most=1)
 
     def send(self, ctxt: dict[str, Any], message: dict[str, Any]) -> None:
-        """BLOCKS. Send, and start afresh after any failure. Returns and raises as `Sender.send`."""
+        """BLOCKS for `limit` seconds at most. Send, and start afresh after any failure. Returns and raises as
+        `Sender.send`."""
+        try:
+            self._within(lambda: self._send(ctxt, message))
+        except NoEnd as error:
+            raise DeliveryError(str(error)) from error
+
+    def _send(self, ctxt: dict[str, Any], message: dict[str, Any]) -> None:
         try:
             try:
                 self._try(ctxt, message)
@@ -168,4 +189,9 @@ def check(
 
     Connects, and declares the exchange and the queues as the first message would.
     """
-    return brokers.check_sending(conf, url, exchange, [f"{topic}.{PRIORITY.lower()}" for topic in topics], timeout)
+    return brokers.check(conf, url, [sending(topics, exchange=exchange)], timeout)
+
+
+def sending(topics: Sequence[str], *, exchange: str = EXCHANGE) -> brokers.Look:
+    """The same, for `brokers.check`."""
+    return brokers.sending(exchange, [f"{topic}.{PRIORITY.lower()}" for topic in topics])

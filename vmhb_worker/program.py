@@ -19,12 +19,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from oslo_config import cfg
-from oslo_log import log
 
 from vmhb_worker.conf import groups as option_groups
 from vmhb_worker.conf import problems
 from vmhb_worker.conf.groups import Group
 from vmhb_worker.conf.problems import Problem
+from vmhb_worker.limited import Limited, NoEnd
+from vmhb_worker.no_eventlet import without_eventlet
+
+with without_eventlet():
+    from oslo_log import log
 
 LOG = logging.getLogger(__name__)
 
@@ -34,6 +38,8 @@ LIBRARIES = ("oslo.log", "oslo.messaging")
 LIMIT = 5.0
 #: What a check that can tell more than "no answer" is given.
 INNER_LIMIT = 4.5
+#: Seconds that `--status` may take, whatever it asks: what can tell more than "no answer" takes less.
+STATUS_LIMIT = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +129,16 @@ def run(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> int
     return _serve(program, conf, unknown)
 
 
-def _tell(status: Callable[[cfg.ConfigOpts], dict[str, Any]], conf: cfg.ConfigOpts) -> int:
+def _tell(status: Callable[[cfg.ConfigOpts], dict[str, Any]], conf: cfg.ConfigOpts, limit: float = STATUS_LIMIT) -> int:
     logging.disable(logging.CRITICAL)  # as in a check
     try:
-        print(json.dumps(status(conf), indent=2, sort_keys=True))
+        told = Limited("asking one that runs", limit)(lambda: status(conf))
+        print(json.dumps(told, indent=2, sort_keys=True))
     except NoAnswer as error:
         print(error, file=sys.stderr)
+        return 1
+    except NoEnd as error:
+        print(f"none that runs can be asked: {error}: --check-config says more", file=sys.stderr)
         return 1
     finally:
         logging.disable(logging.NOTSET)

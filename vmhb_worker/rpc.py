@@ -194,7 +194,8 @@ def _quote(value: Any) -> str:
 class Server(brokers.Background):
     """Listens for calls to this host, from `start` until `stop`. Neither of them waits for the broker."""
 
-    def __init__(self, transport: Any, host: str, call: Call) -> None:
+    def __init__(self, transport: Any, host: str, call: Call, why: Callable[[], str | None] = lambda: None) -> None:
+        """why: as `brokers.Background`."""
         target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=host, version=VERSION)
         endpoint = Endpoint(call)
 
@@ -202,4 +203,4 @@ class Server(brokers.Background):
             policy = oslo_messaging.DefaultRPCAccessPolicy
             return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
 
-        super().__init__(f"RPC is served to {EXCHANGE} as {host}", "RPC cannot be served", make, THREADS)
+        super().__init__(f"RPC is served to {EXCHANGE} as {host}", "RPC cannot be served", make, THREADS, why)

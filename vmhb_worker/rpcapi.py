@@ -14,6 +14,7 @@ from typing import Any
 from oslo_config import cfg
 
 from vmhb_worker.conf import upgrade_levels
+from vmhb_worker.limited import Limited
 from vmhb_worker.no_eventlet import without_eventlet
 
 with without_eventlet():
@@ -31,6 +32,10 @@ _FIRST, _TIMED = "1.0", "1.1"
 ANSWER_TIME = 5.0
 #: So the client need not wait much longer, whatever [DEFAULT] rpc_response_timeout says.
 CALL_TIMEOUT = 10
+#: Seconds more for what comes before a call's answer: a connection, and with the first one a reply queue.
+CONNECT_TIME = 3.0
+#: What a cast may take: it has no answer, and may have to connect, to each broker of the URL in turn.
+CAST_TIME = 10.0
 
 
 #: oslo.messaging registers these on the global cfg.CONF only, and reads them from whatever it is handed.
@@ -66,9 +71,9 @@ def get_transport(conf: cfg.ConfigOpts, url: str | None = None) -> Any:
 class WorkerAPI:
     """Calls and casts to workers, by the host that they are on. Threads: may be shared.
 
-    A call raises oslo_messaging.MessagingTimeout where no worker answers, or one of the above. The first one waits for
-    a broker that is away, for ever: it has a reply queue to make. A cast tells nothing, and raises
-    oslo_messaging.MessageDeliveryFailure where the broker cannot be reached.
+    A call raises oslo_messaging.MessagingTimeout where no worker answers, or one of the above. A cast tells nothing,
+    and raises oslo_messaging.MessageDeliveryFailure where the broker cannot be reached. Both raise limited.NoEnd where
+    the broker keeps them waiting, for `timeout` and CONNECT_TIME, or CAST_TIME: which says nothing of the worker.
     """
 
     def __init__(self, transport: Any, conf: cfg.ConfigOpts | None = None, timeout: float = CALL_TIMEOUT) -> None:
@@ -82,6 +87,8 @@ class WorkerAPI:
         self._client = oslo_messaging.get_rpc_client(
             transport, target, version_cap=cap or VERSION, timeout=timeout, retry=1
         )
+        self._within_call = Limited("a call to a worker", timeout + CONNECT_TIME)
+        self._within_cast = Limited("telling a worker", CAST_TIME)
 
     def list(self, host: str) -> list[dict[str, Any]]:
         """The instances that this worker watches, one dict each."""
@@ -108,7 +115,7 @@ class WorkerAPI:
         if observed_at is not None and self._client.can_send_version(_TIMED):
             arguments["observed_at"] = observed_at.isoformat()
             client = self._client.prepare(server=host, version=_TIMED)
-        client.cast({}, "configure", **arguments)
+        self._cast(client, "configure", **arguments)
 
     def expect_silence(
         self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime
@@ -118,8 +125,8 @@ class WorkerAPI:
         key: names this silence among those of the instance, for `end_silence`. observed_at: when what brings the
         silence about was seen, aware; what arrives late or out of order is told by it.
         """
-        self._to(host).cast(
-            {},
+        self._cast(
+            self._to(host),
             "expect_silence",
             instance_uuid=instance_uuid,
             key=key,
@@ -130,17 +137,20 @@ class WorkerAPI:
 
     def end_silence(self, host: str, instance_uuid: str, *, key: str, observed_at: datetime) -> None:
         """Cast: the silence of this key is over."""
-        self._to(host).cast(
-            {}, "end_silence", instance_uuid=instance_uuid, key=key, observed_at=observed_at.isoformat()
+        self._cast(
+            self._to(host), "end_silence", instance_uuid=instance_uuid, key=key, observed_at=observed_at.isoformat()
         )
 
     def _call(self, host: str, method: str, **arguments: Any) -> Any:
         try:
-            return self._to(host).call({}, method, **arguments)
+            return self._within_call(lambda: self._to(host).call({}, method, **arguments))
         except _ERRORS as error:
             # oslo.messaging puts the worker's traceback into the text, and derives a class of its own.
             kind = next(kind for kind in _ERRORS if isinstance(error, kind))
             raise kind(str(error).partition("\n")[0]) from None
+
+    def _cast(self, client: Any, method: str, **arguments: Any) -> None:
+        self._within_cast(lambda: client.cast({}, method, **arguments))
 
     def _to(self, host: str) -> Any:
         return self._client.prepare(server=host)

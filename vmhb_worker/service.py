@@ -32,6 +32,8 @@ RPC_END = 0.3
 HYPERVISOR_END = 0.3
 #: A libvirt that has said nothing for so long (seconds) is no reason to be out of reach as well.
 MUTE = 5.0
+#: Seconds that a look at the broker may take, in the background, to say what is wrong with it.
+CHECK = 10.0
 
 
 def run(conf: cfg.ConfigOpts) -> int:
@@ -75,7 +77,7 @@ class Worker:
         if signals:
             signal.signal(signal.SIGTERM, lambda *_: engine.stop())
             signal.signal(signal.SIGINT, lambda *_: engine.stop())
-        server = self._server = Server(rpcapi.get_transport(self._conf), settings.host, engine.call)
+        server = self._server = Server(rpcapi.get_transport(self._conf), settings.host, engine.call, self._unserved_why)
         self._check_topics()
         agent.open(engine.post)
         self._hypervisor.open(self._guarded(engine.post))
@@ -142,6 +144,10 @@ class Worker:
         if self._server is not None and not self._refused and self._unserved.acquire(blocking=False):
             self._server.start()
 
+    def _unserved_why(self) -> str | None:
+        served = brokers.serving(rpcapi.EXCHANGE, rpcapi.TOPIC, self._settings.host)
+        return brokers.check(self._conf, None, [served], CHECK)
+
     def _check_topics(self) -> None:
         """Say early, in the background, what would keep notifications from being delivered."""
 
@@ -150,7 +156,7 @@ class Worker:
             risk = brokers.durability(self._conf, where.transport_url)
             if risk:
                 LOG.warning("%s", risk)
-            problem = notifications.check(self._conf, where.transport_url, where.topics, 10.0)
+            problem = notifications.check(self._conf, where.transport_url, where.topics, CHECK)
             if problem:
                 LOG.error("notifications cannot be delivered now, and are kept: %s", problem)
 

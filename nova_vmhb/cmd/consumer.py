@@ -30,6 +30,9 @@ KEYSTONE = "nova_vmhb.nova"
 #: Besides oslo's, what may stand in our files: the options of Keystone's plugins.
 LIBRARIES = (*program.LIBRARIES, KEYSTONE)
 
+#: Seconds that a consumer has to answer `--status`.
+ANSWER = 6.0
+
 
 def main() -> None:
     """The entry point."""
@@ -85,7 +88,9 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
     group = conf.nova_notifications
     value, problem = brokers.shown(conf, None)
     workers = Check(
-        "[DEFAULT] transport_url", value, lambda: problem or brokers.check_sending(conf, None, "vmhb", (), INNER_LIMIT)
+        "[DEFAULT] transport_url",
+        value,
+        lambda: problem or brokers.check(conf, None, _workers_looks(conf), INNER_LIMIT),
     )
     found = [workers]
     if _runs(conf, Half.INSTANCES):
@@ -93,6 +98,18 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
     if _runs(conf, Half.FAULTS) and not contradictions(conf):
         found += _of_faults(conf)
     return found
+
+
+def _workers_looks(conf: cfg.ConfigOpts) -> list[brokers.Look]:
+    """The instances half tells workers, and calls nobody; the faults half calls, and is called."""
+    told = brokers.sending(consumerapi.EXCHANGE, ())
+    if not _runs(conf, Half.FAULTS):
+        return [told]
+    try:
+        host = str(conf.host)
+    except ValueError:  # said elsewhere
+        return [told, brokers.calling]
+    return [told, brokers.calling, brokers.serving(consumerapi.EXCHANGE, consumerapi.TOPIC, host)]
 
 
 def _runs(conf: cfg.ConfigOpts, half: Half) -> bool:
@@ -134,13 +151,13 @@ def run(
 
 
 def status(conf: cfg.ConfigOpts) -> dict[str, Any]:
-    """What one that runs says of itself. BLOCKS for some seconds. Raises NoAnswer."""
-    # A call would wait for a broker that is away for ever.
-    problem = brokers.check_sending(conf, None, consumerapi.EXCHANGE, (), INNER_LIMIT)
+    """What one that runs says of itself. BLOCKS for INNER_LIMIT, ANSWER and a connection at most. Raises NoAnswer."""
+    # A call would only say that it did not end; this says why it would not.
+    problem = brokers.check(conf, None, [brokers.calling], INNER_LIMIT)
     if problem is not None:
         raise program.NoAnswer(f"no consumer can be asked: {problem}")
     try:
-        return consumerapi.ConsumerAPI(rpcapi.get_transport(conf)).about()
+        return consumerapi.ConsumerAPI(rpcapi.get_transport(conf), ANSWER).about()
     except oslo_messaging.MessagingTimeout:
         raise program.NoAnswer(
             "no consumer answers: is one running on this broker, with faults among its [consumer] halves?"

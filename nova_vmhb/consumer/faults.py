@@ -5,7 +5,9 @@
                         rounds ─► workers (RPC), Nova
 
 Everything that must not be lost is in the database between two of these. Its start waits for the database, in the
-background; what waits for the broker waits in oslo.messaging.
+background, and then for nobody: faults are listened to before anything is asked of anybody. What comes is held until
+another consumer was asked for its database, once, which takes 6 s at the longest, whatever the brokers do; where it
+can't be asked, it is asked again, beside the work.
 """
 
 from __future__ import annotations
@@ -54,6 +56,10 @@ ANSWER_TIME = 6.0
 RETRY = 5.0
 #: Seconds that another consumer has to answer, at our start.
 OTHERS = 2.0
+#: Seconds that RPC has to be served until what was read is taken all the same.
+SERVED = 1.0
+#: Seconds that a look at a broker may take, in the background, to say what is wrong with it.
+CHECK = 10.0
 TOPIC = "topic:"
 
 
@@ -89,11 +95,13 @@ class Faults:
         self._locate = locate
         self._refused = refused
         self._stopping = threading.Event()
+        self._asked = threading.Event()  # other consumers, once, whatever came of it
         self._tally = Tally()
         self._member = str(uuid.uuid4())
         self._topics = [f"{TOPIC}{topic}" for topic in settings.topics]
         self._records = Records(store, self._route, self._topics, settings.reminder_interval)
         self._outbox = Outbox(store, self._member)
+        self._others = ConsumerAPI(rpcapi.get_transport(conf), OTHERS)
         self._workers = rpcapi.WorkerAPI(rpcapi.get_transport(conf), conf, timeout=ANSWER_TIME)
         witnesses = Witnesses(self._word, self._place)
         self._permits = Permits(store, self._records, settings.recovery, witnesses)
@@ -103,9 +111,12 @@ class Faults:
         ]
         ask = rounds.Ask(self._word, self._place, self._answers)
         self._rounds = rounds.Rounds(settings, self._records, self._outbox, ask, self._tally, self._wake)
-        self._endpoint = Endpoint(self._records, self._tally, time.time, self._wake)
+        self._endpoint = Endpoint(self._records, self._tally, time.time, self._wake, allowed=self._may_take)
+        self._where = f"{settings.topics[0]} of {brokers.shown(conf, settings.transport_url)[0]}"
         self._listener = self._listen()
-        self._server = rpc.server(rpcapi.get_transport(conf), settings.host, rpc.Endpoint(self._records, self._about))
+        self._server = rpc.server(
+            rpcapi.get_transport(conf), settings.host, rpc.Endpoint(self._records, self._about), self._rpc_problem
+        )
 
     def start(self) -> None:
         """Begin, in the background."""
@@ -115,6 +126,7 @@ class Faults:
         """End: no more is taken, and what is under way has until then to be finished."""
         until = time.monotonic() + timeout
         self._stopping.set()
+        self._asked.set()
         self._endpoint.stop()
         for delivery in self._deliveries:
             delivery.stop()
@@ -129,7 +141,7 @@ class Faults:
     @property
     def listening(self) -> bool:
         """Are faults read?"""
-        return self._listener.listening.is_set()
+        return self._listener.listening.is_set() and self._asked.is_set()
 
     def _leave(self) -> None:
         try:
@@ -149,10 +161,14 @@ class Faults:
                 delivery.start()
             self._rounds.start()
             self._say_orphans()
-            if self._until(self._ask_others, "other consumers can't be asked"):
-                self._listener.start()
-                self._server.start()
-                threading.Thread(target=self._check_topics, name="vmhb-check-broker", daemon=True).start()
+            self._listener.start()
+            threading.Thread(target=self._say_reading, name="vmhb-reading", daemon=True).start()
+            threading.Thread(target=self._check_topics, name="vmhb-check-broker", daemon=True).start()
+            if self._until(self._ask_others, "other consumers can't be asked for their database, faults are read"):
+                self._server.start()  # not before: ours might be the answer
+                # Whoever is told of a fault may ask for it.
+                self._server.listening.wait(SERVED)
+                self._asked.set()
         except Refused as error:
             self._refused(str(error))
         except Exception as error:
@@ -181,10 +197,26 @@ class Faults:
         self._outbox.live(self._settings.host, time.time())
         LOG.info("faults are kept in %s", self._store.shown)
 
+    def _may_take(self) -> bool:
+        """What is read is not ours before we know that we may run, and not after we were told to end."""
+        self._asked.wait()
+        return not self._stopping.is_set()
+
     def _ask_others(self) -> None:
         """Two databases would each get half of the faults: refuse to be the second. Raises Refused."""
         try:
-            told = ConsumerAPI(rpcapi.get_transport(self._conf), OTHERS).about()
+            self._compare()
+        except Refused:
+            self._stopping.set()  # before what is held is let go: it is the other one's
+            self._asked.set()
+            raise
+        except Exception:
+            self._asked.set()
+            raise
+
+    def _compare(self) -> None:
+        try:
+            told = self._others.about()
         except oslo_messaging.MessagingTimeout:
             return  # there is none
         except oslo_messaging.RemoteError as error:
@@ -198,6 +230,14 @@ class Faults:
                 f"[database] connection"
             )
 
+    def _say_reading(self) -> None:
+        """Once what comes is taken, and no longer held."""
+        self._asked.wait()
+        while not self._stopping.is_set():
+            if self._listener.listening.wait(RETRY):
+                LOG.info("reading faults from %s", self._where)
+                return
+
     def _say_orphans(self) -> None:
         mine = {target.name for target in self._targets()}
         for target, count in self._outbox.waiting().items():
@@ -210,24 +250,36 @@ class Faults:
         risk = brokers.durability(self._conf, where.transport_url)
         if risk:
             LOG.warning("%s", risk)
-        problem = notifications.check(self._conf, where.transport_url, where.topics, 10.0)
+        problem = notifications.check(self._conf, where.transport_url, where.topics, CHECK)
         if problem:
             LOG.error("faults cannot be published now, and are kept: %s", problem)
+        problem = self._rpc_problem()
+        if problem:
+            LOG.error("RPC is not served, and workers cannot be asked now: %s", problem)
+
+    def _rpc_problem(self) -> str | None:
+        """What stands in the way of calls, and of being called. BLOCKS for CHECK seconds."""
+        return brokers.check(self._conf, None, rpc.looks(self._settings.host), CHECK)
 
     # -- wiring ----------------------------------------------------------------------------------------------------
 
     def _listen(self) -> brokers.Background:
         settings = self._settings
         target = oslo_messaging.Target(exchange=notifications.EXCHANGE, topic=settings.topics[0])
-        where, _ = brokers.shown(self._conf, settings.transport_url)
 
         def make() -> Any:
             transport = brokers.transport(self._conf, settings.transport_url, rabbit_qos_prefetch_count=str(PREFETCH))
             return brokers.listener(transport, target, self._endpoint)
 
-        what = f"{settings.topics[0]} of {where}"
+        what = self._where
         # One thread: the order of a fault's notifications is kept.
-        return brokers.Background(f"reading faults from {what}", f"cannot read faults from {what}", make, threads=1)
+        return brokers.Background(
+            f"listening to {what}",
+            f"cannot read faults from {what}",
+            make,
+            threads=1,
+            why=lambda: notifications.check(self._conf, settings.transport_url, settings.topics[:1], CHECK),
+        )
 
     def _targets(self) -> Sequence[Recipient]:
         sender = notifications.Sender(

@@ -40,6 +40,8 @@ FIRST_PAUSE = 0.5
 PAUSE = 5.0
 #: A clock of Nova's that is further ahead of ours than this (seconds) is wrong: a worker would wait for it.
 AHEAD = 300.0
+#: Seconds that a look at a broker may take, in the background, to say what is wrong with it.
+CHECK = 10.0
 
 
 class Workers(Protocol):
@@ -83,7 +85,8 @@ class Courier:
         self._stopping.set()
 
     def tell(self, cast: Cast) -> bool:
-        """BLOCKS for about delivery_time at most. False where it was ended by `stop`: somebody else is to try it."""
+        """BLOCKS for about delivery_time and one more cast at most. False where it was ended by `stop`: then somebody
+        else is to try it."""
         until = self._monotonic() + self._delivery_time
         pause = FIRST_PAUSE
         while True:
@@ -222,4 +225,10 @@ def _listener(
 
     what = f"{settings.pool or settings.topic} of {where}"
     # One thread: the order of an instance's notifications is kept.
-    return brokers.Background(f"listening to {what}", f"cannot listen to {what}", make, threads=1)
+    return brokers.Background(
+        f"listening to {what}",
+        f"cannot listen to {what}",
+        make,
+        threads=1,
+        why=lambda: brokers.check_exchange(conf, url, settings.exchange, CHECK),
+    )

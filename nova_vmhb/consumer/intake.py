@@ -45,9 +45,10 @@ class Endpoint:
         now: Callable[[], float],
         changed: Callable[[], None] = lambda: None,
         wait: Callable[[float], bool] | None = None,
+        allowed: Callable[[], bool] = lambda: True,
     ) -> None:
         """now: seconds since the epoch. changed: called after a commit that brought something new. wait: waits for so
-        many seconds, and is True where it is to end."""
+        many seconds, and is True where it is to end. allowed: BLOCKS until it is known whether any may be taken."""
         self._records = records
         self._tally = tally
         self._now = now
@@ -55,6 +56,7 @@ class Endpoint:
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
         self._away = False
+        self._allowed = allowed
 
     def stop(self) -> None:
         """Try nothing again."""
@@ -62,6 +64,8 @@ class Endpoint:
 
     def info(self, _context: Any, publisher_id: Any, event_type: Any, payload: Any, _metadata: Any) -> Any:
         """A notification: ours all have this priority."""
+        if not self._allowed():
+            return oslo_messaging.NotificationResult.REQUEUE
         try:
             work = self._meant(event_type, payload)
         except Exception as error:  # whatever a stranger can make our parsers stumble over

@@ -49,12 +49,20 @@ class Endpoint:
             raise oslo_messaging.ExpectedException() from error
 
 
-def server(transport: Any, name: str, endpoint: Endpoint) -> brokers.Background:
-    """One that listens as one of any number of consumers. name: of its host: each name leaves a queue."""
+def looks(name: str) -> list[brokers.Look]:
+    """For `brokers.check`: a consumer calls workers, and other consumers, and is called. name: as that of `server`."""
+    return [brokers.calling, brokers.serving(EXCHANGE, TOPIC, name)]
+
+
+def server(
+    transport: Any, name: str, endpoint: Endpoint, why: Callable[[], str | None] = lambda: None
+) -> brokers.Background:
+    """One that listens as one of any number of consumers. name: of its host: each name leaves a queue. why: as
+    `brokers.Background`."""
     target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=name, version=VERSION)
 
     def make() -> Any:
         policy = oslo_messaging.DefaultRPCAccessPolicy
         return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
 
-    return brokers.Background(f"RPC is served as {TOPIC}", "RPC cannot be served", make, THREADS)
+    return brokers.Background(f"RPC is served as {TOPIC}", "RPC cannot be served", make, THREADS, why)

@@ -67,7 +67,8 @@ def _iso(moment: datetime) -> str:
 
 
 class AodhReporter(Reporter):
-    """See the module. One connection, which is made with the first event. BLOCKS as long as the broker does."""
+    """See the module. One connection, which is made with the first event. BLOCKS for
+    `notifications.SEND_TIME` at most."""
 
     name = "aodh"
     summary = "Events for Aodh's event alarms, published straight to its listener"

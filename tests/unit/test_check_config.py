@@ -139,6 +139,16 @@ def test_what_hangs_is_waited_for_once() -> None:
     ]
 
 
+def test_a_status_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever it waits for: one line, exit code 1."""
+    began = time.monotonic()
+    assert program._tell(lambda _conf: {"": hangs()}, cfg.ConfigOpts(), 0.2) == 1
+    assert time.monotonic() - began < 2.0
+    said = "none that runs can be asked: no end of asking one that runs within 0.2 s: --check-config says more"
+    assert lines(capsys) == [said]
+    assert program._tell(lambda _conf: {"a": 1}, cfg.ConfigOpts(), 10.0) == 0
+
+
 def look_at_store(folder: Path) -> str | None:
     conf = cfg.ConfigOpts()
     options.register(conf)
@@ -178,10 +188,14 @@ def test_a_bad_value_stops_the_start(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert lines(capsys)[0].startswith("[agent] workers: 0: ")
 
 
-def test_the_program_imports_no_eventlet() -> None:
+@pytest.mark.parametrize(
+    "program",
+    [
+        "vmhb_worker.cmd.worker, vmhb_worker.service, vmhb_worker.rpc, vmhb_worker.notifications",
+        "nova_vmhb.cmd.consumer, nova_vmhb.consumer.service, nova_vmhb.consumer.faults, nova_vmhb.consumer.checks",
+    ],
+)
+def test_the_program_imports_no_eventlet(program: str) -> None:
     """Threads and libvirt's C calls bear no greened sockets: eventlet never gets in, though it is installed."""
-    program = (
-        "import sys, importlib.util, vmhb_worker.cmd.worker, vmhb_worker.rpc, vmhb_worker.notifications\n"
-        "sys.exit(sum(name.split('.')[0] == 'eventlet' for name in sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    text = f"import sys, {program}\nsys.exit(sum(name.split('.')[0] == 'eventlet' for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", text], check=False).returncode == 0

@@ -21,14 +21,14 @@ PARTS = {
     "delivery": {"outbox", "store", "backlog", "journal", "notifications"},
 }
 #: Contracts: every part may import these. They import nothing of ours but each other.
-SHARED = {"core", "contracts", "settings", "objects", "crashpoint", "no_eventlet", "rpcapi", "brokers"}
+SHARED = {"core", "contracts", "settings", "objects", "crashpoint", "no_eventlet", "rpcapi", "brokers", "limited"}
 #: The composition root and the programs: they may import everything, and only they name the global configuration.
 WIRES = {"service", "cmd", "program"}
 ALLOWED = {("rpcapi", "conf")}  # the client's one option
 
 #: Of the worker, what runs in Nova or beside it may import these, and nothing that these do not say.
 FOR_NOVA = {
-    *("core.policy", "core.protocol", "objects", "rpcapi", "no_eventlet", "systemd"),
+    *("core.policy", "core.protocol", "objects", "rpcapi", "no_eventlet", "limited", "systemd"),
     *("brokers", "program", "conf.groups", "conf.kinds", "conf.problems", "conf.upgrade_levels"),
     # What faults are, and how they are published: the consumer closes and raises some itself.
     *("core.fault", "core.verdict", "crashpoint", "notifications", "conf.notifications"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import Any
 
 import oslo_messaging
 import pytest
 from oslo_config import cfg
 
-from tests.fakes import FlakyTransport, a_row
+from tests.fakes import BlockedTransport, FlakyTransport, a_row
+from tests.lab.processes import wait_until
 from vmhb_worker import brokers, notifications
 from vmhb_worker.core.fault import Change
 
@@ -80,6 +82,21 @@ def test_failure_raises_and_spoils_the_transport(conf: cfg.ConfigOpts) -> None:
     assert transports[1].sent == [("declares", 1)]
 
 
+def test_a_send_that_does_not_end(conf: cfg.ConfigOpts) -> None:
+    """It has failed after its limit, and says so. Nothing overtakes it: the next is sent once it has ended."""
+    over = threading.Event()
+    transport = BlockedTransport(over)
+    line = notifications.Line(lambda: transport, "vmhb", "t", limit=0.2)
+    with pytest.raises(notifications.DeliveryError, match=r"no end of sending to t\.info .* within 0\.2 s"):
+        line.send({}, {"payload": {"number": 1}})
+    with pytest.raises(notifications.DeliveryError, match="is not begun"):
+        line.send({}, {"payload": {"number": 1}})
+    over.set()
+    wait_until(lambda: bool(transport.sent), 10, "what was blocked is sent")
+    line.send({}, {"payload": {"number": 1}})
+    assert transport.sent == [("declares", 1), ("mandatory", 1)]
+
+
 def test_queue_that_vanished_is_declared_again_at_once(conf: cfg.ConfigOpts) -> None:
     """The broker would ack and drop: it is asked not to, and the queue comes back."""
     gone = oslo_messaging.MessageUndeliverable("returned", "vmhb", "t.info", None)
@@ -107,6 +124,30 @@ def test_queue_that_vanished_is_declared_again_at_once(conf: cfg.ConfigOpts) -> 
             "received none but current is the value 'quorum' of type 'longstr'",
             "queue 'notifications.info' with x-queue-type = the value 'quorum' of type 'longstr', and we ask for none: "
             "set [oslo_messaging_rabbit] rabbit_quorum_queue",
+        ),
+        (
+            "(406) PRECONDITION_FAILED - inequivalent arg 'durable' for exchange 'vmhb_worker_fanout' in vhost '/': "
+            "received 'false' but current is 'true'",
+            "and we ask for 'false': set [oslo_messaging_rabbit] rabbit_transient_quorum_queue as all",
+        ),
+        (
+            "Queue.declare: (541) INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated. Its use is not "
+            "permitted per the configuration",
+            "b permits no queues that are neither durable nor exclusive, as RPC's own are: set [oslo_messaging_rabbit] "
+            "rabbit_transient_quorum_queue = true",
+        ),
+        *(
+            (
+                f"(403) ACCESS_REFUSED - configure access to queue '{queue}' in vhost 'v' refused for user 'vmhb'",
+                f"b refuses us one of RPC's own queues, {queue}: let the user configure, write and read such queues; "
+                "where it is queues that are not durable that are refused, set [oslo_messaging_rabbit] "
+                "rabbit_transient_quorum_queue = true",
+            )
+            for queue in ("reply_0a", "vmhb_worker_fanout_0a", "vmhb_consumer_fanout_0a")
+        ),
+        (
+            "(403) ACCESS_REFUSED - configure access to queue 'vmhb_worker.reply_1' in vhost 'v' refused",
+            "b refuses access: check user",
         ),
         ("(403) ACCESS_REFUSED - Login was refused", "b refuses access: check user, password and virtual host"),
         ("[Errno 111] Connection refused", "b: [Errno 111] Connection refused"),

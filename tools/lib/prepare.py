@@ -68,6 +68,14 @@ TELEMETRY = Environment(".venv-telemetry", ("telemetry-test",), "constraints-tel
 #: Masakari's own programs, for functional tests: they run beside us, never in our Python.
 MASAKARI = Environment(".venv-masakari", ("masakari-test",), "constraints-masakari.txt")
 
+#: Exactly what an operator has who installs us beside OpenStack's services of that release.
+OPENSTACK_2025_2 = Environment(
+    ".venv-openstack-2025.2", ("worker", "consumer", "nova", "test"), "tests/constraints/openstack-2025.2.txt"
+)
+OPENSTACK_2026_1 = Environment(
+    ".venv-openstack-2026.1", ("worker", "consumer", "nova", "test"), "tests/constraints/openstack-2026.1.txt"
+)
+
 
 def say(text: str) -> None:
     """Progress, for whoever watches."""
@@ -233,11 +241,8 @@ def _make(environment: Environment, folder: Path, stamp: str) -> None:
     say(f"making the Python environment {folder.name}: a minute or two ...")
     for entry in folder.iterdir():
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    own_pip = not _succeeds(sys.executable, "-c", "import ensurepip")
-    venv.create(folder, with_pip=not own_pip, symlinks=True)
-    python = str(folder / "bin" / "python")
-    pip = [sys.executable, "-m", "pip", "--python", python] if own_pip else [python, "-m", "pip"]
-    install = [*pip, "install", "-qq", "--disable-pip-version-check", "-c", str(ROOT / environment.constraints)]
+    venv.create(folder, with_pip=_succeeds(sys.executable, "-c", "import ensurepip"), symlinks=True)
+    install = _install(environment, folder)
     # What builds is pinned as well, so it must be in the environment itself.
     _pip([*install, "pbr", "setuptools", "wheel"])
     extras = f"[{','.join(environment.extras)}]" if environment.extras else ""
@@ -245,8 +250,30 @@ def _make(environment: Environment, folder: Path, stamp: str) -> None:
     (folder / "stamp").write_text(stamp)
 
 
+def finds(environment: Environment, folder: Path, extras: Sequence[str]) -> bool:
+    """Would pip find what these extras of ours need, all of them at once, in versions that the constraints allow?
+
+    Says what it found in the way. Installs nothing.
+    """
+    quiet = "-q"  # -qq would keep the reason to itself
+    install = [*_install(environment, folder, quiet), "--dry-run", "--no-build-isolation"]
+    return _run_pip([*install, f"{ROOT}[{','.join(extras)}]"]) == 0
+
+
+def _install(environment: Environment, folder: Path, quiet: str = "-qq") -> list[str]:
+    """The beginning of pip's command line. Where Python has no ensurepip, its own pip works for the environment."""
+    python = str(folder / "bin" / "python")
+    inside = (folder / "bin" / "pip").exists()
+    pip = [python, "-m", "pip"] if inside else [sys.executable, "-m", "pip", "--python", python]
+    return [*pip, "install", quiet, "--disable-pip-version-check", "-c", str(ROOT / environment.constraints)]
+
+
 def _pip(command: Sequence[str]) -> None:
+    if _run_pip(command):
+        raise NotReady("pip could not install what the project needs, see above: mend that, then try again.")
+
+
+def _run_pip(command: Sequence[str]) -> int:
     # pbr asks git for the version; an unpacked archive has none to ask.
     version = {} if _succeeds("git", "-C", str(ROOT), "rev-parse", "HEAD") else {"PBR_VERSION": "0.0.0"}
-    if subprocess.run(command, env={**os.environ, **version}, cwd=ROOT, check=False).returncode:
-        raise NotReady("pip could not install what the project needs, see above: mend that, then try again.")
+    return subprocess.run(command, env={**os.environ, **version}, cwd=ROOT, check=False).returncode

@@ -7,12 +7,14 @@ in two lanes, of which the one that measures times has the processors first.
 from __future__ import annotations
 
 import argparse
+import enum
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +33,20 @@ LINT = (
 )
 #: Where "is this VM dead?" is decided: every branch is tested, or this fails.
 CORE = "vmhb_worker/core/*"
+#: The plugin that keeps a job to its share. Not imported here: pytest is in the environments only.
+SELECTION = "tools.lib.selection"
+NO_CACHE = "-p no:cacheprovider"
+#: Of ours, what is installed beside OpenStack, and what tests it.
+EXTRAS = ("worker", "consumer", "nova", "vitrage", "test")
 #: How much what measures nothing gives way to what does.
 NICE = 5
+
+
+class Ran(enum.Enum):
+    """What a run of pytest was: all tests of the job, or those that the caller selected."""
+
+    ALL = enum.auto()
+    SELECTED = enum.auto()
 
 
 @dataclass
@@ -64,6 +78,7 @@ class Run:
     for_pytest: Sequence[str]
     nice: int
     prefix: str  # of each line, where several jobs share the screen; "" for a job that has it to itself
+    root: Path = ROOT
     tally: Tally = field(default_factory=Tally)
 
     def say(self, text: str) -> None:
@@ -72,7 +87,7 @@ class Run:
 
     def lint(self) -> None:
         for command in LINT:
-            if command[0] == "reno" and not (ROOT / ".git").exists():
+            if command[0] == "reno" and not (self.root / ".git").exists():
                 self.say("(reno lint: skipped, it wants git's history)")
                 self.tally.skipped += 1
                 continue
@@ -80,9 +95,11 @@ class Run:
             self.tally.check(self._call(command) == 0)
 
     def unit(self) -> None:
+        """Of what was selected no coverage is told: some tests cover some of it."""
         with tempfile.TemporaryDirectory(prefix="vmhb-coverage-") as scratch:
             environ = {"COVERAGE_FILE": f"{scratch}/coverage"}  # one for each run: there may be two
-            self._pytest(("coverage", "run", "-m", "pytest"), "tests/unit", environ)
+            if self._pytest(("coverage", "run", "-m", "pytest"), "tests/unit", environ=environ) is Ran.SELECTED:
+                return
             self._call(("coverage", "report", f"--omit={CORE}"), environ)
             self.say(f"$ branch coverage of {CORE}, which must be complete")
             complete = ("coverage", "report", f"--include={CORE}", "--fail-under=100")
@@ -95,6 +112,19 @@ class Run:
         else:
             self.say("(fuzz: skipped, there is no atheris for this Python)")
             self.tally.skipped += 1
+
+    def openstack_2025_2(self) -> None:
+        self._bounds(prepare.OPENSTACK_2025_2)
+
+    def openstack_2026_1(self) -> None:
+        self._bounds(prepare.OPENSTACK_2026_1)
+
+    def _bounds(self, environment: Environment) -> None:
+        """In exactly the versions of an OpenStack release: does pip find all extras, and do we run with it?"""
+        if not self.for_pytest:
+            self.say(f"$ pip install --dry-run -c {environment.constraints} '.[{','.join(EXTRAS)}]'")
+            self.tally.check(prepare.finds(environment, self.folder, EXTRAS))
+        self._pytest(("python", "-m", "pytest", "--disable-warnings"), "tests/unit")
 
     def nova(self) -> None:
         quiet = ("--log-level=INFO", "--disable-warnings", "--durations=10")
@@ -119,26 +149,41 @@ class Run:
         self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=5"), tests)
 
     def timed(self) -> None:
-        self._pytest(("python", "-m", "pytest", "-v", "--durations=10", "-m", "not patient"), "tests/functional")
+        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "-patient")
 
     def patient(self) -> None:
-        self._pytest(("python", "-m", "pytest", "-v", "--durations=10", "-m", "patient"), "tests/functional")
+        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "patient")
 
     def cloud(self) -> None:
         """One story, unless it is the long run: a whole OpenStack has many."""
         self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=10"), "tests/cloud")
 
-    def _pytest(self, command: Sequence[str], tests: str, environ: dict[str, str] | None = None) -> None:
-        """Run pytest and count what it ran. That it did not get so far counts as one failure."""
+    def _pytest(
+        self, command: Sequence[str], tests: str, marked: str = "", environ: dict[str, str] | None = None
+    ) -> Ran:
+        """Run pytest, count what it ran, and return whether that was all there is.
+
+        tests: the job's share, a folder or file; marked: of these, as `selection` has it. What the caller asks for
+        holds within it: a path, say, is given to every job, and means something to one. That pytest did not get so far
+        as to run anything counts as one failure.
+        """
         with tempfile.TemporaryDirectory(prefix="vmhb-test-") as scratch:
-            report = Path(scratch) / "report.xml"
-            code = self._call([*command, tests, f"--junitxml={report}", *self.for_pytest], environ)
+            report, told = Path(scratch) / "report.xml", Path(scratch) / "told"
+            # `testpaths` gives way to the caller's paths, where an argument would be one more.
+            share = ["-o", f"testpaths={tests}", "-p", SELECTION, f"--share={tests}", f"--marked={marked}"]
+            # For --lf: in the environment, so that nothing appears among the project's own files.
+            cache = self.folder / "pytest" / f"{tests.replace('/', '-')}{marked}"
+            share += ["-o", f"addopts={_with_cache(self.root)}", "-o", f"cache_dir={cache}"]
+            code = self._call([*command, *share, f"--junitxml={report}", f"--told={told}", *self.for_pytest], environ)
             before = self.tally.failed
             if report.exists():
                 self._count(report)
+            # Other codes than these: it never came to run any, which is said below, once.
+            ran = Ran.SELECTED if told.exists() or code not in (0, 1, 5) else Ran.ALL
         # 5: there were no tests. 1: some failed, and were counted.
         if code not in (0, 5) and self.tally.failed == before:
             self.tally.failed += 1
+        return ran
 
     def _count(self, report: Path) -> None:
         for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 -- pytest has just written it
@@ -156,12 +201,18 @@ class Run:
         environment["PATH"] = f"{self.folder / 'bin'}:{os.environ['PATH']}"
         environment.pop("PYTHONPATH", None)
         if not self.prefix:
-            return subprocess.run(program, cwd=ROOT, env=environment, check=False).returncode
-        pipe = subprocess.PIPE
-        with subprocess.Popen(program, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT) as process:
+            return subprocess.run(program, cwd=self.root, env=environment, check=False).returncode
+        pipe, both = subprocess.PIPE, subprocess.STDOUT
+        with subprocess.Popen(program, cwd=self.root, env=environment, stdout=pipe, stderr=both) as process:
             for line in process.stdout or ():
                 self.say(line.decode(errors="replace").rstrip("\n"))
         return process.returncode
+
+
+def _with_cache(root: Path) -> str:
+    """The project's options for pytest, without the one by which a run by hand keeps no cache."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    return str(project["tool"]["pytest"]["ini_options"]["addopts"]).replace(NO_CACHE, "")
 
 
 @dataclass(frozen=True)
@@ -178,12 +229,19 @@ class Job:
     only_all: bool = False  # for `--all`, or where it is named
     beside: tuple[Environment, ...] = ()  # what its tests start from there, besides
 
+    @property
+    def runs_pytest(self) -> bool:
+        """Do pytest's options mean anything to it?"""
+        return self.what not in (Run.lint, Run.fuzz)
+
 
 FIRST = "first"
 JOBS = (
     Job("lint", "lint", Run.lint, prepare.FULL, FIRST),
     Job("unit", "unit", Run.unit, prepare.FULL, FIRST),
     Job("fuzz", "fuzz", Run.fuzz, prepare.FULL, FIRST),
+    Job("bounds", "2025.2", Run.openstack_2025_2, prepare.OPENSTACK_2025_2, FIRST, only_all=True),
+    Job("bounds", "2026.1", Run.openstack_2026_1, prepare.OPENSTACK_2026_1, FIRST, only_all=True),
     Job("nova", "nova", Run.nova, prepare.NOVA, FIRST),
     Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, FIRST, only_all=True),
     Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, FIRST, only_all=True),
@@ -211,7 +269,7 @@ WANTS = {
 def main() -> int:
     """Exit code: 0 all good, 1 something failed, 2 the machine is not ready or the command makes no sense."""
     asked, for_pytest = _arguments(sys.argv[1:])
-    jobs = [job for job in JOBS if (job.step in asked.steps if asked.steps else asked.all or not job.only_all)]
+    jobs = _jobs(asked, for_pytest)
     try:
         folders = _prepare(jobs)
     except prepare.NotReady as error:
@@ -225,6 +283,12 @@ def main() -> int:
     return int(total.failed > 0 or total.passed == 0)
 
 
+def _jobs(asked: argparse.Namespace, for_pytest: Sequence[str]) -> list[Job]:
+    """What is to run. Where tests are asked for, by pytest's options, nothing but tests."""
+    jobs = [job for job in JOBS if (job.step in asked.steps if asked.steps else asked.all or not job.only_all)]
+    return [job for job in jobs if job.runs_pytest or not for_pytest]
+
+
 def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]:
     parser = argparse.ArgumentParser(
         prog="tools/test", description="Test nova-vmhb.", epilog="What follows a -- goes to pytest: -- -k reboot"
@@ -236,7 +300,11 @@ def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]
     for step in asked.steps:
         if step not in STEPS:
             parser.error(f"{step} is not a step; say one or more of {', '.join(STEPS)}")
-    return asked, given[end + 1 :]
+    for_pytest = given[end + 1 :]
+    for step in asked.steps if for_pytest else ():
+        if not any(job.runs_pytest for job in JOBS if job.step == step):
+            parser.error(f"{step} runs no pytest, and would ignore {' '.join(for_pytest)}: leave one of them out")
+    return asked, for_pytest
 
 
 def _prepare(jobs: Sequence[Job]) -> dict[Environment, Path]:

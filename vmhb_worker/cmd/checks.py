@@ -9,7 +9,7 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_worker import brokers, notifications, store
+from vmhb_worker import brokers, notifications, rpcapi, store
 from vmhb_worker.conf.libvirt import DEFAULT_URI
 from vmhb_worker.program import INNER_LIMIT, Check
 
@@ -19,12 +19,14 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
     uri = conf.libvirt.connection_uri or DEFAULT_URI
     state_path = Path(conf.state_path)
     own_url, topics = conf.vmhb_notifications.transport_url, _topics(conf)
-    brokers = [_broker(conf, "[DEFAULT] transport_url", None, () if own_url else topics)]
+    sent = notifications.sending(topics)
+    served = _served(conf)
+    found = [_broker(conf, "[DEFAULT] transport_url", None, served if own_url else [sent, *served])]
     if own_url:
-        brokers.append(_broker(conf, "[vmhb_notifications] transport_url", own_url, topics))
+        found.append(_broker(conf, "[vmhb_notifications] transport_url", own_url, [sent]))
     return [
         Check("[libvirt] connection_uri", uri, lambda: _libvirt(uri)),
-        *brokers,
+        *found,
         Check("[DEFAULT] state_path", str(state_path), lambda: _store(state_path)),
     ]
 
@@ -37,9 +39,17 @@ def _libvirt(uri: str) -> str | None:
     return hypervisor.check(uri, INNER_LIMIT)
 
 
-def _broker(conf: cfg.ConfigOpts, what: str, url: str | None, topics: Sequence[str]) -> Check:
+def _broker(conf: cfg.ConfigOpts, what: str, url: str | None, looks: Sequence[brokers.Look]) -> Check:
     value, problem = brokers.shown(conf, url)
-    return Check(what, value, lambda: problem or notifications.check(conf, url, topics, INNER_LIMIT))
+    return Check(what, value, lambda: problem or brokers.check(conf, url, looks, INNER_LIMIT))
+
+
+def _served(conf: cfg.ConfigOpts) -> list[brokers.Look]:
+    """A worker calls nobody, so it needs no queue for replies: its user may be one who may make none."""
+    try:
+        return [brokers.serving(rpcapi.EXCHANGE, rpcapi.TOPIC, conf.host)]
+    except ValueError:  # said elsewhere
+        return []
 
 
 def _topics(conf: cfg.ConfigOpts) -> Sequence[str]:

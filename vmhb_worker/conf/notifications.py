@@ -31,6 +31,9 @@ that nobody reads fills a queue: name only those that are read. At least one, ea
 The message broker for notifications, as [DEFAULT] transport_url.
 
 Set it to send notifications to another broker than the one that the worker is reached through. By default that one.
+
+On both, [oslo_messaging_rabbit] rabbit_quorum_queue is as in all services that share the queues; and where that is
+true, rabbit_transient_quorum_queue as well, which a RabbitMQ 4 that permits no transient queues cannot do without.
 """
         ),
     ),

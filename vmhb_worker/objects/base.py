@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oslo_versionedobjects import base
 from oslo_versionedobjects import fields as ovo
@@ -32,7 +32,14 @@ class Payload(base.VersionedObject):
         return primitive
 
 
-class JsonObject(ovo.FieldType[dict[str, Any]]):
+if TYPE_CHECKING:  # subscripts are for the type checker: oslo.versionedobjects has them from 3.10 on only
+    _DictType = ovo.FieldType[dict[str, Any]]
+    _DictField = ovo.AutoTypedField[dict[str, Any]]
+else:
+    _DictType, _DictField = ovo.FieldType, ovo.AutoTypedField
+
+
+class JsonObject(_DictType):
     """A JSON object of free form: evidence, a health report, counts. Its keys may grow without a new version."""
 
     def coerce(self, obj: Any, attr: str, value: Any) -> dict[str, Any]:
@@ -47,7 +54,7 @@ class JsonObject(ovo.FieldType[dict[str, Any]]):
         return {"type": ["object"]}
 
 
-class JsonObjectField(ovo.AutoTypedField[dict[str, Any]]):
+class JsonObjectField(_DictField):
     """A field of type `JsonObject`."""
 
     AUTO_TYPE = JsonObject()

@@ -50,6 +50,16 @@ def test_of_no_concern(event_type: Any) -> None:
     assert give(FlakyRecords(), event_type, {}) == (HANDLED, {})
 
 
+@pytest.mark.parametrize(("allowed", "result", "taken"), [(True, HANDLED, 1), (False, REQUEUE, 0)])
+def test_held_until_it_may_be_taken(allowed: bool, result: str, taken: int) -> None:
+    """It is looked at by nobody before that is known; where it is not ours, it goes back, nonsense as well."""
+    records: Any = FlakyRecords()
+    endpoint = Endpoint(records, Tally(), NOON.timestamp, allowed=lambda: allowed)
+    assert endpoint.info({}, "vmhb-worker:cn1", "vmhb.fault.raised", fault_payload(a_fault()), {}) == result
+    assert len(records.taken) == taken
+    assert endpoint.info({}, "vmhb-worker:cn1", "vmhb.fault.raised", "nonsense", {}) == result
+
+
 def test_the_database_is_away() -> None:
     """Nothing is acknowledged until it is back; who ends meanwhile gives it back to the broker."""
     records = FlakyRecords(away=2)

@@ -1,0 +1,105 @@
+"""What we require fits what operators have: OpenStack's constraints, and the sets that our own tests run with.
+
+Reads files only; that pip finds a whole set, and that the unit tests pass with it, is `tools/test bounds`.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tools.lib import prepare
+
+ROOT = Path(__file__).parent.parent.parent
+#: The oldest release that we support, whose versions are our lower bounds.
+OLDEST = "2025.2"
+RELEASES = {name: ROOT / f"tests/constraints/openstack-{name}.txt" for name in (OLDEST, "2026.1")}
+PYTHONS = ("3.11", "3.12", "3.13")
+#: The extras that operators install; those for tests are not installed beside OpenStack.
+OPERATORS = ("worker", "consumer", "nova", "vitrage")
+#: What OpenStack's constraints have no version of, and why.
+NOT_IN_OPENSTACK = {
+    "vitrage": "a service, which no other project requires: it is pinned in setup.cfg",
+    **dict.fromkeys(("atheris", "hypothesis", "mypy", "ruff", "types-jsonschema"), "OpenStack's tests do without"),
+}
+
+
+def extras() -> dict[str, list[Requirement]]:
+    """The extras of setup.cfg; what is required without any has the name ''."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    found = {"": [Requirement(line) for line in lines if line and not line.startswith("#")]}
+    for name, value in setup["extras"].items():
+        # pbr takes a marker in its own way, with a colon.
+        rows = [row.strip() for row in value.strip().splitlines()]
+        found[name] = [Requirement(row.replace(":python_version", "; python_version")) for row in rows]
+    return found
+
+
+def constraints(path: Path, python: str) -> dict[str, str]:
+    """Package -> the version that this file has for this Python."""
+    found: dict[str, str] = {}
+    for line in path.read_text().splitlines():
+        if line and not line.startswith("#"):
+            one = Requirement(line)
+            if one.marker is None or one.marker.evaluate({"python_version": python}):
+                found[canonicalize_name(one.name)] = next(iter(one.specifier)).version
+    return found
+
+
+def refused(required: list[Requirement], pins: Mapping[str, str]) -> Iterator[str]:
+    """The requirements that these versions do not meet."""
+    for one in required:
+        version = pins.get(canonicalize_name(one.name))
+        if version is not None and not one.specifier.contains(version, prereleases=True):
+            yield f"{one} is not met by {version}"
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("extra", ["", *OPERATORS, "test"])
+def test_openstacks_own_versions_will_do(release: str, python: str, extra: str) -> None:
+    """`pip install -c upper-constraints.txt 'nova-vmhb[extra]'` is refused by none of our bounds."""
+    pins = constraints(RELEASES[release], python)
+    required = extras()[extra]
+    assert list(refused(required, pins)) == []
+    unknown = {one.name for one in required if canonicalize_name(one.name) not in pins}
+    assert unknown <= NOT_IN_OPENSTACK.keys()
+
+
+@pytest.mark.parametrize("extra", ["", *OPERATORS])
+def test_lower_bounds_are_those_of_the_oldest_release(extra: str) -> None:
+    """Each is what `tools/test bounds` has really run with: not lower, which nobody tried, and not higher."""
+    pins = constraints(RELEASES[OLDEST], PYTHONS[0])
+    for one in extras()[extra]:
+        if one.name not in NOT_IN_OPENSTACK:
+            lowest = [part.version for part in one.specifier if part.operator == ">="]
+            assert lowest == [pins[canonicalize_name(one.name)]], str(one)
+
+
+def environments() -> list[prepare.Environment]:
+    """All of `tools/lib/prepare.py`."""
+    return [one for one in vars(prepare).values() if isinstance(one, prepare.Environment)]
+
+
+@pytest.mark.parametrize("environment", environments(), ids=lambda one: one.name)
+def test_our_own_sets_fit(environment: prepare.Environment) -> None:
+    """A bound that one of our environments can't meet is found here, rather than when it is made."""
+    pins = constraints(ROOT / environment.constraints, "3.11")
+    for extra in ("", *environment.extras):
+        assert list(refused(extras()[extra], pins)) == []
+
+
+def test_each_release_is_tried() -> None:
+    """There is an environment for each of OpenStack's constraints that are here, with all that we can test in it."""
+    tried = {one.constraints: one for one in environments() if one.name.startswith(".venv-openstack")}
+    assert set(tried) == {str(path.relative_to(ROOT)) for path in (ROOT / "tests/constraints").iterdir()}
+    assert {str(path.relative_to(ROOT)) for path in RELEASES.values()} == set(tried)
+    for one in tried.values():
+        assert set(one.extras) >= {*OPERATORS, "test"} - {"vitrage"}
