@@ -16,10 +16,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nova_vmhb.consumer.database import Away
-from nova_vmhb.reporters.base import Case, Reporter
-from nova_vmhb.reporters.recovery import Notification, Server
-from vmhb_worker.contracts import Clock, Commit, Message, Post, Saved, Watcher
+from vmhb_common.model.fault import Change, Fault, FaultState
+from vmhb_consumer.database import Away
+from vmhb_consumer.reporters.base import Case, Reporter
+from vmhb_consumer.reporters.masakari_rules import Notification, Server
 from vmhb_worker.core import protocol
 from vmhb_worker.core.events import (
     AgentReplied,
@@ -44,10 +44,10 @@ from vmhb_worker.core.events import (
     Step,
     Vitals,
 )
-from vmhb_worker.core.fault import Change, Fault, FaultState
 from vmhb_worker.core.protocol import Health
-from vmhb_worker.inbox import Inbox
-from vmhb_worker.store import Content, Database, Row
+from vmhb_worker.delivery.sqlite import Content, Database, Row
+from vmhb_worker.engine.inbox import Inbox
+from vmhb_worker.interfaces import Clock, Commit, Message, Post, Saved, Watcher
 
 # -- for rpc: the engine -----------------------------------------------------------------------------------------------
 

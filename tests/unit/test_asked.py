@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nova_vmhb.asked import TIMES, Asked, asked
-from vmhb_worker.core.policy import KNOBS, Channel, HeartbeatPolicy, parse
+from nova_vmhb.wanted_policy import TIMES, Asked, asked
+from vmhb_common.model.policy import KNOBS, Channel, HeartbeatPolicy, parse
 
 ON = {"hw:heartbeat": "true"}
 FORBIDDEN = ("threshold", "action", "health_check", "shade")

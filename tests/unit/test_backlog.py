@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.fakes import a_row, number_of
-from vmhb_worker.backlog import Backlog, drop_excess
-from vmhb_worker.core.fault import Change
-from vmhb_worker.store import Row
+from vmhb_common.model.fault import Change
+from vmhb_worker.delivery.sqlite import Row
+from vmhb_worker.delivery.topic_queue import Backlog, drop_excess
 
 RAISED, UPDATED, CLEARED = Change.RAISED, Change.UPDATED, Change.CLEARED
 

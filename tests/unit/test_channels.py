@@ -12,10 +12,18 @@ from typing import Any
 
 import pytest
 
-from vmhb_worker.channels import CHUNK, LASTING, OUTPUT_LIMIT, RETRY_FIRST, RETRY_LAST, SocketChannels, in_words
+from vmhb_worker.adapters.application_sockets import (
+    CHUNK,
+    LASTING,
+    OUTPUT_LIMIT,
+    RETRY_FIRST,
+    RETRY_LAST,
+    SocketChannels,
+    in_words,
+)
 from vmhb_worker.core.events import ChannelDown, ChannelUp, Said
 from vmhb_worker.core.protocol import Ack, Challenge, Error, Goodbye
-from vmhb_worker.inbox import Inbox
+from vmhb_worker.engine.inbox import Inbox
 from vmhb_worker.settings import ChannelSettings
 
 UUID = "11111111-1111-4111-8111-111111111111"

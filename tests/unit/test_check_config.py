@@ -12,10 +12,11 @@ import pytest
 from oslo_config import cfg
 
 from tests.fakes import hangs, raises, write_config
+from vmhb_common.app import command_line as program
+from vmhb_common.app.command_line import Check
 from vmhb_worker import conf as options
-from vmhb_worker import program, store
 from vmhb_worker.cmd import checks, worker
-from vmhb_worker.program import Check
+from vmhb_worker.delivery import sqlite as store
 
 
 def run(folder: Path, text: str, *reached: Check) -> int:
@@ -181,7 +182,7 @@ def test_a_bad_value_stops_the_start(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_the_program_imports_no_eventlet() -> None:
     """Threads and libvirt's C calls bear no greened sockets: eventlet never gets in, though it is installed."""
     program = (
-        "import sys, importlib.util, vmhb_worker.cmd.worker, vmhb_worker.rpc, vmhb_worker.notifications\n"
+        "import sys, vmhb_worker.cmd.worker, vmhb_worker.adapters.rpc_server, vmhb_common.messaging.publisher\n"
         "sys.exit(sum(name.split('.')[0] == 'eventlet' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -11,9 +11,9 @@ import pytest
 from oslo_config import cfg, generator, types
 
 from tests.fakes import write_config
+from vmhb_common.model.policy import KNOBS, HeartbeatPolicy, Kind, parse
 from vmhb_worker import conf as options
 from vmhb_worker.conf import policy
-from vmhb_worker.core.policy import KNOBS, HeartbeatPolicy, Kind, parse
 from vmhb_worker.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent

@@ -9,22 +9,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-import vmhb_worker
-from vmhb_worker.crashpoint import POINTS, VARIABLE, reach
+import vmhb_common
+from vmhb_common.app.crashpoint import POINTS, VARIABLE, reach
 
-PACKAGE = Path(vmhb_worker.__file__).parent
+ROOT = Path(vmhb_common.__file__).parent.parent
+PACKAGES = ("nova_vmhb", "vmhb_common", "vmhb_consumer", "vmhb_worker")
 
 
 def test_kills_at_the_named_point_only() -> None:
     """A process dies by SIGKILL at the point that the variable names, and passes all others."""
     program = (
-        "from vmhb_worker.crashpoint import reach\n"
+        "from vmhb_common.app.crashpoint import reach\n"
         "reach('send.before'); print('passed', flush=True); reach('commit.after'); print('late')"
     )
     child = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {VARIABLE: "commit.after"},
-        cwd=PACKAGE.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -37,14 +38,14 @@ def test_the_name_may_be_in_a_file(tmp_path: Path) -> None:
     """A process lives past a point until the file names it; a file that isn't there names none."""
     file = tmp_path / "point"
     program = (
-        "import pathlib, sys; from vmhb_worker.crashpoint import reach\n"
+        "import pathlib, sys; from vmhb_common.app.crashpoint import reach\n"
         "reach('send.before'); pathlib.Path(sys.argv[1]).write_text('send.before\\n'); reach('send.deleted')\n"
         "print('passed', flush=True); reach('send.before'); print('late')"
     )
     child = subprocess.run(
         [sys.executable, "-c", program, str(file)],
         env=os.environ | {VARIABLE: str(file)},
-        cwd=PACKAGE.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -63,8 +64,8 @@ def test_every_point_in_the_code_is_in_the_table() -> None:
     """Whoever adds a point says what it means, and a point that is gone leaves the table."""
     reached = {
         name
-        for package in (PACKAGE, PACKAGE.parent / "nova_vmhb")
-        for path in package.rglob("*.py")
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
         for name in re.findall(r'\breach\("([a-z_.]+)"\)', path.read_text(encoding="utf-8"))
     }
     assert reached == {point.name for point in POINTS}

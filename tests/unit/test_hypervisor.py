@@ -17,7 +17,17 @@ from xml.etree import ElementTree
 import libvirt
 import pytest
 
-from vmhb_worker.contracts import AgentError
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Channel
+from vmhb_worker.adapters.libvirt import LibvirtHypervisor, adapter, check
+from vmhb_worker.adapters.libvirt import constants as names
+from vmhb_worker.adapters.libvirt.agent_commands import failure
+from vmhb_worker.adapters.libvirt.connection import Connection, Lines, NoLine
+from vmhb_worker.adapters.libvirt.event_map import EVENTS, STATE_NAMESPACE, Told, port_changed
+from vmhb_worker.adapters.libvirt.pool import Pool, Task
+from vmhb_worker.adapters.libvirt.process import Processes, run_folder
+from vmhb_worker.adapters.libvirt.queries import job, vitals, without_namespace
+from vmhb_worker.adapters.libvirt.report_order import Feed, Lost
 from vmhb_worker.core import lifecycle
 from vmhb_worker.core.domain_xml import policy_element
 from vmhb_worker.core.events import (
@@ -54,16 +64,7 @@ from vmhb_worker.core.events import (
     WatchdogFired,
     WritePolicy,
 )
-from vmhb_worker.core.policy import Channel
-from vmhb_worker.core.verdict import Cause
-from vmhb_worker.hypervisor import LibvirtHypervisor, adapter, check, names
-from vmhb_worker.hypervisor.commands import failure
-from vmhb_worker.hypervisor.connection import Connection, Lines, NoLine
-from vmhb_worker.hypervisor.events import EVENTS, STATE_NAMESPACE, Told, port_changed
-from vmhb_worker.hypervisor.feed import Feed, Lost
-from vmhb_worker.hypervisor.looks import job, vitals, without_namespace
-from vmhb_worker.hypervisor.pool import Pool, Task
-from vmhb_worker.hypervisor.process import Processes, run_folder
+from vmhb_worker.interfaces import AgentError
 
 T = TypeVar("T")
 A, B = "a", "b"

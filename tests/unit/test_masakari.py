@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from nova_vmhb.reporters import recovery
-from nova_vmhb.reporters.base import Again, Case, GiveUp, Permit, Withheld
-from nova_vmhb.reporters.instance_ha import No, Refused, Unavailable
-from nova_vmhb.reporters.masakari import MasakariReporter
-from nova_vmhb.reporters.recovery import CRASH, SILENT, Memo, Notification, Server
 from tests.fakes import ToldClouds, a_fault
-from vmhb_worker.core.fault import Change, Fault, Resolution, cleared
+from vmhb_common.model.fault import Change, Fault, Resolution, cleared
+from vmhb_consumer.reporters import masakari_rules as recovery
+from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, Withheld
+from vmhb_consumer.reporters.masakari import MasakariReporter
+from vmhb_consumer.reporters.masakari_client import No, Refused, Unavailable
+from vmhb_consumer.reporters.masakari_rules import CRASH, SILENT, Memo, Notification, Server
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HA = {"HA_Enabled": "True"}

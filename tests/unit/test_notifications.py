@@ -10,8 +10,9 @@ import pytest
 from oslo_config import cfg
 
 from tests.fakes import FlakyTransport, a_row
-from vmhb_worker import brokers, notifications
-from vmhb_worker.core.fault import Change
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import publisher as notifications
+from vmhb_common.model.fault import Change
 
 
 @pytest.fixture

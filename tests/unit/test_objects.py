@@ -15,12 +15,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-import vmhb_worker
+import vmhb_common
 from tests.fakes import a_fault
-from vmhb_worker import objects
-from vmhb_worker.core.fault import Fault, FaultState, Identity, Resolution
-from vmhb_worker.core.verdict import Cause
-from vmhb_worker.objects import schema
+from vmhb_common import objects
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.fault import Fault, FaultState, Identity, Resolution
+from vmhb_common.objects import schema
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 ID = "3f0c4d6e-0a52-4a1e-9d0f-1f2e3d4c5b6a"
@@ -81,7 +81,7 @@ def test_fingerprints() -> None:
 
 @pytest.mark.parametrize("kind", schema.PAYLOADS)
 def test_schema_on_disk_is_generated(kind: type[Any]) -> None:
-    """The shipped schemas are those of the objects: `python -m vmhb_worker.objects.schema` writes them."""
+    """The shipped schemas are those of the objects: `python -m vmhb_common.objects.schema` writes them."""
     assert schema.path(kind).read_text(encoding="utf-8") == schema.text(kind)
 
 
@@ -195,5 +195,5 @@ def test_garbage_is_refused(primitive: Any) -> None:
 def test_no_eventlet() -> None:
     """Importing our notifications does not import eventlet, which Nova would refuse."""
     pytest.importorskip("cotyledon", reason="oslo.service[threading] is not installed")
-    program = "import sys, vmhb_worker.objects, vmhb_worker.notifications; sys.exit('eventlet' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], cwd=Path(vmhb_worker.__file__).parent.parent, check=True)
+    program = "import sys, vmhb_common.objects, vmhb_common.messaging.publisher; sys.exit('eventlet' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=Path(vmhb_common.__file__).parent.parent, check=True)

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 
 from tests.fakes import Disk, TakingBroker, a_fault, number_of, told
-from vmhb_worker.contracts import Commit, InstanceRow, Message
-from vmhb_worker.core.fault import Change, FaultState
-from vmhb_worker.crashpoint import POINTS, VARIABLE
-from vmhb_worker.outbox import Limits, Outbox
-from vmhb_worker.store import FILE, Content, Database, StoreError
+from vmhb_common.app.crashpoint import POINTS, VARIABLE
+from vmhb_common.model.fault import Change, FaultState
+from vmhb_worker.delivery.outbox import Limits, Outbox
+from vmhb_worker.delivery.sqlite import FILE, Content, Database, StoreError
+from vmhb_worker.interfaces import Commit, InstanceRow, Message
 
 ROOT = Path(__file__).parents[2]
 QUICK = Limits(rows=1000, first_retry=0.001, last_retry=0.01, disk_retry=0.01)
@@ -442,7 +442,7 @@ def test_an_error_that_nobody_thought_of_loses_nothing(start: Start, broker: Tak
 
 def _break(disk: Disk) -> None:
     """As SQLite says it when it meets a page that makes no sense."""
-    from vmhb_worker.store import Corrupt  # noqa: PLC0415 # told apart from what the test is about
+    from vmhb_worker.delivery.sqlite import Corrupt  # noqa: PLC0415 # told apart from what the test is about
 
     disk.error = Corrupt("database disk image is malformed")
 
@@ -486,9 +486,9 @@ def _fill(folder: Path) -> None:
 CHILD = """
 import json, os, sys, threading
 from pathlib import Path
-from vmhb_worker.contracts import Commit, InstanceRow, Message
-from vmhb_worker.core.fault import Change
-from vmhb_worker.outbox import Outbox
+from vmhb_worker.interfaces import Commit, InstanceRow, Message
+from vmhb_common.model.fault import Change
+from vmhb_worker.delivery.outbox import Outbox
 
 folder = Path(sys.argv[1])
 log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -6,7 +6,7 @@ import configparser
 import importlib
 from pathlib import Path
 
-from nova_vmhb.settings import FaultSettings
+from vmhb_consumer.settings import FaultSettings
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -19,7 +19,7 @@ from vmhb_worker.core.events import (
     Step,
     WritePolicy,
 )
-from vmhb_worker.core.wishes import LIFE, SETTLE
+from vmhb_worker.core.pending_policies import LIFE, SETTLE
 
 KNOBS = {"heartbeat": "true", "interval": "1", "timeout": "1"}
 #: When the policy was seen that is sent: before the engine's time.
@@ -69,7 +69,7 @@ def said(caplog: pytest.LogCaptureFixture, *levels: int) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.name == "vmhb_worker.provisioner" and record.levelno in (levels or (logging.WARNING,))
+        if record.name == "vmhb_worker.engine.provisioner" and record.levelno in (levels or (logging.WARNING,))
     ]
 
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import pytest
 from oslo_config import cfg
 
-from nova_vmhb.reporters import plugins
-from nova_vmhb.reporters.base import Again, Case, GiveUp, Reporter, Withheld
-from nova_vmhb.reporters.log import LogReporter
-from nova_vmhb.reporters.plugins import BadReporter, Installed
 from tests.fakes import ToldReporter, a_fault
-from vmhb_worker.conf import groups
-from vmhb_worker.core.fault import Change
+from vmhb_common.conf import groups
+from vmhb_common.model.fault import Change
+from vmhb_consumer.reporters import loader as plugins
+from vmhb_consumer.reporters.base import Again, Case, GiveUp, Reporter, Withheld
+from vmhb_consumer.reporters.loader import BadReporter, Installed
+from vmhb_consumer.reporters.log import LogReporter
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 

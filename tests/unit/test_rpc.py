@@ -12,12 +12,12 @@ import pytest
 from oslo_config import cfg
 
 from tests.fakes import CalledEngine
-from vmhb_worker import rpcapi
-from vmhb_worker.conf import upgrade_levels
-from vmhb_worker.core.policy import MAX_KNOBS
-from vmhb_worker.no_eventlet import without_eventlet
-from vmhb_worker.rpc import Endpoint, Server
-from vmhb_worker.rpcapi import InvalidArgument, WorkerAPI, WorkerBusy, WorkerFailed
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.conf import upgrade_levels
+from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.model.policy import MAX_KNOBS
+from vmhb_common.worker_api import InvalidArgument, WorkerAPI, WorkerBusy, WorkerFailed
+from vmhb_worker.adapters.rpc_server import Endpoint, Server
 
 with without_eventlet():
     import oslo_messaging

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import a_fault, a_row
-from vmhb_worker.contracts import InstanceRow
-from vmhb_worker.core.fault import FaultState, Resolution
-from vmhb_worker.store import KEPT_BROKEN, Content, Corrupt, Database, Lock, StoreError, set_aside
+from vmhb_common.model.fault import FaultState, Resolution
+from vmhb_worker.delivery.sqlite import KEPT_BROKEN, Content, Corrupt, Database, Lock, StoreError, set_aside
+from vmhb_worker.interfaces import InstanceRow
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,7 +174,7 @@ def test_record_of_an_older_version_is_read(path: Path) -> None:
 
 def test_second_owner_is_told_who_the_first_is(tmp_path: Path) -> None:
     """Two processes never share a store."""
-    program = f"import pathlib, vmhb_worker.store as s; s.Lock(pathlib.Path({str(tmp_path)!r}))"
+    program = f"import pathlib, vmhb_worker.delivery.sqlite as s; s.Lock(pathlib.Path({str(tmp_path)!r}))"
     lock = Lock(tmp_path)
     child = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert f"{tmp_path}/vmhb.lock is held by process {os.getpid()}" in child.stderr

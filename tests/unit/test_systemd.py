@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import NotifySocket
-from vmhb_worker import systemd
+from vmhb_common.app import systemd
 
 
 @pytest.fixture(params=["path", "abstract"])

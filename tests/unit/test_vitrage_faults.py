@@ -11,8 +11,8 @@ import pytest
 
 from nova_vmhb.vitrage.faults import ON_ITS_WAY, Board, entity
 from tests.fakes import a_fault
-from vmhb_worker.core.fault import FaultState
-from vmhb_worker.objects import fault_payload
+from vmhb_common.model.fault import FaultState
+from vmhb_common.objects import fault_payload
 
 
 def one(sequence: int, state: FaultState = FaultState.RAISED, **changed: Any) -> dict[str, Any]:

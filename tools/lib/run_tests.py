@@ -30,7 +30,7 @@ LINT = (
     ("reno", "-q", "lint"),
 )
 #: Where "is this VM dead?" is decided: every branch is tested, or this fails.
-CORE = "vmhb_worker/core/*"
+CORE = "vmhb_worker/core/*,vmhb_common/model/*"
 #: How much what measures nothing gives way to what does.
 NICE = 5
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_worker.conf import agent, channel, default, groups, libvirt, notifications, policy, verdict
+from vmhb_common.conf import groups, notifications
+from vmhb_worker.conf import agent, channel, default, libvirt, policy, verdict
 from vmhb_worker.settings import AgentSettings, ChannelSettings, NotificationSettings, Settings, VerdictSettings
 
 GROUPS = (default, libvirt, policy, agent, channel, verdict, notifications)

@@ -6,6 +6,7 @@ translates the numbers. A detail that a newer libvirt invents falls back to the 
 
 from __future__ import annotations
 
+from vmhb_common.model.causes import Cause
 from vmhb_worker.core.events import (
     Arriving,
     Booted,
@@ -19,7 +20,6 @@ from vmhb_worker.core.events import (
     Stopped,
     Stuck,
 )
-from vmhb_worker.core.verdict import Cause
 
 #: (event, detail) of VIR_DOMAIN_EVENT_ID_LIFECYCLE -> what happened.
 EVENTS: dict[tuple[str, str], Event | None] = {

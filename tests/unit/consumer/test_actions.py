@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from nova_vmhb.consumer.actions import (
+from tests.stage.nova import NOON, UUID, Message, notification, sample, samples
+from vmhb_consumer.nova_notification import parse
+from vmhb_consumer.nova_operations import (
     PLANNED,
     ROWS,
     TIMEOUTS,
@@ -20,9 +22,7 @@ from nova_vmhb.consumer.actions import (
     concerns,
     decide,
 )
-from nova_vmhb.consumer.notification import parse
-from tests.stage.nova import NOON, UUID, Message, notification, sample, samples
-from vmhb_worker.rpc import MAX_KEY, MAX_REASON, MAX_SILENCE
+from vmhb_worker.adapters.rpc_server import MAX_KEY, MAX_REASON, MAX_SILENCE
 
 #: Nova 34: the actions of the samples named in nova/notifications/objects/instance.py.
 NOVAS = """

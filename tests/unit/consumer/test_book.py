@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import jsonschema
 import pytest
 
-from nova_vmhb.consumer import book
-from nova_vmhb.consumer.book import BadFault, Outcome, change_of, judge
 from tests.fakes import a_fault
-from vmhb_worker.core import fault as life
-from vmhb_worker.core.fault import Change, Fault, Resolution
-from vmhb_worker.objects import FaultPayload, fault_payload, parse_fault
-from vmhb_worker.objects.schema import schema
+from vmhb_common.model import fault as life
+from vmhb_common.model.fault import Change, Fault, Resolution
+from vmhb_common.objects import FaultPayload, fault_payload, parse_fault
+from vmhb_common.objects.schema import schema
+from vmhb_consumer import fault_rules as book
+from vmhb_consumer.fault_rules import BadFault, Outcome, change_of, judge
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 FIRST = a_fault()

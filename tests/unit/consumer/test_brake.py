@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nova_vmhb.consumer.brake import PAUSE, Granted, weigh
-from nova_vmhb.settings import RecoverySettings
+from vmhb_consumer.recovery_limits import PAUSE, Granted, weigh
+from vmhb_consumer.settings import RecoverySettings
 
 LIMITS = RecoverySettings(max_concurrent=3, rate=2, recoveries=2, recovery_window=3600.0)
 

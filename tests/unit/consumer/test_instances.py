@@ -10,12 +10,13 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
-from nova_vmhb.consumer.actions import TIMEOUTS
-from nova_vmhb.consumer.instances import FIRST_PAUSE, PAUSE, Courier, Endpoint, Instances
-from nova_vmhb.settings import NovaNotificationSettings
 from tests.fakes import ToldWorkers, WaitedTime
 from tests.stage.nova import NOON, UUID, Message, notification
-from vmhb_worker import brokers, rpcapi
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.messaging import broker as brokers
+from vmhb_consumer.nova_listener import FIRST_PAUSE, PAUSE, Courier, Endpoint, Instances
+from vmhb_consumer.nova_operations import TIMEOUTS
+from vmhb_consumer.settings import NovaNotificationSettings
 
 HANDLED, REQUEUE = oslo_messaging.NotificationResult.HANDLED, oslo_messaging.NotificationResult.REQUEUE
 AWAY = oslo_messaging.MessageDeliveryFailure("no route")

@@ -8,10 +8,10 @@ from typing import Any
 import oslo_messaging
 import pytest
 
-from nova_vmhb.consumer.intake import Endpoint, parse_sign
-from nova_vmhb.consumer.tally import Tally
 from tests.fakes import FlakyRecords, a_fault
-from vmhb_worker.objects import SignOfLife, fault_payload, worker_payload
+from vmhb_common.objects import SignOfLife, fault_payload, worker_payload
+from vmhb_consumer.counters import Tally
+from vmhb_consumer.fault_listener import Endpoint, parse_sign
 
 HANDLED, REQUEUE = oslo_messaging.NotificationResult.HANDLED, oslo_messaging.NotificationResult.REQUEUE
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)

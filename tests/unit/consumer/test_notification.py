@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nova_vmhb.consumer.notification import BadNotification, Notification, parse
 from tests.stage.nova import ASKS, UUID, notification, sample, samples
-from vmhb_worker.core.policy import MAX_KNOBS
+from vmhb_common.model.policy import MAX_KNOBS
+from vmhb_consumer.nova_notification import BadNotification, Notification, parse
 
 
 def test_a_real_one() -> None:

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nova_vmhb.consumer.database import Database
-from nova_vmhb.consumer.permits import QUIET, VERIFY_AGAIN, Permits, Witnesses
-from nova_vmhb.consumer.upkeep import Place, Told, Unknown
-from nova_vmhb.reporters.base import Permit
-from nova_vmhb.settings import RecoverySettings
 from tests.fakes import Witness
 from tests.unit.consumer.conftest import Desk, another
-from vmhb_worker.core import fault as life
-from vmhb_worker.core.fault import Fault, Resolution
+from vmhb_common.model import fault as life
+from vmhb_common.model.fault import Fault, Resolution
+from vmhb_consumer.database import Database
+from vmhb_consumer.doubt_rules import Place, Told, Unknown
+from vmhb_consumer.recovery_permits import QUIET, VERIFY_AGAIN, Permits, Witnesses
+from vmhb_consumer.reporters.base import Permit
+from vmhb_consumer.settings import RecoverySettings
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -84,7 +84,8 @@ def test_one_over_makes_room(desk: Desk, caplog: pytest.LogCaptureFixture) -> No
         desk.clock.now += max(100.0, QUIET) + 1
         assert one.ask(c, desk.clock).granted
     assert one.held is None
-    assert [record.message.partition(":")[0] for record in caplog.records if record.name.startswith("nova_vmhb")] == [
+    ours = [record for record in caplog.records if record.name.startswith("vmhb_consumer")]
+    assert [record.message.partition(":")[0] for record in ours] == [
         "recoveries are held",
         "recoveries are not held any more",
     ]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nova_vmhb.consumer import book
-from nova_vmhb.consumer.database import Away, Database, Refused
-from nova_vmhb.consumer.outbox import MEMBER_TTL, Outbox
-from nova_vmhb.consumer.records import Records, Sign
 from tests.unit.consumer.conftest import THEN, Desk, another
-from vmhb_worker.core import fault as life
-from vmhb_worker.core.fault import Change, Resolution
+from vmhb_common.model import fault as life
+from vmhb_common.model.fault import Change, Resolution
+from vmhb_consumer import fault_rules as book
+from vmhb_consumer.database import Away, Database, Refused
+from vmhb_consumer.outbox import MEMBER_TTL, Outbox
+from vmhb_consumer.repository import Records, Sign
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 A1 = another("a")

@@ -8,14 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from nova_vmhb.consumer.records import Records, Sign
-from nova_vmhb.consumer.rounds import Ask, Rounds
-from nova_vmhb.consumer.tally import Tally
-from nova_vmhb.consumer.upkeep import Place, Told, Unknown
-from nova_vmhb.settings import FaultSettings
 from tests.fakes import Witness
 from tests.unit.consumer.conftest import THEN, Desk, another
-from vmhb_worker.core.fault import Fault
+from vmhb_common.model.fault import Fault
+from vmhb_consumer.counters import Tally
+from vmhb_consumer.doubt_rules import Place, Told, Unknown
+from vmhb_consumer.housekeeper import Ask, Rounds
+from vmhb_consumer.repository import Records, Sign
+from vmhb_consumer.settings import FaultSettings
 
 A1 = another("a")
 B1 = another("b", host="cn2", raised_at=A1.raised_at + timedelta(seconds=5))

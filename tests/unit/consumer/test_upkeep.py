@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from nova_vmhb.consumer.upkeep import (
+from tests.fakes import a_fault
+from vmhb_common.model.fault import Fault
+from vmhb_consumer.doubt_rules import (
     Close,
     Keep,
     Place,
@@ -19,8 +21,6 @@ from nova_vmhb.consumer.upkeep import (
     too_late,
     when_quiet,
 )
-from tests.fakes import a_fault
-from vmhb_worker.core.fault import Fault
 
 MINE = a_fault("a" * 36, host="cn1")
 NEWER = replace(MINE, fault_id="b" * 36, host="cn2", raised_at=MINE.raised_at + timedelta(seconds=5))

@@ -8,11 +8,11 @@ import pytest
 from keystoneauth1 import exceptions
 from oslo_config import cfg
 
-from nova_vmhb.conf import nova as options
-from nova_vmhb.consumer.upkeep import Place, Unknown
-from nova_vmhb.consumer.whereabouts import HOST, Nova, from_conf
 from tests.fakes import NovaAnswers
-from vmhb_worker.conf import groups
+from vmhb_common.conf import groups
+from vmhb_consumer.conf import nova as options
+from vmhb_consumer.doubt_rules import Place, Unknown
+from vmhb_consumer.nova_client import HOST, Nova, from_conf
 
 UUID = "9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b21"
 

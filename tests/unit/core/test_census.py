@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from vmhb_worker.core.census import Remembered, first_events, first_memory, missed_events
+from vmhb_common.model.causes import Cause
 from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.events import Booted, DomainSeen, Event, Exit, Panicked, Paused, Resumed, Stopped, Stuck
-from vmhb_worker.core.memory import Memory, Standing
+from vmhb_worker.core.instance_state import Memory, Standing
+from vmhb_worker.core.reconcile import Remembered, first_events, first_memory, missed_events
 from vmhb_worker.core.transitions import State
-from vmhb_worker.core.verdict import Cause
 
 NOWHERE = Travelled()
 WELL = Remembered(established=True, boot="boot-1", balloon=True, waiting=None, running=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmhb_worker.core.hints import LIMIT, TOMBSTONE_LIFE, Hint, Hints
+from vmhb_worker.core.announced_silences import LIMIT, TOMBSTONE_LIFE, Hint, Hints
 
 A, REBOOT = "instance-a", "req-1"
 

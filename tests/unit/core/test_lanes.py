@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 
+from vmhb_worker.core.agent_lanes import Lanes, Request
 from vmhb_worker.core.events import Pace
-from vmhb_worker.core.lanes import Lanes, Request
 
 
 def ask(uuid: str, pace: Pace = Pace.QUICK, timeout: float = 1.0) -> Request:

@@ -7,17 +7,9 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from vmhb_worker.core.fault import (
-    REASON_LIMIT,
-    Change,
-    Fault,
-    FaultState,
-    Finding,
-    Identity,
-    Resolution,
-)
-from vmhb_worker.core.ledger import Entry, Ledger, in_words
-from vmhb_worker.core.policy import HeartbeatPolicy
+from vmhb_common.model.fault import REASON_LIMIT, Change, Fault, FaultState, Finding, Identity, Resolution
+from vmhb_common.model.policy import HeartbeatPolicy
+from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WHO = Identity("uuid-1", "instance-000000a1", "web", "project-1", "m1.small")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from vmhb_common.model.causes import Cause
 from vmhb_worker.core.events import Arriving, Booted, Exit, Panicked, Paused, Restored, Resumed, Stopped, Stuck
 from vmhb_worker.core.lifecycle import EVENTS, STATES, event_of, event_of_state
-from vmhb_worker.core.verdict import Cause
 
 
 def test_intent_is_no_failure() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmhb_worker.core.policy import (
+from vmhb_common.model.policy import (
     KNOB,
     KNOBS,
     MAX_AGENT_TIMEOUT,

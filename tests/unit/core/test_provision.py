@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from vmhb_common.model.policy import POLICY_NS, Channel, HeartbeatPolicy, parse
 from vmhb_worker.core.domain_xml import DomainView, policy_element, read
 from vmhb_worker.core.events import PlugChannel, WritePolicy
-from vmhb_worker.core.policy import POLICY_NS, Channel, HeartbeatPolicy, parse
-from vmhb_worker.core.provision import NAME_TAKEN, NO_CONTROLLER, lacks, missing
-from vmhb_worker.core.wishes import Wish
+from vmhb_worker.core.pending_policies import Wish
+from vmhb_worker.core.provisioning import NAME_TAKEN, NO_CONTROLLER, lacks, missing
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 KNOBS = {"heartbeat": "true", "interval": "2"}

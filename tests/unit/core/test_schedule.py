@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmhb_worker.core.schedule import DOUBT, LONGEST_REQUEST, SAME_SPAN, TARDY, Beats, Judged, back_off, stagger
+from vmhb_worker.core.beats import DOUBT, LONGEST_REQUEST, SAME_SPAN, TARDY, Beats, Judged, back_off, stagger
 
 
 def beats(interval: float = 10.0, timeout: float = 5.0) -> Beats:

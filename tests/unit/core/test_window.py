@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vmhb_worker.core.window import MOST, Window, size
+from vmhb_worker.core.nonce_window import MOST, Window, size
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from vmhb_worker.core.wishes import LIFE, LIMIT, SETTLE, Wish, Wishes
+from vmhb_worker.core.pending_policies import LIFE, LIMIT, SETTLE, Wish, Wishes
 
 A, B = "instance-a", "instance-b"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

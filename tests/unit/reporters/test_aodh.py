@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from nova_vmhb.reporters.aodh import AodhReporter, event
-from nova_vmhb.reporters.base import Again, Case
 from tests.fakes import a_fault
-from vmhb_worker.core.fault import Change, Fault
+from vmhb_common.model.fault import Change, Fault
+from vmhb_consumer.reporters.aodh import AodhReporter, event
+from vmhb_consumer.reporters.base import Again, Case
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 

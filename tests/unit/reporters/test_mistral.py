@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from nova_vmhb.reporters.base import Again, Case, GiveUp, Permit, Withheld
-from nova_vmhb.reporters.mistral import MistralReporter
 from tests.fakes import a_fault
-from vmhb_worker.core.fault import Change, Fault, FaultState, Resolution
+from vmhb_common.model.fault import Change, Fault, FaultState, Resolution
+from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, Withheld
+from vmhb_consumer.reporters.mistral import MistralReporter
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
