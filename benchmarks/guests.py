@@ -39,7 +39,7 @@ def unlimited(number: int) -> None:
 
 
 class Hypervisor:
-    """Implements `contracts.Hypervisor` for instances whose guests are in another process."""
+    """Implements `interfaces.Hypervisor` for instances whose guests are in another process."""
 
     def __init__(self, folder: Path, number: int, knobs: dict[str, str]) -> None:
         words = " ".join(f"{name}='{value}'" for name, value in {"channel": "application", **knobs}.items())

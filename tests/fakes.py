@@ -537,7 +537,7 @@ class KeptCommits:
 
 
 class ToldWorkers:
-    """Notes what it is told, as `rpcapi.WorkerAPI` would be. Raises what is in `errors` first."""
+    """Notes what it is told, as `worker_api.WorkerAPI` would be. Raises what is in `errors` first."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)

@@ -109,7 +109,7 @@ class WorkerAPI:
     ) -> None:
         """Cast: this instance's flavor asks for monitoring; see to it that its domain says so, and has its channels.
 
-        policy: the flavor's knobs by their bare names, as text: `core.policy.knobs_of_extra_specs`. The worker bounds
+        policy: the flavor's knobs by their bare names, as text: `model.policy.knobs_of_extra_specs`. The worker bounds
         them as it bounds those that it finds in a domain. observed_at: when they were seen, aware; by default when they
         arrive. May come late, any number of times, and after a newer one, which stays. Workers that speak 1.0 are not
         told the time: where [upgrade_levels] says that there are some.

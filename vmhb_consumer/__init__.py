@@ -1,1 +1,1 @@
-"""The control plane's half: what Nova says, and what workers say, brought to whom it concerns."""
+"""The control plane: what Nova says, and what workers say, brought to whom it concerns."""

@@ -55,7 +55,7 @@ class Database:
     """One database. Nothing is done with it before `open`."""
 
     def __init__(self, url: str, options: dict[str, Any] | None = None, steps: Sequence[Sequence[str]] = STEPS) -> None:
-        """url: SQLAlchemy's. options: further arguments of oslo.db's create_engine. steps: see `tables`."""
+        """url: SQLAlchemy's. options: further arguments of oslo.db's create_engine. steps: see `schema`."""
         self._steps = steps
         self.url = url
         self._options = options or {}

@@ -1,8 +1,8 @@
 """The faults half of a consumer: made of its parts, started and ended. Decides nothing.
 
-    broker ─► intake ─► records ─► outbox ─► one delivery thread for each reporter, and for each topic of our own words
-                           ▲
-                        rounds ─► workers (RPC), Nova
+    broker ─► fault_listener ─► repository ─► outbox ─► delivery: one thread for each reporter, and for each topic of
+                                    ▲                             our own words
+                               housekeeper ─► workers (RPC), Nova
 
 Everything that must not be lost is in the database between two of these. Its start waits for the database, in the
 background; what waits for the broker waits in oslo.messaging.
@@ -55,7 +55,7 @@ LOG = logging.getLogger(__name__)
 FILE = "nova-vmhb-consumer.sqlite"
 #: Notifications that a broker hands out before the first is acknowledged.
 PREFETCH = 100
-#: Seconds that a worker has to answer a question: its own limit is `rpcapi.ANSWER_TIME`.
+#: Seconds that a worker has to answer a question: its own limit is `worker_api.ANSWER_TIME`.
 ANSWER_TIME = 6.0
 #: Seconds until the database, or the broker, is tried again at the start.
 RETRY = 5.0

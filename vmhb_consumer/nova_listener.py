@@ -44,7 +44,7 @@ AHEAD = 300.0
 
 
 class Workers(Protocol):
-    """What is used of `rpcapi.WorkerAPI`."""
+    """What is used of `worker_api.WorkerAPI`."""
 
     def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str], *, observed_at: datetime) -> None: ...
     def expect_silence(

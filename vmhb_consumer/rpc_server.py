@@ -1,4 +1,4 @@
-"""The consumer's RPC server: answers what `consumerapi` says, from the database."""
+"""The consumer's RPC server: answers what `consumer_api` says, from the database."""
 
 from __future__ import annotations
 

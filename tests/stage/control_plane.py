@@ -129,7 +129,7 @@ class _Endpoint(Endpoint):
     """The worker's own, with its checks."""
 
     def configure(self, _context: Any, *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
-        """As `rpcapi` says it."""
+        """As `worker_api` says it."""
         return self._put(
             "configure",
             lambda: {

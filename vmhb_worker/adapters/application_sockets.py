@@ -101,7 +101,7 @@ class _Line:
 
 
 class SocketChannels:
-    """Implements `contracts.Channels`."""
+    """Implements `interfaces.Channels`."""
 
     def __init__(self, settings: ChannelSettings, clock: Callable[[], float]) -> None:
         self._settings = settings

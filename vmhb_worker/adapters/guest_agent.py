@@ -1,8 +1,8 @@
 """Challenges over the agent channel: stock qemu-ga, spoken to through libvirt.
 
 A challenge is `guest-sync` with a fresh nonce, which every qemu-ga answers, also with its file systems frozen; an
-answer with another nonce is none. How many may be on their way is the engine's business (`core.lanes`): there is a
-thread for each. A command that libvirt never gives back keeps its thread, and nobody else's.
+answer with another nonce is none. How many may be on their way is the engine's business (`core.agent_lanes`): there is
+a thread for each. A command that libvirt never gives back keeps its thread, and nobody else's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REPLY_LIMIT = 65536
 
 
 class GuestAgent:
-    """Implements `contracts.Agent`. Thread-safe."""
+    """Implements `interfaces.Agent`. Thread-safe."""
 
     def __init__(self, command: Command, threads: int) -> None:
         """threads: how many challenges may be on their way at a time."""

@@ -40,7 +40,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Endpoint:
-    """What can be called, as `rpcapi` says it. Every argument is checked; what is wrong is refused."""
+    """What can be called, as `worker_api` says it. Every argument is checked; what is wrong is refused."""
 
     target = oslo_messaging.Target(version=VERSION)
 

@@ -118,7 +118,7 @@ class SimulatedGuest:
 
 
 class SimulatedHypervisor:
-    """Implements `contracts.Hypervisor`. Thread-safe."""
+    """Implements `interfaces.Hypervisor`. Thread-safe."""
 
     def __init__(self, guests: Iterable[SimulatedGuest]) -> None:
         self.guests = {guest.uuid: guest for guest in guests}

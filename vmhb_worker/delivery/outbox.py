@@ -1,4 +1,4 @@
-"""Durable memory and ordered, at-least-once delivery: implements `contracts.Store`. Knows neither disk nor broker.
+"""Durable memory and ordered, at-least-once delivery: implements `interfaces.Store`. Knows neither disk nor broker.
 
 Threads: any thread may call `commit` and `health`. The *writer* owns the journal, and with it the file. One *sender*
 per topic hands rows, one by one in their order, to `send`, which may take as long as it likes: nobody waits for a
@@ -61,7 +61,7 @@ class _Pending:
 
 
 class Outbox:
-    """Implements `contracts.Store`."""
+    """Implements `interfaces.Store`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Answers the questions that come by RPC, and takes the hints: see `rpcapi`. Belongs to the engine's thread."""
+"""Answers the questions that come by RPC, and takes the hints: see `worker_api`. Belongs to the engine's thread."""
 
 from __future__ import annotations
 

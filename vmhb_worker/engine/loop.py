@@ -1,7 +1,7 @@
 """The loop: inbox and deadlines in, effects out. Owns all state of the instances; there are no locks.
 
 Everything that takes time is done by the adapters on their own threads, and comes back as a report into the inbox.
-What a report means is decided in `core`; who is monitored, in `roster`; how an effect is carried out, here.
+What a report means is decided in `core`; who is monitored, in `registry`; how an effect is carried out, here.
 """
 
 from __future__ import annotations

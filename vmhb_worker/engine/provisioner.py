@@ -1,7 +1,7 @@
 """Sees to it that running domains carry their policy and have their channels. Belongs to the engine's thread.
 
-What is missing is decided in `core.provision`, and given by the hypervisor's adapter. A domain has one step under way
-at most. What can't be done now is tried again, at ever longer intervals; what failed for good, not before it boots.
+What is missing is decided in `core.provisioning`, and given by the hypervisor's adapter. A domain has one step under
+way at most. What can't be done now is tried again, at ever longer intervals; what failed for good, not before it boots.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Session:
 
 
 class LibvirtHypervisor:
-    """See `contracts.Hypervisor`. Every method may be called from any thread."""
+    """See `interfaces.Hypervisor`. Every method may be called from any thread."""
 
     def __init__(self, uri: str = "qemu:///system", blocking_looks: int = 8, agent_calls: int = 8) -> None:
         """blocking_looks: how many looks may wait for QEMUs at a time; agent_calls: how many commands for agents.
@@ -118,7 +118,7 @@ class LibvirtHypervisor:
     # -- the port ------------------------------------------------------------------------------------------------
 
     def open(self, post: Post) -> None:
-        """Begin; see `contracts.Hypervisor`."""
+        """Begin; see `interfaces.Hypervisor`."""
         self._post = post
         start_event_loop()
         self._control.start()
@@ -147,7 +147,7 @@ class LibvirtHypervisor:
             self._pool.start(task)
 
     def agent_command(self, uuid: str, command: str, timeout: int) -> str:
-        """BLOCKS; see `contracts.Hypervisor`."""
+        """BLOCKS; see `interfaces.Hypervisor`."""
         session = self._session
         if session is None:
             raise AgentError(Failure.UNREACHABLE, NOT_CONNECTED)
