@@ -13,8 +13,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +41,15 @@ class Missing:
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python environment: its name under the project's folder, our extras that it has, and the file with the pins."""
+    """A Python environment: its name under the project's folder, our extras that it has, and the file with the pins.
+
+    commit: it has the project as it was then, out of git's history, with the pins of that time; "": as it is.
+    """
 
     name: str
     extras: tuple[str, ...]
     constraints: str = "constraints.txt"
+    commit: str = ""
 
     @property
     def compiles(self) -> bool:
@@ -67,6 +73,8 @@ MISTRAL = Environment(".venv-mistral", ("mistral-test",), "constraints-mistral.t
 TELEMETRY = Environment(".venv-telemetry", ("telemetry-test",), "constraints-telemetry.txt")
 #: Masakari's own programs, for functional tests: they run beside us, never in our Python.
 MASAKARI = Environment(".venv-masakari", ("masakari-test",), "constraints-masakari.txt")
+#: For tests/functional/test_upgrade.py: the project before its modules moved. Nothing in it has to be compiled.
+BEFORE = Environment(".venv-before", ("consumer",), commit="b587278e1b88117d2b58ce1a34230f9cb997352f")
 
 
 def say(text: str) -> None:
@@ -105,6 +113,16 @@ def prepare(environment: Environment, wants: Wants | None = None) -> Path:
     return folder
 
 
+def unavailable(environment: Environment) -> str:
+    """Why this one can't be made here, whatever is installed; "": it can. Of a commit that git's history must have."""
+    if not environment.commit or _succeeds("git", "-C", str(ROOT), "cat-file", "-e", f"{environment.commit}^{{tree}}"):
+        return ""
+    short = environment.commit[:7]
+    return (
+        f"{environment.name} can't be made: commit {short} is not here: it takes git, and a clone that is not shallow"
+    )
+
+
 def place(environment: Environment) -> Path:
     """Where it is, or would be. In the project's folder; where that is somebody else's, in the caller's cache."""
     if os.access(ROOT, os.W_OK):
@@ -116,7 +134,8 @@ def place(environment: Environment) -> Path:
 
 def _stamp(environment: Environment) -> str:
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {environment}".encode())
-    for source in (environment.constraints, *SOURCES):
+    # What was committed once does not change.
+    for source in () if environment.commit else (environment.constraints, *SOURCES):
         digest.update((ROOT / source).read_bytes())
     return digest.hexdigest()
 
@@ -141,6 +160,8 @@ def _missing_for_venv(environment: Environment, folder: Path, stamp: str) -> lis
     )
     if environment.compiles:
         lacking += _missing_to_compile()
+    if problem := unavailable(environment):
+        raise NotReady(f"{problem}.")
     why = "is out of date" if folder.exists() else "is missing"
     made = f"it will be made from {environment.constraints}"
     return [*lacking, Missing(f"The Python environment {folder.name} {why}: {made}.")]
@@ -237,16 +258,35 @@ def _make(environment: Environment, folder: Path, stamp: str) -> None:
     venv.create(folder, with_pip=not own_pip, symlinks=True)
     python = str(folder / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python] if own_pip else [python, "-m", "pip"]
-    install = [*pip, "install", "-qq", "--disable-pip-version-check", "-c", str(ROOT / environment.constraints)]
-    # What builds is pinned as well, so it must be in the environment itself.
-    _pip([*install, "pbr", "setuptools", "wheel"])
     extras = f"[{','.join(environment.extras)}]" if environment.extras else ""
-    _pip([*install, "--no-build-isolation", "-e", f"{ROOT}{extras}"])
+    with _source(environment) as source:
+        install = [*pip, "install", "-qq", "--disable-pip-version-check", "-c", str(source / environment.constraints)]
+        # What builds is pinned as well, so it must be in the environment itself.
+        _pip(source, [*install, "pbr", "setuptools", "wheel"])
+        # What will be gone is copied; what is here is used as it is.
+        editable = [] if environment.commit else ["-e"]
+        _pip(source, [*install, "--no-build-isolation", *editable, f"{source}{extras}"])
     (folder / "stamp").write_text(stamp)
 
 
-def _pip(command: Sequence[str]) -> None:
+@contextmanager
+def _source(environment: Environment) -> Iterator[Path]:
+    """The folder that the project is installed from: this one, or what git has of that commit, for as long."""
+    if not environment.commit:
+        yield ROOT
+        return
+    with tempfile.TemporaryDirectory(prefix="vmhb-source-") as folder:
+        archive = Path(folder) / "source.tar"
+        command = ["git", "-C", str(ROOT), "archive", "-o", str(archive), environment.commit]
+        if subprocess.run(command, check=False).returncode:
+            raise NotReady(f"git could not export commit {environment.commit}, see above: mend that, then try again.")
+        source = Path(folder) / "source"
+        shutil.unpack_archive(archive, source)
+        yield source
+
+
+def _pip(source: Path, command: Sequence[str]) -> None:
     # pbr asks git for the version; an unpacked archive has none to ask.
-    version = {} if _succeeds("git", "-C", str(ROOT), "rev-parse", "HEAD") else {"PBR_VERSION": "0.0.0"}
-    if subprocess.run(command, env={**os.environ, **version}, cwd=ROOT, check=False).returncode:
+    version = {} if _succeeds("git", "-C", str(source), "rev-parse", "HEAD") else {"PBR_VERSION": "0.0.0"}
+    if subprocess.run(command, env={**os.environ, **version}, cwd=source, check=False).returncode:
         raise NotReady("pip could not install what the project needs, see above: mend that, then try again.")

@@ -188,7 +188,7 @@ JOBS = (
     Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, FIRST, only_all=True),
     Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, FIRST, only_all=True),
     Job("functional", "timed", Run.timed, prepare.FULL, "timed"),
-    Job("functional", "patient", Run.patient, prepare.FULL, "patient", NICE, beside=(prepare.MASAKARI,)),
+    Job("functional", "patient", Run.patient, prepare.FULL, "patient", NICE, beside=(prepare.MASAKARI, prepare.BEFORE)),
     Job("mistral", "mistral", Run.mistral, prepare.FULL, "patient", NICE, True, (prepare.MISTRAL,)),
     Job("telemetry", "telemetry", Run.telemetry, prepare.FULL, "patient", NICE, True, (prepare.TELEMETRY,)),
     Job("vitrage", "graph", Run.graph, prepare.FULL, "patient", NICE, True, (prepare.VITRAGE, prepare.TELEMETRY)),
@@ -247,7 +247,10 @@ def _prepare(jobs: Sequence[Job]) -> dict[Environment, Path]:
         wants = dict.fromkeys(WANTS[step] for step in STEPS if step in steps & WANTS.keys())
         folders[environment] = prepare.prepare(environment, _together(list(wants)))
     for environment in dict.fromkeys(one for job in jobs for one in job.beside):
-        prepare.prepare(environment)
+        if problem := prepare.unavailable(environment):
+            say(f"({problem}: its tests are skipped)")
+        else:
+            prepare.prepare(environment)
     return folders
 
 
