@@ -212,7 +212,7 @@ def guest_violations(module: str, source: str) -> Iterator[str]:
 
 
 def _modules(tree: ast.AST) -> Iterator[str]:
-    """As `_imports`, without what is taken out of a module."""
+    """What the import statements name: not what is taken out of a module, nor what is imported when it is needed."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -237,6 +237,24 @@ def test_everybody_keeps_to_the_layers() -> None:
     for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         found += violations(name_of(path), path.read_text(encoding="utf-8"))
     assert not found, "\n".join(found)
+
+
+def test_the_workers_tests_need_no_consumer() -> None:
+    """They run where only the worker's libraries are; so do its fakes."""
+    units = ROOT / "tests/unit"
+    found = [
+        ROOT / "tests/fakes.py",
+        *(path for name in ("common", "core", "worker") for path in (units / name).rglob("*.py")),
+    ]
+    found += units.glob("test_engine*.py")
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in found
+        for name in _modules(ast.parse(path.read_text(encoding="utf-8")))
+        if is_in(name, {"vmhb_consumer", "tests.unit.consumer", "sqlalchemy", "oslo_db"})
+    ]
+    assert len(found) > 40
+    assert not wrong
 
 
 def test_every_rule_is_about_something() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import SetTime, a_fault
+from tests.fakes import a_fault
+from tests.unit.consumer.fakes import SetTime
 from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.database import Database
 from vmhb_consumer.outbox import Outbox, Row

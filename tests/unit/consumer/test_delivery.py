@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.fakes import ToldReporter
 from tests.unit.consumer.conftest import THEN, Desk, another
+from tests.unit.consumer.fakes import ToldReporter
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Change, Resolution
 from vmhb_consumer.counters import Tally

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.stage.nova import Message, notification, samples
-from tests.unit.consumer.test_actions import told, with_opt_in
+from tests.unit.consumer.test_nova_operations import told, with_opt_in
 from vmhb_common.model.policy import POLICY_NS
 from vmhb_common.model.policy import parse as policy_of
 from vmhb_consumer.nova_notification import parse

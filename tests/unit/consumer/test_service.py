@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from tests.fakes import SlowHalf
+from tests.unit.consumer.fakes import SlowHalf
 from vmhb_consumer.service import END, Consumer
 
 

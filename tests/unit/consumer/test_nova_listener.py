@@ -10,8 +10,8 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
-from tests.fakes import ToldWorkers, WaitedTime
 from tests.stage.nova import NOON, UUID, Message, notification
+from tests.unit.consumer.fakes import ToldWorkers, WaitedTime
 from vmhb_common import worker_api as rpcapi
 from vmhb_common.messaging import broker as brokers
 from vmhb_consumer.nova_listener import FIRST_PAUSE, PAUSE, Courier, Endpoint, Instances

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.fakes import Witness
 from tests.unit.consumer.conftest import THEN, Desk, another
+from tests.unit.consumer.fakes import Witness
 from vmhb_common.model.fault import Fault
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.doubt_rules import Place, Told, Unknown

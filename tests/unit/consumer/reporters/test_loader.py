@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from oslo_config import cfg
 
-from tests.fakes import ToldReporter, a_fault
+from tests.fakes import a_fault
+from tests.unit.consumer.fakes import ToldReporter
 from vmhb_common.conf import groups
 from vmhb_common.model.fault import Change
 from vmhb_consumer.reporters import loader as plugins

@@ -16,7 +16,7 @@ from vmhb_worker import conf as options
 from vmhb_worker.conf import policy
 from vmhb_worker.settings import Settings
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 SAMPLE = ROOT / "etc/vmhb/vmhb-worker.conf.sample"
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import oslo_messaging
 import pytest
 
-from tests.fakes import FlakyRecords, a_fault
+from tests.fakes import a_fault
+from tests.unit.consumer.fakes import FlakyRecords
 from vmhb_common.objects import SignOfLife, fault_payload, worker_payload
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.fault_listener import Endpoint, parse_sign

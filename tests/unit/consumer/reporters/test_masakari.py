@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from tests.fakes import ToldClouds, a_fault
+from tests.fakes import a_fault
+from tests.unit.consumer.fakes import ToldClouds
 from vmhb_common.model.fault import Change, Fault, Resolution, cleared
 from vmhb_consumer.reporters import masakari_rules as recovery
 from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, Withheld

@@ -27,7 +27,7 @@ from vmhb_worker.delivery.outbox import Limits, Outbox
 from vmhb_worker.delivery.sqlite import FILE, Content, Database, StoreError
 from vmhb_worker.interfaces import Commit, InstanceRow, Message
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parents[2]
 QUICK = Limits(rows=1000, first_retry=0.001, last_retry=0.01, disk_retry=0.01)
 
 Start = Callable[..., Outbox]

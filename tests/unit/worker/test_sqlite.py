@@ -18,7 +18,7 @@ from vmhb_common.model.fault import FaultState, Resolution
 from vmhb_worker.delivery.sqlite import KEPT_BROKEN, Content, Corrupt, Database, Lock, StoreError, set_aside
 from vmhb_worker.interfaces import InstanceRow
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parents[2]
 
 EVERYTHING = Content(
     instances={"i1": InstanceRow("i1", True, "boot-1", True, 12.5, False), "i2": InstanceRow("i2")},

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.fakes import Witness
 from tests.unit.consumer.conftest import Desk, another
+from tests.unit.consumer.fakes import Witness
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Fault, Resolution
 from vmhb_consumer.database import Database

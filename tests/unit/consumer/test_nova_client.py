@@ -8,7 +8,7 @@ import pytest
 from keystoneauth1 import exceptions
 from oslo_config import cfg
 
-from tests.fakes import NovaAnswers
+from tests.unit.consumer.fakes import NovaAnswers
 from vmhb_common.conf import groups
 from vmhb_consumer.conf import nova as options
 from vmhb_consumer.doubt_rules import Place, Unknown

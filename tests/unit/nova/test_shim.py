@@ -13,7 +13,7 @@ import pytest
 from nova_vmhb.cmd import driver
 from nova_vmhb.shim import MARK, TEXT, Foreign, Shim, State
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 
 STOCK = "class LibvirtDriver:\n    def _set_qemu_guest_agent(self, guest, flavor, instance, image_meta): pass\n"
 FOREIGN = "# The work of somebody else.\n"
