@@ -16,7 +16,7 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["vmhb_worker", "vmhb_guest"]):
+with atheris.instrument_imports(include=["vmhb_common", "vmhb_worker", "vmhb_guest"]):
     from vmhb_guest import notify
     from vmhb_guest.applications import MAX_APPLICATIONS, Applications, Sender
     from vmhb_guest.codec import MAX_LINE

@@ -59,7 +59,7 @@ class Environment:
 
 FULL = Environment(".venv", ("worker", "consumer", "test"))
 #: For `tools/demo --simulate`: nothing to compile, no libvirt.
-LIGHT = Environment(".venv-light", ())
+LIGHT = Environment(".venv-light", ("client",))
 #: For `tests/nova`: Nova wants other releases of what we share than we do. Nothing in it has to be compiled.
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
 #: For `tests/vitrage`.
