@@ -22,9 +22,9 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from vmhb_worker.contracts import Post
+from vmhb_common.model.policy import POLICY_NS
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.policy import POLICY_NS
+from vmhb_worker.interfaces import Post
 
 _XML = """<domain type='simulated'><name>bench-{number}</name><uuid>{uuid}</uuid>
 <metadata><vmhb:heartbeat xmlns:vmhb='{ns}' version='1' {knobs}/></metadata>
@@ -39,7 +39,7 @@ def unlimited(number: int) -> None:
 
 
 class Hypervisor:
-    """Implements `contracts.Hypervisor` for instances whose guests are in another process."""
+    """Implements `interfaces.Hypervisor` for instances whose guests are in another process."""
 
     def __init__(self, folder: Path, number: int, knobs: dict[str, str]) -> None:
         words = " ".join(f"{name}='{value}'" for name, value in {"channel": "application", **knobs}.items())
@@ -209,7 +209,7 @@ def lateness(times: array[float], interval: float = 1.0) -> tuple[list[float], i
     """How late each was, and how many never came that were due between two that did.
 
     The grid is that of the earliest: nothing is sent before its time. Nor is anything sent more than half an interval
-    late: that beat is skipped, see `vmhb_worker.core.schedule.TARDY`.
+    late: that beat is skipped, see `vmhb_worker.core.beats.TARDY`.
     """
     if len(times) < 2:
         return [], 0

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from benchmarks.common import cpu_per_heartbeat
 from benchmarks.running import Running
-from vmhb_worker.agent import check_reply
-from vmhb_worker.simulation import SimulatedGuest, SimulatedHypervisor
+from vmhb_worker.adapters.guest_agent import check_reply
+from vmhb_worker.adapters.simulated import SimulatedGuest, SimulatedHypervisor
 
 #: Challenges on their way at a time: a simulated guest takes 3 ms for its answer, so these do for some 2 600 a second.
 THREADS = 8

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from oslo_config import cfg
 
+from vmhb_common import worker_api as rpcapi
 from vmhb_worker import conf as options
-from vmhb_worker import rpcapi
-from vmhb_worker.contracts import Hypervisor
+from vmhb_worker.interfaces import Hypervisor
 
 
 class Running:

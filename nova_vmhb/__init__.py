@@ -1,4 +1,4 @@
-"""What runs inside Nova (validators in nova-api, the driver hook in nova-compute) and beside it (the consumer).
+"""What other services' processes load: nova-api, nova-compute, masakari-engine, Vitrage; each its own modules of it.
 
-Nova is the host's: it is imported, never installed with us. Of the worker, only its contracts are used.
+The services are the host's: they are imported, never installed with us. Of ours, only `vmhb_common.model` is used.
 """

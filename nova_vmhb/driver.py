@@ -14,9 +14,9 @@ from typing import Any
 from nova.virt.libvirt import driver
 from oslo_log import log
 
-from nova_vmhb.asked import asked
 from nova_vmhb.guest_config import HeartbeatElement, UnplacedChannel, all_or_nothing
-from vmhb_worker.core.policy import PORT_NAMES, Channel
+from nova_vmhb.wanted_policy import asked
+from vmhb_common.model.policy import PORT_NAMES, Channel
 
 LOG = log.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from nova import exception
 from nova.api.validation.extra_specs import base
 from oslo_log import log
 
-from vmhb_worker.core.policy import EXTRA_SPEC, KNOBS, Kind, Knob, convert
+from vmhb_common.model.policy import EXTRA_SPEC, KNOBS, Kind, Knob, convert
 
 LOG = log.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from lxml import etree
 from nova.virt.libvirt import config
 
-from vmhb_worker.core.policy import KNOBS, POLICY_NS
+from vmhb_common.model.policy import KNOBS, POLICY_NS
 
 #: The version of our element. A worker that does not know it may still read the attributes that it knows.
 VERSION = "1"

@@ -84,7 +84,7 @@ class Unreachable(Exception):
 
 
 class Workers:
-    """RPC to the workers, as `vmhb_worker.rpcapi` has it. The transport is made with the first call. Threads: any."""
+    """RPC to the workers, as `vmhb_common.worker_api` has it. The transport is made with the first call. Any thread."""
 
     def __init__(self) -> None:
         self._client: Any = None

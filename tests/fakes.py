@@ -1,25 +1,26 @@
-"""Every fake of the unit tests, written by hand. One section for each module that is stood in for."""
+"""The unit tests' fakes, written by hand. One section for each module that is stood in for.
+
+The consumer's are in tests/unit/consumer/fakes.py: they need its libraries, which the worker's tests do without. Here
+they are found by their names, and imported then.
+"""
 
 from __future__ import annotations
 
 import base64
 import heapq
+import importlib
 import itertools
 import json
 import math
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nova_vmhb.consumer.database import Away
-from nova_vmhb.reporters.base import Case, Reporter
-from nova_vmhb.reporters.recovery import Notification, Server
-from vmhb_worker.contracts import Clock, Commit, Message, Post, Saved, Watcher
+from vmhb_common.model.fault import Change, Fault, FaultState
 from vmhb_worker.core import protocol
 from vmhb_worker.core.events import (
     AgentReplied,
@@ -44,10 +45,20 @@ from vmhb_worker.core.events import (
     Step,
     Vitals,
 )
-from vmhb_worker.core.fault import Change, Fault, FaultState
 from vmhb_worker.core.protocol import Health
-from vmhb_worker.inbox import Inbox
-from vmhb_worker.store import Content, Database, Row
+from vmhb_worker.delivery.sqlite import Content, Database, Row
+from vmhb_worker.engine.inbox import Inbox
+from vmhb_worker.interfaces import Clock, Commit, Message, Post, Saved, Watcher
+
+if not TYPE_CHECKING:  # it would let any name pass
+
+    def __getattr__(name: str) -> Any:
+        """One of the consumer's."""
+        consumers = importlib.import_module("tests.unit.consumer.fakes")
+        if name.startswith("_") or not hasattr(consumers, name):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(consumers, name)
+
 
 # -- for rpc: the engine -----------------------------------------------------------------------------------------------
 
@@ -560,228 +571,3 @@ class KeptCommits:
             for message in commit.messages
             if message.event_type == event_type
         ]
-
-
-# -- for the consumer: workers, and time -------------------------------------------------------------------------------
-
-
-class ToldWorkers:
-    """Notes what it is told, as `rpcapi.WorkerAPI` would be. Raises what is in `errors` first."""
-
-    def __init__(self, *errors: Exception) -> None:
-        self.errors = list(errors)
-        self.told: list[tuple[str, str, str, dict[str, Any]]] = []
-
-    def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str], *, observed_at: datetime) -> None:
-        """As there."""
-        self._take("configure", host, instance_uuid, policy=dict(policy), observed_at=observed_at)
-
-    def expect_silence(
-        self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime
-    ) -> None:
-        """As there."""
-        self._take(
-            "expect_silence", host, instance_uuid, key=key, reason=reason, timeout=timeout, observed_at=observed_at
-        )
-
-    def end_silence(self, host: str, instance_uuid: str, *, key: str, observed_at: datetime) -> None:
-        """As there."""
-        self._take("end_silence", host, instance_uuid, key=key, observed_at=observed_at)
-
-    def _take(self, method: str, host: str, instance_uuid: str, **arguments: Any) -> None:
-        if self.errors:
-            raise self.errors.pop(0)
-        self.told.append((method, host, instance_uuid, arguments))
-
-
-class WaitedTime:
-    """Time that passes only where somebody waits. `ends_after`: seconds after which waiting is to end."""
-
-    def __init__(self, now: datetime, ends_after: float = math.inf) -> None:
-        self._began = now
-        self._ends_after = ends_after
-        self.waited: list[float] = []
-
-    def now(self) -> datetime:
-        """The wall clock."""
-        return self._began + timedelta(seconds=self.monotonic())
-
-    def monotonic(self) -> float:
-        """Seconds since it began."""
-        return sum(self.waited)
-
-    def wait(self, seconds: float) -> bool:
-        """As `threading.Event.wait`."""
-        self.waited.append(seconds)
-        return self.monotonic() > self._ends_after
-
-
-class SlowHalf:
-    """A half of the consumer that takes so many seconds to end, or as many as it is given."""
-
-    def __init__(self, takes: float) -> None:
-        self._takes = takes
-        self.started = threading.Event()
-        self.stopped = False
-
-    def start(self) -> None:
-        """As `service.Half`."""
-        self.started.set()
-
-    def stop(self, timeout: float) -> None:
-        """As there."""
-        threading.Event().wait(min(timeout, self._takes))
-        self.stopped = True
-
-
-# -- for the consumer's faults half: Nova's API, reporters, witnesses --------------------------------------------------
-
-
-class NovaAnswers:
-    """A keystoneauth adapter of Nova's API. Each answer is a status code and a body, or is raised."""
-
-    def __init__(self, *answers: tuple[int, Any] | Exception) -> None:
-        self._answers = list(answers)
-        self.asked: list[str] = []
-
-    def get(self, url: str, **_options: Any) -> Any:
-        self.asked.append(url)
-        answer = self._answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return _Response(*answer)
-
-
-class _Response:
-    def __init__(self, status_code: int, body: Any) -> None:
-        self.status_code = status_code
-        self._body = body
-
-    def json(self) -> Any:
-        if self._body is None:
-            raise ValueError("not JSON")
-        return self._body
-
-
-class Witness:
-    """Answers about faults as it is told, and notes who was asked."""
-
-    def __init__(self, word: Any = None, place: Any = None, alive: Any = True) -> None:
-        self.said_word, self.said_place, self.said_alive = word, place, alive
-        self.asked: list[str] = []
-
-    def word(self, fault: Fault) -> Any:
-        self.asked.append(f"worker on {fault.host}")
-        return self.said_word
-
-    def place(self, fault: Fault) -> Any:
-        self.asked.append("Nova")
-        if isinstance(self.said_place, Exception):
-            raise self.said_place
-        return self.said_place
-
-    def answers(self, host: str) -> Any:
-        self.asked.append(f"{host} alive?")
-        return self.said_alive
-
-
-class SetTime:
-    """A wall clock that stands where it is put."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class ToldReporter(Reporter):
-    """Notes each case. What it is told to raise, it raises, once each; `picky` wants only raises."""
-
-    name = "told"
-    summary = "For tests"
-    acts = False
-
-    def __init__(self, options: Any = None, now: Callable[[], datetime] | None = None) -> None:
-        self.cases: list[Case] = []
-        self.raises: list[Exception] = []
-        self.picky = False
-
-    def wants(self, change: Change, fault: Fault) -> bool:
-        return change is Change.RAISED or not self.picky
-
-    def deliver(self, case: Case) -> None:
-        self.cases.append(case)
-        if self.raises:
-            raise self.raises.pop(0)
-
-
-class FlakyRecords:
-    """Records whose database is away for the first calls; then each notification has the same outcome."""
-
-    def __init__(self, away: int = 0, error: Exception | None = None) -> None:
-        self.away = away
-        self.error = error
-        self.taken: list[Any] = []
-
-    def take(self, fault: Fault, _now: float) -> str:
-        self._fail()
-        self.taken.append(fault)
-        return "new"
-
-    def heard(self, sign: Any, _now: float) -> bool:
-        self._fail()
-        self.taken.append(sign)
-        return True
-
-    def _fail(self) -> None:
-        if self.away:
-            self.away -= 1
-            raise self.error or Away("no route")
-
-
-# -- for the masakari reporter: Nova and Masakari ---------------------------------------------------------------------
-
-
-class ToldClouds:
-    """Says what it is told to say, and notes what is posted. What is in `raises[name]` it raises, once each."""
-
-    def __init__(self, server: Server | None = None) -> None:
-        self.said_server = server
-        self.known: list[Notification] = []
-        self.posts: list[tuple[str, str, tuple[str, str]]] = []
-        self.raises: dict[str, list[Exception]] = {}
-        self.closed = False
-
-    def server(self, uuid: str) -> Server | None:
-        self._asked("server")
-        return self.said_server
-
-    def notifications(self, instance_uuid: str, since: datetime) -> list[Notification]:
-        self._asked("notifications")
-        return [one for one in self.known if one.instance_uuid == instance_uuid and one.generated_at >= since]
-
-    def post(self, host: str, instance_uuid: str, event: tuple[str, str], generated_at: datetime) -> str:
-        self._asked("post")
-        self.posts.append((host, instance_uuid, event))
-        name = f"n{len(self.known) + 1}"
-        self.known.append(Notification(name, instance_uuid, event, generated_at, "new"))
-        return name
-
-    def progress(self, notification: str) -> Notification | None:
-        self._asked("progress")
-        return next((one for one in self.known if one.uuid == notification), None)
-
-    def becomes(self, status: str, *messages: str) -> None:
-        """The newest notification."""
-        self.known[-1] = replace(self.known[-1], status=status, messages=messages)
-
-    def check(self, seconds: float) -> None:
-        self._asked("check")
-
-    def close(self) -> None:
-        self.closed = True
-
-    def _asked(self, name: str) -> None:
-        if self.raises.get(name):
-            raise self.raises[name].pop(0)

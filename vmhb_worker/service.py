@@ -11,18 +11,21 @@ from datetime import UTC, datetime
 
 from oslo_config import cfg
 
-from vmhb_worker import brokers, notifications, rpcapi, systemd
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.app import systemd
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import publisher as notifications
 from vmhb_worker import conf as options
-from vmhb_worker.agent import GuestAgent
-from vmhb_worker.channels import SocketChannels
-from vmhb_worker.contracts import Clock, Hypervisor, Post
+from vmhb_worker.adapters.application_sockets import SocketChannels
+from vmhb_worker.adapters.guest_agent import GuestAgent
+from vmhb_worker.adapters.libvirt_lock import AlreadyWatchedError, Guard
+from vmhb_worker.adapters.rpc_server import Server
 from vmhb_worker.core.events import HypervisorUp, Report
-from vmhb_worker.engine import Engine, Ports
-from vmhb_worker.guard import AlreadyWatchedError, Guard
-from vmhb_worker.outbox import Outbox
-from vmhb_worker.rpc import Server
+from vmhb_worker.delivery.outbox import Outbox
+from vmhb_worker.delivery.sqlite import StoreError
+from vmhb_worker.engine.loop import Engine, Ports
+from vmhb_worker.interfaces import Clock, Hypervisor, Post
 from vmhb_worker.settings import Settings
-from vmhb_worker.store import StoreError
 
 LOG = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ def run(conf: cfg.ConfigOpts) -> int:
     """Run until SIGTERM or SIGINT. Exit code: 0, or 1 when the worker refuses to run."""
     settings = options.settings(conf)
     try:
-        from vmhb_worker.hypervisor import LibvirtHypervisor  # noqa: PLC0415 - a simulation does without libvirt
+        from vmhb_worker.adapters.libvirt import LibvirtHypervisor  # noqa: PLC0415 - a simulation does without libvirt
     except ImportError as error:
         LOG.critical("libvirt-python cannot be imported (%s): install nova-vmhb[worker]", error)
         return 1

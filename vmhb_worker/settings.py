@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vmhb_worker.core.policy import Limits
+from vmhb_common.model.policy import Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,15 @@ from typing import Any
 from openstack.exceptions import NotFoundException, SDKException
 from oslo_config import cfg
 
-from nova_vmhb.consumerapi import ConsumerAPI
 from tests.cloud import catalogue
 from tests.cloud.configs import FAULT_TOPICS
 from tests.cloud.holder import Client
 from tests.cloud.site import Site
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import ConsumerProcess, Notification
-from vmhb_worker import rpcapi
-from vmhb_worker.rpcapi import WorkerAPI
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.consumer_api import ConsumerAPI
+from vmhb_common.worker_api import WorkerAPI
 
 #: Seconds in which a healthy server that asks for an interval of 1 s has acknowledged twice.
 FRESH = 2.5

@@ -21,18 +21,18 @@ import amqp
 import pytest
 from oslo_config import cfg
 
-from nova_vmhb.consumer.actions import Configure, EndSilence, ExpectSilence, decide
-from nova_vmhb.consumer.notification import parse
-from nova_vmhb.reporters.aodh import AodhReporter
-from nova_vmhb.reporters.base import Case
 from tests.conftest import Figure, Repetitions
 from tests.fakes import a_fault
 from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
 from tests.stage.control_plane import FaultWorkers, Hosts, Nova, NovaConsumer, Told
 from tests.stage.nova import NOON, Message, notification, samples
-from vmhb_worker.core.fault import Change
-from vmhb_worker.core.hints import Hint, Hints
+from vmhb_common.model.fault import Change
+from vmhb_consumer.nova_notification import parse
+from vmhb_consumer.nova_operations import Configure, EndSilence, ExpectSilence, decide
+from vmhb_consumer.reporters.aodh import AodhReporter
+from vmhb_consumer.reporters.base import Case
+from vmhb_worker.core.announced_silences import Hint, Hints
 
 pytestmark = pytest.mark.patient
 

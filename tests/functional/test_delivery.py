@@ -21,8 +21,8 @@ from tests.conftest import Figure
 from tests.fakes import told
 from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
-from vmhb_worker import notifications
-from vmhb_worker.outbox import Limits, Outbox
+from vmhb_common.messaging import publisher as notifications
+from vmhb_worker.delivery.outbox import Limits, Outbox
 
 pytestmark = pytest.mark.patient
 

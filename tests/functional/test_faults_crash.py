@@ -22,7 +22,7 @@ from tests.lab.node import Node
 from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess
 from tests.stage.worker import WorkerProcess
-from vmhb_worker.crashpoint import POINTS, VARIABLE
+from vmhb_common.app.crashpoint import POINTS, VARIABLE
 
 pytestmark = pytest.mark.patient
 

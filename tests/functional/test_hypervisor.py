@@ -23,7 +23,8 @@ from tests.conftest import Figure
 from tests.lab import image, metadata
 from tests.lab.guest import Guest
 from tests.lab.node import Node
-from vmhb_worker.contracts import AgentError
+from vmhb_common.model.policy import Channel
+from vmhb_worker.adapters.libvirt import LibvirtHypervisor, check
 from vmhb_worker.core.events import (
     Answer,
     Booted,
@@ -56,8 +57,7 @@ from vmhb_worker.core.events import (
     Unavailable,
     Vitals,
 )
-from vmhb_worker.core.policy import Channel
-from vmhb_worker.hypervisor import LibvirtHypervisor, check
+from vmhb_worker.interfaces import AgentError
 
 PING = json.dumps({"execute": "guest-ping"})
 STATE = "<vmhbs:state xmlns:vmhbs='urn:openstack:vmhb:state:1' established='%d'/>"
@@ -594,7 +594,7 @@ def test_close_returns_in_time_whatever_hangs(node: Node, watch: Watch, paused: 
     watch.hypervisor.look(hung.uuid, LookVitals())
     program = (
         "import sys, time\n"
-        "from vmhb_worker.hypervisor import LibvirtHypervisor\n"
+        "from vmhb_worker.adapters.libvirt import LibvirtHypervisor\n"
         "from vmhb_worker.core.events import *\n"
         "ups = []\n"
         "it = LibvirtHypervisor(sys.argv[1])\n"

@@ -15,16 +15,17 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
-from nova_vmhb.reporters.base import Again, Case, GiveUp, Withheld
-from nova_vmhb.reporters.masakari import MasakariReporter
 from tests.conftest import Figure
 from tests.fakes import a_fault
 from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
 from tests.stage.cloud import Cloud, FakeServer
 from tests.stage.masakari import VENV, Masakari
-from vmhb_worker import brokers, rpcapi
-from vmhb_worker.core.fault import Change, Fault, Resolution, cleared
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.model.fault import Change, Fault, Resolution, cleared
+from vmhb_consumer.reporters.base import Again, Case, GiveUp, Withheld
+from vmhb_consumer.reporters.masakari import MasakariReporter
 
 pytestmark = pytest.mark.patient
 
@@ -336,7 +337,7 @@ class Worker:
         assert self._server.listening.wait(30)
 
     def show(self, _context: Any, instance_uuid: str) -> Any:
-        """As `vmhb_worker.instance.told`, what counts here."""
+        """As `vmhb_worker.engine.instance.told`, what counts here."""
         return self.shown.get(instance_uuid)
 
     def is_silent(self, one: FakeServer, cause: str) -> None:

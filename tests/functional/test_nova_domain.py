@@ -15,8 +15,8 @@ from tests.lab.guest import Guest
 from tests.lab.image import Image
 from tests.lab.node import Node
 from tests.lab.processes import wait_until
+from vmhb_common.model.policy import PORT_NAMES, Channel
 from vmhb_worker.core import domain_xml
-from vmhb_worker.core.policy import PORT_NAMES, Channel
 
 pytestmark = pytest.mark.patient
 

@@ -17,8 +17,8 @@ from tests.lab.node import Node
 from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess
 from tests.stage.worker import WorkerProcess
+from vmhb_worker.adapters.libvirt import LibvirtHypervisor
 from vmhb_worker.core.events import HypervisorUp, PlugChannel, Provisioned, Report
-from vmhb_worker.hypervisor import LibvirtHypervisor
 
 #: The policy, as a consumer sends it.
 KNOBS = {"heartbeat": "true", **{name: str(value) for name, value in POLICY.items()}}

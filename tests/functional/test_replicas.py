@@ -20,7 +20,7 @@ from tests.lab.mariadb import MariaDB
 from tests.lab.postgresql import PostgreSQL
 from tests.lab.processes import wait_until
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
-from vmhb_worker.core.fault import Fault
+from vmhb_common.model.fault import Fault
 
 pytestmark = pytest.mark.patient
 

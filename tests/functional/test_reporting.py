@@ -21,17 +21,17 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from nova_vmhb.consumerapi import ConsumerAPI
 from tests.conftest import Figure
 from tests.fakes import a_fault
 from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
-from vmhb_worker import rpcapi
-from vmhb_worker.core import fault as life
-from vmhb_worker.core.fault import Fault, Resolution
-from vmhb_worker.objects import fault_payload, parse_fault
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.consumer_api import ConsumerAPI
+from vmhb_common.model import fault as life
+from vmhb_common.model.fault import Fault, Resolution
+from vmhb_common.objects import fault_payload, parse_fault
 
 pytestmark = pytest.mark.patient
 

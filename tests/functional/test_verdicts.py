@@ -16,8 +16,8 @@ from tests.lab.guest import Guest
 from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess, Notification
 from tests.stage.worker import WorkerProcess
+from vmhb_common.objects import FaultPayload, schema
 from vmhb_worker.core.verdict import Evidence
-from vmhb_worker.objects import FaultPayload, schema
 
 #: After the raise, the balloon's answer is known within this many seconds.
 FINAL = 3.0

@@ -16,7 +16,7 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["vmhb_worker", "vmhb_guest"]):
+with atheris.instrument_imports(include=["vmhb_common", "vmhb_worker", "vmhb_guest"]):
     from vmhb_guest import notify
     from vmhb_guest.applications import MAX_APPLICATIONS, Applications, Sender
     from vmhb_guest.codec import MAX_LINE, MAX_NAME
@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["vmhb_worker", "vmhb_guest"]):
     from vmhb_guest.session import MAX_OUTPUT, Session
     from vmhb_worker.core.codec import LINE_LIMIT, Codec, Objection, encode
     from vmhb_worker.core.guest_exec import GuestExec
-    from vmhb_worker.core.health import HealthWatch
+    from vmhb_worker.core.health_watch import HealthWatch
     from vmhb_worker.core.protocol import FROM_GUEST, Ack, Error, Health
 
 

@@ -23,7 +23,7 @@ from tests.stage.cloud import PASSWORD, Cloud
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from tests.stage.mistral import Mistral
 from tests.stage.receiver import Receiver
-from vmhb_worker.core.fault import Fault, Resolution, cleared
+from vmhb_common.model.fault import Fault, Resolution, cleared
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 #: Of Mistral, on a busy machine.

@@ -10,7 +10,7 @@ from nova.tests.functional.api import client
 
 from nova_vmhb import extra_specs
 from tests.nova.cloud import Cloud, running
-from vmhb_worker.core.policy import KNOB, KNOBS, Channel, HeartbeatPolicy, Kind, Knob, as_knobs
+from vmhb_common.model.policy import KNOB, KNOBS, Channel, HeartbeatPolicy, Kind, Knob, as_knobs
 
 #: From this microversion on Nova looks at extra specs.
 CHECKED = "2.86"

@@ -9,11 +9,12 @@ from unittest import mock
 import pytest
 from nova.version import version_string
 
-from nova_vmhb import asked, driver
+from nova_vmhb import driver
+from nova_vmhb import wanted_policy as asked
 from tests.nova import samples
 from tests.nova.cloud import INSTANCE, OURS, STOCK, ComputeNode, channels, elements, running
+from vmhb_common.model.policy import KNOBS, POLICY_NS, PORT_NAMES, Action, Channel, HeartbeatPolicy, as_knobs, parse
 from vmhb_worker.core import domain_xml
-from vmhb_worker.core.policy import KNOBS, POLICY_NS, PORT_NAMES, Action, Channel, HeartbeatPolicy, as_knobs, parse
 
 AGENT = PORT_NAMES[Channel.AGENT]
 APPLICATION = PORT_NAMES[Channel.APPLICATION]

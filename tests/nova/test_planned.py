@@ -15,8 +15,8 @@ import pytest
 from nova.conf import CONF
 
 from tests.nova.cloud import IMAGE, OURS, STOCK, Handed, TwoHosts, channels, elements, running
+from vmhb_common.model.policy import POLICY_NS, PORT_NAMES, Channel
 from vmhb_worker.core import domain_xml
-from vmhb_worker.core.policy import POLICY_NS, PORT_NAMES, Channel
 
 ELEMENTS = [f"{{{domain_xml.NOVA_NS}}}instance", f"{{{POLICY_NS}}}heartbeat"]
 BOTH = [PORT_NAMES[Channel.AGENT], PORT_NAMES[Channel.APPLICATION]]

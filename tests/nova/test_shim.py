@@ -178,7 +178,7 @@ def wheels(folder: Path) -> Path:
     """A folder with our own wheel, as a package index would have it."""
     source = folder / "source"
     source.mkdir()
-    for name in ("nova_vmhb", "vmhb_worker", "etc"):
+    for name in ("nova_vmhb", "vmhb_common", "vmhb_consumer", "vmhb_worker", "etc"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "setup.cfg", "pyproject.toml", "requirements.txt", "README.rst", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -201,7 +201,7 @@ def documented(pattern: str) -> str:
 def test_the_snippets_of_the_documentation(tmp_path: Path) -> None:
     """Run as they stand, in a container's image and before nova-compute starts. Nova's environment has all we need."""
     packages = tmp_path / "venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    rest = _without(tmp_path, "nova", "nova_vmhb*", "vmhb_worker*", "__editable__*")
+    rest = _without(tmp_path, "nova", "nova_vmhb*", "vmhb_*", "__editable__*")
     python = Path(_environment(tmp_path, packages / "nova" / "virt", rest=rest).python)
     shim = copy_of_nova(packages) / "vmhb.py"
     (python.parent / "pip").write_text(f'#!/bin/sh\nexec {python} -m pip "$@"\n')

@@ -9,8 +9,8 @@ import pytest
 
 from nova_vmhb import driver
 from tests.nova.cloud import TwoHosts, channels, elements, running
+from vmhb_common.model.policy import POLICY_NS, PORT_NAMES, Channel
 from vmhb_worker.core import domain_xml
-from vmhb_worker.core.policy import POLICY_NS, PORT_NAMES, Channel
 
 ON = {"hw:heartbeat": "true"}
 ON_APPLICATION = {**ON, "hw:heartbeat_channel": "application", "hw:heartbeat_interval": "0.5"}

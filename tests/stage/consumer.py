@@ -19,7 +19,7 @@ from typing import Any
 from oslo_config import cfg
 
 from tests.lab.processes import LabError
-from vmhb_worker.no_eventlet import without_eventlet
+from vmhb_common.messaging.no_eventlet import without_eventlet
 
 with without_eventlet():
     import oslo_messaging

@@ -20,11 +20,13 @@ from tests.lab.processes import wait_until
 from tests.stage import recorder
 from tests.stage.nova import Message
 from tests.stage.worker import Options, WorkerProcess
-from vmhb_worker import brokers, notifications, rpcapi
-from vmhb_worker.core.fault import Fault
-from vmhb_worker.no_eventlet import without_eventlet
-from vmhb_worker.objects import SignOfLife, fault_payload, worker_payload
-from vmhb_worker.rpc import Endpoint, time_of, uuid_of
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import publisher as notifications
+from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.model.fault import Fault
+from vmhb_common.objects import SignOfLife, fault_payload, worker_payload
+from vmhb_worker.adapters.rpc_server import Endpoint, time_of, uuid_of
 
 with without_eventlet():
     import oslo_messaging
@@ -127,7 +129,7 @@ class _Endpoint(Endpoint):
     """The worker's own, with its checks."""
 
     def configure(self, _context: Any, *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
-        """As `rpcapi` says it."""
+        """As `worker_api` says it."""
         return self._put(
             "configure",
             lambda: {
@@ -148,7 +150,7 @@ class NovaConsumer(WorkerProcess):
         self, folder: pathlib.Path, url: str, nova_urls: Sequence[str] = (), options: Options | None = None
     ) -> None:
         super().__init__(folder / f"consumer-{next(_NUMBERS)}", uri="", transport_url=url, options=options)
-        self.program = ("-m", "nova_vmhb.cmd.consumer")
+        self.program = ("-m", "vmhb_consumer.cmd.consumer")
         del self._options["libvirt"], self._options["DEFAULT"]["host"], self._options["DEFAULT"]["state_path"]
         self._options.setdefault("consumer", {"halves": "instances"})
         if nova_urls:  # an option that may be given several times
@@ -169,7 +171,7 @@ class FaultConsumer(WorkerProcess):
     ) -> None:
         name = f"faults-{next(_NUMBERS)}"
         super().__init__(folder / name, uri="", transport_url=url, host=name, options=options)
-        self.program = ("-m", "nova_vmhb.cmd.consumer")
+        self.program = ("-m", "vmhb_consumer.cmd.consumer")
         self.backends = folder
         del self._options["libvirt"]
         if database is not None:

@@ -16,8 +16,8 @@ from typing import Any
 
 from oslo_config import cfg
 
-from nova_vmhb.reporters.base import Again, Case, GiveUp, Reporter, Withheld
-from vmhb_worker.core.fault import Change, Fault
+from vmhb_common.model.fault import Change, Fault
+from vmhb_consumer.reporters.base import Again, Case, GiveUp, Reporter, Withheld
 
 #: A line: one delivery.
 Line = dict[str, Any]

@@ -15,8 +15,8 @@ from typing import Any
 from oslo_config import cfg
 
 from tests.lab.processes import wait_until
-from vmhb_worker import rpcapi
-from vmhb_worker.rpcapi import WorkerAPI
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.worker_api import WorkerAPI
 
 Options = Mapping[str, Mapping[str, object]]
 

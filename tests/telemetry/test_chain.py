@@ -17,7 +17,6 @@ import kombu
 import pytest
 from oslo_config import cfg
 
-from nova_vmhb.reporters.aodh import AodhReporter
 from tests.conftest import Figure
 from tests.fakes import a_fault
 from tests.lab.broker import Broker
@@ -25,7 +24,8 @@ from tests.lab.processes import wait_until
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from tests.stage.receiver import Posted, Receiver
 from tests.stage.telemetry import Aodh, Ceilometer
-from vmhb_worker.core.fault import Fault, Resolution, cleared
+from vmhb_common.model.fault import Fault, Resolution, cleared
+from vmhb_consumer.reporters.aodh import AodhReporter
 
 #: Of Aodh and ceilometer, on a busy machine.
 LONG = 60.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.fakes import ClockInbox, KeptCommits, MovedClock, ScriptedChannels, ScriptedHost
-from vmhb_worker.contracts import InstanceRow, Saved
+from vmhb_common.model.policy import Channel
 from vmhb_worker.core.events import (
     DomainForgotten,
     DomainSeen,
@@ -19,8 +19,8 @@ from vmhb_worker.core.events import (
     SetBalloonPeriod,
     Stopped,
 )
-from vmhb_worker.core.policy import Channel
-from vmhb_worker.engine import Engine, Ports
+from vmhb_worker.engine.loop import Engine, Ports
+from vmhb_worker.interfaces import InstanceRow, Saved
 from vmhb_worker.settings import Settings, VerdictSettings
 
 ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"

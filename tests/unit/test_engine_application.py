@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from tests.unit.test_engine import ONE, TWO, Bench, domain
-from vmhb_worker.contracts import Saved
 from vmhb_worker.core.events import DomainSeen, Exit, Happened, HypervisorHeard, Stopped
 from vmhb_worker.core.protocol import Challenge, Check, Goodbye, Health, Hello, Maintenance, Status
+from vmhb_worker.interfaces import Saved
 
 ASKED = "channel='application' interval='1' timeout='1' threshold='3' health_check='true' action='recover_unresponsive'"
 PATH = "/run/libvirt/qemu/channel/7-vm/org.openstack.vmhb.0"

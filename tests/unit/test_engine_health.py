@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from tests.unit.test_engine import ONE, TWO, Bench, domain, well
-from vmhb_worker.agent import REPLY_LIMIT, GuestAgent
-from vmhb_worker.contracts import AgentError
+from vmhb_worker.adapters.guest_agent import REPLY_LIMIT, GuestAgent
+from vmhb_worker.core.agent_lanes import Request
 from vmhb_worker.core.events import AgentReplied, CommandEnded, Exit, Failure, Happened, Pace, Stopped
-from vmhb_worker.core.lanes import Request
+from vmhb_worker.interfaces import AgentError
 
 ASKED = "interval='1' timeout='1' threshold='3' health_check='true'"
 

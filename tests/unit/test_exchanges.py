@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 #: What is installed, and what stands in the tests for the other ends of its connections.
-SOURCES = [path for name in ("vmhb_worker", "nova_vmhb", "tests/stage") for path in (ROOT / name).rglob("*.py")]
+PLACES = ("nova_vmhb", "vmhb_common", "vmhb_consumer", "vmhb_worker", "tests/stage")
+SOURCES = [path for name in PLACES for path in (ROOT / name).rglob("*.py")]
 #: These take the exchange from [DEFAULT] control_exchange, whatever they are told. The tests' Nova does as Nova does.
 BY_DEFAULT = {"Notifier", "set_transport_defaults"}
 NOVA_ITSELF = ROOT / "tests/stage/control_plane.py"
@@ -45,10 +46,10 @@ def test_there_are_some() -> None:
     """The test above has something to look at: both ends of the RPC, the faults, Nova's notifications."""
     naming = {path.relative_to(ROOT).as_posix() for path in SOURCES if "Target(exchange=" in path.read_text()}
     assert {
-        "vmhb_worker/rpc.py",
-        "vmhb_worker/rpcapi.py",
-        "vmhb_worker/notifications.py",
-        "nova_vmhb/consumer/instances.py",
+        "vmhb_worker/adapters/rpc_server.py",
+        "vmhb_common/worker_api.py",
+        "vmhb_common/messaging/publisher.py",
+        "vmhb_consumer/nova_listener.py",
     } <= naming
 
 

@@ -7,7 +7,7 @@ import json
 import jsonschema
 
 from tools.lib import reference
-from vmhb_worker.objects import WORKER_ALIVE, FaultPayload, HeartbeatState, fault_payload, parse_fault, schema
+from vmhb_common.objects import WORKER_ALIVE, FaultPayload, HeartbeatState, fault_payload, parse_fault, schema
 
 
 def test_reference_is_current() -> None:

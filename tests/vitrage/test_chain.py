@@ -24,9 +24,9 @@ from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from tests.stage.receiver import Receiver
 from tests.stage.telemetry import Aodh
 from tests.stage.vitrage import Vertex, Vitrage
-from vmhb_worker import brokers
-from vmhb_worker.core.fault import Fault, Resolution, cleared
-from vmhb_worker.no_eventlet import without_eventlet
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.model.fault import Fault, Resolution, cleared
 
 with without_eventlet():
     import oslo_messaging

@@ -25,9 +25,9 @@ from vitrage.graph.driver.networkx_graph import NXGraph
 from nova_vmhb.vitrage.notifiers.vmhb_aodh.notifier import VmhbAodhNotifier
 from nova_vmhb.vitrage.vmhb import driver as vmhb_driver
 from tests.fakes import a_fault
-from vmhb_worker.core.fault import Change, Fault, FaultState, Resolution
-from vmhb_worker.notifications import Sender
-from vmhb_worker.objects import fault_payload
+from vmhb_common.messaging.publisher import Sender
+from vmhb_common.model.fault import Change, Fault, FaultState, Resolution
+from vmhb_common.objects import fault_payload
 
 VALUES = Path(__file__).parent.parent.parent / "etc/vitrage/datasources_values"
 CONFIG = """\

@@ -15,10 +15,10 @@ from oslo_config import cfg
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import Consumer, ConsumerProcess, Notification, listen
 from tools.lib.demo_application import SimulatedApplication
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.model.policy import knobs_of_extra_specs
 from vmhb_worker import conf as options
-from vmhb_worker import rpcapi
-from vmhb_worker.core.policy import knobs_of_extra_specs
-from vmhb_worker.simulation import SimulatedGuest, SimulatedHypervisor
+from vmhb_worker.adapters.simulated import SimulatedGuest, SimulatedHypervisor
 
 #: What becomes of whom.
 HANGS, PANICS, SICK, WELL = "web-1", "db-1", "pay-1", "app-1"

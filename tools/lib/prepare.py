@@ -13,8 +13,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +41,15 @@ class Missing:
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python environment: its name under the project's folder, our extras that it has, and the file with the pins."""
+    """A Python environment: its name under the project's folder, our extras that it has, and the file with the pins.
+
+    commit: it has the project as it was then, out of git's history, with the pins of that time; "": as it is.
+    """
 
     name: str
     extras: tuple[str, ...]
     constraints: str = "constraints.txt"
+    commit: str = ""
 
     @property
     def compiles(self) -> bool:
@@ -53,7 +59,7 @@ class Environment:
 
 FULL = Environment(".venv", ("worker", "consumer", "test"))
 #: For `tools/demo --simulate`: nothing to compile, no libvirt.
-LIGHT = Environment(".venv-light", ())
+LIGHT = Environment(".venv-light", ("client",))
 #: For `tests/nova`: Nova wants other releases of what we share than we do. Nothing in it has to be compiled.
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
 #: For `tests/vitrage`.
@@ -67,6 +73,8 @@ MISTRAL = Environment(".venv-mistral", ("mistral-test",), "constraints-mistral.t
 TELEMETRY = Environment(".venv-telemetry", ("telemetry-test",), "constraints-telemetry.txt")
 #: Masakari's own programs, for functional tests: they run beside us, never in our Python.
 MASAKARI = Environment(".venv-masakari", ("masakari-test",), "constraints-masakari.txt")
+#: For tests/functional/test_upgrade.py: the project before its modules moved. Nothing in it has to be compiled.
+BEFORE = Environment(".venv-before", ("consumer",), commit="b587278e1b88117d2b58ce1a34230f9cb997352f")
 
 #: Exactly what an operator has who installs us beside OpenStack's services of that release.
 OPENSTACK_2025_2 = Environment(
@@ -113,6 +121,16 @@ def prepare(environment: Environment, wants: Wants | None = None) -> Path:
     return folder
 
 
+def unavailable(environment: Environment) -> str:
+    """Why this one can't be made here, whatever is installed; "": it can. Of a commit that git's history must have."""
+    if not environment.commit or _succeeds("git", "-C", str(ROOT), "cat-file", "-e", f"{environment.commit}^{{tree}}"):
+        return ""
+    short = environment.commit[:7]
+    return (
+        f"{environment.name} can't be made: commit {short} is not here: it takes git, and a clone that is not shallow"
+    )
+
+
 def place(environment: Environment) -> Path:
     """Where it is, or would be. In the project's folder; where that is somebody else's, in the caller's cache."""
     if os.access(ROOT, os.W_OK):
@@ -124,7 +142,8 @@ def place(environment: Environment) -> Path:
 
 def _stamp(environment: Environment) -> str:
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {environment}".encode())
-    for source in (environment.constraints, *SOURCES):
+    # What was committed once does not change.
+    for source in () if environment.commit else (environment.constraints, *SOURCES):
         digest.update((ROOT / source).read_bytes())
     return digest.hexdigest()
 
@@ -149,6 +168,8 @@ def _missing_for_venv(environment: Environment, folder: Path, stamp: str) -> lis
     )
     if environment.compiles:
         lacking += _missing_to_compile()
+    if problem := unavailable(environment):
+        raise NotReady(f"{problem}.")
     why = "is out of date" if folder.exists() else "is missing"
     made = f"it will be made from {environment.constraints}"
     return [*lacking, Missing(f"The Python environment {folder.name} {why}: {made}.")]
@@ -242,12 +263,31 @@ def _make(environment: Environment, folder: Path, stamp: str) -> None:
     for entry in folder.iterdir():
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     venv.create(folder, with_pip=_succeeds(sys.executable, "-c", "import ensurepip"), symlinks=True)
-    install = _install(environment, folder)
-    # What builds is pinned as well, so it must be in the environment itself.
-    _pip([*install, "pbr", "setuptools", "wheel"])
     extras = f"[{','.join(environment.extras)}]" if environment.extras else ""
-    _pip([*install, "--no-build-isolation", "-e", f"{ROOT}{extras}"])
+    with _source(environment) as source:
+        install = _install(environment, folder, source)
+        # What builds is pinned as well, so it must be in the environment itself.
+        _pip(source, [*install, "pbr", "setuptools", "wheel"])
+        # What will be gone is copied; what is here is used as it is.
+        editable = [] if environment.commit else ["-e"]
+        _pip(source, [*install, "--no-build-isolation", *editable, f"{source}{extras}"])
     (folder / "stamp").write_text(stamp)
+
+
+@contextmanager
+def _source(environment: Environment) -> Iterator[Path]:
+    """The folder that the project is installed from: this one, or what git has of that commit, for as long."""
+    if not environment.commit:
+        yield ROOT
+        return
+    with tempfile.TemporaryDirectory(prefix="vmhb-source-") as folder:
+        archive = Path(folder) / "source.tar"
+        command = ["git", "-C", str(ROOT), "archive", "-o", str(archive), environment.commit]
+        if subprocess.run(command, check=False).returncode:
+            raise NotReady(f"git could not export commit {environment.commit}, see above: mend that, then try again.")
+        source = Path(folder) / "source"
+        shutil.unpack_archive(archive, source)
+        yield source
 
 
 def finds(environment: Environment, folder: Path, extras: Sequence[str]) -> bool:
@@ -256,24 +296,24 @@ def finds(environment: Environment, folder: Path, extras: Sequence[str]) -> bool
     Says what it found in the way. Installs nothing.
     """
     quiet = "-q"  # -qq would keep the reason to itself
-    install = [*_install(environment, folder, quiet), "--dry-run", "--no-build-isolation"]
-    return _run_pip([*install, f"{ROOT}[{','.join(extras)}]"]) == 0
+    install = [*_install(environment, folder, ROOT, quiet), "--dry-run", "--no-build-isolation"]
+    return _run_pip(ROOT, [*install, f"{ROOT}[{','.join(extras)}]"]) == 0
 
 
-def _install(environment: Environment, folder: Path, quiet: str = "-qq") -> list[str]:
+def _install(environment: Environment, folder: Path, source: Path, quiet: str = "-qq") -> list[str]:
     """The beginning of pip's command line. Where Python has no ensurepip, its own pip works for the environment."""
     python = str(folder / "bin" / "python")
     inside = (folder / "bin" / "pip").exists()
     pip = [python, "-m", "pip"] if inside else [sys.executable, "-m", "pip", "--python", python]
-    return [*pip, "install", quiet, "--disable-pip-version-check", "-c", str(ROOT / environment.constraints)]
+    return [*pip, "install", quiet, "--disable-pip-version-check", "-c", str(source / environment.constraints)]
 
 
-def _pip(command: Sequence[str]) -> None:
-    if _run_pip(command):
+def _pip(source: Path, command: Sequence[str]) -> None:
+    if _run_pip(source, command):
         raise NotReady("pip could not install what the project needs, see above: mend that, then try again.")
 
 
-def _run_pip(command: Sequence[str]) -> int:
+def _run_pip(source: Path, command: Sequence[str]) -> int:
     # pbr asks git for the version; an unpacked archive has none to ask.
-    version = {} if _succeeds("git", "-C", str(ROOT), "rev-parse", "HEAD") else {"PBR_VERSION": "0.0.0"}
-    return subprocess.run(command, env={**os.environ, **version}, cwd=ROOT, check=False).returncode
+    version = {} if _succeeds("git", "-C", str(source), "rev-parse", "HEAD") else {"PBR_VERSION": "0.0.0"}
+    return subprocess.run(command, env={**os.environ, **version}, cwd=source, check=False).returncode

@@ -13,17 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vmhb_worker import crashpoint
+from vmhb_common.app import crashpoint
+from vmhb_common.model import policy
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.fault import Change
 from vmhb_worker.core import events as ev
-from vmhb_worker.core import lifecycle, policy
-from vmhb_worker.core.fault import Change
+from vmhb_worker.core import lifecycle
 from vmhb_worker.core.monitor import PASSAGE
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
-from vmhb_worker.core.verdict import RULES, Cause
+from vmhb_worker.core.verdict import RULES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RST = ROOT / "docs" / "reference.rst"
-_SCHEMAS = ROOT / "vmhb_worker" / "objects" / "schemas"
+_SCHEMAS = ROOT / "vmhb_common" / "objects" / "schemas"
 
 #: Payload -> the event types that carry it.
 EVENT_TYPES: dict[str, tuple[str, ...]] = {
@@ -249,7 +251,7 @@ def _notifications() -> Iterator[str]:
     yield from _title("Notification fields")
     yield _prose(
         "Times are ISO 8601 in UTC, to the second. The installed package has the same as JSON Schema, in "
-        "``vmhb_worker/objects/schemas/``."
+        "``vmhb_common/objects/schemas/``."
     )
     for payload, meanings in MEANINGS.items():
         yield from _title(payload, "~")

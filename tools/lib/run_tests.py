@@ -32,7 +32,7 @@ LINT = (
     ("reno", "-q", "lint"),
 )
 #: Where "is this VM dead?" is decided: every branch is tested, or this fails.
-CORE = "vmhb_worker/core/*"
+CORE = "vmhb_worker/core/*,vmhb_common/model/*"
 #: The plugin that keeps a job to its share. Not imported here: pytest is in the environments only.
 SELECTION = "tools.lib.selection"
 NO_CACHE = "-p no:cacheprovider"
@@ -246,7 +246,7 @@ JOBS = (
     Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, FIRST, only_all=True),
     Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, FIRST, only_all=True),
     Job("functional", "timed", Run.timed, prepare.FULL, "timed"),
-    Job("functional", "patient", Run.patient, prepare.FULL, "patient", NICE, beside=(prepare.MASAKARI,)),
+    Job("functional", "patient", Run.patient, prepare.FULL, "patient", NICE, beside=(prepare.MASAKARI, prepare.BEFORE)),
     Job("mistral", "mistral", Run.mistral, prepare.FULL, "patient", NICE, True, (prepare.MISTRAL,)),
     Job("telemetry", "telemetry", Run.telemetry, prepare.FULL, "patient", NICE, True, (prepare.TELEMETRY,)),
     Job("vitrage", "graph", Run.graph, prepare.FULL, "patient", NICE, True, (prepare.VITRAGE, prepare.TELEMETRY)),
@@ -315,7 +315,10 @@ def _prepare(jobs: Sequence[Job]) -> dict[Environment, Path]:
         wants = dict.fromkeys(WANTS[step] for step in STEPS if step in steps & WANTS.keys())
         folders[environment] = prepare.prepare(environment, _together(list(wants)))
     for environment in dict.fromkeys(one for job in jobs for one in job.beside):
-        prepare.prepare(environment)
+        if problem := prepare.unavailable(environment):
+            say(f"({problem}: its tests are skipped)")
+        else:
+            prepare.prepare(environment)
     return folders
 
 

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_worker import brokers, notifications, rpcapi, store
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.app.command_line import INNER_LIMIT, Check
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import publisher as notifications
 from vmhb_worker.conf.libvirt import DEFAULT_URI
-from vmhb_worker.program import INNER_LIMIT, Check
+from vmhb_worker.delivery import sqlite as store
 
 
 def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
@@ -33,7 +36,7 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
 
 def _libvirt(uri: str) -> str | None:
     try:
-        from vmhb_worker import hypervisor  # noqa: PLC0415 -- not everybody has libvirt, and this is where we say so
+        from vmhb_worker.adapters import libvirt as hypervisor  # noqa: PLC0415 -- not everybody has libvirt, and this is where we say so
     except ImportError as error:
         return f"libvirt-python cannot be imported ({error}): install nova-vmhb[worker]"
     return hypervisor.check(uri, INNER_LIMIT)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 
+from vmhb_common.app import command_line as program
+from vmhb_common.app.command_line import Check, Program
+from vmhb_common.conf.check import Problem
 from vmhb_worker import conf as options
-from vmhb_worker import program
 from vmhb_worker.cmd import checks
-from vmhb_worker.conf.problems import Problem
-from vmhb_worker.program import Check, Program
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_worker.conf import agent, channel, default, groups, libvirt, notifications, policy, verdict
+from vmhb_common.conf import groups, notifications
+from vmhb_worker.conf import agent, channel, default, libvirt, policy, verdict
 from vmhb_worker.settings import AgentSettings, ChannelSettings, NotificationSettings, Settings, VerdictSettings
 
 GROUPS = (default, libvirt, policy, agent, channel, verdict, notifications)
@@ -29,7 +30,7 @@ def register(conf: cfg.ConfigOpts) -> None:
 def settings(conf: cfg.ConfigOpts) -> Settings:
     """The plain values. Raises ValueError (oslo.config's own is one) where one is out of bounds.
 
-    `conf.problems` of this package says all that is wrong, rather than the first.
+    `vmhb_common.conf.check` says all that is wrong, rather than the first.
     """
     agent_group, verdict_group, notify = conf.agent, conf.verdict, conf.vmhb_notifications
     return Settings(

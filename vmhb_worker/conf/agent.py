@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhb_worker.conf.kinds import prose, seconds_opt
+from vmhb_common.conf.types import prose, seconds_opt
 
 GROUP = "agent"
 HELP = "The channel of the stock QEMU guest agent"

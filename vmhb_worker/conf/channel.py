@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhb_worker.conf.kinds import prose
-from vmhb_worker.core.window import MOST
+from vmhb_common.conf.types import prose
+from vmhb_worker.core.nonce_window import MOST
 
 GROUP = "channel"
 HELP = "The channel of applications, a port of their own: limits for each guest"

@@ -6,7 +6,7 @@ import socket
 
 from oslo_config import cfg
 
-from vmhb_worker.conf.kinds import Word, prose
+from vmhb_common.conf.types import Word, prose
 
 GROUP = None
 HELP = ""

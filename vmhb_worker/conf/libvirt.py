@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhb_worker.conf.kinds import prose
+from vmhb_common.conf.types import prose
 
 GROUP = "libvirt"
 HELP = "The libvirt whose domains are watched"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from vmhb_worker.conf.kinds import prose, seconds_opt
-from vmhb_worker.core.policy import KNOB, KNOBS, MIN_AGENT_INTERVAL, Kind, Knob, Limits
+from vmhb_common.conf.types import prose, seconds_opt
+from vmhb_common.model.policy import KNOB, KNOBS, MIN_AGENT_INTERVAL, Kind, Knob, Limits
 
 GROUP = "policy"
 HELP = "What holds for instances whose flavor and image do not say, and how far they may go"

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
-from vmhb_worker.core.fault import Identity
-from vmhb_worker.core.policy import POLICY_NS, PORT_NAMES, Channel, knobs_of_extra_specs
+from vmhb_common.model.fault import Identity
+from vmhb_common.model.policy import POLICY_NS, PORT_NAMES, Channel, knobs_of_extra_specs
 
 STATE_NS = "urn:openstack:vmhb:state:1"
 NOVA_NS = "http://openstack.org/xmlns/libvirt/nova/1.1"

@@ -11,10 +11,11 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Channel, HeartbeatPolicy
 from vmhb_worker.core.codec import Objection
-from vmhb_worker.core.policy import Channel, HeartbeatPolicy
 from vmhb_worker.core.protocol import Health, Message
-from vmhb_worker.core.verdict import Cause, Verdict
+from vmhb_worker.core.verdict import Verdict
 
 
 class Failure(enum.Enum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from vmhb_worker.core.memory import Timing
+from vmhb_worker.core.instance_state import Timing
 
 
 class Graces:

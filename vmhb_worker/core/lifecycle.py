@@ -7,6 +7,7 @@ a detail that a newer libvirt invents falls back to the row with the detail "*".
 
 from __future__ import annotations
 
+from vmhb_common.model.causes import Cause
 from vmhb_worker.core.events import (
     Arriving,
     Booted,
@@ -21,7 +22,6 @@ from vmhb_worker.core.events import (
     Stopped,
     Stuck,
 )
-from vmhb_worker.core.verdict import Cause
 
 #: (event, detail) of VIR_DOMAIN_EVENT_ID_LIFECYCLE -> what happened.
 EVENTS: dict[tuple[str, str], Event | None] = {

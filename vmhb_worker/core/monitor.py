@@ -12,22 +12,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import lifecycle, protocol
-from vmhb_worker.core.application import OTHER_TIMEOUT, Application
-from vmhb_worker.core.challenges import Challenges, full_threshold
-from vmhb_worker.core.checkup import Checkup
+from vmhb_worker.core.absence import GOODBYE, MAINTENANCE, Leave, refused
+from vmhb_worker.core.application_channel import OTHER_TIMEOUT, Application
+from vmhb_worker.core.ask_schedule import Challenges, full_threshold
+from vmhb_worker.core.beats import LONGEST_REQUEST, NOTHING, Beats, Judged, stagger
 from vmhb_worker.core.codec import Objection
+from vmhb_worker.core.evidence import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.graces import Graces
-from vmhb_worker.core.health import Turn
-from vmhb_worker.core.leave import GOODBYE, MAINTENANCE, Leave, refused
-from vmhb_worker.core.memory import Memory, Standing, Timing
-from vmhb_worker.core.policy import Channel, HeartbeatPolicy
-from vmhb_worker.core.schedule import LONGEST_REQUEST, NOTHING, Beats, Judged, stagger
+from vmhb_worker.core.health_source import Checkup
+from vmhb_worker.core.health_watch import Turn
+from vmhb_worker.core.instance_state import Memory, Standing, Timing
 from vmhb_worker.core.silences import Silence, Silences
-from vmhb_worker.core.suspicion import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
-from vmhb_worker.core.verdict import CRASH_DUMP, Case, Cause, Evidence, Reading, Recovery, Trigger, judge, unavailable
+from vmhb_worker.core.verdict import CRASH_DUMP, Case, Evidence, Reading, Recovery, Trigger, judge, unavailable
 
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0

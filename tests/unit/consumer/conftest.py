@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from nova_vmhb.consumer.database import Database
-from nova_vmhb.consumer.outbox import Outbox, Row
-from nova_vmhb.consumer.records import Records
-from tests.fakes import SetTime, a_fault
-from vmhb_worker.core.fault import Change, Fault
+from tests.fakes import a_fault
+from tests.unit.consumer.fakes import SetTime
+from vmhb_common.model.fault import Change, Fault
+from vmhb_consumer.database import Database
+from vmhb_consumer.outbox import Outbox, Row
+from vmhb_consumer.repository import Records
 
 #: When `a_fault` is raised.
 THEN = a_fault().raised_at.timestamp()

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 from oslo_config import cfg, generator
 
-from nova_vmhb import conf as options
-from nova_vmhb.cmd import consumer
-from nova_vmhb.conf import consumer as faults_of
-from nova_vmhb.conf import nova_notifications
-from nova_vmhb.consumer.actions import PLANNED, Operation
-from nova_vmhb.reporters import plugins
-from nova_vmhb.settings import FaultSettings, Half, NovaNotificationSettings, RecoverySettings
 from tests.fakes import write_config
-from vmhb_worker import program
-from vmhb_worker.conf import groups
-from vmhb_worker.program import Check
+from vmhb_common.app import command_line as program
+from vmhb_common.app.command_line import Check
+from vmhb_common.conf import groups
+from vmhb_consumer import conf as options
+from vmhb_consumer.cmd import consumer
+from vmhb_consumer.conf import consumer as faults_of
+from vmhb_consumer.conf import nova_notifications
+from vmhb_consumer.nova_operations import PLANNED, Operation
+from vmhb_consumer.reporters import loader as plugins
+from vmhb_consumer.settings import FaultSettings, Half, NovaNotificationSettings, RecoverySettings
 
 SAMPLE = Path(__file__).parent.parent.parent.parent / "etc/vmhb/nova-vmhb-consumer.conf.sample"
 
@@ -283,7 +283,7 @@ def test_by_default_there_is_one_broker(tmp_path: Path) -> None:
 def test_the_program_imports_neither_eventlet_nor_nova_nor_libvirt() -> None:
     """The consumer runs where none of them is."""
     code = (
-        "import sys, nova_vmhb.cmd.consumer, nova_vmhb.consumer.service, nova_vmhb.consumer.faults\n"
+        "import sys, vmhb_consumer.cmd.consumer, vmhb_consumer.service, vmhb_consumer.faults_half\n"
         "found = {name.split('.')[0] for name in sys.modules} & {'eventlet', 'nova', 'libvirt', 'lxml'}\n"
         "sys.exit(str(found) if found else 0)"
     )

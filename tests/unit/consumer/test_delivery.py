@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nova_vmhb.consumer.delivery import MAX_PAUSE, Delivery, Recipient
-from nova_vmhb.consumer.tally import Tally
-from nova_vmhb.reporters.base import Again, GiveUp, Permit, Withheld
-from tests.fakes import ToldReporter
 from tests.unit.consumer.conftest import THEN, Desk, another
-from vmhb_worker.core import fault as life
-from vmhb_worker.core.fault import Change, Resolution
+from tests.unit.consumer.fakes import ToldReporter
+from vmhb_common.model import fault as life
+from vmhb_common.model.fault import Change, Resolution
+from vmhb_consumer.counters import Tally
+from vmhb_consumer.delivery import MAX_PAUSE, Delivery, Recipient
+from vmhb_consumer.reporters.base import Again, GiveUp, Permit, Withheld
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 A1 = another("a")

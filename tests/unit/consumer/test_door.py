@@ -13,19 +13,22 @@ import oslo_messaging
 import pytest
 import sqlalchemy as sa
 
-from nova_vmhb.consumer import book, door
-from nova_vmhb.consumer.book import BadFault
-from nova_vmhb.consumer.database import Unfit
-from nova_vmhb.consumer.intake import Endpoint
-from nova_vmhb.consumer.outbox import Row
-from nova_vmhb.consumer.tables import FAULTS, OUTBOX
-from nova_vmhb.consumer.tally import Tally
-from nova_vmhb.reporters import aodh, mistral, recovery
-from nova_vmhb.reporters.base import Case
-from tests.fakes import FlakyRecords, a_fault
+from tests.fakes import a_fault
 from tests.unit.consumer.conftest import Desk, another
-from vmhb_worker.core.fault import Fault
-from vmhb_worker.objects import SignOfLife, fault_payload, worker_payload
+from tests.unit.consumer.fakes import FlakyRecords
+from vmhb_common.model.fault import Fault
+from vmhb_common.objects import SignOfLife, fault_payload, worker_payload
+from vmhb_consumer import door
+from vmhb_consumer import fault_rules as book
+from vmhb_consumer.counters import Tally
+from vmhb_consumer.database import Unfit
+from vmhb_consumer.fault_listener import Endpoint
+from vmhb_consumer.fault_rules import BadFault
+from vmhb_consumer.outbox import Row
+from vmhb_consumer.reporters import aodh, mistral
+from vmhb_consumer.reporters import masakari_rules as recovery
+from vmhb_consumer.reporters.base import Case
+from vmhb_consumer.schema import FAULTS, OUTBOX
 
 HANDLED = oslo_messaging.NotificationResult.HANDLED
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from nova_vmhb.consumer.actions import Cast, Configure, EndSilence, ExpectSilence, decide
-from nova_vmhb.consumer.notification import parse
 from tests.stage.nova import Message, notification, samples
-from tests.unit.consumer.test_actions import told, with_opt_in
+from tests.unit.consumer.test_nova_operations import told, with_opt_in
+from vmhb_common.model.policy import POLICY_NS
+from vmhb_common.model.policy import parse as policy_of
+from vmhb_consumer.nova_notification import parse
+from vmhb_consumer.nova_operations import Cast, Configure, EndSilence, ExpectSilence, decide
+from vmhb_worker.core.announced_silences import Hint, Hints
 from vmhb_worker.core.domain_xml import DomainView, read
 from vmhb_worker.core.events import WritePolicy
-from vmhb_worker.core.hints import Hint, Hints
-from vmhb_worker.core.policy import POLICY_NS
-from vmhb_worker.core.policy import parse as policy_of
-from vmhb_worker.core.provision import missing
-from vmhb_worker.core.wishes import Wish, Wishes
+from vmhb_worker.core.pending_policies import Wish, Wishes
+from vmhb_worker.core.provisioning import missing
 
 OLD, NEW = ({"hw:heartbeat": "true", "hw:heartbeat_interval": interval} for interval in ("3", "7"))
 

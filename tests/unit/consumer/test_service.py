@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from nova_vmhb.consumer.service import END, Consumer
-from tests.fakes import SlowHalf
+from tests.unit.consumer.fakes import SlowHalf
+from vmhb_consumer.service import END, Consumer
 
 
 def test_halves_are_started_and_stopped_in_time() -> None:

@@ -16,15 +16,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from vmhb_common.model.fault import Change, Fault, Finding, Identity, Resolution
+from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
-from vmhb_worker.core.challenges import RESYNC_TIME
-from vmhb_worker.core.fault import Change, Fault, Finding, Identity, Resolution
-from vmhb_worker.core.lanes import Lanes, Request
-from vmhb_worker.core.ledger import Entry, Ledger
-from vmhb_worker.core.memory import Memory, Timing
+from vmhb_worker.core.agent_lanes import Lanes, Request
+from vmhb_worker.core.ask_schedule import RESYNC_TIME
+from vmhb_worker.core.fault_register import Entry, Ledger
+from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.monitor import Monitor
-from vmhb_worker.core.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Verdict, recommend
 

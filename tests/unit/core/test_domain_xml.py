@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmhb_common.model.fault import Identity
+from vmhb_common.model.policy import Channel, parse
 from vmhb_worker.core.domain_xml import Port, Travelled, read, state_element
-from vmhb_worker.core.fault import Identity
-from vmhb_worker.core.policy import Channel, parse
 
 UUID = "9f3c4a52-0d3e-4b1e-8f1b-6a7f0a1c2d3e"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vmhb_common.model.causes import Cause
 from vmhb_worker.core.events import (
     Arriving,
     Booted,
@@ -17,7 +18,6 @@ from vmhb_worker.core.events import (
     Stuck,
 )
 from vmhb_worker.core.lifecycle import EVENTS, JOBS, STATES, event_of, event_of_state, excuses
-from vmhb_worker.core.verdict import Cause
 
 
 def test_intent_is_no_failure() -> None:

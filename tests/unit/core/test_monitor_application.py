@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from tests.unit.core.scenario import KNOWN, NEW, USUAL, Guest, changed, lone
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
 from vmhb_worker.core.codec import Objection
-from vmhb_worker.core.memory import Absence, Memory, Spell, Standing, Timing
-from vmhb_worker.core.policy import Action, Channel, HeartbeatPolicy
+from vmhb_worker.core.instance_state import Absence, Memory, Spell, Standing, Timing
 from vmhb_worker.core.protocol import Ack, Check, Error, Goodbye, Health, Hello, Maintenance, Notice, Status, Welcome
 from vmhb_worker.core.transitions import State
-from vmhb_worker.core.verdict import Cause
 
 BAD = Health(Status.UNHEALTHY, (Check("db", Status.UNHEALTHY, "no connection"), Check("web", Status.HEALTHY)))
 GOOD = Health(Status.HEALTHY)

@@ -7,10 +7,10 @@ from itertools import pairwise, product
 import pytest
 
 from tests.unit.core.scenario import WELL, Guest, Host, lone, settled
+from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.challenges import REQUEST_CEILING, RESYNC_TIME
-from vmhb_worker.core.policy import Action
-from vmhb_worker.core.schedule import back_off
+from vmhb_worker.core.ask_schedule import REQUEST_CEILING, RESYNC_TIME
+from vmhb_worker.core.beats import back_off
 from vmhb_worker.core.transitions import State
 
 #: What the fault's time may exceed threshold * interval + timeout by: the challenge's own way through libvirt.

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.unit.core.scenario import WELL, Host, changed, lone, settled
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.memory import Memory, Standing, Timing
+from vmhb_worker.core.instance_state import Memory, Standing, Timing
 from vmhb_worker.core.monitor import PASSAGE
-from vmhb_worker.core.policy import Action
 from vmhb_worker.core.transitions import State
-from vmhb_worker.core.verdict import Cause
 
 FAST: dict[str, Any] = {"interval": 1.0, "timeout": 1.0, "threshold": 3}
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.unit.core.scenario import KNOWN, WELL, Guest, changed, lone, settled
+from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.inquiry import PATIENCE
-from vmhb_worker.core.memory import Timing
-from vmhb_worker.core.policy import Action
+from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.transitions import State
 
 FAST: dict[str, Any] = {"interval": 1.0, "timeout": 1.0, "threshold": 3}

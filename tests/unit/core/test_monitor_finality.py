@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.unit.core.scenario import Guest, settled
+from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.memory import Timing
-from vmhb_worker.core.policy import Action
+from vmhb_worker.core.instance_state import Timing
 
 FAST: dict[str, Any] = {"interval": 1.0, "timeout": 1.0, "threshold": 3}
 EAGER = Action.RECOVER_UNRESPONSIVE

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tests.unit.core.scenario import KNOWN, Guest, changed, lone, settled
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.instance_state import Panic, Standing, Timing
 from vmhb_worker.core.lifecycle import event_of, event_of_state
-from vmhb_worker.core.memory import Panic, Standing, Timing
-from vmhb_worker.core.policy import Action
-from vmhb_worker.core.verdict import Cause
 
 _event = event_of("crashed", "crashloaded")
 assert _event is not None

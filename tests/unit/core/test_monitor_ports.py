@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.core.scenario import WELL, Guest, lone, settled
+from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.memory import Memory, Timing
-from vmhb_worker.core.policy import Action
+from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.transitions import State
 
 #: exit_settle_time, in short.

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from tests.unit.core.scenario import WELL, Guest, Host, lone, settled
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Action, HeartbeatPolicy
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.evidence import JOB_BELIEVED
+from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.lifecycle import JOBS, event_of, event_of_state
-from vmhb_worker.core.memory import Memory, Timing
 from vmhb_worker.core.monitor import PASSAGE
-from vmhb_worker.core.policy import Action, HeartbeatPolicy
-from vmhb_worker.core.suspicion import JOB_BELIEVED
 from vmhb_worker.core.transitions import State
-from vmhb_worker.core.verdict import Cause
 
 FAST: dict[str, Any] = {"interval": 1.0, "timeout": 1.0, "threshold": 3}
 

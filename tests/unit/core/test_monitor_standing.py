@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.core.scenario import KNOWN, WELL, Guest, lone
+from vmhb_common.model.policy import Channel
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.policy import Channel
 from vmhb_worker.core.protocol import Health, Status
 from vmhb_worker.core.transitions import State
 

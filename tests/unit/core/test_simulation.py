@@ -11,11 +11,11 @@ from functools import partial
 
 from tests.conftest import Figure
 from tests.unit.core.scenario import NEW, START, Guest, Host
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.memory import Timing
-from vmhb_worker.core.policy import Action
+from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.transitions import State
-from vmhb_worker.core.verdict import Cause
 
 INSTANCES = 1000
 HOUR = 3600.0

@@ -7,18 +7,16 @@ from itertools import product
 
 import pytest
 
-from vmhb_worker.core.policy import Action
+from vmhb_common.model.causes import Cause, Confidence, Severity
+from vmhb_common.model.policy import Action
 from vmhb_worker.core.verdict import (
     OCCUPIED_IS_HUNG,
     RULES,
     Balloon,
     Case,
-    Cause,
-    Confidence,
     Evidence,
     Reading,
     Recovery,
-    Severity,
     Trigger,
     judge,
     recommend,

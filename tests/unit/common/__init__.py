@@ -1,0 +1,1 @@
+"""Of vmhb_common."""

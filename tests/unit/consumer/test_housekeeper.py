@@ -1,0 +1,164 @@
+"""Who is asked about what is in doubt, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.consumer.conftest import THEN, Desk, another
+from tests.unit.consumer.fakes import Witness
+from vmhb_common.model.fault import Fault
+from vmhb_consumer.counters import Tally
+from vmhb_consumer.doubt_rules import Place, Told, Unknown
+from vmhb_consumer.housekeeper import Ask, Rounds
+from vmhb_consumer.repository import Records, Sign
+from vmhb_consumer.settings import FaultSettings
+
+A1 = another("a")
+B1 = another("b", host="cn2", raised_at=A1.raised_at + timedelta(seconds=5))
+
+
+class Watch:
+    """Rounds that are made by hand."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.witness = Witness(word=Unknown("no answer"), place=None)
+        ask = Ask(self.witness.word, self.witness.place, self.witness.answers)
+        settings = FaultSettings(host="here", worker_forget=3600.0)
+        self.tally = Tally()
+        self.rounds = Rounds(settings, desk.records, desk.outbox, ask, self.tally, lambda: None, desk.clock)
+
+    def after(self, seconds: float) -> list[str]:
+        """A round then: who was asked."""
+        self.desk.clock.now += seconds
+        self.witness.asked.clear()
+        self.rounds.round()
+        return sorted(self.witness.asked)
+
+
+@pytest.fixture
+def watch(desk: Desk) -> Iterator[Watch]:
+    one = Watch(desk)
+    yield one
+    one.rounds.stop()
+
+
+def test_nova_is_asked_once_for_each_word_of_it(watch: Watch) -> None:
+    """A fault that is reminded of costs no more than that, and no worker is asked."""
+    watch.desk.take(A1)
+    watch.witness.said_place = Place("cn1")
+    assert watch.after(1) == []
+    assert watch.after(9) == ["Nova"]
+    assert watch.after(100) == []
+    assert watch.desk.open() == ["a1"]
+
+
+def test_rivals(watch: Watch) -> None:
+    """Nova tells which stays; nobody's worker is asked for that."""
+    watch.desk.take(A1, B1)
+    watch.witness.said_place = Place("cn1")
+    assert watch.after(1) == ["Nova", "Nova"]
+    assert watch.desk.open() == ["a1"]
+    assert watch.desk.delivered() == ["a1 raised", "b1 raised", "b2 cleared"]
+    assert watch.desk.delivered("topic:faults") == ["b2 cleared"]
+
+
+def test_rivals_while_nova_is_away(watch: Watch) -> None:
+    """Both stay, and Nova is asked again later."""
+    watch.desk.take(A1, B1)
+    watch.witness.said_place = Unknown("Nova does not answer")
+    assert watch.after(1) == ["Nova", "Nova"]
+    assert watch.after(1) == []
+    watch.witness.said_place = Place("cn2")
+    assert watch.after(30) == ["Nova", "Nova"]
+    assert watch.desk.open() == ["b1"]
+
+
+def test_reminders_stopped(watch: Watch) -> None:
+    """Its worker is asked, and Nova; what is confirmed is asked about again after as long."""
+    watch.desk.take(A1)
+    watch.witness.said_word = Told({"fault": {"fault_id": A1.fault_id}})
+    assert watch.after(900) == ["Nova", "worker on cn1"]
+    assert watch.after(899) == []
+    watch.witness.said_word = Told({"state": "alive", "fault": None})
+    assert watch.after(1) == ["Nova", "worker on cn1"]
+    assert watch.desk.delivered() == ["a1 raised", "a2 cleared"]
+
+
+@pytest.mark.parametrize("seconds", [10, 900])
+def test_an_instance_that_was_evacuated(watch: Watch, seconds: float) -> None:
+    """Nobody else has a fault of it: where Nova has it decides, whether its host is dead or goes on about it."""
+    watch.desk.take(A1)
+    watch.witness.said_place = Place("cn2")
+    assert watch.desk.open() == ["a1"]
+    watch.after(seconds)
+    assert watch.desk.open() == []
+
+
+def test_a_hosts_own_fault(watch: Watch) -> None:
+    """No instance to ask about: does the worker live?"""
+    watch.desk.take(replace(A1, instance_uuid=None, channel=None, cause="host_suspect"))
+    watch.witness.said_alive = "no answer within 6 s"
+    assert watch.after(900) == ["cn1 alive?"]
+    assert watch.desk.open() == ["a1"]
+    watch.witness.said_alive = None
+    assert watch.after(30) == ["cn1 alive?"]
+    watch.witness.said_alive = True
+    assert watch.after(30) == ["cn1 alive?"]
+    assert watch.desk.open() == []
+
+
+def test_a_worker_is_forgotten_while_its_fault_is_reminded_of(watch: Watch) -> None:
+    """Both are due in one round, and databases that are shared have both at once: the fault is closed all the same."""
+
+    class Busy(Records):
+        def known(self, fault_id: str) -> tuple[Fault, float] | None:
+            found = super().known(fault_id)
+            if found is not None and found[0].sequence < 5:
+                self.remind(found[0], watch.desk.clock.now)
+            return found
+
+    watch.rounds._records = Busy(watch.desk.database, lambda change, fault: [], ["topic:faults"], 300.0)
+    watch.desk.records.heard(Sign("cn1", THEN, 1, 60.0, 3), THEN)
+    watch.witness.said_alive = "no answer within 6 s"
+    watch.after(210)
+    assert watch.desk.open() != []
+    watch.after(3600)
+    assert watch.desk.open() == []
+
+
+def test_a_silent_worker(watch: Watch) -> None:
+    """Asked first; lost where it does not answer; said again; not missed for ever."""
+    watch.desk.records.heard(Sign("cn1", THEN, 1, 60.0, 3), THEN)
+    assert watch.after(179) == []
+    assert watch.after(1) == ["cn1 alive?"]
+    assert watch.desk.open() == [], "it answered"
+    watch.witness.said_alive = None
+    assert watch.after(180) == ["cn1 alive?"]
+    assert watch.desk.open() == [], "the broker can't tell"
+    watch.witness.said_alive = "no answer within 6 s"
+    assert watch.after(30) == ["cn1 alive?"]
+    (lost,) = watch.desk.records.active()
+    assert (lost.cause, lost.host, lost.evidence["instances"]) == ("worker_lost", "cn1", 3)
+    assert watch.after(180) == ["cn1 alive?"]
+    watch.after(300)
+    changes = [line.partition(" ")[2] for line in watch.desk.delivered("topic:faults")]
+    assert changes == ["raised", "updated"], "one fault, however long it lasts"
+    watch.after(3600)
+    assert watch.desk.open() == []
+    assert watch.desk.records.counts()["workers"] == 0
+
+
+def test_a_doubt_that_fails_keeps_nobody_from_the_others(watch: Watch) -> None:
+    """An error of our own with one fault is that one's: logged, counted, and the round goes on."""
+    watch.desk.take(A1, another("c", instance_uuid="9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b22"))
+    watch.witness.said_place = RuntimeError("a bug")
+    assert watch.after(100) == ["Nova", "Nova"]
+    assert watch.tally.snapshot() == {"rounds.failed": 2}
+    watch.witness.said_place = Place("cn1")
+    watch.after(100)
+    assert (watch.desk.open(), watch.tally.snapshot()["rounds.failed"]) == (["a1", "c1"], 2)

@@ -1,0 +1,152 @@
+"""Recoveries that are let through: counted, verified when they are late, and never twice."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.unit.consumer.conftest import Desk, another
+from tests.unit.consumer.fakes import Witness
+from vmhb_common.model import fault as life
+from vmhb_common.model.fault import Fault, Resolution
+from vmhb_consumer.database import Database
+from vmhb_consumer.doubt_rules import Place, Told, Unknown
+from vmhb_consumer.recovery_permits import QUIET, VERIFY_AGAIN, Permits, Witnesses
+from vmhb_consumer.reporters.base import Permit
+from vmhb_consumer.settings import RecoverySettings
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+
+
+def guest(letter: str) -> str:
+    """An instance's uuid that begins with this letter."""
+    return f"{letter * 8}-8d5a-4d0e-9d62-0f2f8f6f3b21"
+
+
+def asks(letter: str, **changed: object) -> Fault:
+    """A fault that asks for recovery."""
+    changed = {"instance_uuid": guest(letter), "recommended_action": "recover", "withheld": None, **changed}
+    return another(letter, **{"recovery_attempt": 1, **changed})
+
+
+def permits(desk: Desk, witness: Witness | None = None, **limits: float) -> Permits:
+    """With these limits."""
+    witness = witness or Witness()
+    settings = RecoverySettings(**limits)  # type: ignore[arg-type]
+    return Permits(desk.database, desk.records, settings, Witnesses(witness.word, witness.place))
+
+
+def test_granted_once(desk: Desk) -> None:
+    """Asked for again, it is the same one; a later attempt is another."""
+    one, a = permits(desk, max_concurrent=2), asks("a")
+    second = replace(a, sequence=2, recovery_attempt=2)
+    desk.take(a)
+    assert one.ask(a, desk.clock) == one.ask(a, desk.clock) == Permit(True)
+    desk.take(second)
+    assert one.ask(a, desk.clock).why == "recovery attempt 2 took the place of attempt 1"
+    assert one.ask(second, desk.clock).granted
+    desk.take(asks("b"))
+    assert one.ask(asks("b"), desk.clock).why.startswith("held: 2 recoveries are under way")
+
+
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        (lambda a: life.cleared(a, Resolution.RECOVERED, NOON), "the fault was cleared meanwhile (recovered)"),
+        (lambda a: life.reminded(a, NOON, late=True), "no recovery is recommended any more (withheld: late)"),
+        (lambda a: replace(a, sequence=2, drill=True), "it is a drill"),
+    ],
+)
+def test_not_wanted_any_more(desk: Desk, then: object, why: str) -> None:
+    """Also where it was granted before the consumer died."""
+    one, a = permits(desk), asks("a")
+    desk.take(a)
+    assert one.ask(a, desk.clock).granted
+    desk.take(then(a))  # type: ignore[operator]
+    assert one.ask(a, desk.clock) == Permit(False, why)
+
+
+def test_one_over_makes_room(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Cleared, or not cleared for so long that it does not count; the hold is said once."""
+    one = permits(desk, max_concurrent=1, recovery_time=100.0, action_ttl=9999.0)
+    a, b, c = asks("a"), asks("b"), asks("c")
+    desk.take(a, b, c)
+    with caplog.at_level(logging.INFO):
+        assert one.ask(a, desk.clock).granted
+        assert not one.ask(b, desk.clock).granted and not one.ask(c, desk.clock).granted
+        desk.take(life.cleared(a, Resolution.RECOVERED, NOON))
+        assert one.ask(b, desk.clock).granted
+        assert not one.ask(c, desk.clock).granted
+        assert one.held is not None
+        desk.clock.now += max(100.0, QUIET) + 1
+        assert one.ask(c, desk.clock).granted
+    assert one.held is None
+    ours = [record for record in caplog.records if record.name.startswith("vmhb_consumer")]
+    assert [record.message.partition(":")[0] for record in ours] == [
+        "recoveries are held",
+        "recoveries are not held any more",
+    ]
+
+
+def test_budget(desk: Desk) -> None:
+    """Of one instance, whatever the fault; others have their own."""
+    one = permits(desk, recoveries=1, recovery_window=1000.0, action_ttl=9999.0)
+    a, again, b = asks("a"), asks("c", instance_uuid=guest("a")), asks("b")
+    desk.take(a)
+    assert one.ask(a, desk.clock).granted
+    desk.take(life.cleared(a, Resolution.RECOVERED, NOON), again, b)
+    told = one.ask(again, desk.clock)
+    assert (told.granted, told.seconds) == (False, None) and "1 recoveries within 1000 s" in told.why
+    assert one.ask(b, desk.clock).granted
+    desk.clock.now += 1000.0
+    assert one.ask(again, desk.clock).granted
+
+
+LATE = 61.0
+
+
+@pytest.mark.parametrize(
+    ("word", "place", "outcome"),
+    [
+        (Told({"fault": {"fault_id": asks("a").fault_id}}), Place("cn1"), "granted"),
+        (Told({"fault": {"fault_id": asks("a").fault_id}}), None, "granted"),
+        (Told({"fault": {"fault_id": asks("a").fault_id}}), Place("cn2"), "never"),
+        (Told({"fault": {"fault_id": asks("a").fault_id}}), Unknown("Nova is away"), "later"),
+        (Told(None), Place("cn1"), "never"),
+        (Unknown("no answer"), Place("cn1"), "later"),
+        (Unknown("no answer"), Place(None, exists=False), "never"),
+    ],
+)
+def test_late(desk: Desk, word: object, place: object, outcome: str) -> None:
+    """What was recommended a while ago is begun only after worker and Nova confirmed it."""
+    witness, a = Witness(word, place), asks("a")
+    one = permits(desk, witness)
+    desk.take(a)
+    desk.clock.now += LATE
+    told = one.ask(a, desk.clock)
+    assert outcome == ("granted" if told.granted else "never" if told.seconds is None else "later")
+    assert "worker on cn1" in witness.asked
+    if outcome == "later":
+        assert told.seconds == VERIFY_AGAIN
+
+
+def test_not_late(desk: Desk) -> None:
+    """Nobody is asked for what was just said, nor again for what was just confirmed."""
+    witness, a = Witness(Told({"fault": {"fault_id": asks("a").fault_id}})), asks("a")
+    one = permits(desk, witness)
+    desk.take(a)
+    assert one.ask(a, desk.clock).granted and witness.asked == []
+    desk.clock.now += LATE
+    assert one.ask(a, desk.clock).granted and len(witness.asked) == 2
+    assert one.ask(a, desk.clock).granted and len(witness.asked) == 2
+
+
+def test_database_away(desk: Desk) -> None:
+    """No permit, and no exception."""
+    witness = Witness()
+    shut = Database("sqlite://")
+    one = Permits(shut, desk.records, RecoverySettings(), Witnesses(witness.word, witness.place))
+    assert one.ask(asks("a"), desk.clock).seconds == VERIFY_AGAIN

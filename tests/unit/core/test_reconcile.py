@@ -1,0 +1,132 @@
+"""What a domain must have been through while nobody looked."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmhb_common.model.causes import Cause
+from vmhb_worker.core.domain_xml import Travelled
+from vmhb_worker.core.events import (
+    Booted,
+    DomainSeen,
+    Event,
+    Exit,
+    InPostcopy,
+    Panicked,
+    Paused,
+    Resumed,
+    Stopped,
+    Stuck,
+)
+from vmhb_worker.core.instance_state import Memory, Standing
+from vmhb_worker.core.reconcile import Remembered, first_events, first_memory, missed_events
+from vmhb_worker.core.transitions import State
+
+NOWHERE = Travelled()
+WELL = Remembered(established=True, boot="boot-1", balloon=True, waiting=None, running=True)
+HUNG = Standing(Cause.GUEST_HUNG)
+
+
+def seen(state: str = "running", reason: str = "booted", boot: str = "boot-1") -> DomainSeen:
+    return DomainSeen("uuid-1", "<domain/>", state, reason, boot)
+
+
+def test_an_instance_never_heard_of_is_waited_for() -> None:
+    """It has its whole grace for the first acknowledgement."""
+    assert first_memory(seen(), None, NOWHERE, None) == Memory(running=True, established=False, waited=0.0)
+    assert first_memory(seen("shutoff", "shutdown", ""), None, NOWHERE, None).running is False
+
+
+def test_an_instance_that_came_by_migration_goes_on_where_it_was() -> None:
+    """It was established elsewhere: it is owed a full threshold, not a grace."""
+    assert first_memory(seen(), None, Travelled(established=True), None) == Memory(True, True, None)
+
+
+def test_after_a_restart_of_the_worker_the_same_boot_goes_on() -> None:
+    """With its open fault, and with what its balloon was known to do."""
+    assert first_memory(seen(), WELL, NOWHERE, HUNG) == Memory(True, True, None, True, HUNG)
+    booting = Remembered(True, "boot-1", False, 120.0, True)
+    assert first_memory(seen(), booting, NOWHERE, None).waited == 120.0
+
+
+def test_another_boot_is_waited_for_anew() -> None:
+    """It was started again while the worker was away; its open fault stays open until it answers."""
+    assert first_memory(seen(boot="boot-2"), WELL, NOWHERE, HUNG) == Memory(True, True, 0.0, False, HUNG)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "events"),
+    [
+        ("running", "booted", []),
+        ("paused", "user", [Paused("paused", wish=True)]),
+        ("paused", "ioerror", [Stuck(Cause.PAUSED_IO_ERROR)]),
+        ("crashed", "panicked", [Panicked()]),
+        ("shutoff", "shutdown", []),  # contradicts its boot: the state has changed since
+    ],
+)
+def test_a_domain_that_runs_is_met_as_it_is(state: str, reason: str, events: list[Event]) -> None:
+    """Silences and troubles of now are learnt from its state."""
+    assert first_events(seen(state, reason), WELL) == events
+    assert first_events(seen(state, reason), None) == events
+
+
+def test_a_qemu_that_died_while_the_worker_was_away_is_accused() -> None:
+    """If it ran when we last knew: the worker finds it running, and then hears of it."""
+    dead = seen("shutoff", "crashed", boot="")
+    assert first_memory(dead, WELL, NOWHERE, None) == Memory(True, True, None, True)
+    assert first_events(dead, WELL) == [Stopped(Exit.FAILED, "crashed")]
+
+
+@pytest.mark.parametrize(
+    "remembered", [None, Remembered(established=True, boot="", balloon=False, waiting=None, running=False)]
+)
+def test_a_qemu_that_was_dead_before_is_not(remembered: Remembered | None) -> None:
+    """Its fault is open, or it was never ours: a restart of the worker is no news."""
+    dead = seen("shutoff", "crashed", boot="")
+    assert first_memory(dead, remembered, NOWHERE, None).running is False
+    assert first_events(dead, remembered) == []
+
+
+def test_a_domain_that_was_stopped_on_purpose_meanwhile_is_gone() -> None:
+    """Whoever stopped it wanted to."""
+    off = seen("shutoff", "destroyed", boot="")
+    assert first_memory(off, WELL, NOWHERE, None).running is False
+    assert first_events(off, WELL) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "state", "known", "paused", "events"),
+    [
+        # Nothing was missed.
+        (seen(), State.ALIVE, "boot-1", False, []),
+        (seen("paused", "user"), State.ALIVE, "boot-1", True, []),
+        (seen("shutoff", "shutdown", ""), State.GONE, "", False, []),
+        # It stopped, one way or another.
+        (seen("shutoff", "crashed", ""), State.ALIVE, "boot-1", False, [Stopped(Exit.FAILED, "crashed")]),
+        (seen("shutoff", "destroyed", ""), State.ALIVE, "boot-1", False, [Stopped(Exit.INTENT, "shut off")]),
+        (seen("nostate", "unknown", ""), State.SILENT, "boot-1", False, [Stopped(Exit.INTENT, "shut off")]),
+        # It was started again.
+        (seen(boot="boot-2"), State.ALIVE, "boot-1", False, [Booted()]),
+        (seen(), State.GONE, "", False, [Booted()]),
+        (seen(boot="boot-2"), State.ALIVE, None, False, []),  # an event told already
+        # It was paused, or went on.
+        (seen("paused", "user"), State.ALIVE, "boot-1", False, [Paused("paused", wish=True)]),
+        (seen(), State.ALIVE, "boot-1", True, [Resumed()]),
+        # Started again and paused once more: the old pause ended with the old boot.
+        (seen("paused", "user", "boot-2"), State.ALIVE, "boot-1", True, [Booted(), Paused("paused", wish=True)]),
+        # QEMU is in trouble.
+        (seen("paused", "ioerror"), State.ALIVE, "boot-1", False, [Stuck(Cause.PAUSED_IO_ERROR)]),
+        (seen("paused", "ioerror"), State.ALIVE, "boot-1", True, [Stuck(Cause.PAUSED_IO_ERROR)]),
+        (seen("shutoff", "shutdown"), State.ALIVE, "boot-1", False, []),
+        (seen("paused", "unknown"), State.ALIVE, "boot-1", True, [Stuck(Cause.PAUSED_FAILED)]),
+        # Its memory comes from another host, and has come.
+        (seen("running", "postcopy"), State.ALIVE, "boot-1", False, [InPostcopy()]),
+        (seen("running", "postcopy"), State.ALIVE, "boot-1", True, []),
+        (seen("running", "migrated"), State.ALIVE, "boot-1", True, [Resumed()]),
+    ],
+)
+def test_what_was_missed_of_a_domain_that_we_know(
+    now: DomainSeen, state: State, known: str | None, paused: bool, events: list[Event]
+) -> None:
+    """After libvirtd was away, or an event was lost: the difference between what we knew and what is."""
+    assert missed_events(now, state, known, paused) == events

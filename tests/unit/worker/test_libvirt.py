@@ -1,0 +1,688 @@
+"""The libvirt adapter, as far as it needs no QEMU: its tables, its order of reports, and libvirt's own test driver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.etree import ElementTree
+
+import libvirt
+import pytest
+
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Channel
+from vmhb_worker.adapters.libvirt import LibvirtHypervisor, adapter, check
+from vmhb_worker.adapters.libvirt import constants as names
+from vmhb_worker.adapters.libvirt.agent_commands import failure
+from vmhb_worker.adapters.libvirt.connection import Connection, Lines, NoLine
+from vmhb_worker.adapters.libvirt.event_map import EVENTS, STATE_NAMESPACE, Told, port_changed
+from vmhb_worker.adapters.libvirt.pool import Pool, Task
+from vmhb_worker.adapters.libvirt.process import Processes, run_folder
+from vmhb_worker.adapters.libvirt.queries import job, vitals, without_namespace
+from vmhb_worker.adapters.libvirt.report_order import Feed, Lost
+from vmhb_worker.core import lifecycle
+from vmhb_worker.core.domain_xml import policy_element
+from vmhb_worker.core.events import (
+    Booted,
+    Control,
+    DomainForgotten,
+    DomainSeen,
+    Event,
+    Exit,
+    Failure,
+    Happened,
+    HypervisorDown,
+    HypervisorHeard,
+    HypervisorUp,
+    Job,
+    LookControl,
+    Looked,
+    LookJob,
+    LookState,
+    Paused,
+    PlugChannel,
+    PortChanged,
+    Provisioned,
+    Report,
+    Resumed,
+    Silenced,
+    State,
+    Step,
+    Stopped,
+    Stuck,
+    Unavailable,
+    Unsilenced,
+    Vitals,
+    WatchdogFired,
+    WritePolicy,
+)
+from vmhb_worker.interfaces import AgentError
+
+T = TypeVar("T")
+A, B = "a", "b"
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def seen(domain: str, state: str = "running") -> DomainSeen:
+    return DomainSeen(domain, "<domain/>", state, "booted", "1")
+
+
+def has_state(state: str, domain: DomainSeen) -> bool:
+    return domain.state == state
+
+
+# -- names
+
+
+def test_every_row_of_lifecycle_is_an_event_that_libvirt_has() -> None:
+    """A misspelt row of core.lifecycle would never match."""
+    for event, detail in lifecycle.EVENTS:
+        assert hasattr(libvirt, f"VIR_DOMAIN_EVENT_{event.upper()}")
+        assert detail == "*" or hasattr(libvirt, f"VIR_DOMAIN_EVENT_{event.upper()}_{detail.upper()}")
+    newer = {("paused", "api_error")}  # libvirt 10.1; what we build against may be older
+    for state, reason in lifecycle.STATES.keys() - newer:
+        assert hasattr(libvirt, f"VIR_DOMAIN_{state.upper()}")
+        assert reason == "*" or hasattr(libvirt, f"VIR_DOMAIN_{state.upper()}_{reason.upper()}")
+
+
+def test_everything_that_libvirt_may_say_has_its_own_row() -> None:
+    """What a new libvirt-python knows is decided by somebody, and does not fall back to "*" unseen."""
+    kinds = {kind for kind, _ in lifecycle.EVENTS}
+    said = {(kind, detail) for kind in kinds for detail in names.numbered(f"VIR_DOMAIN_EVENT_{kind.upper()}_").values()}
+    assert said - lifecycle.EVENTS.keys() == set()
+    states = {name for name, _ in lifecycle.STATES}
+    met = {
+        names.state(getattr(libvirt, f"VIR_DOMAIN_{name.upper()}"), reason) for name in states for reason in range(40)
+    }
+    assert met - lifecycle.STATES.keys() == set()
+    assert {*names.numbered("VIR_DOMAIN_JOB_OPERATION_").values(), names.operation(999)} == lifecycle.JOBS.keys()
+
+
+def test_every_number_that_libvirt_may_send_has_one_name() -> None:
+    """Round trip of all constants: number -> names -> the same constant."""
+    events = [name for name in dir(libvirt) if name.startswith("VIR_DOMAIN_EVENT_")]
+    kinds = ("DEFINED", "UNDEFINED", "STARTED", "SUSPENDED", "RESUMED", "STOPPED", "SHUTDOWN", "PMSUSPENDED", "CRASHED")
+    for kind in kinds:
+        for name in events:
+            if name.startswith(f"VIR_DOMAIN_EVENT_{kind}_") and not name.endswith("_LAST"):
+                pair = names.lifecycle(getattr(libvirt, f"VIR_DOMAIN_EVENT_{kind}"), getattr(libvirt, name))
+                assert "_".join(("VIR_DOMAIN_EVENT", *pair)).upper() == name
+    for kind in ("NOSTATE", "RUNNING", "BLOCKED", "PAUSED", "SHUTDOWN", "SHUTOFF", "CRASHED", "PMSUSPENDED"):
+        state = getattr(libvirt, f"VIR_DOMAIN_{kind}")
+        for reason in range(20):
+            found, detail = names.state(state, reason)
+            assert found == kind.lower()
+            assert detail == "*" or getattr(libvirt, f"VIR_DOMAIN_{kind}_{detail.upper()}") == reason
+    assert names.state(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR) == ("paused", "ioerror")
+    assert names.state(libvirt.VIR_DOMAIN_SHUTDOWN, 0) == ("shutdown", "unknown")
+
+
+def test_unknown_numbers_fall_back_to_the_general_row() -> None:
+    """A newer libvirt invents details, states and actions."""
+    assert names.lifecycle(libvirt.VIR_DOMAIN_EVENT_STOPPED, 99) == ("stopped", "*")
+    assert lifecycle.event_of(*names.lifecycle(99, 0)) is None
+    assert names.state(99, 0) == ("nostate", "unknown")
+    assert (names.watchdog(99), names.operation(99), names.control(99)) == ("*", "unknown", "job")
+
+
+# -- events
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("LIFECYCLE", (5, 5), Told(Stopped(Exit.FAILED, "failed"), changed=True)),
+        ("LIFECYCLE", (5, 77), Told(Stopped(Exit.INTENT, "stopped"), changed=True)),
+        ("LIFECYCLE", (2, 0), Told(Booted(), changed=True)),
+        ("LIFECYCLE", (0, 1), Told(None, changed=True)),
+        ("REBOOT", (), Told(Booted())),
+        ("AGENT_LIFECYCLE", (1, 2), Told(PortChanged(True))),
+        ("AGENT_LIFECYCLE", (2, 2), Told(PortChanged(False, Channel.AGENT))),
+        ("CHANNEL_LIFECYCLE", ("org.openstack.vmhb.0", 2, 0), Told(PortChanged(False, Channel.APPLICATION))),
+        ("CHANNEL_LIFECYCLE", (1, 0), Told(changed=True)),
+        ("METADATA_CHANGE", (2, STATE_NAMESPACE), Told()),
+        ("METADATA_CHANGE", (2, "urn:openstack:vmhb:1"), Told(changed=True)),
+        ("METADATA_CHANGE", (0, None), Told(changed=True)),
+        ("JOB_COMPLETED", ({},), Told(Unsilenced("job"))),
+        ("IO_ERROR_REASON", ("/disk", "virtio0", 1, "enospc"), Told(Stuck(Cause.PAUSED_IO_ERROR))),
+        ("IO_ERROR_REASON", ("/disk", "virtio0", 2, "eio"), Told()),
+        ("WATCHDOG", (2,), Told(WatchdogFired("reset"))),
+        ("CONTROL_ERROR", (), Told(changed=True)),
+        ("DEVICE_ADDED", ("channel3",), Told(changed=True)),
+        ("DEVICE_REMOVED", ("channel3",), Told(changed=True)),
+    ],
+)
+def test_what_libvirts_events_say(name: str, arguments: tuple[Any, ...], told: Told) -> None:
+    """One row per kind of event."""
+    assert EVENTS[name](*arguments) == told
+
+
+def test_a_pass_of_a_migration_is_a_silence_that_ends_by_itself() -> None:
+    """QEMU may fail to say that the migration ended."""
+    event = EVENTS["MIGRATION_ITERATION"](1).event
+    assert isinstance(event, Silenced) and event.key == "job"
+    assert event.until is not None and 0 < event.until - time.monotonic() <= 60
+
+
+def test_qemus_port_events_are_for_the_application_channel() -> None:
+    """libvirt tells of the agent's itself; a domain that was never described is described first."""
+    channels = {"channel0": Channel.AGENT, "channel1": Channel.APPLICATION}
+    assert port_changed('{"open": true, "id": "channel1"}', channels) == Told(PortChanged(True, Channel.APPLICATION))
+    assert port_changed('{"open": true, "id": "channel0"}', channels) == Told()
+    assert port_changed('{"open": true, "id": "channel7"}', channels) == Told()
+    assert port_changed(None, {}) == Told()
+    assert port_changed('{"open": true, "id": "channel1"}', None) == Told(changed=True)
+
+
+# -- feed
+
+
+def test_what_happens_while_the_domains_are_listed_leaves_after_the_list() -> None:
+    """Else the list, read earlier, would take back what happened since."""
+    out: list[Report] = []
+    feed = Feed(out.append)
+    feed.tell(A, Paused("paused"), True)
+    assert out == []
+    feed.begin([seen(A)])
+    assert out == [HypervisorUp((seen(A),)), Happened(A, Paused("paused"))]
+    assert feed.next_due(0) == A
+
+
+def test_a_description_never_overtakes_the_event_that_outdates_it() -> None:
+    """It was read before the event; the event makes the domain due again."""
+    out: list[Report] = []
+    feed = Feed(out.append)
+    feed.begin([])
+    feed.tell(A, None, True)
+    feed.tell(B, None, True)
+    feed.tell(A, None, True)
+    assert (feed.next_due(0), feed.next_due(0), feed.next_due(0)) == (A, B, None)
+    feed.tell(A, Resumed(), True)
+    feed.describe(seen(A, "paused"))
+    feed.describe(seen(B))
+    assert out[1:] == [Happened(A, Resumed()), seen(B)]
+    assert feed.next_due(0) == A
+    feed.describe(seen(A))
+    assert out[-1] == seen(A)
+
+
+def test_the_end_is_told_once_and_nothing_after_it() -> None:
+    """The first reason counts; a connection that never was up has nothing to tell."""
+    out: list[Report] = []
+    feed = Feed(out.append)
+    feed.begin([])
+    feed.heard(1.5)
+    feed.lose("first")
+    feed.lose("second")
+    feed.tell(A, Resumed(), True)
+    feed.describe(seen(A))
+    feed.heard(2.5)
+    assert out == [HypervisorUp(()), HypervisorHeard(1.5), HypervisorDown("first")]
+    with pytest.raises(Lost, match="first"):
+        feed.next_due(0)
+
+    early = Feed(out.append)
+    early.lose("")
+    with pytest.raises(Lost):
+        early.begin([])
+    assert len(out) == 3 and early.lost and not early.begun
+
+
+# -- pool
+
+
+class Work:
+    """Tasks that run until they are let go."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self._gates: dict[str, threading.Event] = {}
+        self._changed = threading.Condition()
+
+    def task(self, domain: str, name: str) -> Task:
+        gate = self._gates[name] = threading.Event()
+
+        def run() -> Callable[[], None]:
+            self.note(f"{name} runs")
+            gate.wait(10)
+            return lambda: self.note(f"{name} ends")
+
+        return Task(domain, run, lambda why: self.note(f"{name} refused"))
+
+    def note(self, line: str) -> None:
+        with self._changed:
+            self.log.append(line)
+            self._changed.notify_all()
+
+    def let_go(self, name: str) -> None:
+        self._gates[name].set()
+
+    def wait(self, line: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: line in self.log, 5), self.log
+
+
+def test_one_task_per_domain_and_so_many_in_all_and_the_rest_refused() -> None:
+    """Nothing waits for other domains' calls; behind a domain's own, one question waits and the newer one counts."""
+    work, pool = Work(), Pool(2, "test")
+    pool.start(work.task(A, "a1"))
+    work.wait("a1 runs")
+    pool.start(work.task(A, "a2"))
+    pool.start(work.task(A, "a3"))
+    assert work.log == ["a1 runs", "a2 refused"]
+    pool.start(work.task(B, "b1"))
+    work.wait("b1 runs")
+    pool.start(work.task("c", "c1"))
+    assert work.log[-1] == "c1 refused"
+    for name in ("a1", "b1", "a3"):
+        work.let_go(name)
+        work.wait(f"{name} ends")
+    pool.close()
+
+
+def test_whoever_is_told_may_ask_the_next_question_at_once() -> None:
+    """The domain is free, and so is the thread, before the answer is told."""
+    work, pool = Work(), Pool(1, "test")
+    left = list(range(200))
+    over = threading.Event()
+
+    def ask() -> None:
+        left.pop()
+        pool.start(Task(str(len(left)), lambda: ask if left else over.set, work.note))
+
+    ask()
+    assert over.wait(10) and not work.log
+    pool.close()
+
+
+def test_of_what_waits_for_its_turn_the_latest_of_a_kind_wins() -> None:
+    """State to be written, a balloon period to be put back: done after what hangs now, once."""
+    work, pool = Work(), Pool(1, "test")
+    pool.start_latest(work.task(A, "first"), "period")
+    work.wait("first runs")
+    for name in ("second", "third"):
+        pool.start_latest(work.task(A, name), "period")
+    pool.start_latest(work.task(A, "state"), "state")
+    pool.start_latest(work.task(B, "other"), "period")
+    assert work.log == ["first runs", "second refused"]
+    for name in ("first", "third", "state", "other"):
+        work.let_go(name)
+    for name in ("third", "state", "other"):
+        work.wait(f"{name} ends")
+    pool.close()
+    pool.start(work.task(A, "late"))
+    assert work.log[-1] == "late refused"
+    pool.start_latest(work.task(A, "later"), "period")
+    assert "later runs" not in work.log
+
+
+def test_a_task_that_breaks_does_not_take_its_thread_along() -> None:
+    """The next one is done all the same."""
+    work, pool = Work(), Pool(1, "test")
+
+    def broken() -> Callable[[], None]:
+        raise RuntimeError("a bug")
+
+    pool.start(Task(A, broken, lambda why: None))
+    task = work.task(B, "next")
+    work.let_go("next")
+    pool.start_latest(task, "kind")
+    work.wait("next ends")
+    pool.close()
+
+
+# -- connections for one call each
+
+
+def test_no_two_calls_share_a_connection() -> None:
+    """libvirt's client makes one wait for the other's answer now and then."""
+    connections = [Connection("test:///default", lambda reason: None) for _ in range(2)]
+    lines = Lines(connections)
+    with lines.line(0) as first:
+        with lines.line(0) as second, pytest.raises(NoLine, match="2 calls"), lines.line(0.01):
+            pass
+        assert {id(first), id(second)} == {id(each) for each in connections}
+        with lines.line(0) as again:
+            assert again is second
+    for connection in connections:
+        connection.release()
+
+
+# -- answers
+
+
+def test_a_job_is_named_as_libvirt_names_it() -> None:
+    """None when there is none."""
+    assert job({"type": libvirt.VIR_DOMAIN_JOB_NONE}) == Job(None)
+    assert job({}) == Job(None)
+    operation = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+    assert job({"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "operation": operation}) == Job("migration_out")
+    assert job({"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED}) == Job("unknown")
+
+
+def test_vitals_are_sums_over_devices_and_none_where_there_are_none() -> None:
+    """No block device and no network: io_requests is unknown, not 0."""
+    statistics = {
+        "balloon.last-update": 7,
+        "vcpu.current": 2,
+        "vcpu.0.time": 100,
+        "vcpu.1.time": 11,
+        "vcpu.1.wait": 5,
+        "block.count": 1,
+        "block.0.rd.reqs": 1,
+        "block.0.rd.times": 999,
+        "block.0.wr.reqs": 2,
+        "net.count": 1,
+        "net.0.rx.pkts": 4,
+        "net.0.tx.pkts": 8,
+        "net.0.rx.bytes": 999,
+    }
+    assert vitals(statistics) == Vitals(7, 111, 15)
+    assert vitals({"block.count": 0}) == Vitals(None, None, None)
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        "<vmhbs:state xmlns:vmhbs='urn:openstack:vmhb:state:1' a='1'><vmhbs:b/></vmhbs:state>",
+        "<state xmlns='urn:openstack:vmhb:state:1' a='1'><b/></state>",
+        "<state a='1'><b/></state>",
+    ],
+)
+def test_libvirt_itself_declares_the_namespace(element: str) -> None:
+    """It refuses an element that has done so already."""
+    assert without_namespace(element) == '<state a="1"><b /></state>'
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "elapsed", "meaning"),
+    [
+        (86, "Guest agent is not responding: QEMU guest agent is not connected", 0.001, Failure.CLOSED),
+        (86, "Gast-Agent antwortet nicht: QEMU-Gast-Agent ist nicht verbunden", 0.001, Failure.CLOSED),
+        (86, "Guest agent is not responding: Guest agent not available for now", 2.0, Failure.NO_ANSWER),
+        (86, "guest agent didn't respond to synchronization command", 5.0, Failure.NO_ANSWER),
+        (86, "Gast-Agent antwortet nicht", 5.0, Failure.NO_ANSWER),
+        (86, "Guest agent disappeared while executing command", 1.9, Failure.CLOSED),
+        (86, "QEMU guest agent is not available due to an error", 0.0, Failure.GIVEN_UP),
+        (1, "internal error: No complete agent response found in 10485760 bytes", 1.0, Failure.GIVEN_UP),
+        (97, "guest agent replied with wrong id to guest-sync command: 3", 1.0, Failure.GARBLED),
+        (1, "internal error: unable to execute QEMU agent command 'x': not found", 0.0, Failure.GARBLED),
+        (68, "Timed out during operation: cannot acquire state change lock (held by agent=x)", 30.0, Failure.BUSY),
+        (9, "cannot acquire state change lock due to max_queued limit", 0.0, Failure.BUSY),
+        (55, "Requested operation is not valid: domain is not running", 0.0, Failure.UNREACHABLE),
+        (74, "argument unsupported: QEMU guest agent is not configured", 0.0, Failure.UNREACHABLE),
+        (42, "Domain not found", 0.0, Failure.UNREACHABLE),
+        (1, "internal error: client socket is closed", 0.0, Failure.UNREACHABLE),
+        (None, "virDomainQemuAgentCommand() failed", 0.0, Failure.UNREACHABLE),
+    ],
+)
+def test_what_an_error_of_the_agent_means(code: int | None, text: str, elapsed: float, meaning: Failure) -> None:
+    """As libvirt 9 says it, in English or not."""
+    assert failure(code, text, elapsed, 2) is meaning
+
+
+@pytest.mark.parametrize("timeout", [1, 2, 4, 5, 6, 7, 10, 17])
+@pytest.mark.parametrize("text", ["Guest agent not available for now", "Gast-Agent zur Zeit nicht verfügbar"])
+def test_libvirts_own_time_out_is_the_guests_silence(text: str, timeout: int) -> None:
+    """It resynchronises with an agent that was silent once, for 5 s, whatever was asked for: no closed port."""
+    assert failure(86, text, 5.005, timeout) is Failure.NO_ANSWER
+    assert failure(86, text, min(timeout, 5) + 0.003, timeout) is Failure.NO_ANSWER
+
+
+# -- processes
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("qemu:///system", "/run/libvirt"),
+        ("qemu+unix:///system?socket=/x/run/libvirt-sock", "/x/run"),
+        ("qemu+unix:///system?socket=/run/libvirt/virtqemud-sock&mode=direct", "/run/libvirt"),
+        ("qemu+tls://elsewhere/system", None),
+        ("qemu:///session", None),
+        ("test:///default", None),
+    ],
+)
+def test_where_the_pid_files_are(uri: str, folder: str | None) -> None:
+    """Beside the socket; nowhere when libvirtd is on another host."""
+    assert run_folder(uri) == (Path(folder) if folder else None)
+
+
+@pytest.fixture
+def qemu(tmp_path: Path) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]]:
+    """Something with a domain's uuid on its command line, and its pid file."""
+    domain = str(uuid.uuid4())
+    (tmp_path / "qemu").mkdir()
+    with subprocess.Popen(["sh", "-c", "sleep 60; true", "-uuid", domain]) as process:
+        while domain.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.01)  # not exec'd yet
+        (tmp_path / "qemu" / "one.pid").write_text(f"{process.pid}\n")
+        yield domain, tmp_path, process
+        process.kill()
+
+
+def test_a_process_is_dead_from_the_moment_it_ends(qemu: tuple[str, Path, subprocess.Popen[bytes]]) -> None:
+    """Even while it waits to be reaped, and whatever its pid file says later."""
+    domain, folder, process = qemu
+    processes = Processes(folder)
+    assert processes.alive(domain) is None
+    boot = processes.describe(domain, "one", "1")
+    assert processes.alive(domain) is True
+    assert Processes(folder).describe(domain, "one", "7") == boot == processes.describe(domain, "one", "1")
+    process.kill()
+    deadline = time.monotonic() + 5
+    while processes.alive(domain):
+        assert time.monotonic() < deadline
+    assert processes.alive(domain) is False
+    (folder / "qemu" / "one.pid").unlink()
+    (folder / "qemu" / "one.pid").write_text(str(os.getpid()))
+    assert processes.describe(domain, "one", "1") != boot
+    assert processes.alive(domain) is None  # a pid that is somebody else's now
+    processes.keep(set())
+    assert processes.alive(domain) is None
+
+
+@pytest.mark.parametrize("content", ["", "not a pid", "4194305"])
+def test_an_unreadable_process_is_neither_dead_nor_alive(tmp_path: Path, content: str) -> None:
+    """Another pid namespace, a broken file."""
+    (tmp_path / "qemu").mkdir()
+    (tmp_path / "qemu" / "one.pid").write_text(content)
+    processes = Processes(tmp_path)
+    assert processes.describe(A, "one", "1")
+    assert processes.alive(A) is None
+
+
+def test_without_pid_files_the_domain_id_is_the_next_best(tmp_path: Path) -> None:
+    """It changes with every start while libvirtd runs."""
+    processes = Processes(None)
+    assert processes.describe(A, "one", "1") == Processes(tmp_path).describe(A, "one", "1") != ""
+    assert processes.describe(A, "one", "1") != processes.describe(A, "one", "2")
+    assert processes.alive(A) is None
+
+
+# -- libvirt's test driver
+
+
+class Inbox:
+    """What was posted."""
+
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+        self._more = threading.Condition()
+
+    def post(self, report: Report) -> None:
+        with self._more:
+            self.reports.append(report)
+            self._more.notify_all()
+
+    def wait(self, kind: type[T], fits: Callable[[T], bool] = lambda _: True) -> T:
+        def found() -> T | None:
+            return next((it for it in self.reports if isinstance(it, kind) and fits(it)), None)
+
+        with self._more:
+            report = self._more.wait_for(found, 10)
+        assert report is not None, (kind, self.reports[-5:])
+        return report
+
+    def happened(self, domain: str, event: Event) -> None:
+        self.wait(Happened, lambda it: it == Happened(domain, event))
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+def hypervisor(inbox: Inbox) -> Iterator[LibvirtHypervisor]:
+    made = LibvirtHypervisor("test:///default")
+    made.open(inbox.post)
+    yield made
+    made.close(5)
+
+
+@pytest.fixture
+def other(hypervisor: LibvirtHypervisor, inbox: Inbox) -> Any:
+    """Somebody else's connection to the same libvirt."""
+    inbox.wait(HypervisorUp)
+    return libvirt.open("test:///default")
+
+
+def test_a_domains_life(inbox: Inbox, hypervisor: LibvirtHypervisor, other: Any) -> None:
+    """Listed, suspended, resumed, destroyed, started, undefined: each told, each followed by what is there now."""
+    (listed,) = inbox.wait(HypervisorUp).domains
+    assert (listed.state, listed.boot != "") == ("running", True)
+    domain = other.lookupByUUIDString(listed.uuid)
+    for deed, event, state in (
+        (domain.suspend, Paused("paused"), "paused"),
+        (domain.resume, Resumed(), "running"),
+        (domain.destroy, Stopped(Exit.INTENT, "destroyed"), "shutoff"),
+        (domain.create, Booted(), "running"),
+    ):
+        inbox.reports.clear()
+        deed()
+        inbox.happened(listed.uuid, event)
+        now = inbox.wait(DomainSeen, partial(has_state, state))
+        assert (now.boot == "") == (state == "shutoff")
+    assert now.boot != listed.boot
+    inbox.reports.clear()
+    hypervisor.describe(listed.uuid)
+    assert inbox.wait(DomainSeen) == now
+    domain.destroy()
+    domain.undefine()
+    inbox.wait(DomainForgotten)
+    inbox.reports.clear()
+    hypervisor.describe(listed.uuid)
+    assert inbox.wait(DomainForgotten).uuid == listed.uuid
+    inbox.wait(HypervisorHeard)
+    other.defineXML(listed.xml).create()  # all tests of this process share the driver's domains
+
+
+def test_looks_that_this_libvirt_cannot_answer_are_unavailable(inbox: Inbox, hypervisor: LibvirtHypervisor) -> None:
+    """Every look has an answer, be it that there is none."""
+    domain = inbox.wait(HypervisorUp).domains[0].uuid
+    hypervisor.look(domain, LookControl())
+    inbox.happened(domain, Looked(LookControl(), Control("ok", 0.0)))
+    hypervisor.look(domain, LookState())
+    hypervisor.look(domain, LookJob())
+    report = inbox.wait(Happened, lambda it: isinstance(it.event, Looked) and it.event.look == LookJob())
+    assert isinstance(report.event, Looked) and isinstance(report.event.answer, Unavailable)
+    report = inbox.wait(Happened, lambda it: isinstance(it.event, Looked) and it.event.look == LookState())
+    assert isinstance(report.event, Looked) and isinstance(report.event.answer, State)
+    assert report.event.answer.process_alive is None  # there is no process
+    with pytest.raises(AgentError) as error:
+        hypervisor.agent_command(domain, "{}", 1)
+    assert error.value.failure is Failure.UNREACHABLE
+    assert hypervisor.identity() is None  # the test driver has none
+
+
+def test_a_domain_is_given_what_it_lacks_and_nothing_else(
+    inbox: Inbox, hypervisor: LibvirtHypervisor, other: Any
+) -> None:
+    """A policy is written once, and told as a change; a refusal in libvirt's own words; the absent are no news."""
+    domain = inbox.wait(HypervisorUp).domains[0].uuid
+    raw = other.lookupByUUIDString(domain)
+
+    def give(step: Step, which: str = domain) -> Provisioned:
+        inbox.reports.clear()
+        hypervisor.provision(which, step)
+        return inbox.wait(Provisioned)
+
+    try:
+        write = WritePolicy(policy_element({"interval": "2"}, NOON), NOON)
+        again = WritePolicy("<heartbeat interval='9'/>", NOON)
+        assert give(write) == Provisioned(domain, write, True)
+        assert "interval='2'" in inbox.wait(DomainSeen).xml.replace('"', "'")
+        assert give(again) == Provisioned(domain, again, False)
+        for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+            assert "urn:openstack:vmhb:1" in raw.XMLDesc(flags) and "interval='9'" not in raw.XMLDesc(flags)
+        newer = NOON + timedelta(seconds=1)
+        other_flavor = WritePolicy(policy_element({"interval": "7"}, newer), newer)
+        assert give(other_flavor) == Provisioned(domain, other_flavor, True)
+        assert give(write) == Provisioned(domain, write, False)
+        for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+            (element,) = ElementTree.fromstring(raw.XMLDesc(flags)).iterfind("metadata/{urn:openstack:vmhb:1}heartbeat")
+            assert element.get("interval") == "7"
+        plug = give(PlugChannel())  # the test driver can't
+        assert (plug.changed, plug.again) == (False, False) and plug.failure
+        gone = str(uuid.uuid4())
+        assert give(PlugChannel(), gone) == Provisioned(gone, PlugChannel(), False)
+        raw.destroy()
+        assert give(PlugChannel()) == Provisioned(domain, PlugChannel(), False)
+    finally:
+        if not raw.isActive():
+            raw.create()
+        raw.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, None, None, "urn:openstack:vmhb:1", 3)
+
+
+def test_a_libvirt_that_is_not_there_is_told_once_and_waited_for(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not there at the start is normal. Looks and commands say so at once."""
+    monkeypatch.setattr(adapter, "FIRST_RETRY", 0.02)
+    hypervisor = LibvirtHypervisor("qemu+unix:///system?socket=/nowhere/libvirt-sock")
+    hypervisor.open(inbox.post)
+    assert "/nowhere" in inbox.wait(HypervisorDown).reason
+    hypervisor.look(A, LookControl())
+    inbox.happened(A, Looked(LookControl(), Unavailable("libvirt is not connected")))
+    hypervisor.look(A, LookJob())
+    inbox.happened(A, Looked(LookJob(), Unavailable("libvirt is not connected")))
+    hypervisor.write_state(A, "<a/>")
+    hypervisor.provision(A, PlugChannel())
+    assert inbox.wait(Provisioned) == Provisioned(A, PlugChannel(), False, "libvirt is not connected", again=True)
+    inbox.reports = [report for report in inbox.reports if not isinstance(report, Provisioned)]
+    hypervisor.describe(A)
+    with pytest.raises(AgentError, match="not connected"):
+        hypervisor.agent_command(A, "{}", 1)
+    time.sleep(0.2)
+    assert hypervisor.identity() is None
+    assert [report for report in inbox.reports if not isinstance(report, Happened)] == [inbox.wait(HypervisorDown)]
+    begun = time.monotonic()
+    hypervisor.close(5)
+    assert time.monotonic() - begun < 1
+
+
+def test_after_close_nothing_is_posted(inbox: Inbox, hypervisor: LibvirtHypervisor, other: Any) -> None:
+    """Not the event of a domain, not the answer to a look, not that it is down."""
+    domain = inbox.wait(HypervisorUp).domains[0].uuid
+    hypervisor.close(5)
+    said = len(inbox.reports)
+    raw = other.lookupByUUIDString(domain)
+    raw.suspend()
+    raw.resume()
+    hypervisor.look(domain, LookControl())
+    hypervisor.look(domain, LookJob())
+    time.sleep(0.3)
+    assert len(inbox.reports) == said
+
+
+def test_check_says_what_is_wrong_and_what_to_do() -> None:
+    """The wrong driver, or none."""
+    assert "TEST, not QEMU" in str(check("test:///default", 5))
+    assert "libvirtd runs" in str(check("qemu+unix:///system?socket=/nowhere/libvirt-sock", 5))

@@ -1,0 +1,1 @@
+"""Message brokers: sending, listening, and what is wrong with one."""

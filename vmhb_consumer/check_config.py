@@ -1,0 +1,74 @@
+"""What `--check-config` reaches for, of the faults half: the broker to publish to, the database, Nova, each backend.
+
+Changes nothing anywhere, but for the exchange and the queues that the first notification would make as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from oslo_config import cfg
+
+from vmhb_common.app.command_line import INNER_LIMIT, Check
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import publisher as notifications
+from vmhb_consumer import database
+from vmhb_consumer import nova_client as whereabouts
+from vmhb_consumer.conf import consumer as options
+from vmhb_consumer.faults_half import FILE
+from vmhb_consumer.reporters import loader as plugins
+
+
+def endpoints(conf: cfg.ConfigOpts, now: Callable[[], datetime]) -> list[Check]:
+    """Whatever is there to be reached. Raises ValueError where an option is out of bounds."""
+    settings = options.settings(conf)
+    store = database.of(conf, settings.state_path / FILE)
+    value, problem = brokers.shown(conf, settings.transport_url)
+    found = [
+        Check(
+            "[vmhb_notifications] topics",
+            f"{', '.join(settings.topics)} of {value}",
+            lambda: problem or notifications.check(conf, settings.transport_url, settings.topics, INNER_LIMIT),
+        ),
+        Check("[database] connection", store.shown, lambda: _database(store)),
+    ]
+    nova = whereabouts.from_conf(conf)
+    if nova is not None:
+        found.append(Check("[nova]", str(conf.nova.auth_type), nova.check))
+    for name, reporter in plugins.make(conf, settings.reporters, plugins.installed(), now).items():
+        found.append(Check(f"[{plugins.PREFIX}{name}]", name, reporter.check))
+    return found
+
+
+def _database(store: database.Database) -> str | None:
+    """Is it there, and may we write? For SQLite: is the folder; the file may be a running consumer's."""
+    if store.path is not None:
+        return _folder(store.path.parent)
+    try:
+        engine = sa.create_engine(store.url, connect_args=_hurry(store.url))
+        with engine.connect() as connection:
+            connection.execute(sa.select(1))
+        engine.dispose()
+    except sa.exc.NoSuchModuleError as error:
+        return f"{error}: install that database's driver"
+    except Exception as error:
+        return f"{str(error).strip().partition(chr(10))[0]}: is it running, and are user, password and database right?"
+    return None
+
+
+def _hurry(url: str) -> dict[str, int]:
+    """The drivers' own patience is 10 s and more."""
+    return {} if sa.engine.make_url(url).get_backend_name() == "sqlite" else {"connect_timeout": int(INNER_LIMIT)}
+
+
+def _folder(folder: Path) -> str | None:
+    try:
+        probe = folder / ".vmhb-check"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return f"{folder} can't be written ({error.strerror}): see to [DEFAULT] state_path"
+    return None

@@ -1,0 +1,219 @@
+"""The consumer's database: connecting to it, its version, transactions. Knows no fault.
+
+SQLite is for one consumer: a lock on a file beside the database keeps others out, and within the process transactions
+come one after the other. With MariaDB, MySQL and PostgreSQL any number of consumers share one database; there is no
+lock but what single statements take, so whoever changes a row says in its WHERE what the row was (compare and set).
+
+Threads: everything may be called from any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from oslo_config import cfg
+from oslo_db import exception
+from oslo_db.sqlalchemy import engines
+
+from vmhb_consumer.schema import META, METADATA, STEPS
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Somebody else was at the same rows: worth another try at once, for so many times.
+COLLISIONS = (exception.DBDeadlock, exception.DBDuplicateEntry)
+TRIES = 20
+#: What it is handed is at fault, not the database. SQLAlchemy wraps what a driver makes of a value before it asks.
+VALUES = (exception.DBDataError, exception.DBInvalidUnicodeParameter, sa.exc.DataError, UnicodeError, OverflowError)
+#: Seconds between two of them.
+PAUSE = 0.02
+
+
+class Refused(Exception):
+    """This database must not be used by us. The text says why, and what to do."""
+
+
+class Away(Exception):
+    """The database can't be reached, or failed. Try again later."""
+
+
+class Unfit(Exception):
+    """The database can't hold this value, however often it is tried. The text says what it says."""
+
+
+class Changed(Exception):
+    """For use within a transaction: a row was not what it was taken for. The transaction is begun anew."""
+
+
+class Database:
+    """One database. Nothing is done with it before `open`."""
+
+    def __init__(self, url: str, options: dict[str, Any] | None = None, steps: Sequence[Sequence[str]] = STEPS) -> None:
+        """url: SQLAlchemy's. options: further arguments of oslo.db's create_engine. steps: see `schema`."""
+        self._steps = steps
+        self.url = url
+        self._options = options or {}
+        self._engine: sa.Engine | None = None
+        self._file: int | None = None
+        parsed = sa.engine.make_url(url)
+        self.shown = parsed.render_as_string(hide_password=True)
+        self.alone = parsed.get_backend_name() == "sqlite"
+        self.path = Path(parsed.database) if self.alone and parsed.database not in (None, "", ":memory:") else None
+        self._one: Any = threading.RLock() if self.alone else contextlib.nullcontext()
+
+    def open(self) -> None:
+        """BLOCKS. Connect, and bring the tables to our version. Raises Refused, Away. May be tried again after Away."""
+        self._lock_out_others()
+        try:
+            # A second try is ours: oslo.db's own waits 10 s between its tries, and can't be ended.
+            options = {**self._options, "max_retries": 0}
+            self._engine = self._engine or engines.create_engine(self.url, **options)
+            if self.path is not None:
+                _write_ahead(self._engine)
+            self._make_tables(self._engine)
+        except sa.exc.NoSuchModuleError as error:
+            raise Refused(f"{self.shown}: {error}: install that database's driver") from error
+        except (exception.DBError, sa.exc.SQLAlchemyError, OSError) as error:
+            raise Away(_first_line(error)) from error
+
+    def run(self, work: Callable[[sa.Connection], T]) -> T:
+        """BLOCKS. `work` in a transaction, as often as it takes: it must do nothing else. Raises Away, Unfit,
+        and its own."""
+        if self._engine is None:
+            raise Away("it is not open yet")
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                with self._one, self._engine.begin() as connection:
+                    return work(connection)
+            except (*COLLISIONS, Changed) as error:
+                if tries >= TRIES:
+                    raise Away(f"no way through after {tries} tries: {_first_line(error)}") from error
+                time.sleep(PAUSE * min(tries, 10))
+            except VALUES as error:
+                raise Unfit(_first_line(error)) from error
+            except (exception.DBError, sa.exc.SQLAlchemyError) as error:
+                if isinstance(getattr(error, "orig", None) or error.__cause__, VALUES):
+                    raise Unfit(_first_line(error)) from error
+                raise Away(_first_line(error)) from error
+
+    @property
+    def identity(self) -> str:
+        """Of the database: the same for all who share it."""
+        value = self.run(lambda c: c.execute(sa.select(META.c.value).where(META.c.name == "database_id")).scalar())
+        return str(value)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._engine is not None:
+            self._engine.dispose()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _lock_out_others(self) -> None:
+        if self.path is None or self._file is not None:
+            return
+        name = f"{self.path}.lock"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise Refused(f"{name} can't be written ({error.strerror}): see to [DEFAULT] state_path") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(file)
+            raise Refused(
+                f"another consumer uses {self.path}: SQLite is for one. Stop that one, or give both one MariaDB, MySQL "
+                f"or PostgreSQL by [database] connection, or run this one with [consumer] halves = instances"
+            ) from error
+        self._file = file
+
+    # -- versions --------------------------------------------------------------------------------------------------
+
+    def _make_tables(self, engine: sa.Engine) -> None:
+        for tries in range(TRIES):
+            try:
+                METADATA.create_all(engine)
+                break
+            except (exception.DBError, sa.exc.SQLAlchemyError):
+                # Another consumer is making them at this moment.
+                if tries + 1 == TRIES:
+                    raise
+                time.sleep(10 * PAUSE)
+        version = 1 + len(self._steps)
+        self.run(lambda connection: _fill_in(connection, version))
+        found = int(self.run(lambda c: _value(c, "schema_version")) or 0)
+        if found > version:
+            raise Refused(
+                f"{self.shown} has tables of version {found}, and this consumer knows {version}: upgrade it, as "
+                f"others are"
+            )
+        for number in range(found, version):
+            self.run(partial(_step, number, self._steps[number - 1]))
+
+
+def _write_ahead(engine: sa.Engine) -> None:
+    """Stays so, in the file. Below SQLAlchemy, since oslo.db begins a transaction whenever it can."""
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA journal_mode=WAL")
+    finally:
+        raw.close()
+
+
+def _value(connection: sa.Connection, name: str) -> Any:
+    return connection.execute(sa.select(META.c.value).where(META.c.name == name)).scalar()
+
+
+def _fill_in(connection: sa.Connection, version: int) -> None:
+    """The rows that are always there. Fails, and is tried again, where another consumer does the same."""
+    for name, value in (("schema_version", str(version)), ("database_id", str(uuid.uuid4())), ("permits", "")):
+        if connection.execute(sa.select(META.c.name).where(META.c.name == name)).first() is None:
+            connection.execute(sa.insert(META).values(name=name, value=value))
+
+
+def _step(version: int, statements: Sequence[str], connection: sa.Connection) -> None:
+    """From this version to the next, unless somebody else was faster."""
+    ours = sa.and_(META.c.name == "schema_version", META.c.value == str(version))
+    if connection.execute(sa.update(META).where(ours).values(value=str(version + 1))).rowcount == 1:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+        LOG.info("the database's tables are of version %d now", version + 1)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def of(conf: cfg.ConfigOpts, default: Path) -> Database:
+    """The database that [database] names. default: the file where it names none. Raises ValueError."""
+    group = conf.database
+    url = group.connection or f"sqlite:///{default}"
+    options = {
+        "mysql_sql_mode": group.mysql_sql_mode,
+        "connection_recycle_time": group.connection_recycle_time,
+        "max_pool_size": group.max_pool_size,
+        "max_overflow": group.max_overflow,
+        "pool_timeout": group.pool_timeout,
+        "connection_debug": group.connection_debug or 0,
+        "connection_parameters": group.connection_parameters,
+    }
+    try:
+        return Database(url, options)
+    except sa.exc.ArgumentError as error:
+        raise ValueError("say a URL such as mysql+pymysql://user:password@host/vmhb?charset=utf8mb4") from error

@@ -1,0 +1,162 @@
+"""Fault notifications in, rows in the database out. Decides nothing: `book` does.
+
+A notification is acknowledged once what it means is committed. While the database is away nothing is acknowledged: what
+comes waits in the broker. What makes no sense is said and dropped: it would come back for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from typing import Any
+
+from vmhb_common.app import crashpoint
+from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.objects import WORKER_ALIVE, parse_fault
+from vmhb_common.objects.base import data_of
+from vmhb_consumer import door
+from vmhb_consumer import fault_rules as book
+from vmhb_consumer.counters import Tally
+from vmhb_consumer.database import Away, Unfit
+from vmhb_consumer.fault_rules import Outcome
+from vmhb_consumer.repository import Records, Sign
+
+with without_eventlet():
+    import oslo_messaging
+    from oslo_utils import timeutils
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two attempts to commit.
+PAUSE = 1.0
+#: Bounds of what a worker says of its next sign of life (seconds).
+MIN_INTERVAL, MAX_INTERVAL = 1.0, 3600.0
+FAULTS = "vmhb.fault."
+
+
+class Endpoint:
+    """What oslo.messaging hands notifications to. Never raises. One thread: order is kept, for what it is worth."""
+
+    def __init__(
+        self,
+        records: Records,
+        tally: Tally,
+        now: Callable[[], float],
+        changed: Callable[[], None] = lambda: None,
+        wait: Callable[[float], bool] | None = None,
+        allowed: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """now: seconds since the epoch. changed: called after a commit that brought something new. wait: waits for so
+        many seconds, and is True where it is to end. allowed: BLOCKS until it is known whether any may be taken."""
+        self._records = records
+        self._tally = tally
+        self._now = now
+        self._changed = changed
+        self._stopping = threading.Event()
+        self._wait = wait or self._stopping.wait
+        self._away = False
+        self._allowed = allowed
+
+    def stop(self) -> None:
+        """Try nothing again."""
+        self._stopping.set()
+
+    def info(self, _context: Any, publisher_id: Any, event_type: Any, payload: Any, _metadata: Any) -> Any:
+        """A notification: ours all have this priority."""
+        if not self._allowed():
+            return oslo_messaging.NotificationResult.REQUEUE
+        try:
+            work = self._meant(event_type, payload)
+        except Exception as error:  # whatever a stranger can make our parsers stumble over
+            self._refused(event_type, publisher_id, error)
+            return oslo_messaging.NotificationResult.HANDLED
+        while work is not None:
+            try:
+                work()
+                break
+            except Away as error:
+                self._say_away(error)
+                if self._wait(PAUSE):
+                    return oslo_messaging.NotificationResult.REQUEUE
+            except Unfit as error:
+                self._refused(event_type, publisher_id, error)
+                break
+            except Exception:
+                self._tally.add("refused")
+                LOG.exception("a notification of %s is ignored: an error of our own", door.quoted(event_type))
+                break
+        if self._away and work is not None:
+            self._away = False
+            LOG.info("the database is back")
+        return oslo_messaging.NotificationResult.HANDLED
+
+    def _meant(self, event_type: Any, payload: Any) -> Callable[[], None] | None:
+        """What to do about it; None: nothing. Raises ValueError."""
+        if event_type == WORKER_ALIVE:
+            door.bounded(payload)
+            sign = parse_sign(payload)
+            return lambda: self._heard(sign)
+        if isinstance(event_type, str) and event_type.startswith(FAULTS):
+            door.bounded(payload)
+            fault = book.checked(parse_fault(payload))
+            return lambda: self._take(fault)
+        return None
+
+    def _refused(self, event_type: Any, publisher_id: Any, error: Exception) -> None:
+        """Once for each that comes, in a line: it is acknowledged, and will not come again."""
+        self._tally.add("refused")
+        who = (door.quoted(event_type), door.quoted(publisher_id))
+        LOG.warning("a notification of %s from %s is ignored: %.300s", *who, ascii(str(error)))
+
+    def _take(self, fault: Any) -> None:
+        outcome = self._records.take(fault, self._now())
+        crashpoint.reach("consumer.taken")
+        self._tally.add(f"faults.{outcome}")
+        LOG.debug("fault %s (%d): %s", fault.fault_id, fault.sequence, outcome)
+        if outcome in (Outcome.NEW, Outcome.CHANGED, Outcome.REMINDED):
+            self._changed()
+
+    def _heard(self, sign: Sign) -> None:
+        if self._records.heard(sign, self._now()):
+            self._tally.add("signs_of_life")
+
+    def _say_away(self, error: Away) -> None:
+        if not self._away:
+            LOG.error("the database is away, notifications wait in the broker: %s", error)
+        self._away = True
+
+
+def parse_sign(payload: Any) -> Sign:
+    """A worker's sign of life, of any version 1.x. Raises ValueError."""
+    data = data_of(payload, "WorkerPayload")
+    interval = _field(data, "interval", _seconds)
+    return Sign(
+        host=_field(data, "host", door.a_host),
+        started_at=_field(data, "started_at", _started_at),
+        sequence=_field(data, "sequence", door.a_number(low=1)),
+        interval=min(max(interval, MIN_INTERVAL), MAX_INTERVAL),
+        instances=_field(data, "instances", door.a_number()),
+    )
+
+
+def _field(data: Mapping[str, Any], name: str, kind: Callable[[Any], Any]) -> Any:
+    try:
+        return kind(data.get(name))
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"WorkerPayload with {name!r} = {door.quoted(data.get(name))}: {error}") from error
+
+
+def _started_at(value: Any) -> float:
+    if not isinstance(value, str):
+        raise ValueError("a time is required")
+    parsed = timeutils.parse_isotime(value)
+    return door.a_moment(parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)).timestamp()
+
+
+def _seconds(value: Any) -> float:
+    """It is bounded afterwards, so that none is too long."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - not a number
+        raise ValueError("a number is required")
+    return min(max(value, 0), MAX_INTERVAL)

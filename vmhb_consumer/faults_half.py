@@ -1,0 +1,378 @@
+"""The faults half of a consumer: made of its parts, started and ended. Decides nothing.
+
+    broker ─► fault_listener ─► repository ─► outbox ─► delivery: one thread for each reporter, and for each topic of
+                                    ▲                             our own words
+                               housekeeper ─► workers (RPC), Nova
+
+Everything that must not be lost is in the database between two of these. Its start waits for the database, in the
+background, and then for nobody: faults are listened to before anything is asked of anybody. What comes is held until
+another consumer was asked for its database, once, which takes 6 s at the longest, whatever the brokers do; where it
+can't be asked, it is asked again, beside the work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from oslo_config import cfg
+
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.app import command_line as program
+from vmhb_common.consumer_api import ConsumerAPI
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import publisher as notifications
+from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.model.fault import Change, Fault
+from vmhb_consumer import database
+from vmhb_consumer import fault_rules as book
+from vmhb_consumer import housekeeper as rounds
+from vmhb_consumer import nova_client as whereabouts
+from vmhb_consumer import rpc_server as rpc
+from vmhb_consumer.counters import Tally
+from vmhb_consumer.database import Away, Database, Refused
+from vmhb_consumer.delivery import Delivery, Recipient
+from vmhb_consumer.doubt_rules import Told, Unknown, Whereabouts, Word
+from vmhb_consumer.fault_listener import Endpoint
+from vmhb_consumer.nova_client import Locate
+from vmhb_consumer.outbox import Outbox
+from vmhb_consumer.recovery_permits import Permits, Witnesses
+from vmhb_consumer.reporters.base import Case, Reporter
+from vmhb_consumer.repository import Records
+from vmhb_consumer.settings import FaultSettings
+
+with without_eventlet():
+    import oslo_messaging
+
+LOG = logging.getLogger(__name__)
+
+#: The database's file, in [DEFAULT] state_path.
+FILE = "nova-vmhb-consumer.sqlite"
+#: Notifications that a broker hands out before the first is acknowledged.
+PREFETCH = 100
+#: Seconds that a worker has to answer a question: its own limit is `worker_api.ANSWER_TIME`.
+ANSWER_TIME = 6.0
+#: Seconds until the database, or the broker, is tried again at the start.
+RETRY = 5.0
+#: Seconds that another consumer has to answer, at our start.
+OTHERS = 2.0
+#: Seconds that RPC has to be served until what was read is taken all the same.
+SERVED = 1.0
+#: Seconds that a look at a broker may take, in the background, to say what is wrong with it.
+CHECK = 10.0
+TOPIC = "topic:"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """As `notifications.Notification`."""
+
+    message_id: str
+    event_type: str
+    project_id: str | None
+    payload: str
+    created: float
+
+
+class Faults:
+    """One. `start` and `stop` return in time, whatever broker and database do."""
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        settings: FaultSettings,
+        store: Database,
+        reporters: Mapping[str, Reporter],
+        locate: Locate | None,
+        refused: Callable[[str], None],
+    ) -> None:
+        """Connects to nothing. locate: asks Nova, None where there is none to ask. refused: called, once, with what
+        keeps us from ever running."""
+        self._conf = conf
+        self._settings = settings
+        self._store = store
+        self._reporters = reporters
+        self._locate = locate
+        self._refused = refused
+        self._stopping = threading.Event()
+        self._asked = threading.Event()  # other consumers, once, whatever came of it
+        self._tally = Tally()
+        self._member = str(uuid.uuid4())
+        self._topics = [f"{TOPIC}{topic}" for topic in settings.topics]
+        self._records = Records(store, self._route, self._topics, settings.reminder_interval)
+        self._outbox = Outbox(store, self._member)
+        self._others = ConsumerAPI(rpcapi.get_transport(conf), OTHERS)
+        self._workers = rpcapi.WorkerAPI(rpcapi.get_transport(conf), conf, timeout=ANSWER_TIME)
+        witnesses = Witnesses(self._word, self._place)
+        self._permits = Permits(store, self._records, settings.recovery, witnesses)
+        self._deliveries = [
+            Delivery(target, self._outbox, self._tally, lambda fault: self._permits.ask(fault, time.time))
+            for target in self._targets()
+        ]
+        ask = rounds.Ask(self._word, self._place, self._answers)
+        self._rounds = rounds.Rounds(settings, self._records, self._outbox, ask, self._tally, self._wake)
+        self._endpoint = Endpoint(self._records, self._tally, time.time, self._wake, allowed=self._may_take)
+        self._where = f"{settings.topics[0]} of {brokers.shown(conf, settings.transport_url)[0]}"
+        self._listener = self._listen()
+        self._server = rpc.server(
+            rpcapi.get_transport(conf), settings.host, rpc.Endpoint(self._records, self._about), self._rpc_problem
+        )
+
+    def start(self) -> None:
+        """Begin, in the background."""
+        threading.Thread(target=self._begin, name="vmhb-faults", daemon=True).start()
+
+    def stop(self, timeout: float) -> None:
+        """End: no more is taken, and what is under way has until then to be finished."""
+        until = time.monotonic() + timeout
+        self._stopping.set()
+        self._asked.set()
+        self._endpoint.stop()
+        for delivery in self._deliveries:
+            delivery.stop()
+        self._rounds.stop()
+        self._listener.stop(max(0.0, until - time.monotonic()) / 3)
+        self._server.stop(max(0.0, until - time.monotonic()) / 3)
+        if all(one.join(max(0.0, until - time.monotonic())) for one in self._deliveries if one.started):
+            leaving = threading.Thread(target=self._leave, name="vmhb-leave", daemon=True)
+            leaving.start()
+            leaving.join(max(0.05, until - time.monotonic()))
+
+    @property
+    def listening(self) -> bool:
+        """Are faults read?"""
+        return self._listener.listening.is_set() and self._asked.is_set()
+
+    def _leave(self) -> None:
+        try:
+            self._outbox.leave()
+            for reporter in self._reporters.values():
+                reporter.close()
+        except Exception as error:
+            LOG.debug("an end without leave: %s", error)
+
+    # -- the start -------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        try:
+            if not (self._until(self._open, "the database is away") and not self._stopping.is_set()):
+                return
+            for delivery in self._deliveries:
+                delivery.start()
+            self._rounds.start()
+            self._say_orphans()
+            self._listener.start()
+            threading.Thread(target=self._say_reading, name="vmhb-reading", daemon=True).start()
+            threading.Thread(target=self._check_topics, name="vmhb-check-broker", daemon=True).start()
+            if self._until(self._ask_others, "other consumers can't be asked for their database, faults are read"):
+                self._server.start()  # not before: ours might be the answer
+                # Whoever is told of a fault may ask for it.
+                self._server.listening.wait(SERVED)
+                self._asked.set()
+        except Refused as error:
+            self._refused(str(error))
+        except Exception as error:
+            LOG.exception("an error of our own")
+            self._refused(f"an error of our own: {error}")
+
+    def _until(self, work: Callable[[], None], problem: str) -> bool:
+        """Until it works, or we end: False."""
+        said = ""
+        while not self._stopping.is_set():
+            try:
+                work()
+                return True
+            except Refused:
+                raise
+            except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
+                text = str(error) if isinstance(error, Away) else brokers.explain(error)
+                if text != said:
+                    LOG.warning("%s: %s; trying again every %g s", problem, text, RETRY)
+                said = text
+            self._stopping.wait(RETRY)
+        return False
+
+    def _open(self) -> None:
+        self._store.open()
+        self._outbox.live(self._settings.host, time.time())
+        LOG.info("faults are kept in %s", self._store.shown)
+
+    def _may_take(self) -> bool:
+        """What is read is not ours before we know that we may run, and not after we were told to end."""
+        self._asked.wait()
+        return not self._stopping.is_set()
+
+    def _ask_others(self) -> None:
+        """Two databases would each get half of the faults: refuse to be the second. Raises Refused."""
+        try:
+            self._compare()
+        except Refused:
+            self._stopping.set()  # before what is held is let go: it is the other one's
+            self._asked.set()
+            raise
+        except Exception:
+            self._asked.set()
+            raise
+
+    def _compare(self) -> None:
+        try:
+            told = self._others.about()
+        except oslo_messaging.MessagingTimeout:
+            return  # there is none
+        except oslo_messaging.RemoteError as error:
+            LOG.warning("another consumer could not say which database it uses: %s", str(error).partition("\n")[0])
+            return
+        theirs, ours = told.get("database"), self._store.identity
+        if theirs != ours:
+            raise Refused(
+                f"a consumer on {told.get('host')!r:.80} keeps faults in another database than ours, "
+                f"{self._store.shown}: each would get a part of them. Stop that one, or give both the same "
+                f"[database] connection"
+            )
+
+    def _say_reading(self) -> None:
+        """Once what comes is taken, and no longer held."""
+        self._asked.wait()
+        while not self._stopping.is_set():
+            if self._listener.listening.wait(RETRY):
+                LOG.info("reading faults from %s", self._where)
+                return
+
+    def _say_orphans(self) -> None:
+        mine = {target.name for target in self._targets()}
+        for target, count in self._outbox.waiting().items():
+            if target not in mine:
+                LOG.warning("%d changes wait for %s, which is not configured here", count, target)
+
+    def _check_topics(self) -> None:
+        """Say early what would keep our own words from being delivered, or lose faults in the broker."""
+        where = self._settings
+        risk = brokers.durability(self._conf, where.transport_url)
+        if risk:
+            LOG.warning("%s", risk)
+        problem = notifications.check(self._conf, where.transport_url, where.topics, CHECK)
+        if problem:
+            LOG.error("faults cannot be published now, and are kept: %s", problem)
+        problem = self._rpc_problem()
+        if problem:
+            LOG.error("RPC is not served, and workers cannot be asked now: %s", problem)
+
+    def _rpc_problem(self) -> str | None:
+        """What stands in the way of calls, and of being called. BLOCKS for CHECK seconds."""
+        return brokers.check(self._conf, None, rpc.looks(self._settings.host), CHECK)
+
+    # -- wiring ----------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> brokers.Background:
+        settings = self._settings
+        target = oslo_messaging.Target(exchange=notifications.EXCHANGE, topic=settings.topics[0])
+
+        def make() -> Any:
+            transport = brokers.transport(self._conf, settings.transport_url, rabbit_qos_prefetch_count=str(PREFETCH))
+            return brokers.listener(transport, target, self._endpoint)
+
+        what = self._where
+        # One thread: the order of a fault's notifications is kept.
+        return brokers.Background(
+            f"listening to {what}",
+            f"cannot read faults from {what}",
+            make,
+            threads=1,
+            why=lambda: notifications.check(self._conf, settings.transport_url, settings.topics[:1], CHECK),
+        )
+
+    def _targets(self) -> Sequence[Recipient]:
+        sender = notifications.Sender(
+            self._conf, self._settings.transport_url, self._settings.host, program="nova-vmhb-consumer"
+        )
+        to_reporters = [Recipient(name, reporter.deliver) for name, reporter in self._reporters.items()]
+        return [*to_reporters, *(Recipient(name, _publisher(sender, name)) for name in self._topics)]
+
+    def _route(self, change: Change, fault: Fault) -> list[str]:
+        return [name for name, reporter in self._reporters.items() if _wanted(reporter, change, fault)]
+
+    def _wake(self) -> None:
+        for delivery in self._deliveries:
+            delivery.wake()
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "version": program.version(),
+            "host": self._settings.host,
+            "database": self._store.identity,
+            "held": self._permits.held,
+            "counts": self._tally.snapshot() | self._records.counts(),
+            "waiting": self._outbox.waiting(),
+            "undelivered": [[target, kind, count] for (target, kind), count in self._outbox.undelivered().items()],
+        }
+
+    # -- questions to others ---------------------------------------------------------------------------------------
+
+    def _place(self, fault: Fault) -> Whereabouts:
+        if self._locate is None or fault.instance_uuid is None:
+            return None
+        return self._locate(fault.instance_uuid)
+
+    def _word(self, fault: Fault) -> Word:
+        try:
+            return Told(self._workers.show(fault.host, fault.instance_uuid or rounds.NOBODY))
+        except oslo_messaging.MessagingTimeout:
+            return Unknown(f"the worker on {fault.host} does not answer")
+        except Exception as error:
+            return Unknown(f"the worker on {fault.host} can't be asked: {brokers.explain(error)}")
+
+    def _answers(self, host: str) -> bool | str | None:
+        try:
+            self._workers.show(host, rounds.NOBODY)
+            return True
+        except oslo_messaging.MessagingTimeout:
+            return f"no answer within {ANSWER_TIME:g} s"
+        except (rpcapi.WorkerBusy, rpcapi.WorkerFailed) as error:
+            return str(error)
+        except Exception as error:
+            LOG.info("the worker on %s can't be asked whether it lives: %s", host, brokers.explain(error))
+            return None
+
+
+def _wanted(reporter: Reporter, change: Change, fault: Fault) -> bool:
+    if fault.drill and reporter.acts:
+        return False
+    try:
+        return reporter.wants(change, fault)
+    except Exception:
+        LOG.exception("reporter %s could not say whether it wants %s: it gets it", reporter.name, fault.fault_id)
+        return True
+
+
+def _publisher(sender: notifications.Sender, name: str) -> Callable[[Case], None]:
+    topic = name.removeprefix(TOPIC)
+
+    def deliver(case: Case) -> None:
+        fault = case.fault
+        # The same at every attempt, so that a receiver can tell.
+        message_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{topic} {fault.fault_id} {fault.sequence}"))
+        payload = json.dumps(book.primitive(fault))
+        created = fault.occurred_at.timestamp()
+        sender.send(topic, Message(message_id, str(case.change), fault.project_id, payload, created))
+
+    return deliver
+
+
+def make(
+    conf: cfg.ConfigOpts, settings: FaultSettings, reporters: Mapping[str, Reporter], refused: Callable[[str], None]
+) -> Faults:
+    """By the configuration. Raises ValueError."""
+    store = database.of(conf, settings.state_path / FILE)
+    return Faults(conf, settings, store, reporters, whereabouts.from_conf(conf), refused)
+
+
+def now() -> datetime:
+    """For reporters."""
+    return datetime.now(UTC)

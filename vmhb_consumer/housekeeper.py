@@ -1,0 +1,231 @@
+"""Looks after what nobody sends: workers that fall silent, faults in doubt, our own faults' reminders, old rows.
+
+Each consumer makes these rounds; the database hands each doubt to one of them. What was seen is judged by `upkeep`.
+
+Threads: one makes the rounds; up to ASKING more ask workers and Nova, each of which may keep us waiting for seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from vmhb_common.model.fault import Fault, FaultState, Resolution
+from vmhb_consumer import doubt_rules as upkeep
+from vmhb_consumer import fault_rules as book
+from vmhb_consumer.counters import Tally
+from vmhb_consumer.database import Away
+from vmhb_consumer.doubt_rules import Close, Decision, Keep, Told, Unknown, Whereabouts, Word
+from vmhb_consumer.outbox import Outbox
+from vmhb_consumer.repository import PATIENCE, Doubtful, Records, Silent
+from vmhb_consumer.settings import FaultSettings
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two rounds, and what is looked into at a time.
+ROUND = 1.0
+ASKING = 8
+#: How often we say that we live: several times within `outbox.MEMBER_TTL`.
+LIVE = 4.0
+#: Seconds until a doubt that could not be settled is looked into again.
+LATER = 30.0
+#: How often old rows are looked for, and numbers are said.
+TIDY = 300.0
+#: Asked of a worker of which only is to be known whether it answers.
+NOBODY = str(uuid.UUID(int=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Who is asked. All BLOCK for some seconds and raise nothing. answers: does the worker of this host, None: its
+    broker can't tell; why not, otherwise."""
+
+    word: Callable[[Fault], Word]
+    place: Callable[[Fault], Whereabouts]
+    answers: Callable[[str], bool | str | None]
+
+
+class Rounds:
+    """`start` and `stop` from any thread."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is wired to
+        self,
+        settings: FaultSettings,
+        records: Records,
+        outbox: Outbox,
+        ask: Ask,
+        tally: Tally,
+        changed: Callable[[], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._records = records
+        self._outbox = outbox
+        self._ask = ask
+        self._tally = tally
+        self._changed = changed
+        self._now = now
+        self._stopping = threading.Event()
+        self._tidy_at = 0.0
+        self._away = False
+        self._pool = ThreadPoolExecutor(ASKING, thread_name_prefix="vmhb-ask")
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._run, name="vmhb-rounds", daemon=True).start()
+        threading.Thread(target=self._live, name="vmhb-live", daemon=True).start()
+
+    def stop(self) -> None:
+        """Make no more."""
+        self._stopping.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _live(self) -> None:
+        while not self._stopping.wait(LIVE):
+            try:
+                self._outbox.live(self._settings.host, self._now())
+            except Away as error:
+                LOG.debug("the database is away: %s", error)
+            except Exception:
+                LOG.exception("an error of our own; going on")
+
+    def _run(self) -> None:
+        while not self._stopping.wait(ROUND):
+            try:
+                self.round()
+                self._away = False
+            except Away as error:
+                if not self._away:
+                    LOG.error("the database is away: %s", error)
+                self._away = True
+            except Exception:
+                if not self._stopping.is_set():
+                    LOG.exception("an error of our own; going on")
+
+    def round(self) -> None:
+        """One. BLOCKS until all that it looked into is settled. Raises Away."""
+        now = self._now()
+        if now >= self._tidy_at:
+            self._tidy(now)
+        self._records.set_aside(now)
+        works = [partial(self.doubt, one) for one in self._records.doubtful(now, ASKING)]
+        works += [partial(self.miss, one) for one in self._records.silent(now, ASKING)]
+        for done in [self._pool.submit(work) for work in works]:
+            self._settled(done)
+
+    def _settled(self, done: Future[None]) -> None:
+        """What goes wrong with one keeps nobody from looking into the others. Raises Away."""
+        try:
+            done.result()
+        except Away:
+            raise
+        except Exception:
+            self._tally.add("rounds.failed")
+            LOG.exception("an error of our own; going on with the others")
+
+    def _tidy(self, now: float) -> None:
+        self._tidy_at = now + TIDY
+        window = max(self._settings.recovery.recovery_window, self._settings.recovery.recovery_time)
+        self._records.prune(now - self._settings.keep, now - self._settings.keep - window)
+        numbers = self._tally.snapshot() | self._records.counts()
+        numbers |= {f"waiting.{target}": count for target, count in self._outbox.waiting().items()}
+        kept = self._outbox.undelivered().items()
+        numbers |= {f"undelivered.{kind.replace(' ', '_')}.{target}": count for (target, kind), count in kept}
+        LOG.info("so far: %s", ", ".join(f"{name} {number}" for name, number in sorted(numbers.items())))
+
+    # -- a fault ---------------------------------------------------------------------------------------------------
+
+    def doubt(self, one: Doubtful) -> None:
+        """Look into it. BLOCKS."""
+        fault, now = one.fault, self._now()
+        if one.own:
+            self._records.remind(fault, now)
+            self._changed()
+            return
+        decision: Decision = Keep()
+        place = self._ask.place(fault) if fault.instance_uuid else None
+        if one.rivals:
+            decision = upkeep.among_rivals(fault, one.rivals, place)
+        else:
+            decision = upkeep.by_place(fault, place) or decision
+        if isinstance(decision, Keep) and one.quiet:
+            decision = upkeep.when_quiet(fault, self._word(fault), place)
+        match decision:
+            case Close():
+                self._close(fault, decision)
+            case Keep():
+                self._keep(one, decision)
+
+    def _word(self, fault: Fault) -> Word:
+        if fault.instance_uuid is not None:
+            return self._ask.word(fault)
+        # A host's own: its worker says nothing of it, and yet lives.
+        alive = self._ask.answers(fault.host)
+        return Told(None) if alive is True else Unknown(alive or "the workers' broker can't be reached")
+
+    def _close(self, fault: Fault, decision: Close) -> None:
+        if self._records.close(fault, decision.resolution, decision.reason, self._now()):
+            what = (fault.instance_uuid or f"of host {fault.host}", fault.fault_id, fault.host)
+            LOG.info("instance %s: fault %s of %s closed: %s (%s)", *what, decision.reason, decision.resolution)
+            self._tally.add(f"closed.{decision.resolution}")
+            self._changed()
+
+    def _keep(self, one: Doubtful, decision: Keep) -> None:
+        now = self._now()
+        patience = PATIENCE * self._settings.reminder_interval
+        if decision.why is not None:
+            LOG.info("instance %s: fault %s stays: %s", one.fault.instance_uuid, one.fault.fault_id, decision.why)
+            later = min(LATER, patience)
+        else:
+            later = patience
+        self._records.keep(one.fault, decision.confirmed, now + later, now)
+
+    # -- a worker --------------------------------------------------------------------------------------------------
+
+    def miss(self, one: Silent) -> None:
+        """It has not been heard of. BLOCKS. Ask it before it is called lost: the fault may be ours, or the broker's."""
+        answer = self._ask.answers(one.host)
+        now = self._now()
+        if answer is True:
+            LOG.warning("the worker on %s answers, and its signs of life don't arrive: see its log", one.host)
+            self._records.answered(one.host, now)
+        elif answer is None:
+            self._records.look_again(one, now + LATER)
+        elif now - one.heard_at > self._settings.worker_forget:
+            self._forget(one, now)
+        else:
+            self._lose(one, answer, now)
+        self._changed()
+
+    def _lose(self, one: Silent, answer: bool | str, now: float) -> None:
+        self._records.look_again(one, now + max(LATER, PATIENCE * one.interval))
+        if one.fault_id is not None:
+            return
+        evidence = {"last_heard_age": round(now - one.heard_at, 1), "instances": one.instances, "asked": str(answer)}
+        fault = book.worker_lost(
+            *(str(uuid.uuid4()), one.host, _aware(one.heard_at), one.interval, evidence, _aware(now))
+        )
+        if self._records.lose(one, fault, now):
+            LOG.warning("host %s: fault %s raised: %s", one.host, fault.fault_id, fault.reason)
+            self._tally.add("workers_lost")
+
+    def _forget(self, one: Silent, now: float) -> None:
+        # A reminder of the fault, due in the same round, may be made between the two: then it is looked at anew.
+        while one.fault_id and (known := self._records.known(one.fault_id)) and known[0].state is FaultState.RAISED:
+            if self._records.close(known[0], Resolution.UNMONITORED, "its host is taken for gone", now):
+                break
+        self._records.forget_worker(one.host)
+        LOG.info(
+            "the worker on %s is not missed any more: it was last heard of %.0f s ago", one.host, now - one.heard_at
+        )
+
+
+def _aware(now: float) -> datetime:
+    return datetime.fromtimestamp(now, UTC)

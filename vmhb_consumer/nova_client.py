@@ -1,0 +1,88 @@
+"""Asks Nova which host has an instance. One request, bounded in time; decides nothing.
+
+The port is a function from an instance's uuid to `Place` or `Unknown`; tests have their own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from keystoneauth1 import exceptions, loading
+from oslo_config import cfg
+
+from vmhb_consumer.doubt_rules import Place, Unknown
+from vmhb_consumer.reporters import answers
+
+LOG = logging.getLogger(__name__)
+
+#: Asks Nova. BLOCKS; raises nothing.
+Locate = Callable[[str], Place | Unknown]
+
+GROUP = "nova"
+#: Seconds that one request may take: to connect, and between two pieces of an answer.
+TIMEOUT = 5.0
+#: Old enough for every Nova that there is; the host is told to administrators from the first on.
+HOST = "OS-EXT-SRV-ATTR:host"
+
+
+def from_conf(conf: cfg.ConfigOpts) -> Nova | None:
+    """By [nova]; None where no auth_type is said there. Connects to nothing. Raises ValueError."""
+    if not conf[GROUP].auth_type:
+        return None
+    try:
+        auth = loading.load_auth_from_conf_options(conf, GROUP)
+        session = loading.load_session_from_conf_options(conf, GROUP, auth=auth, timeout=TIMEOUT)
+        adapter = loading.load_adapter_from_conf_options(conf, GROUP, session=session)
+    except (exceptions.ClientException, cfg.Error, TypeError) as error:
+        raise ValueError(f"[nova] makes no sense: {error}") from error
+    return Nova(adapter)
+
+
+class Nova:
+    """Nova's API. adapter: keystoneauth's, of the service type compute. Threads: any."""
+
+    def __init__(self, adapter: Any) -> None:
+        self._adapter = adapter
+
+    def __call__(self, instance_uuid: str) -> Place | Unknown:
+        """BLOCKS for some TIMEOUT."""
+        try:
+            answer = self._adapter.get(f"/servers/{instance_uuid}", raise_exc=False, connect_retries=0)
+            return _place(answers.read(answer, "server"))
+        except exceptions.Unauthorized as error:
+            return Unknown(f"Keystone refuses us: {_said(error)}: see to [nova]")
+        except Exception as error:  # whatever requests, urllib3 and a plugin for authentication let through
+            return Unknown(f"Nova does not answer: {_said(error)}")
+
+    def check(self) -> str | None:
+        """BLOCKS: what is wrong with [nova], or None."""
+        try:
+            answer = self._adapter.get("/servers?limit=1&all_tenants=1", raise_exc=False, connect_retries=0)
+        except Exception as error:
+            return f"{_said(error)}: see to the options of [nova]"
+        if answer.status_code == 200:
+            return None
+        return (
+            f"Nova answers {answer.status_code}: the user of [nova] must be allowed to see all servers and their hosts"
+        )
+
+
+def _place(meaning: answers.Meaning) -> Place | Unknown:
+    match meaning:
+        case answers.Absent():
+            return Place(None, exists=False)
+        case answers.Found(server) if HOST in server:
+            host = server[HOST]
+            return Place(host if isinstance(host, str) and host else None)
+        case answers.Found():
+            return Unknown("Nova does not tell the host: the user of [nova] needs the role admin")
+        case answers.Refusal(code, text):
+            return Unknown(f"Nova answers {code}: {text[:200]}")
+        case answers.Unclear(why, _code):
+            return Unknown(f"Nova {why}")
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:300]

@@ -1,0 +1,235 @@
+"""Nova's notifications in, casts to workers out. Decides nothing: `actions` does.
+
+Keeps nothing between two notifications, so that any number of consumers may share the work.
+
+Order: what one broker has is worked on by one thread, in the order in which it came; where several consumers share a
+queue, two notifications of an instance may overtake each other, and what workers are told bears that. One broker, or
+the way to one, that is away delays no other. While the workers' broker is away, notifications wait in Nova's.
+
+Acknowledged once the workers are told, or once that has been tried for long enough. A notification that a consumer was
+at when it ended is another consumer's, or its own in its next life: workers may be told twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from oslo_config import cfg
+
+from vmhb_common import worker_api as rpcapi
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_consumer import nova_operations as actions
+from vmhb_consumer.nova_notification import BadNotification, parse
+from vmhb_consumer.nova_operations import Cast, Configure, EndSilence, ExpectSilence, Operation
+from vmhb_consumer.settings import NovaNotificationSettings
+
+with without_eventlet():
+    import oslo_messaging
+
+LOG = logging.getLogger(__name__)
+
+#: Notifications that a broker hands out before the first is acknowledged: it bounds what waits in our memory.
+PREFETCH = 100
+#: Seconds between two attempts to tell a worker: at first, and at most.
+FIRST_PAUSE = 0.5
+PAUSE = 5.0
+#: A clock of Nova's that is further ahead of ours than this (seconds) is wrong: a worker would wait for it.
+AHEAD = 300.0
+#: Seconds that a look at a broker may take, in the background, to say what is wrong with it.
+CHECK = 10.0
+
+
+class Workers(Protocol):
+    """What is used of `worker_api.WorkerAPI`."""
+
+    def configure(self, host: str, instance_uuid: str, policy: Mapping[str, str], *, observed_at: datetime) -> None: ...
+    def expect_silence(
+        self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime
+    ) -> None: ...
+    def end_silence(self, host: str, instance_uuid: str, *, key: str, observed_at: datetime) -> None: ...
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Courier:
+    """Tells workers, as often as it takes and as long as it makes sense. Thread-safe.
+
+    `stop` ends all waiting. now: the wall clock; wait: waits for so many seconds, and is True where it is to end.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        delivery_time: float,
+        *,
+        now: Callable[[], datetime] = _now,
+        monotonic: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
+        self._workers = workers
+        self._delivery_time = delivery_time
+        self._now = now
+        self._monotonic = monotonic
+        self._stopping = threading.Event()
+        self._wait = wait or self._stopping.wait
+
+    def stop(self) -> None:
+        """Try nothing again."""
+        self._stopping.set()
+
+    def tell(self, cast: Cast) -> bool:
+        """BLOCKS for about delivery_time and one more cast at most. False where it was ended by `stop`: then somebody
+        else is to try it."""
+        until = self._monotonic() + self._delivery_time
+        pause = FIRST_PAUSE
+        while True:
+            problem, again = self._try(cast)
+            if problem is None:
+                LOG.info("instance %s: worker of %s told: %s", cast.instance_uuid, cast.host, _shown(cast))
+                return True
+            if not again or self._monotonic() >= until:
+                what = (cast.instance_uuid, cast.host, _shown(cast), problem)
+                LOG.warning("instance %s: worker of %s not told: %s: %s", *what)
+                return True
+            if self._wait(pause):
+                return False
+            pause = min(2 * pause, PAUSE)
+
+    def _stale(self, cast: Cast) -> str | None:
+        """Why it makes no sense any more."""
+        if isinstance(cast, Configure):
+            return None
+        age = (self._now() - cast.observed_at).total_seconds()
+        if age < -AHEAD:
+            return f"it is of {cast.observed_at.isoformat()}, {-age:.0f} s from now: see to the clocks"
+        if isinstance(cast, ExpectSilence) and age >= cast.timeout:
+            return f"it came {age:.0f} s late, and would be over"
+        return None
+
+    def _try(self, cast: Cast) -> tuple[str | None, bool]:
+        """What went wrong, if anything, and whether it may go well another time."""
+        stale = self._stale(cast)
+        if stale is not None:
+            return stale, False
+        try:
+            match cast:
+                case Configure():
+                    self._workers.configure(cast.host, cast.instance_uuid, cast.knobs, observed_at=cast.observed_at)
+                case ExpectSilence():
+                    self._workers.expect_silence(
+                        cast.host,
+                        cast.instance_uuid,
+                        key=cast.key,
+                        reason=cast.reason,
+                        timeout=cast.timeout,
+                        observed_at=cast.observed_at,
+                    )
+                case EndSilence():
+                    self._workers.end_silence(cast.host, cast.instance_uuid, key=cast.key, observed_at=cast.observed_at)
+        except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
+            again = not isinstance(error, oslo_messaging.RPCVersionCapError)
+            return brokers.explain(error, "the workers' broker"), again
+        return None, False
+
+
+def _shown(cast: Cast) -> str:
+    match cast:
+        case Configure():
+            return "it is to be monitored"
+        case ExpectSilence():
+            return f"{cast.reason}, silence for {cast.timeout:g} s at most ({cast.key})"
+        case EndSilence():
+            return f"silence is over ({cast.key})"
+
+
+class Endpoint:
+    """What oslo.messaging hands notifications to, by their priority. Nova uses these two. Never raises."""
+
+    def __init__(self, tell: Callable[[Cast], bool], timeouts: Mapping[Operation, float]) -> None:
+        """tell: as `Courier.tell`."""
+        self._tell = tell
+        self._timeouts = timeouts
+
+    def info(self, _context: Any, publisher_id: Any, event_type: Any, payload: Any, metadata: Any) -> Any:
+        """An ordinary one."""
+        return self._take(publisher_id, event_type, payload, metadata)
+
+    def error(self, _context: Any, publisher_id: Any, event_type: Any, payload: Any, metadata: Any) -> Any:
+        """Of something that failed."""
+        return self._take(publisher_id, event_type, payload, metadata)
+
+    def _take(self, publisher_id: Any, event_type: Any, payload: Any, metadata: Any) -> Any:
+        # Without a verdict, one that we stumble over would come back for ever.
+        try:
+            if self._work(publisher_id, event_type, payload, metadata):
+                return oslo_messaging.NotificationResult.HANDLED
+        except BadNotification as error:
+            LOG.warning("a notification is ignored: %s", error)
+            return oslo_messaging.NotificationResult.HANDLED
+        except Exception:
+            LOG.exception("a notification is ignored: an error of our own")
+            return oslo_messaging.NotificationResult.HANDLED
+        return oslo_messaging.NotificationResult.REQUEUE
+
+    def _work(self, publisher_id: Any, event_type: Any, payload: Any, metadata: Any) -> bool:
+        if not actions.concerns(event_type):
+            return True
+        notification = parse(publisher_id, event_type, payload, metadata)
+        return all(self._tell(cast) for cast in actions.decide(notification, self._timeouts))
+
+
+class Instances:
+    """The instances half of a consumer. `start` and `stop` return in time, whatever the brokers do."""
+
+    def __init__(self, conf: cfg.ConfigOpts, settings: NovaNotificationSettings) -> None:
+        """Connects to nothing."""
+        self._courier = Courier(rpcapi.WorkerAPI(rpcapi.get_transport(conf), conf), settings.delivery_time)
+        endpoint = Endpoint(self._courier.tell, settings.timeouts)
+        self._listeners = [_listener(conf, url, settings, endpoint) for url in settings.transport_urls]
+
+    def start(self) -> None:
+        """Listen to all brokers, from when each is there."""
+        for listener in self._listeners:
+            listener.start()
+
+    def stop(self, timeout: float) -> None:
+        """Listen no more. Returns within `timeout` seconds."""
+        self._courier.stop()
+        until = time.monotonic() + timeout
+        for listener in self._listeners:
+            listener.stop(max(0.0, until - time.monotonic()))
+
+    @property
+    def listening(self) -> int:
+        """How many of the brokers are listened to."""
+        return sum(listener.listening.is_set() for listener in self._listeners)
+
+
+def _listener(
+    conf: cfg.ConfigOpts, url: str | None, settings: NovaNotificationSettings, endpoint: Endpoint
+) -> brokers.Background:
+    target = oslo_messaging.Target(exchange=settings.exchange, topic=settings.topic)
+    where, _ = brokers.shown(conf, url)
+
+    def make() -> Any:
+        # What the URL says itself, it has its way with.
+        transport = brokers.transport(conf, url, rabbit_qos_prefetch_count=str(PREFETCH))
+        return brokers.listener(transport, target, endpoint, settings.pool)
+
+    what = f"{settings.pool or settings.topic} of {where}"
+    # One thread: the order of an instance's notifications is kept.
+    return brokers.Background(
+        f"listening to {what}",
+        f"cannot listen to {what}",
+        make,
+        threads=1,
+        why=lambda: brokers.check_exchange(conf, url, settings.exchange, CHECK),
+    )

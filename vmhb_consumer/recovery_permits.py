@@ -1,0 +1,160 @@
+"""Lets recoveries through: counted in the database, so that all consumers together keep to the limits.
+
+Who counts holds one row of the database locked until the permit is written, so two consumers can't both take the last
+place. A permit is for (fault_id, recovery_attempt): asked for twice, it is one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from vmhb_common.app import crashpoint
+from vmhb_common.model.fault import Fault, FaultState
+from vmhb_consumer import doubt_rules as upkeep
+from vmhb_consumer import recovery_limits as brake
+from vmhb_consumer.database import Away, Database
+from vmhb_consumer.doubt_rules import Unknown, Whereabouts, Word
+from vmhb_consumer.recovery_limits import MINUTE, Granted
+from vmhb_consumer.reporters.base import Permit
+from vmhb_consumer.repository import Records
+from vmhb_consumer.schema import META, PERMITS
+from vmhb_consumer.settings import RecoverySettings
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds until a late one is verified again, where nobody could tell.
+VERIFY_AGAIN = 15.0
+#: None was held for so long (seconds): that is over. Those who are held ask again sooner.
+QUIET = 2 * brake.MINUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """Who is asked about a late one. Both BLOCK, for some 7 s at most, and raise nothing."""
+
+    word: Callable[[Fault], Word]
+    place: Callable[[Fault], Whereabouts]
+
+
+class Permits:
+    """Threads: any."""
+
+    def __init__(self, database: Database, records: Records, limits: RecoverySettings, witnesses: Witnesses) -> None:
+        self._database = database
+        self._records = records
+        self._limits = limits
+        self._witnesses = witnesses
+        #: Why recoveries are held; None while they are not.
+        self.held: str | None = None
+        self._held_at = 0.0
+
+    def ask(self, asked: Fault, now: Callable[[], float]) -> Permit:
+        """BLOCKS. May the recovery that this change asks for be begun now? See `Case.permit`."""
+        try:
+            return self._ask(asked, now)
+        except Away as error:
+            return Permit(False, f"the database is away: {error}", VERIFY_AGAIN)
+
+    def _ask(self, asked: Fault, now: Callable[[], float]) -> Permit:
+        known = self._records.known(asked.fault_id)
+        latest, confirmed_at = known if known is not None else (asked, 0.0)
+        refused = _outdated(asked, latest)
+        if refused is not None:
+            return Permit(False, refused)
+        permit = self._grant(latest, now(), look_only=True)
+        if not permit.granted:
+            return permit
+        if now() - confirmed_at > self._limits.action_ttl:
+            permit = self._verify(latest, now)
+            if not permit.granted:
+                return permit
+        return self._grant(latest, now())
+
+    def _verify(self, fault: Fault, now: Callable[[], float]) -> Permit:
+        place = self._witnesses.place(fault)
+        word = self._witnesses.word(fault)
+        late = upkeep.too_late(fault, word, place)
+        if late is not None:
+            return Permit(False, late)
+        for said in (word, place):
+            if isinstance(said, Unknown):
+                return Permit(False, f"late, and not confirmed: {said.why}", VERIFY_AGAIN)
+        at = now()
+        self._records.keep(fault, True, at + 60.0, at)
+        return Permit(True)
+
+    def _grant(self, fault: Fault, now: float, look_only: bool = False) -> Permit:
+        def work(connection: sa.Connection) -> Permit:
+            # Locks the row until the commit: all others wait here.
+            lock = sa.update(META).where(META.c.name == "permits").values(value=f"{fault.fault_id}")
+            if not look_only:
+                connection.execute(lock)
+            if connection.execute(sa.select(PERMITS).where(_is(fault))).first() is not None:
+                return Permit(True)
+            permit = brake.weigh(self._granted(connection, fault, now), self._limits)
+            if permit.granted and not look_only:
+                connection.execute(
+                    sa.insert(PERMITS).values(
+                        fault_id=fault.fault_id,
+                        attempt=fault.recovery_attempt,
+                        instance_uuid=fault.instance_uuid,
+                        granted_at=now,
+                        ended=False,
+                    )
+                )
+            return permit
+
+        permit = self._database.run(work)
+        if permit.granted and not look_only:
+            crashpoint.reach("consumer.granted")
+        self._say(permit, fault, now)
+        return permit
+
+    def _granted(self, connection: sa.Connection, fault: Fault, now: float) -> Granted:
+        limits = self._limits
+        begun = sa.select(PERMITS.c.granted_at, PERMITS.c.ended, PERMITS.c.instance_uuid).where(
+            PERMITS.c.granted_at > now - max(MINUTE, limits.recovery_time, limits.recovery_window)
+        )
+        rows = connection.execute(begun).all()
+        return Granted(
+            running=sum(not ended and now - at < limits.recovery_time for at, ended, _who in rows),
+            recent=[now - at for at, _ended, _who in rows if now - at < MINUTE],
+            spent=[
+                now - at
+                for at, _ended, who in rows
+                if who is not None and who == fault.instance_uuid and now - at < limits.recovery_window
+            ],
+        )
+
+    def _say(self, permit: Permit, fault: Fault, now: float) -> None:
+        """Once when it begins to hold, and once when it has not for a while."""
+        if not permit.granted and permit.seconds is not None:
+            if self.held is None:
+                who = (fault.instance_uuid, fault.host)
+                LOG.warning("recoveries are %s; the first is that of instance %s on %s", permit.why, *who)
+            self.held, self._held_at = permit.why, now
+        elif self.held is not None and now - self._held_at > QUIET:
+            LOG.info("recoveries are not held any more")
+            self.held = None
+
+
+def _is(fault: Fault) -> sa.ColumnElement[bool]:
+    return sa.and_(PERMITS.c.fault_id == fault.fault_id, PERMITS.c.attempt == fault.recovery_attempt)
+
+
+def _outdated(asked: Fault, latest: Fault) -> str | None:
+    """Why this recovery is not wanted any more."""
+    if latest.state is FaultState.CLEARED:
+        return f"the fault was cleared meanwhile ({latest.resolution})"
+    if latest.drill:
+        return "it is a drill"
+    if latest.recommended_action != "recover":
+        withheld = f" (withheld: {latest.withheld})" if latest.withheld else ""
+        return f"no recovery is recommended any more{withheld}"
+    if latest.recovery_attempt != asked.recovery_attempt:
+        return f"recovery attempt {latest.recovery_attempt} took the place of attempt {asked.recovery_attempt}"
+    return None

@@ -1,0 +1,278 @@
+"""Has Masakari recover what a fault asks to have recovered, and sees to it that the guest answers afterwards.
+
+`recovery` decides; `instance_ha` asks Nova and Masakari. Here one is told what the other says, and the answer is put in
+the words of the reporters' contract.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+from oslo_config import cfg
+
+from vmhb_common.conf.types import prose, seconds_opt
+from vmhb_common.model.fault import Change, Fault
+from vmhb_consumer.reporters import keystone
+from vmhb_consumer.reporters import masakari_rules as recovery
+from vmhb_consumer.reporters.base import Again, Case, GiveUp, Reporter, Withheld
+from vmhb_consumer.reporters.masakari_client import Clouds, No, OpenStack, Refused, Unavailable
+from vmhb_consumer.reporters.masakari_rules import Engine, Memo, Times
+
+LOG = logging.getLogger(__name__)
+
+#: `check` has 4 s in all; Keystone is asked before Masakari.
+CHECK_TIME = 1.9
+#: While a host is on maintenance in Masakari (seconds): its operator ends that, or the end of an evacuation.
+MAINTENANCE = 60.0
+_TIMES = Times()
+_ENGINE = Engine()
+
+
+class MasakariReporter(Reporter):
+    """See the module. BLOCKS for at most three requests; `timeout` is each one's."""
+
+    name = "masakari"
+    summary = "Recovery of instances by Masakari"
+    acts = True
+
+    @classmethod
+    def options(cls) -> Sequence[cfg.Opt]:
+        """Its group."""
+        return [*_OPTIONS, *keystone.options()]
+
+    def __init__(self, options: Any, now: Callable[[], datetime], clouds: Clouds | None = None) -> None:
+        """As the contract says. clouds: for tests."""
+        keystone.load(options)  # says what is missing
+        self._now = now
+        self._times = Times(
+            confirmed_within=options.confirmed_within,
+            duplicate_window=options.duplicate_window,
+            recovery_time=options.recovery_time,
+            heartbeat_time=options.heartbeat_time,
+        )
+        self._engine = Engine(options.ha_enabled_instance_metadata_key, options.process_all_instances)
+        # The options are read anew with each session.
+        self._clouds: Clouds = clouds or OpenStack(
+            lambda: keystone.load(options), options.region_name, options.interface
+        )
+
+    def check(self) -> str | None:
+        """May we read Masakari's notifications?"""
+        try:
+            self._clouds.check(CHECK_TIME)
+        except (Unavailable, Refused) as error:
+            return str(error)
+        return None
+
+    def wants(self, change: Change, fault: Fault) -> bool:
+        """What asks for a recovery of an instance. Whether it is new is known later."""
+        return change is not Change.CLEARED and fault.recommended_action == "recover" and bool(fault.instance_uuid)
+
+    def deliver(self, case: Case) -> None:
+        """One step of a recovery: most end with Again, until the guest answers or nothing is left to be hoped for."""
+        if case.reminder:
+            return
+        memo = Memo.of(case.memo)
+        attempt = case.fault.recovery_attempt
+        try:
+            if memo.attempt > attempt or (memo.attempt == attempt and memo.ended_at is not None):
+                self._tell(case, memo)
+            elif memo.attempt == attempt and memo.notification is not None:
+                self._follow(case, memo, memo.notification)
+            else:
+                self._ask(case, memo)
+        except Unavailable as error:
+            raise Again(f"{_of(case)}: {error}") from error
+
+    def close(self) -> None:
+        """As the contract says."""
+        self._clouds.close()
+
+    # -- before it is posted -----------------------------------------------------------------------------------------
+
+    def _ask(self, case: Case, memo: Memo) -> None:
+        uuid = str(case.fault.instance_uuid)
+        begun = recovery.since(case.fault, memo)
+        # Nova last: it changes while we ask Masakari.
+        notifications = self._clouds.notifications(uuid, begun)
+        situation = recovery.Situation(
+            fault=case.fault,
+            latest=case.latest,
+            received_at=case.received_at,
+            notifications=notifications,
+            server=self._clouds.server(uuid),
+            at=self._now(),
+            times=self._times,
+            engine=self._engine,
+        )
+        step = recovery.before(situation)
+        if isinstance(step, recovery.Post):
+            self._post(case, begun)
+        self._take(case, step)
+
+    def _post(self, case: Case, begun: datetime) -> NoReturn:
+        permit = case.permit()
+        if not permit.granted:
+            why = f"{_of(case)} is held back: {permit.why}"
+            raise Withheld(why) if permit.seconds is None else Again(why, permit.seconds)
+        fault = case.latest
+        try:
+            notification = self._clouds.post(
+                fault.host, str(fault.instance_uuid), recovery.event_of(fault), self._now()
+            )
+        except Refused as refusal:
+            self._refused(case, refusal, begun)
+        LOG.info("%s: asked Masakari for it, notification %s", _of(case), notification)
+        self._take(case, recovery.Follow(notification))
+
+    def _refused(self, case: Case, refusal: Refused, begun: datetime) -> NoReturn:
+        fault = case.latest
+        if refusal.why is No.DUPLICATE:
+            window = self._now() - timedelta(seconds=self._times.duplicate_window) - recovery.CLOCKS
+            known = self._clouds.notifications(str(fault.instance_uuid), min(window, begun))
+            self._take(case, recovery.duplicate(recovery.event_of(fault), known, begun, self._now(), self._times))
+        if refusal.why is No.MAINTENANCE:
+            raise Again(f"{_of(case)}: host {fault.host} is on maintenance in Masakari: {refusal}", MAINTENANCE)
+        if refusal.why is No.UNKNOWN_HOST:
+            raise Again(
+                f"{_of(case)}: Masakari does not know host {fault.host}, and recovers nothing there. Register it: "
+                f"openstack segment host create {fault.host} COMPUTE SSH <segment>",
+                MAINTENANCE,
+            )
+        raise GiveUp(f"{_of(case)}: Masakari takes no such notification, is its release supported? {refusal}")
+
+    def _take(self, case: Case, step: recovery.Follow | recovery.Wait | recovery.Leave) -> NoReturn:
+        what = _of(case)
+        if isinstance(step, recovery.Wait):
+            raise Again(f"{what}: {step.why}", step.seconds)
+        if isinstance(step, recovery.Leave):
+            raise (Withheld if step.rightly else GiveUp)(f"{what}: {step.why}")
+        memo = Memo(case.fault.recovery_attempt, step.notification, posted_at=self._now())
+        raise Again(f"{what}: follows notification {step.notification}", recovery.POLL, memo.json())
+
+    # -- afterwards --------------------------------------------------------------------------------------------------
+
+    def _follow(self, case: Case, memo: Memo, notification: str) -> NoReturn:
+        shown = self._clouds.progress(notification)
+        if shown is not None and shown.status == "finished" and memo.finished_at is None:
+            memo = replace(memo, finished_at=self._now())
+        step = recovery.after(recovery.Progress(case.fault, case.latest, memo, shown, self._now(), self._times))
+        if isinstance(step, recovery.Wait):
+            raise Again(f"{_of(case)}, notification {notification}: {step.why}", step.seconds, memo.json())
+        if not step.good and self._clouds.server(str(case.fault.instance_uuid)) is None:
+            step = recovery.End("the instance was deleted meanwhile", good=True)
+        # First it is written down, then told: so it is told once, and the next attempt knows since when it counts.
+        ended = replace(
+            memo, ended_at=self._now(), outcome=None if step.good else step.why, told_by=case.fault.sequence
+        )
+        LOG.info("%s, notification %s: %s", _of(case), notification, step.why)
+        raise Again(f"{_of(case)}, notification {notification}: {step.why}", 0.0, ended.json())
+
+    def _tell(self, case: Case, memo: Memo) -> None:
+        """How it ended: as the end of the delivery that followed it. Other changes of the same attempt end at once."""
+        if memo.outcome is not None and memo.told_by == case.fault.sequence:
+            raise GiveUp(f"{_of(case)}, notification {memo.notification}: {memo.outcome}")
+
+
+def _of(case: Case) -> str:
+    fault = case.fault
+    return f"recovery {fault.recovery_attempt} of instance {fault.instance_uuid} ({case.latest.cause})"
+
+
+_OPTIONS = (
+    cfg.StrOpt(
+        "interface",
+        default="internal",
+        choices=("internal", "public", "admin"),
+        help=prose(
+            """
+The endpoints of Nova and Masakari to take from Keystone's catalogue. Change it where the consumer can't reach these.
+"""
+        ),
+    ),
+    cfg.StrOpt(
+        "region_name",
+        help=prose("The region to take Nova and Masakari from, where the catalogue has several. By default any."),
+    ),
+    cfg.StrOpt(
+        "ha_enabled_instance_metadata_key",
+        default=_ENGINE.ha_enabled_key,
+        help=prose(
+            """
+The instance metadata that opts in to recovery: as [instance_failure] ha_enabled_instance_metadata_key of Masakari's
+engine.
+
+Change it only where masakari.conf does. Masakari skips an instance without it, and so it is not asked.
+"""
+        ),
+    ),
+    cfg.BoolOpt(
+        "process_all_instances",
+        default=_ENGINE.process_all_instances,
+        help=prose(
+            """
+Whether instances need no metadata to be recovered: as [instance_failure] process_all_instances of Masakari's engine.
+
+Set it where masakari.conf does. What is recovered is then a matter of the flavor's hw:heartbeat_action alone.
+"""
+        ),
+    ),
+    seconds_opt(
+        "confirmed_within",
+        _TIMES.confirmed_within,
+        30.0,
+        86400.0,
+        """
+How long ago the worker may have said that the fault is there, for Masakari to be asked: one reminder_interval of the
+workers, and a bit. What is older waits for the next reminder.
+
+Change it with reminder_interval. A worker that was cut off tells of faults that are hours old.
+
+Seconds, 30 to 86400.
+""",
+    ),
+    seconds_opt(
+        "duplicate_window",
+        _TIMES.duplicate_window,
+        1.0,
+        86400.0,
+        """
+How long Masakari takes the same report for a duplicate: as duplicate_notification_detection_interval of masakari.conf.
+
+Change it only where masakari.conf does. An instance that fails again within it is reported when it is over.
+
+Seconds, 1 to 86400.
+""",
+    ),
+    seconds_opt(
+        "recovery_time",
+        _TIMES.recovery_time,
+        60.0,
+        86400.0,
+        """
+How long Masakari may take until its notification has finished; afterwards it is reported as not recovered.
+
+Masakari's engine recovers the instances of one host one after the other, and waits up to a minute for each that hangs:
+raise it where many instances of a host may fail together.
+
+Seconds, 60 to 86400.
+""",
+    ),
+    seconds_opt(
+        "heartbeat_time",
+        _TIMES.heartbeat_time,
+        1.0,
+        86400.0,
+        """
+How long a guest may take to answer after Masakari has finished; afterwards it is reported as not recovered.
+
+Raise it where guests take longer to boot.
+
+Seconds, 1 to 86400.
+""",
+    ),
+)

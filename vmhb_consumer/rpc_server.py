@@ -1,0 +1,68 @@
+"""The consumer's RPC server: answers what `consumer_api` says, from the database."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from vmhb_common.consumer_api import EXCHANGE, TOPIC, VERSION
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_consumer import fault_rules as book
+from vmhb_consumer.database import Away
+from vmhb_consumer.repository import Records
+
+with without_eventlet():
+    import oslo_messaging
+
+LOG = logging.getLogger(__name__)
+
+#: Calls that are worked on at a time.
+THREADS = 2
+
+
+class Endpoint:
+    """What can be called. Threads: any."""
+
+    target = oslo_messaging.Target(version=VERSION)
+
+    def __init__(self, records: Records, about: Callable[[], dict[str, Any]]) -> None:
+        self._records = records
+        self._about = about
+
+    def active_faults(self, _context: dict[str, Any]) -> list[dict[str, Any]]:
+        """All open faults."""
+        found: list[dict[str, Any]] = self._answer(lambda: [book.primitive(fault) for fault in self._records.active()])
+        return found
+
+    def about(self, _context: dict[str, Any]) -> dict[str, Any]:
+        """Who answers."""
+        told: dict[str, Any] = self._answer(self._about)
+        return told
+
+    def _answer(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except Away as error:
+            LOG.warning("a call is refused: the database is away: %s", error)
+            raise oslo_messaging.ExpectedException() from error
+
+
+def looks(name: str) -> list[brokers.Look]:
+    """For `brokers.check`: a consumer calls workers, and other consumers, and is called. name: as that of `server`."""
+    return [brokers.calling, brokers.serving(EXCHANGE, TOPIC, name)]
+
+
+def server(
+    transport: Any, name: str, endpoint: Endpoint, why: Callable[[], str | None] = lambda: None
+) -> brokers.Background:
+    """One that listens as one of any number of consumers. name: of its host: each name leaves a queue. why: as
+    `brokers.Background`."""
+    target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=name, version=VERSION)
+
+    def make() -> Any:
+        policy = oslo_messaging.DefaultRPCAccessPolicy
+        return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
+
+    return brokers.Background(f"RPC is served as {TOPIC}", "RPC cannot be served", make, THREADS, why)

@@ -1,0 +1,90 @@
+"""Challenges over the agent channel: stock qemu-ga, spoken to through libvirt.
+
+A challenge is `guest-sync` with a fresh nonce, which every qemu-ga answers, also with its file systems frozen; an
+answer with another nonce is none. How many may be on their way is the engine's business (`core.agent_lanes`): there is
+a thread for each. A command that libvirt never gives back keeps its thread, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from vmhb_worker.core.events import AgentReplied, AskEnded, CommandEnded, Failure
+from vmhb_worker.interfaces import AgentError, Post
+
+#: `Hypervisor.agent_command`.
+Command = Callable[[str, str, int], str]
+
+#: Larger replies are not parsed: a guest controls every byte of them.
+REPLY_LIMIT = 65536
+
+
+class GuestAgent:
+    """Implements `interfaces.Agent`. Thread-safe."""
+
+    def __init__(self, command: Command, threads: int) -> None:
+        """threads: how many challenges may be on their way at a time."""
+        self._command = command
+        self._threads = threads
+        self._asks: queue.SimpleQueue[tuple[str, int, str | None, int]] = queue.SimpleQueue()
+
+    def open(self, post: Post) -> None:
+        """Start the threads. They end with the process: one that is stuck in libvirt must not hold up its end."""
+        for number in range(self._threads):
+            threading.Thread(target=self._work, args=(post,), name=f"agent-{number}", daemon=True).start()
+
+    def ask(self, uuid: str, nonce: int, timeout: int) -> None:
+        """Challenge the guest's agent; `AskEnded` says what came of it."""
+        self._asks.put((uuid, nonce, None, timeout))
+
+    def run(self, uuid: str, nonce: int, command: str, timeout: int) -> None:
+        """Put another command to it; `CommandEnded` says what came of it."""
+        self._asks.put((uuid, nonce, command, timeout))
+
+    def _work(self, post: Post) -> None:
+        while True:
+            uuid, nonce, command, timeout = self._asks.get()
+            if command is not None:
+                post(CommandEnded(uuid, nonce, self._run(uuid, command, timeout)))
+                continue
+            started = time.monotonic()
+            failure, detail = self._challenge(uuid, nonce, timeout)
+            post(AskEnded(uuid, nonce, time.monotonic() - started, failure, detail))
+
+    def _run(self, uuid: str, command: str, timeout: int) -> AgentReplied:
+        try:
+            reply = self._command(uuid, command, timeout)
+        except AgentError as error:
+            return AgentReplied(None, error.failure, str(error))
+        except Exception as error:  # as below
+            return AgentReplied(None, Failure.UNREACHABLE, f"{type(error).__name__}: {error}")
+        if len(reply) > REPLY_LIMIT:
+            return AgentReplied(None, Failure.GARBLED, f"reply of {len(reply)} characters, more than {REPLY_LIMIT}")
+        return AgentReplied(reply)
+
+    def _challenge(self, uuid: str, nonce: int, timeout: int) -> tuple[Failure | None, str]:
+        command = json.dumps({"execute": "guest-sync", "arguments": {"id": nonce}})
+        try:
+            reply = self._command(uuid, command, timeout)
+        except AgentError as error:
+            return error.failure, str(error)
+        except Exception as error:  # a fault of ours must cost one beat, not this thread
+            return Failure.UNREACHABLE, f"{type(error).__name__}: {error}"
+        return check_reply(reply, nonce)
+
+
+def check_reply(reply: str, nonce: int) -> tuple[Failure | None, str]:
+    """Is this the acknowledgement of this challenge? (None, "") if so."""
+    if len(reply) > REPLY_LIMIT:
+        return Failure.GARBLED, f"reply of {len(reply)} characters, more than {REPLY_LIMIT}"
+    try:
+        answer = json.loads(reply)
+    except (ValueError, RecursionError):
+        return Failure.GARBLED, "reply is not JSON"
+    if isinstance(answer, dict) and type(answer.get("return")) is int and answer["return"] == nonce:
+        return None, ""
+    return Failure.GARBLED, "reply to another challenge"

@@ -1,0 +1,120 @@
+"""The questions that can be asked about one domain from outside, and libvirt's answers.
+
+Which of them may wait for QEMU's monitor is written in remote_protocol.x and the QEMU driver: `controlInfo` and
+`state` never do, and libvirtd answers them by workers of their own even when all others are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+import libvirt
+
+from vmhb_worker.adapters.libvirt import constants as names
+from vmhb_worker.adapters.libvirt.connection import Connection, gone
+from vmhb_worker.adapters.libvirt.event_map import STATE_NAMESPACE
+from vmhb_worker.core.events import (
+    Answer,
+    Control,
+    Job,
+    Look,
+    LookControl,
+    LookJob,
+    LookState,
+    LookVitals,
+    PeriodSet,
+    SetBalloonPeriod,
+    State,
+    Unavailable,
+    Vitals,
+)
+
+#: These never wait for QEMU.
+QUICK = LookControl | LookState
+
+#: One call instead of four; each of these groups costs one round trip to QEMU's monitor at most.
+_STATISTICS = (
+    libvirt.VIR_DOMAIN_STATS_BALLOON
+    | libvirt.VIR_DOMAIN_STATS_VCPU
+    | libvirt.VIR_DOMAIN_STATS_BLOCK
+    | libvirt.VIR_DOMAIN_STATS_INTERFACE
+)
+
+
+def ask(connection: Connection, uuid: str, look: Look, alive: Callable[[str], bool | None]) -> Answer:
+    """Put the question to libvirt. May block for ever, unless `look` is QUICK. Any thread.
+
+    alive: is this domain's QEMU alive, as the host sees it?
+    """
+    try:
+        return _put(connection, uuid, look, alive)
+    except libvirt.libvirtError as error:
+        if gone(error):
+            connection.forget(uuid)
+        return Unavailable(str(error))
+
+
+def _put(connection: Connection, uuid: str, look: Look, alive: Callable[[str], bool | None]) -> Answer:
+    domain = connection.domain(uuid)
+    match look:
+        case LookControl():
+            number, _details, milliseconds = domain.controlInfo()[:3]
+            return Control(names.control(number), milliseconds / 1000)
+        case LookState():
+            return State(*names.state(*domain.state()[:2]), alive(uuid))
+        case LookJob():
+            return job(domain.jobStats())
+        case LookVitals():
+            found = connection.raw.domainListGetStats([domain], _STATISTICS)
+            return vitals(found[0][1]) if found else Unavailable("libvirt has no statistics of this domain")
+        case SetBalloonPeriod(seconds):
+            domain.setMemoryStatsPeriod(seconds, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            return PeriodSet()
+
+
+def job(statistics: Mapping[str, Any]) -> Job:
+    """What virDomainGetJobStats says."""
+    if statistics.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE:
+        return Job(None)
+    return Job(names.operation(statistics.get(libvirt.VIR_DOMAIN_JOB_OPERATION, -1)))
+
+
+def vitals(statistics: Mapping[str, Any]) -> Vitals:
+    """What virDomainListGetStats says: the sums over all devices, None for a kind of which there is none."""
+    return Vitals(
+        balloon_updated=statistics.get("balloon.last-update"),
+        vcpu_time=_sum(statistics, ("vcpu.",), (".time",)),
+        io_requests=_sum(statistics, ("block.", "net."), (".rd.reqs", ".wr.reqs", ".rx.pkts", ".tx.pkts")),
+    )
+
+
+def _sum(statistics: Mapping[str, Any], beginnings: tuple[str, ...], endings: tuple[str, ...]) -> int | None:
+    values = [value for name, value in statistics.items() if name.startswith(beginnings) and name.endswith(endings)]
+    return sum(values) if values else None
+
+
+def write_state(connection: Connection, uuid: str, element: str) -> None:
+    """Put our state into the domain's metadata. May block for ever. Raises libvirtError, or ParseError."""
+    try:
+        domain = connection.domain(uuid)
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+        if domain.isPersistent():
+            flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        bare = without_namespace(element)
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, bare, "vmhbs", STATE_NAMESPACE, flags)
+    except libvirt.libvirtError as error:
+        if gone(error):
+            connection.forget(uuid)
+        raise
+
+
+def without_namespace(element: str) -> str:
+    """The element as virDomainSetMetadata wants it: libvirt declares prefix and namespace itself, and fails with
+    "failed to create a new XML namespace" on an element that has done so already.
+    """
+    root = ElementTree.fromstring(element)  # noqa: S314 - our own writing
+    for node in root.iter():
+        node.tag = node.tag.removeprefix(f"{{{STATE_NAMESPACE}}}")
+    return ElementTree.tostring(root, encoding="unicode")

@@ -1,0 +1,198 @@
+"""The RPC server: checks what it is sent, and hands it to the engine. Must not know what a call does.
+
+Threads: oslo.messaging calls the endpoint from its own; each waits for the engine's answer. Nothing that arrives here
+can do more harm than be refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.model.policy import MAX_KNOB, MAX_KNOBS
+from vmhb_common.worker_api import ANSWER_TIME, EXCHANGE, TOPIC, VERSION, InvalidArgument, WorkerBusy, WorkerFailed
+
+with without_eventlet():
+    import oslo_messaging
+
+LOG = logging.getLogger(__name__)
+
+#: Puts a call, by its name and checked arguments, to the engine and returns its answer: plain values that JSON can
+#: carry. Called from several threads. Raises TimeoutError where there is none within ANSWER_TIME.
+Call = Callable[[str, dict[str, Any]], Any]
+
+#: Bounds of what callers may send.
+MAX_KEY = 128
+MAX_REASON = 255
+MAX_SILENCE = 7 * 86400.0
+
+#: Calls that are worked on at a time: each may wait ANSWER_TIME for the engine, and there is only one engine.
+THREADS = 4
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Endpoint:
+    """What can be called, as `worker_api` says it. Every argument is checked; what is wrong is refused."""
+
+    target = oslo_messaging.Target(version=VERSION)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def list(self, _context: dict[str, Any]) -> Any:
+        """The instances that are watched."""
+        return self._put("list", dict)
+
+    def show(self, _context: dict[str, Any], instance_uuid: Any) -> Any:
+        """All that is known of one instance."""
+        return self._put("show", lambda: {"instance_uuid": uuid_of(instance_uuid)})
+
+    def configure(self, _context: dict[str, Any], *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
+        """What an instance's flavor asks for. Without its time, from callers that speak 1.0."""
+        return self._put(
+            "configure",
+            lambda: {
+                "instance_uuid": uuid_of(instance_uuid),
+                "policy": knobs_of("policy", policy),
+                **({} if observed_at is None else {"observed_at": time_of("observed_at", observed_at)}),
+            },
+        )
+
+    def expect_silence(
+        self, _context: dict[str, Any], *, instance_uuid: Any, key: Any, reason: Any, timeout: Any, observed_at: Any
+    ) -> Any:
+        """No heartbeats for a while, and that is as it should be."""
+        return self._put(
+            "expect_silence",
+            lambda: {
+                "instance_uuid": uuid_of(instance_uuid),
+                "key": text_of("key", key, MAX_KEY),
+                "reason": text_of("reason", reason, MAX_REASON),
+                "timeout": seconds_of("timeout", timeout, MAX_SILENCE),
+                "observed_at": time_of("observed_at", observed_at),
+            },
+        )
+
+    def end_silence(self, _context: dict[str, Any], *, instance_uuid: Any, key: Any, observed_at: Any) -> Any:
+        """That while is over."""
+        return self._put(
+            "end_silence",
+            lambda: {
+                "instance_uuid": uuid_of(instance_uuid),
+                "key": text_of("key", key, MAX_KEY),
+                "observed_at": time_of("observed_at", observed_at),
+            },
+        )
+
+    def _put(self, name: str, arguments: Callable[[], dict[str, Any]]) -> Any:
+        """Check, call, and turn whatever goes wrong into one of the contract's exceptions."""
+        try:
+            return self._call(name, arguments())
+        except InvalidArgument as error:
+            LOG.warning("RPC %s refused: %s", name, error)
+            failure: Exception = error
+        except TimeoutError:
+            LOG.warning("RPC %s: the engine did not answer within %g s", name, ANSWER_TIME)
+            failure = WorkerBusy(f"{name}: no answer within {ANSWER_TIME:g} s, try again")
+        except Exception:
+            LOG.exception("RPC %s failed", name)
+            failure = WorkerFailed(f"{name}: an error of the worker's own, see its log")
+        return _refuse(failure)
+
+
+def _refuse(failure: Exception) -> None:
+    """Send it to the caller without oslo.messaging's own traceback in our log."""
+    try:
+        raise failure.with_traceback(None)
+    except Exception as error:
+        raise oslo_messaging.ExpectedException() from error
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def uuid_of(value: Any) -> str:
+    """A uuid in its usual form, in lower case."""
+    try:
+        if isinstance(value, str) and str(uuid.UUID(value)) == value.lower():
+            return value.lower()
+    except ValueError:
+        pass
+    raise InvalidArgument(f"instance_uuid is {_quote(value)}: say a uuid, such as {uuid.UUID(int=0)}")
+
+
+def text_of(name: str, value: Any, limit: int) -> str:
+    """Some text, its control characters made harmless."""
+    if isinstance(value, str) and value.strip() and len(value) <= limit:
+        return _CONTROL.sub("?", value)
+    raise InvalidArgument(f"{name} is {_quote(value)}: say a text of 1 to {limit} characters")
+
+
+def knobs_of(name: str, value: Any) -> dict[str, str]:
+    """Knobs by their bare names, as text: what can't be printed, and XML can't carry, made harmless.
+
+    What they mean is not looked at. A knob that is not known may be a newer one's.
+    """
+    if not isinstance(value, dict) or len(value) > MAX_KNOBS:
+        raise InvalidArgument(f"{name} is {_quote(value)}: say a mapping of knobs to texts, {MAX_KNOBS} at most")
+    for knob, text in value.items():
+        if not (_is_short(knob) and knob and _is_short(text)):
+            told = f"{_quote(knob)}: {_quote(text)}"
+            raise InvalidArgument(f"{name} has {told}: say texts of {MAX_KNOB} characters at most, by the knobs' names")
+    return {knob: "".join(char if char.isprintable() else "?" for char in text) for knob, text in value.items()}
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_KNOB
+
+
+def seconds_of(name: str, value: Any, limit: float) -> float:
+    """A number of seconds, above 0."""
+    # A whole number may be too large for a float: compare before converting.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and 0 < value <= limit and math.isfinite(value):
+        return float(value)
+    raise InvalidArgument(f"{name} is {_quote(value)}: say seconds, above 0, {limit:g} at most")
+
+
+def time_of(name: str, value: Any) -> datetime:
+    """An ISO 8601 time, aware. One without a zone is in UTC, as Nova's are."""
+    try:
+        when = datetime.fromisoformat(value)
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidArgument(
+            f"{name} is {_quote(value)}: say an ISO 8601 time, such as 2026-01-31T12:00:00Z"
+        ) from None
+
+
+def _quote(value: Any) -> str:
+    """Somebody else's value, made fit for a log line."""
+    text = ascii(value if not isinstance(value, str) else value[:60])
+    return text if len(text) <= 80 else text[:80] + "..."
+
+
+# -- the server --------------------------------------------------------------------------------------------------------
+
+
+class Server(brokers.Background):
+    """Listens for calls to this host, from `start` until `stop`. Neither of them waits for the broker."""
+
+    def __init__(self, transport: Any, host: str, call: Call, why: Callable[[], str | None] = lambda: None) -> None:
+        """why: as `brokers.Background`."""
+        target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=host, version=VERSION)
+        endpoint = Endpoint(call)
+
+        def make() -> Any:
+            policy = oslo_messaging.DefaultRPCAccessPolicy
+            return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
+
+        super().__init__(f"RPC is served to {EXCHANGE} as {host}", "RPC cannot be served", make, THREADS, why)

@@ -1,0 +1,1 @@
+"""At-least-once delivery of notifications: on disk before they are sent."""

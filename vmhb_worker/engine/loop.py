@@ -1,0 +1,708 @@
+"""The loop: inbox and deadlines in, effects out. Owns all state of the instances; there are no locks.
+
+Everything that takes time is done by the adapters on their own threads, and comes back as a report into the inbox.
+What a report means is decided in `core`; who is monitored, in `registry`; how an effect is carried out, here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+import secrets
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from vmhb_common.app import crashpoint
+from vmhb_common.model.fault import Change, Resolution
+from vmhb_common.model.policy import Channel
+from vmhb_common.objects import SignOfLife
+from vmhb_worker.core import domain_xml
+from vmhb_worker.core import events as ev
+from vmhb_worker.core.agent_lanes import Lanes, Request
+from vmhb_worker.core.domain_xml import Travelled
+from vmhb_worker.core.fault_register import Entry, Ledger, in_words
+from vmhb_worker.core.instance_state import Timing
+from vmhb_worker.core.transitions import State
+from vmhb_worker.engine.balloon_periods import Periods
+from vmhb_worker.engine.calls import Desk
+from vmhb_worker.engine.inbox import Inbox
+from vmhb_worker.engine.instance import Instance, standing_of
+from vmhb_worker.engine.provisioner import Provisioner
+from vmhb_worker.engine.registry import Roster, Sighting, Unwatched
+from vmhb_worker.engine.unit_of_work import Changes
+from vmhb_worker.interfaces import Agent, Channels, Clock, Hypervisor, Saved, Store
+from vmhb_worker.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+#: Later than this at a deadline (seconds), we were not there ourselves: the host stalled, or we were stopped.
+LATE = 0.5
+#: libvirtd that shows no life for longer than this (seconds) did not pass on our challenges either.
+STALL = 2.0
+#: How often a sign of life is sent (seconds).
+ALIVE_INTERVAL = 60.0
+#: The first sign of life: by then libvirt has told what is here, or that another worker watches it.
+FIRST_SIGN = 2.0
+#: How often loose ends are tied up (seconds).
+TIDY_INTERVAL = 10.0
+#: At its end the worker waits so long for balloon periods to be put back (seconds).
+LEAVING = 0.4
+#: So many deadlines are seen to before it is looked again what has come in: some milliseconds' worth.
+SLICE = 128
+#: A due deadline is not looked at again sooner than this (seconds), whatever a monitor says: no hot loop.
+BREATH = 0.005
+#: An instance of which something could not be handled, for a fault of ours, is tried again after this (seconds), and a
+#: part of the loop that failed, too.
+TRY_AGAIN = 1.0
+
+#: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
+_RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
+#: Another life of a QEMU begins.
+_LIVES = frozenset({ev.Booted, ev.Restored, ev.Arriving})
+#: What is made of an event that could not be handled, where the guest had a word in it: nobody is accused of a silence
+#: because we lost what was said.
+_NOBODY_KNOWS = "what came could not be handled, a fault of the worker's"
+_INSTEAD: dict[type[Any], ev.Event] = {
+    ev.Acked: ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS),
+    ev.AskFailed: ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS),
+    ev.OtherAnswered: ev.OtherAnswered(None, _NOBODY_KNOWS),
+    ev.Said: ev.Voided(_NOBODY_KNOWS),
+}
+#: libvirt is away: nothing is known, nothing is asked.
+_AWAY = ev.Silenced("hypervisor", "libvirt is away")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Somebody else's question, with the place for the answer."""
+
+    name: str
+    arguments: dict[str, Any]
+    answer: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _PeriodStored:
+    """See `Periods.stored`."""
+
+    uuid: str
+    look: ev.SetBalloonPeriod
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the engine is wired to. beat: called as often as its `watchdog` interval says, by the loop itself."""
+
+    hypervisor: Hypervisor
+    agent: Agent
+    channels: Channels
+    store: Store
+    clock: Clock
+    inbox: Inbox = field(default_factory=Inbox)
+    version: str = "0"
+    beat: Callable[[], None] = lambda: None
+    watchdog: float = math.inf
+
+
+class Engine:
+    """One worker's engine. `post`, `call` and `stop` may be called from any thread; the rest is `run`'s."""
+
+    def __init__(self, settings: Settings, ports: Ports, saved: Saved) -> None:
+        self._settings = settings
+        self._ports = ports
+        self._inbox = ports.inbox
+        self._stopping = False
+        now, self._started_at = ports.clock.monotonic(), ports.clock.wall()
+        verdict, agent = settings.verdict, settings.agent
+        timing = Timing(
+            exit_settle_time=agent.exit_settle_time,
+            reboot_grace=verdict.reboot_grace,
+            panic_grace=verdict.panic_grace,
+            crash_dump_grace=verdict.crash_dump_grace,
+            probe_interval=verdict.probe_interval,
+            min_interval=settings.limits.min_interval,
+            max_maintenance=settings.max_maintenance,
+        )
+        self._channels = ports.channels
+        self._channels.open(self._inbox.leave, self._inbox)
+        self._roster = Roster(settings.limits, timing, verdict.gone_grace, saved.instances)
+        self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()))
+        self._ledger.load(saved.faults, saved.announce, now)
+        self._lanes = Lanes(agent.workers, agent.slow_workers)
+        self._provisioner = Provisioner(self._roster, ports.hypervisor)
+        self._desk = Desk(self._roster, self._ledger, self._provisioner, self._channels, self._handle)
+        self._changes = Changes(settings.host, ports.store)
+        self._periods = Periods(
+            saved.probes, ports.hypervisor, self._changes, lambda which, look: self.post(_PeriodStored(which, look))
+        )
+        self._heard = -math.inf
+        self._connected = False
+        self._why_away = "not connected yet"
+        self._signs = 0
+        self._broken: dict[str, float] = {}  # parts of the loop that failed: when they are tried again
+        self._due: list[tuple[float, int, Instance]] = []  # the number: two that are due at once are not compared
+        self._number = itertools.count().__next__
+        self._alive_at = self._tidy_at = self._beat_at = self._drained_at = now
+
+    # -- from any thread -----------------------------------------------------------------------------------------
+
+    def post(self, report: Any) -> None:
+        """Leave a report."""
+        self._inbox.post(report)
+
+    def call(self, name: str, arguments: dict[str, Any], timeout: float = 5.0) -> Any:
+        """Put a question to the engine and wait for its answer. Raises TimeoutError."""
+        answer: Future[Any] = Future()
+        self._inbox.post(_Call(name, arguments, answer))
+        return answer.result(timeout)
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        self._stopping = True
+        self._inbox.wake()
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run until `stop`. What was decided by then has been handed to the store."""
+        self._tidy_at = self._beat_at = self._ports.clock.monotonic()
+        self._alive_at = self._tidy_at + FIRST_SIGN
+        while not self._stopping:
+            self.turn()
+        if self._connected:
+            self._put_back_all()
+        self._changes.flush()
+        self._channels.close()
+
+    def turn(self) -> None:
+        """One turn: sleep until something is due or reported, then see to all of it."""
+        deadline = self._deadline()
+        self._inbox.wait(min(deadline - self._ports.clock.monotonic(), 3600.0))
+        reports = self._inbox.drain()  # everything that can be known is known before any deadline is judged
+        now = self._ports.clock.monotonic()
+        late = now - max(deadline, self._drained_at)
+        self._drained_at = now
+        if late > LATE:
+            self._were_late(late, now)
+        for report in reports:
+            self._take(report, now)
+        self._try("application channels", self._channels.tick, now)
+        self._try("deadlines", self._tick, now)
+        self._try("agent requests", self._admit, now)
+        self._periodic(now)
+        self._try("commit", self._flush, now)
+
+    def _try(self, part: str, work: Callable[[float], None], now: float) -> None:
+        """A part of the turn. A fault of ours in it does not end the loop: it is tried again after a while."""
+        if self._broken and now < self._broken.get(part, now):
+            return
+        try:
+            work(now)
+        except Exception:
+            self._broken[part] = now + TRY_AGAIN
+            LOG.exception("the engine's %s failed, a fault of ours; tried again in %.0f s", part, TRY_AGAIN)
+        else:
+            self._broken.pop(part, None)
+
+    def _flush(self, now: float) -> None:
+        self._changes.flush()
+
+    def _put_back_all(self) -> None:
+        """Leave no balloon as a probe has it; where QEMU hangs, that is left to the next start."""
+        for which in self._periods:
+            self._periods.put_back(which)
+        clock = self._ports.clock.monotonic
+        until = clock() + LEAVING
+        while any(self._periods) and clock() < until:
+            self._inbox.wait(until - clock())
+            for report in self._inbox.drain():
+                if isinstance(report, ev.Happened) and isinstance(report.event, ev.Looked):
+                    self._periods.looked(report.uuid, report.event)
+
+    def _deadline(self) -> float:
+        if self._broken:  # what is due may be what failed
+            return self._drained_at + min(TRY_AGAIN, self._ports.watchdog) / 4
+        due = self._due[0][0] if self._due else math.inf
+        ours = min(due, self._alive_at, self._tidy_at, self._beat_at)
+        return min(ours, self._lanes.deadline(), self._ledger.deadline(), self._channels.deadline())
+
+    def _were_late(self, late: float, now: float) -> None:
+        LOG.warning("%.1f s late: the host stalled, or this process did; open beats do not count", late)
+        for instance in self._roster:
+            self._handle(instance, ev.Voided(f"the worker was {late:.1f} s late"), now)
+
+    def _tick(self, now: float) -> None:
+        tick = ev.Tick(self._heard)
+        for _ in range(SLICE):
+            if not self._due or self._due[0][0] > now:
+                break
+            at, _, instance = heapq.heappop(self._due)
+            if instance.due != at:
+                continue
+            instance.due = math.inf
+            if instance.monitor.owes(now):  # what came while we were at others is known before it is judged
+                self._hear(instance, now)
+                if self._roster.get(instance.uuid) is not instance:  # forgotten meanwhile
+                    continue
+            self._handle(instance, tick, now, floor=now + BREATH)
+
+    def _hear(self, instance: Instance, now: float) -> None:
+        """All that its guest has said so far."""
+        try:
+            self._channels.read(instance.uuid)
+        except Exception:  # what cannot be read was not said; it is judged all the same
+            self._mishap(instance, ev.ChannelDown("its application channel could not be read"))
+        for report in self._inbox.drain():
+            self._take(report, now)
+
+    def _periodic(self, now: float) -> None:
+        if now >= self._ledger.deadline():
+            self._try("reminders", self._remind, now)
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_INTERVAL
+            self._try("tidying", self._tidy, now)
+        if now >= self._alive_at:
+            self._alive_at = now + ALIVE_INTERVAL
+            self._try("sign of life", self._say_alive, now)
+        if now >= self._beat_at:
+            self._beat_at = now + self._ports.watchdog
+            self._ports.beat()
+
+    def _remind(self, now: float) -> None:
+        for entry in self._ledger.remind(now, self._wall(), self._is_gone, self._stands):
+            self._changes.fault(entry)
+
+    def _is_gone(self, which: str) -> bool:
+        instance = self._roster.get(which)
+        return instance is None or instance.monitor.state is State.GONE
+
+    def _stands(self, which: str) -> bool:
+        instance = self._roster.get(which)
+        return instance is not None and instance.monitor.stands
+
+    def _take(self, report: Any, now: float) -> None:
+        """One report. A fault of ours costs this report, not the worker."""
+        try:
+            _REPORTS[type(report)](self, report, now)
+        except Exception:
+            LOG.exception("could not take %.200r", report)
+
+    # -- domains -------------------------------------------------------------------------------------------------
+
+    def _on_up(self, report: ev.HypervisorUp, now: float) -> None:
+        self._connected = True
+        self._heard = now
+        LOG.info("libvirt is here, with %d domains", len(report.domains))
+        for seen in report.domains:
+            self._take(seen, now)
+        here = {seen.uuid for seen in report.domains}
+        for instance in self._roster:
+            if instance.uuid not in here:
+                self._on_forgotten(ev.DomainForgotten(instance.uuid), now)
+            until = now + instance.monitor.policy.interval
+            reason = "libvirt has just been connected to"
+            self._handle(instance, ev.Silenced("hypervisor", reason, until, ask=True), now)
+
+    def _on_down(self, report: ev.HypervisorDown, now: float) -> None:
+        self._connected = False
+        self._why_away = report.reason
+        LOG.warning("libvirt is away, no instance is judged: %s", report.reason)
+        for instance in self._roster:
+            self._handle(instance, _AWAY, now)
+
+    def _on_heard(self, report: ev.HypervisorHeard, now: float) -> None:
+        silent = report.asked_at - self._heard
+        if self._connected and silent > STALL:  # what was out meanwhile may not have reached its guest before now
+            for instance in self._roster:
+                if instance.monitor.policy.channel is Channel.AGENT:
+                    self._handle(instance, ev.Voided(f"libvirtd was silent for {silent:.1f} s"), now)
+        self._heard = max(self._heard, report.asked_at)
+
+    def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
+        wall = self._wall()
+        reading = self._roster.read(seen)
+        result = self._roster.see(seen, reading, standing_of(self._ledger.open.get(seen.uuid), wall), now, wall)
+        if isinstance(result, Unwatched):
+            self._unwatched(result, now)
+        else:
+            self._sighted(result, now, wall)
+        if reading.view is not None:
+            self._provisioner.seen(seen, reading.view, reading.parsed.policy, now)
+
+    def _sighted(self, sighting: Sighting, now: float, wall: datetime) -> None:
+        instance, events = sighting.instance, list(sighting.events)
+        if sighting.met:
+            self._periods.put_back(instance.uuid)
+            events += self._desk.silences(instance.uuid, now, wall)
+        instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
+        asked_by_application = instance.monitor.policy.channel is Channel.APPLICATION
+        instance.monitor.has_other_channel(asked_by_application and Channel.AGENT in instance.view.ports)
+        if sighting.fresh:
+            self._changes.instance(instance.row(now, wall))
+        if instance.view.rescued != (_RESCUED.key in instance.monitor.silences):
+            events.insert(0, _RESCUED if instance.view.rescued else ev.Unsilenced(_RESCUED.key))
+        for event in events:
+            self._handle(instance, event, now)
+        port = instance.view.ports.get(instance.monitor.policy.channel)
+        if instance.monitor.port_open is None and port is not None and port.open is not None:
+            self._handle(instance, ev.PortChanged(port.open), now)
+        self._handle(instance, ev.Tick(self._heard), now)
+        self._connect(instance)
+
+    def _connect(self, instance: Instance) -> None:
+        """Be connected to its application channel, as long as it runs and is to acknowledge there."""
+        monitor = instance.monitor
+        port = instance.view.ports.get(Channel.APPLICATION)
+        here = monitor.state is not State.GONE and monitor.policy.channel is Channel.APPLICATION
+        if here and port is not None and port.path is not None:
+            self._channels.connect(instance.uuid, port.path, 1.0 / monitor.in_force.interval)
+        else:
+            self._channels.forget(instance.uuid)
+
+    def _unwatched(self, gone: Unwatched, now: float) -> None:
+        if gone.known or gone.uuid in self._ledger.open:
+            self._forget(gone, Resolution.UNMONITORED, now)
+            self._periods.put_back(gone.uuid)
+
+    def _on_forgotten(self, report: ev.DomainForgotten, now: float) -> None:
+        self._provisioner.forgotten(report.uuid)
+        instance = self._roster.undefined(report.uuid, now)
+        if instance is not None and instance.monitor.state is not State.GONE:
+            self._handle(instance, ev.Stopped(ev.Exit.INTENT, "undefined"), now)
+
+    def _on_provisioned(self, report: ev.Provisioned, now: float) -> None:
+        self._provisioner.ended(report, now)
+
+    def _forget(self, gone: Unwatched, resolution: Resolution, now: float) -> None:
+        """Nothing need be known of it any more, but the balloon's period where it is to be put back."""
+        wall, instance = self._wall(), gone.instance
+        self._lanes.withdraw(gone.uuid)
+        self._channels.forget(gone.uuid)
+        self._note(self._ledger.acquit(gone.uuid, resolution, now=now, wall=wall))
+        self._changes.forget(gone.uuid)
+        if instance is not None:
+            instance.due = math.inf
+            LOG.info("instance %s: no longer monitored: %s", instance.label, gone.why)
+            self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, wall, ended=gone.why)
+
+    # -- events and effects --------------------------------------------------------------------------------------
+
+    def _on_happened(self, report: ev.Happened, now: float) -> None:
+        event = report.event
+        if type(event) is ev.Looked:
+            self._periods.looked(report.uuid, event)
+        instance = self._roster.get(report.uuid)
+        if instance is None:
+            return
+        if type(event) is ev.PortChanged and event.channel is not instance.monitor.policy.channel:
+            return
+        if type(event) in _LIVES and instance.monitor.state is State.GONE:
+            instance.boot = None  # another QEMU: what `DomainSeen` says next is no news
+        self._handle(instance, event, now)
+
+    def _on_ask_ended(self, report: ev.AskEnded, now: float) -> None:
+        self._lanes.finished(report.uuid)
+        instance = self._roster.get(report.uuid)
+        if instance is None or instance.nonce != report.nonce:
+            return
+        if report.failure is not None:
+            LOG.debug("instance %s: %s: %s", report.uuid, report.failure.value, report.detail)
+            self._ask_failed(instance, report.failure, report.detail, now)
+        elif instance.monitor.policy.channel is Channel.APPLICATION:
+            self._handle(instance, ev.OtherAnswered(True), now)
+        else:
+            self._handle(instance, ev.Acked(report.rtt), now)
+
+    def _on_command_ended(self, report: ev.CommandEnded, now: float) -> None:
+        self._lanes.finished(report.uuid)
+        instance = self._roster.get(report.uuid)
+        if instance is None or instance.nonce != report.nonce:
+            return
+        self._command_ended(instance, report.replied, now)
+
+    def _command_ended(self, instance: Instance, replied: ev.AgentReplied, now: float) -> None:
+        instance.command = None
+        waiting, instance.waiting = instance.waiting, None
+        self._handle(instance, replied, now)
+        if waiting is not None:
+            self._ask(instance, waiting, now)
+
+    def _ask_failed(self, instance: Instance, failure: ev.Failure, detail: str, now: float) -> None:
+        """The agent did not answer: of an instance that it is judged by, or as evidence of another."""
+        if instance.monitor.policy.channel is Channel.APPLICATION:
+            answers = False if failure is ev.Failure.NO_ANSWER else None
+            self._handle(instance, ev.OtherAnswered(answers, f"{failure.value}: {detail}"), now)
+        else:
+            self._handle(instance, ev.AskFailed(failure, detail), now)
+
+    def _handle(self, instance: Instance, event: ev.Event, now: float, floor: float = 0.0) -> None:
+        """Hand an event to an instance's monitor, carry out the effects, and see when it is due again.
+
+        Never raises: a fault of ours in what concerns one instance costs that event of its, and nobody else anything.
+        """
+        try:
+            self._hand(instance, event, now, floor)
+        except Exception:
+            self._mishap(instance, event)
+            for effect in instance.monitor.decided():  # before it failed: that stands
+                self._carry_out(instance, effect, now)
+            instead = _INSTEAD.get(type(event))
+            if instead is not None and instead != event:
+                self._handle(instance, instead, now, floor)
+            self._schedule(instance, now + TRY_AGAIN)
+
+    def _hand(self, instance: Instance, event: ev.Event, now: float, floor: float) -> None:
+        monitor = instance.monitor
+        before, hushed = monitor.state, monitor.silences.keys()
+        for effect in monitor.handle(event, now):
+            self._carry_out(instance, effect, now)
+        if monitor.state is not before:
+            LOG.info("instance %s: %s -> %s", instance.label, before.value, monitor.state.value)
+            if monitor.state is State.GONE:
+                self._channels.forget(instance.uuid)
+        if hushed or monitor.silences.on:
+            _log_silences(instance, hushed)
+        if instance.unwritten and not monitor.probing:
+            self._write_state(instance)
+        self._schedule(instance, max(monitor.deadline(), floor))
+
+    def _schedule(self, instance: Instance, at: float) -> None:
+        if at != instance.due:
+            instance.due = at
+            if at < math.inf:
+                heapq.heappush(self._due, (at, self._number(), instance))
+
+    def _mishap(self, instance: Instance, what: ev.Event | ev.Effect) -> None:
+        instance.mishaps += 1
+        if instance.mishaps & (instance.mishaps - 1) == 0:  # the 1st, 2nd, 4th, 8th …: it may be each of its events
+            LOG.exception(
+                "instance %s: could not handle %.200r, a fault of ours; the %d. so far, tried again in %.0f s",
+                *(instance.label, what, instance.mishaps, TRY_AGAIN),
+            )
+
+    def _carry_out(self, instance: Instance, effect: ev.Effect, now: float) -> None:
+        try:
+            _EFFECTS[type(effect)](self, instance, effect, now)
+        except Exception:  # those that come after it are no worse for it
+            self._mishap(instance, effect)
+
+    def _say(self, instance: Instance, effect: ev.Say, now: float) -> None:
+        self._channels.send(instance.uuid, effect.message)
+
+    def _withdraw(self, instance: Instance, effect: ev.Withdraw, now: float) -> None:
+        waiting, instance.waiting = instance.waiting, None
+        if waiting is not None or (instance.command is None and self._lanes.withdraw(instance.uuid)):
+            self._ask_failed(instance, ev.Failure.UNREACHABLE, "withdrawn", now)
+
+    def _agent_command(self, instance: Instance, effect: ev.AgentCommand, now: float) -> None:
+        if self._lanes.busy(instance.uuid) or instance.command is not None:
+            self._command_ended(instance, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "busy"), now)
+            return
+        instance.command = effect.command
+        # Whoever waits for a heartbeat goes first: among the slow ones there are never many.
+        self._lanes.submit(Request(instance.uuid, effect.timeout, float(effect.timeout), ev.Pace.SLOW))
+
+    def _remark(self, instance: Instance, effect: ev.Remark, now: float) -> None:
+        LOG.warning("instance %s: %s", instance.label, effect.text)
+
+    def _ask_other(self, instance: Instance, effect: ev.AskOther, now: float) -> None:
+        self._ask(instance, ev.Ask(effect.timeout, ev.Pace.SUSPECT), now)
+
+    def _look(self, instance: Instance, effect: ev.LookAt, now: float) -> None:
+        self._periods.look(instance.uuid, effect.look, instance.monitor.balloon_period)
+
+    def _acquit(self, instance: Instance, effect: ev.Acquit, now: float) -> None:
+        self._note(self._ledger.acquit(instance.uuid, Resolution(effect.resolution), now=now, wall=self._wall()))
+        crashpoint.reach("verdict.acquitted")
+        self._write_state(instance)
+
+    def _established(self, instance: Instance, effect: ev.Established, now: float) -> None:
+        if effect.first:
+            self._heartbeat(instance)
+        self._write_state(instance)
+
+    def _ended(self, instance: Instance, effect: ev.Ended, now: float) -> None:
+        LOG.warning("instance %s: it need not answer: %s", instance.label, effect.reason)
+        self._heartbeat(instance, effect.reason)
+
+    def _returned(self, instance: Instance, effect: ev.Returned, now: float) -> None:
+        self._heartbeat(instance)
+
+    def _remember(self, instance: Instance, effect: ev.Remember, now: float) -> None:
+        self._changes.instance(instance.row(now, self._wall()))
+
+    def _heartbeat(self, instance: Instance, ended: str | None = None) -> None:
+        """Tell that its monitoring began, or that it ended, and why."""
+        self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, self._wall(), ended=ended)
+
+    def _accuse(self, instance: Instance, effect: ev.Accuse, now: float) -> None:
+        wall, policy = self._wall(), instance.monitor.in_force
+        finding = instance.finding(effect, self._settings.verdict.observe_only, now, wall)
+        self._note(self._ledger.accuse(instance.view.who, policy, finding, now=now, wall=wall))
+        crashpoint.reach("verdict.accused")
+        self._write_state(instance)
+
+    def _ask(self, instance: Instance, ask: ev.Ask, now: float) -> None:
+        if instance.command is not None:
+            instance.waiting = ask
+            if self._lanes.withdraw(instance.uuid):  # not begun: the heartbeat comes first
+                self._command_ended(instance, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "withdrawn"), now)
+            return
+        if self._lanes.busy(instance.uuid):  # of an earlier life of this instance, never given back
+            self._ask_failed(instance, ev.Failure.UNREACHABLE, "an earlier challenge is still out", now)
+            return
+        timeout = instance.monitor.policy.timeout
+        self._lanes.submit(Request(instance.uuid, ask.timeout, timeout, ask.pace))
+
+    def _admit(self, now: float) -> None:
+        for request in self._lanes.admit(now):
+            instance = self._roster.get(request.uuid)
+            if instance is None:
+                self._lanes.finished(request.uuid)
+                continue
+            instance.nonce = secrets.randbits(52)
+            if instance.command is not None:
+                self._ports.agent.run(request.uuid, instance.nonce, instance.command, request.libvirt_timeout)
+                continue
+            if instance.monitor.policy.channel is Channel.AGENT:
+                self._handle(instance, ev.Asked(), now)
+            self._ports.agent.ask(request.uuid, instance.nonce, request.libvirt_timeout)
+
+    def _write_state(self, instance: Instance) -> None:
+        """What travels with a migration; once per change. Not while a probe needs the domain to itself: right after."""
+        instance.unwritten = instance.monitor.probing
+        if instance.unwritten or instance.monitor.state is State.GONE:
+            return
+        fault = self._ledger.open.get(instance.uuid)
+        state = Travelled(instance.monitor.established, fault.fault_id if fault else None)
+        if state != instance.written:
+            instance.written = state
+            element = domain_xml.state_element(state.established, state.fault_id)
+            self._ports.hypervisor.write_state(instance.uuid, element)
+
+    def _remember_state(self, instance: Instance) -> None:
+        try:
+            self._write_state(instance)
+        except Exception:  # the others' is written all the same
+            self._mishap(instance, ev.Remember())
+
+    def _note(self, entry: Entry | None) -> None:
+        """A change of a fault: for the store, and for whoever reads the log."""
+        if entry is None:
+            return
+        self._changes.fault(entry)
+        LOG.log(logging.INFO if entry.change is Change.CLEARED else logging.WARNING, "%s", in_words(entry))
+
+    def _on_period_stored(self, report: _PeriodStored, now: float) -> None:
+        if report.uuid in self._roster:
+            self._periods.stored(report.uuid, report.look)
+        else:  # no longer monitored: then it is not changed at all
+            self._periods.forget(report.uuid)
+
+    # -- now and then --------------------------------------------------------------------------------------------
+
+    def _tidy(self, now: float) -> None:
+        self._desk.tidy(self._wall())
+        if not self._connected:
+            return
+        self._provisioner.tidy(now)
+        for gone in self._roster.overdue([*self._ledger.open, *self._periods], now):
+            self._forget(gone, Resolution.DELETED, now)
+            self._periods.forget(gone.uuid)
+        for instance in self._roster:
+            self._remember_state(instance)
+        for which in list(self._periods):
+            probed = self._roster.get(which)
+            if probed is None or not (probed.monitor.probing or probed.monitor.state is State.GONE):
+                self._periods.put_back(which)
+
+    def _say_alive(self, now: float) -> None:
+        wall = self._wall()
+        self._signs += 1
+        health = self._ports.store.health()
+        degraded = [] if self._connected else [f"libvirt is away: {self._why_away}"]
+        if health.get("degraded"):
+            degraded.append(str(health["degraded"]))
+        refused = sorted(self._roster.refused.items())
+        for one in [one for one in self._roster if one.monitor.unreachable][:20]:
+            degraded.append(f"instance {one.uuid}'s application channel cannot be reached: {one.monitor.unreachable}")
+        degraded += [f"instance {which} is not monitored: {why}" for which, why in refused][:20]
+        degraded += [
+            f"instance {one.uuid}: {one.mishaps} of its events could not be handled, a fault of ours: see the log"
+            for one in self._roster
+            if one.mishaps
+        ][:20]
+        self._changes.alive(
+            SignOfLife(
+                host=self._settings.host,
+                version=self._ports.version,
+                started_at=self._started_at,
+                occurred_at=wall,
+                sequence=self._signs,
+                interval=ALIVE_INTERVAL,
+                instances=len(self._roster),
+                monitors=self._roster.counts(),
+                open_faults=len(self._ledger.open),
+                hypervisor_connected=self._connected,
+                store=health,
+                degraded=degraded,
+            )
+        )
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def _on_call(self, call: _Call, now: float) -> None:
+        if not call.answer.set_running_or_notify_cancel():
+            return
+        try:
+            call.answer.set_result(self._desk.answer(call.name, call.arguments, now, self._wall()))
+        except Exception as error:
+            call.answer.set_exception(error)
+
+    def _wall(self) -> datetime:
+        return self._ports.clock.wall()
+
+
+def _log_silences(instance: Instance, before: frozenset[str]) -> None:
+    told = instance.monitor.silences.told()
+    for key in before - told.keys():
+        LOG.info("instance %s: silence ended (%s)", instance.label, key)
+    for key in told.keys() - before:
+        LOG.info("instance %s: silence: %s", instance.label, told[key])
+
+
+_EFFECTS: dict[type[Any], Callable[[Engine, Instance, Any, float], None]] = {
+    ev.Ask: Engine._ask,
+    ev.Withdraw: Engine._withdraw,
+    ev.AskOther: Engine._ask_other,
+    ev.AgentCommand: Engine._agent_command,
+    ev.Remark: Engine._remark,
+    ev.Say: Engine._say,
+    ev.Ended: Engine._ended,
+    ev.Returned: Engine._returned,
+    ev.LookAt: Engine._look,
+    ev.Accuse: Engine._accuse,
+    ev.Acquit: Engine._acquit,
+    ev.Established: Engine._established,
+    ev.Remember: Engine._remember,
+}
+
+_REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
+    ev.HypervisorUp: Engine._on_up,
+    ev.HypervisorDown: Engine._on_down,
+    ev.HypervisorHeard: Engine._on_heard,
+    ev.DomainSeen: Engine._on_seen,
+    ev.DomainForgotten: Engine._on_forgotten,
+    ev.Happened: Engine._on_happened,
+    ev.AskEnded: Engine._on_ask_ended,
+    ev.CommandEnded: Engine._on_command_ended,
+    ev.Provisioned: Engine._on_provisioned,
+    _PeriodStored: Engine._on_period_stored,
+    _Call: Engine._on_call,
+}
