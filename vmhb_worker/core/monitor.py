@@ -43,11 +43,10 @@ _GIVEN_UP = (
     "its heartbeats are skipped: libvirt could not understand what its agent sent, or it was too long, and talks to it "
     "no more until it connects anew; restart the agent in the guest"
 )
-#: Why no recovery is asked for yet: does it save a crash dump?
-_HELD = {
-    False: "it panicked, and may reboot by itself until [verdict] panic_grace is over",
-    True: "it saves a crash dump, and has until [verdict] crash_dump_grace is over",
-}
+#: Why no recovery is asked for yet.
+_MAY_REBOOT = "it panicked, and may reboot by itself until [verdict] panic_grace is over"
+_SAVES_DUMP = "it saves a crash dump, and has until [verdict] crash_dump_grace is over"
+_MEMORY_IS_ELSEWHERE = "a part of its memory is still on another host, and a reset would destroy that"
 _STUCK = {
     Cause.PAUSED_IO_ERROR: Trigger.IO_ERROR,
     Cause.PAUSED_FAILED: Trigger.POSTCOPY,
@@ -541,6 +540,8 @@ class Monitor:
         self._hear_health(outcome.report, outcome.why, now)
 
     def _hear_health(self, report: protocol.Health | None, why: str, now: float) -> None:
+        if self._in_postcopy:
+            return  # how it is says nothing yet, and no recovery may be asked for
         turn = self._checkup.heard(report, why, self.policy.threshold, now)
         if turn in (Turn.BAD, Turn.NEWS) and self.state in (State.ALIVE, State.MISSING):
             self._accuse_health(now)
@@ -881,19 +882,32 @@ class Monitor:
         unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
         outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
         pending = silent and (outstanding or unsure or bool(self.silences))
-        held = self._trigger in (Trigger.SILENT, Trigger.PANIC) and self._graces.panic_at is not None
-        if pending and self.standing is not None and not self.standing.pending and held is self.standing.held:
+        held = self._held
+        if pending and self.standing is not None and not self.standing.pending and bool(held) is self.standing.held:
             return  # a further look at an old case: its outcome counts, not its beginning
         if self.standing is None:
             self._pending_since = now
-        standing = Standing(verdict.cause, pending, held)
+        standing = Standing(verdict.cause, pending, bool(held))
         if standing != self.standing:
             self.standing = standing
             if held:
-                verdict = replace(verdict, reason=f"{verdict.reason}; {_HELD[self._saves_dump]}", held=True)
+                verdict = replace(verdict, reason=f"{verdict.reason}; {held}", held=True)
             verdict = replace(verdict, evidence=replace(evidence, pending=pending))
             self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._checkup.report))
             self._challenges.soon(now)
+
+    @property
+    def _held(self) -> str:
+        """Why it has time, whatever is wrong with it; "": it has none."""
+        if self._trigger is not Trigger.FAILED and self._in_postcopy:
+            return _MEMORY_IS_ELSEWHERE
+        if self._trigger in (Trigger.SILENT, Trigger.PANIC) and self._graces.panic_at is not None:
+            return _SAVES_DUMP if self._saves_dump else _MAY_REBOOT
+        return ""
+
+    @property
+    def _in_postcopy(self) -> bool:
+        return self.silences.told().get("passage") == IN_POSTCOPY
 
     def _put_off_for_long(self, now: float) -> bool:
         """Longer than any one probe is put off: a port that flaps interrupts each of them."""

@@ -9,8 +9,9 @@ import pytest
 
 from tests.unit.core.scenario import WELL, Guest, Host, lone, settled
 from vmhb_common.model.causes import Cause
-from vmhb_common.model.policy import Action, HeartbeatPolicy
+from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
+from vmhb_worker.core import protocol
 from vmhb_worker.core.evidence import JOB_BELIEVED
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.lifecycle import JOBS, event_of, event_of_state
@@ -498,6 +499,29 @@ def test_a_post_copy_that_fails_is_told() -> None:
         guest.happens(event)
         guest.run(600.0)
         assert [line.split(" ", 1)[1] for line in guest.transcript] == ["raised paused_failed"]
+
+
+def test_nothing_has_the_target_of_a_post_copy_recovered() -> None:
+    """Its watchdog fires, or it panics, or its application says that it is ill, for want of its memory: an alarm,
+    and no more, as long as a reset would destroy what only the source has."""
+    guest = in_postcopy(FAST)
+    guest.kernel_dies()
+    guest.happens(ev.Stuck(Cause.GUEST_HUNG))
+    guest.run(300.0)
+    assert [line.split(" ", 1)[1] for line in guest.transcript] == ["raised guest_hung, withheld: hold"]
+    for told in (ev.Panicked(), ev.Panicked(saves_dump=True)):
+        guest = in_postcopy(FAST)
+        guest.kernel_dies()
+        guest.happens(told)
+        guest.run(2000.0)
+        assert not any("recover" in line for line in guest.transcript)
+    guest = in_postcopy({**FAST, "health_check": True, "channel": Channel.APPLICATION})
+    guest.application.health = protocol.Health(protocol.Status.UNHEALTHY, ())
+    guest.run(300.0)
+    assert guest.transcript == []
+    guest.happens(ev.Resumed())
+    guest.run(310.0)
+    assert [line.split(" ", 1)[1] for line in guest.transcript] == ["raised application_unhealthy, recover"]
 
 
 def test_met_in_the_middle_of_a_post_copy() -> None:
