@@ -21,7 +21,7 @@ OLDEST = "2025.2"
 RELEASES = {name: ROOT / f"tests/constraints/openstack-{name}.txt" for name in (OLDEST, "2026.1")}
 PYTHONS = ("3.11", "3.12", "3.13")
 #: The extras that operators install; those for tests are not installed beside OpenStack.
-OPERATORS = ("worker", "consumer", "nova", "vitrage")
+OPERATORS = ("client", "worker", "consumer", "nova", "vitrage")
 #: What OpenStack's constraints have no version of, and why.
 NOT_IN_OPENSTACK = {
     "vitrage": "a service, which no other project requires: it is pinned in setup.cfg",

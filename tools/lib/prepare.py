@@ -78,10 +78,10 @@ BEFORE = Environment(".venv-before", ("consumer",), commit="b587278e1b88117d2b58
 
 #: Exactly what an operator has who installs us beside OpenStack's services of that release.
 OPENSTACK_2025_2 = Environment(
-    ".venv-openstack-2025.2", ("worker", "consumer", "nova", "test"), "tests/constraints/openstack-2025.2.txt"
+    ".venv-openstack-2025.2", ("client", "worker", "consumer", "nova", "test"), "tests/constraints/openstack-2025.2.txt"
 )
 OPENSTACK_2026_1 = Environment(
-    ".venv-openstack-2026.1", ("worker", "consumer", "nova", "test"), "tests/constraints/openstack-2026.1.txt"
+    ".venv-openstack-2026.1", ("client", "worker", "consumer", "nova", "test"), "tests/constraints/openstack-2026.1.txt"
 )
 
 

@@ -37,7 +37,7 @@ CORE = "vmhb_worker/core/*,vmhb_common/model/*"
 SELECTION = "tools.lib.selection"
 NO_CACHE = "-p no:cacheprovider"
 #: Of ours, what is installed beside OpenStack, and what tests it.
-EXTRAS = ("worker", "consumer", "nova", "vitrage", "test")
+EXTRAS = ("client", "worker", "consumer", "nova", "vitrage", "test")
 #: How much what measures nothing gives way to what does.
 NICE = 5
 
