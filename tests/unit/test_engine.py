@@ -15,6 +15,7 @@ from vmhb_worker.core.events import (
     HypervisorDown,
     HypervisorHeard,
     HypervisorUp,
+    Panicked,
     PortChanged,
     SetBalloonPeriod,
     Stopped,
@@ -381,3 +382,25 @@ def test_the_sign_of_life_says_what_is_wrong() -> None:
     assert signs[1]["instances"] == 1
     assert any("hw:heartbeat_threshold" in sentence for sentence in signs[1]["degraded"])
     assert signs[2]["degraded"][0] == "libvirt is away: it was stopped"
+
+
+def test_a_crash_dump_outlives_the_worker() -> None:
+    """A guest that saves its dump was told of: the next life of the worker waits for the rest of its time."""
+    first = Bench(crash_dump_grace=600.0)
+    first.up(domain(ONE))
+    well(first, ONE)
+    first.host.dead.add(ONE)
+    first.engine.post(Happened(ONE, Panicked(saves_dump=True)))
+    first.run(100)
+    faults = {f.fault_id: f for commit in first.store.commits for f in commit.faults}
+    rows = {row.uuid: row for commit in first.store.commits for row in commit.instances}
+    second = Bench(Saved(instances=tuple(rows.values()), faults=tuple(faults.values())), crash_dump_grace=600.0)
+    second.clock.now = first.clock.now
+    second.host.dead.add(ONE)
+    second.up(domain(ONE))
+    second.run(480)
+    asked = [one["recommended_action"] for one in second.store.messages("vmhb.fault.updated")]
+    assert "recover" not in asked
+    second.run(60)
+    assert second.store.messages("vmhb.fault.updated")[-1]["recommended_action"] == "recover"
+    assert (first.raised()[0]["withheld"], second.raised()) == ("hold", [])

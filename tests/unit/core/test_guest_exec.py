@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.core.scenario import Guest, lone
+from tests.unit.core.scenario import KNOWN, Guest, changed, lone
+from vmhb_common.model.causes import Cause
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.guest_exec import CHECK_TIMEOUT, PRINTED_LIMIT, PROGRAM, GuestExec, Outcome
+from vmhb_worker.core.instance_state import Standing
 from vmhb_worker.core.protocol import Check, Health, Status
 
 
@@ -247,3 +249,22 @@ def test_a_hung_agent_is_found_all_the_same() -> None:
     guest.happens(ev.PolicyChanged(replace(guest.monitor.policy, health_check=False)))
     guest.happens(ev.AgentReplied(None, ev.Failure.GARBLED, "late"))
     assert guest.monitor.told(70.0)["health"] is None
+
+
+def test_unhealthy_before_a_restart_and_silent_after_it() -> None:
+    """When it answers again it is as ill as it was, though nobody has asked it yet in this life of the worker."""
+    guest = lone(
+        interval=1.0,
+        timeout=1.0,
+        health_check=True,
+        memory=changed(KNOWN, standing=Standing(Cause.APPLICATION_UNHEALTHY)),
+    )
+    guest.check = {"exited": False}
+    guest.agent_stops()
+    guest.run(60.0)
+    assert words(guest) == ["raised agent_unresponsive"]
+    guest.agent_goes_on()
+    guest.run(70.0)
+    assert words(guest)[-1] == "updated application_unhealthy"
+    assert guest.fault is not None
+    assert guest.fault.reason == "the application says that it is unhealthy"
