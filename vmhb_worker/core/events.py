@@ -34,7 +34,7 @@ class Failure(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Our challenge left for the guest."""
+    """Our challenge left for the guest's agent."""
 
 
 @dataclass(frozen=True, slots=True)

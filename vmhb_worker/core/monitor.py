@@ -258,6 +258,8 @@ class Monitor:
     # -- acknowledgements and misses -----------------------------------------------------------------------------
 
     def _on_asked(self, event: ev.Asked, now: float) -> None:
+        if self._speaks:  # its agent was, as a witness
+            return
         self._challenges.left_at = now
         self._beats.asked(now)
 

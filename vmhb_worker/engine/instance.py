@@ -11,7 +11,7 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import Fault, Finding
 from vmhb_common.model.policy import as_knobs
 from vmhb_worker.core.domain_xml import DomainView, Travelled
-from vmhb_worker.core.events import Accuse, Ask
+from vmhb_worker.core.events import Accuse
 from vmhb_worker.core.instance_state import Absence, Panic, Spell, Standing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.reconcile import Remembered
@@ -27,9 +27,6 @@ class Instance:
     monitor: Monitor
     boot: str | None
     written: Travelled  # the state that the domain carries
-    nonce: int = 0
-    command: str | None = None  # for its agent, waiting for a place or under way
-    waiting: Ask | None = None  # a challenge that comes after that
     due: float = math.inf
     forget_at: float | None = None
     mishaps: int = 0  # of its events could not be handled, for a fault of ours

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from vmhb_common.app import crashpoint
@@ -24,7 +25,8 @@ from vmhb_common.model.policy import Channel
 from vmhb_common.objects import SignOfLife
 from vmhb_worker.core import domain_xml
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.agent_lanes import Lanes, Request
+from vmhb_worker.core.agent_lanes import Lanes
+from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 from vmhb_worker.core.instance_state import Timing
@@ -135,6 +137,7 @@ class Engine:
         self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()))
         self._ledger.load(saved.faults, saved.announce, now)
         self._lanes = Lanes(agent.workers, agent.slow_workers)
+        self._requests = AgentRequests(self._lanes, partial(secrets.randbits, 52))
         self._provisioner = Provisioner(self._roster, ports.hypervisor)
         self._desk = Desk(self._roster, self._ledger, self._provisioner, self._channels, self._handle)
         self._changes = Changes(settings.host, ports.store)
@@ -230,7 +233,7 @@ class Engine:
             return self._drained_at + min(TRY_AGAIN, self._ports.watchdog) / 4
         due = self._due[0][0] if self._due else math.inf
         ours = min(due, self._alive_at, self._tidy_at, self._beat_at)
-        return min(ours, self._lanes.deadline(), self._ledger.deadline(), self._channels.deadline())
+        return min(ours, self._requests.deadline(), self._ledger.deadline(), self._channels.deadline())
 
     def _were_late(self, late: float, now: float) -> None:
         LOG.warning("%.1f s late: the host stalled, or this process did; open beats do not count", late)
@@ -382,7 +385,7 @@ class Engine:
     def _forget(self, gone: Unwatched, resolution: Resolution, now: float) -> None:
         """Nothing need be known of it any more, but the balloon's period where it is to be put back."""
         wall, instance = self._wall(), gone.instance
-        self._lanes.withdraw(gone.uuid)
+        self._requests.forget(gone.uuid)
         self._channels.forget(gone.uuid)
         self._note(self._ledger.acquit(gone.uuid, resolution, now=now, wall=wall))
         self._changes.forget(gone.uuid)
@@ -406,40 +409,15 @@ class Engine:
             instance.boot = None  # another QEMU: what `DomainSeen` says next is no news
         self._handle(instance, event, now)
 
-    def _on_ask_ended(self, report: ev.AskEnded, now: float) -> None:
-        self._lanes.finished(report.uuid)
+    def _on_request_ended(self, report: ev.AskEnded | ev.CommandEnded, now: float) -> None:
         instance = self._roster.get(report.uuid)
-        if instance is None or instance.nonce != report.nonce:
+        if instance is None:
+            self._requests.ended(report, None)
             return
-        if report.failure is not None:
+        if isinstance(report, ev.AskEnded) and report.failure is not None:
             LOG.debug("instance %s: %s: %s", report.uuid, report.failure.value, report.detail)
-            self._ask_failed(instance, report.failure, report.detail, now)
-        elif instance.monitor.policy.channel is Channel.APPLICATION:
-            self._handle(instance, ev.OtherAnswered(True), now)
-        else:
-            self._handle(instance, ev.Acked(report.rtt), now)
-
-    def _on_command_ended(self, report: ev.CommandEnded, now: float) -> None:
-        self._lanes.finished(report.uuid)
-        instance = self._roster.get(report.uuid)
-        if instance is None or instance.nonce != report.nonce:
-            return
-        self._command_ended(instance, report.replied, now)
-
-    def _command_ended(self, instance: Instance, replied: ev.AgentReplied, now: float) -> None:
-        instance.command = None
-        waiting, instance.waiting = instance.waiting, None
-        self._handle(instance, replied, now)
-        if waiting is not None:
-            self._ask(instance, waiting, now)
-
-    def _ask_failed(self, instance: Instance, failure: ev.Failure, detail: str, now: float) -> None:
-        """The agent did not answer: of an instance that it is judged by, or as evidence of another."""
-        if instance.monitor.policy.channel is Channel.APPLICATION:
-            answers = False if failure is ev.Failure.NO_ANSWER else None
-            self._handle(instance, ev.OtherAnswered(answers, f"{failure.value}: {detail}"), now)
-        else:
-            self._handle(instance, ev.AskFailed(failure, detail), now)
+        for event in self._requests.ended(report, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _handle(self, instance: Instance, event: ev.Event, now: float, floor: float = 0.0) -> None:
         """Hand an event to an instance's monitor, carry out the effects, and see when it is due again.
@@ -496,23 +474,19 @@ class Engine:
         self._channels.send(instance.uuid, effect.message)
 
     def _withdraw(self, instance: Instance, effect: ev.Withdraw, now: float) -> None:
-        waiting, instance.waiting = instance.waiting, None
-        if waiting is not None or (instance.command is None and self._lanes.withdraw(instance.uuid)):
-            self._ask_failed(instance, ev.Failure.UNREACHABLE, "withdrawn", now)
+        for event in self._requests.withdraw(instance.monitor.uuid, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _agent_command(self, instance: Instance, effect: ev.AgentCommand, now: float) -> None:
-        if self._lanes.busy(instance.uuid) or instance.command is not None:
-            self._command_ended(instance, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "busy"), now)
-            return
-        instance.command = effect.command
-        # Whoever waits for a heartbeat goes first: among the slow ones there are never many.
-        self._lanes.submit(Request(instance.uuid, effect.timeout, float(effect.timeout), ev.Pace.SLOW))
+        for event in self._requests.command(instance.monitor.uuid, effect, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _remark(self, instance: Instance, effect: ev.Remark, now: float) -> None:
         LOG.warning("instance %s: %s", instance.label, effect.text)
 
     def _ask_other(self, instance: Instance, effect: ev.AskOther, now: float) -> None:
-        self._ask(instance, ev.Ask(effect.timeout, ev.Pace.SUSPECT), now)
+        for event in self._requests.ask_other(instance.monitor.uuid, effect, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _look(self, instance: Instance, effect: ev.LookAt, now: float) -> None:
         self._periods.look(instance.uuid, effect.look, instance.monitor.balloon_period)
@@ -548,31 +522,19 @@ class Engine:
         crashpoint.reach("verdict.accused")
         self._write_state(instance)
 
-    def _ask(self, instance: Instance, ask: ev.Ask, now: float) -> None:
-        if instance.command is not None:
-            instance.waiting = ask
-            if self._lanes.withdraw(instance.uuid):  # not begun: the heartbeat comes first
-                self._command_ended(instance, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "withdrawn"), now)
-            return
-        if self._lanes.busy(instance.uuid):  # of an earlier life of this instance, never given back
-            self._ask_failed(instance, ev.Failure.UNREACHABLE, "an earlier challenge is still out", now)
-            return
-        timeout = instance.monitor.policy.timeout
-        self._lanes.submit(Request(instance.uuid, ask.timeout, timeout, ask.pace))
+    def _ask(self, instance: Instance, effect: ev.Ask, now: float) -> None:
+        for event in self._requests.ask(instance.monitor.uuid, effect, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _admit(self, now: float) -> None:
-        for request in self._lanes.admit(now):
+        for request in self._requests.admit(now):
+            if request.command is not None:
+                self._ports.agent.run(request.uuid, request.nonce, request.command, request.libvirt_timeout)
+                continue
             instance = self._roster.get(request.uuid)
-            if instance is None:
-                self._lanes.finished(request.uuid)
-                continue
-            instance.nonce = secrets.randbits(52)
-            if instance.command is not None:
-                self._ports.agent.run(request.uuid, instance.nonce, instance.command, request.libvirt_timeout)
-                continue
-            if instance.monitor.policy.channel is Channel.AGENT:
+            if instance is not None:
                 self._handle(instance, ev.Asked(), now)
-            self._ports.agent.ask(request.uuid, instance.nonce, request.libvirt_timeout)
+            self._ports.agent.ask(request.uuid, request.nonce, request.libvirt_timeout)
 
     def _write_state(self, instance: Instance) -> None:
         """What travels with a migration; once per change. Not while a probe needs the domain to itself: right after."""
@@ -700,8 +662,8 @@ _REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
     ev.DomainSeen: Engine._on_seen,
     ev.DomainForgotten: Engine._on_forgotten,
     ev.Happened: Engine._on_happened,
-    ev.AskEnded: Engine._on_ask_ended,
-    ev.CommandEnded: Engine._on_command_ended,
+    ev.AskEnded: Engine._on_request_ended,
+    ev.CommandEnded: Engine._on_request_ended,
     ev.Provisioned: Engine._on_provisioned,
     _PeriodStored: Engine._on_period_stored,
     _Call: Engine._on_call,
