@@ -28,6 +28,7 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core.agent_lanes import Lanes
 from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.domain_xml import Travelled
+from vmhb_worker.core.doubt import Doubt, Doubted, we_were_late
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.transitions import State
@@ -43,10 +44,6 @@ from vmhb_worker.settings import Settings
 
 LOG = logging.getLogger(__name__)
 
-#: Later than this at a deadline (seconds), we were not there ourselves: the host stalled, or we were stopped.
-LATE = 0.5
-#: libvirtd that shows no life for longer than this (seconds) did not pass on our challenges either.
-STALL = 2.0
 #: How often a sign of life is sent (seconds).
 ALIVE_INTERVAL = 60.0
 #: The first sign of life: by then libvirt has told what is here, or that another worker watches it.
@@ -144,14 +141,13 @@ class Engine:
         self._periods = Periods(
             saved.probes, ports.hypervisor, self._changes, lambda which, look: self.post(_PeriodStored(which, look))
         )
-        self._heard = -math.inf
-        self._connected = False
+        self._doubt = Doubt(now)
         self._why_away = "not connected yet"
         self._signs = 0
         self._broken: dict[str, float] = {}  # parts of the loop that failed: when they are tried again
         self._due: list[tuple[float, int, Instance]] = []  # the number: two that are due at once are not compared
         self._number = itertools.count().__next__
-        self._alive_at = self._tidy_at = self._beat_at = self._drained_at = now
+        self._alive_at = self._tidy_at = self._beat_at = now
 
     # -- from any thread -----------------------------------------------------------------------------------------
 
@@ -178,7 +174,7 @@ class Engine:
         self._alive_at = self._tidy_at + FIRST_SIGN
         while not self._stopping:
             self.turn()
-        if self._connected:
+        if self._doubt.connected:
             self._put_back_all()
         self._changes.flush()
         self._channels.close()
@@ -189,9 +185,8 @@ class Engine:
         self._inbox.wait(min(deadline - self._ports.clock.monotonic(), 3600.0))
         reports = self._inbox.drain()  # everything that can be known is known before any deadline is judged
         now = self._ports.clock.monotonic()
-        late = now - max(deadline, self._drained_at)
-        self._drained_at = now
-        if late > LATE:
+        late = self._doubt.late(deadline, now)
+        if late:
             self._were_late(late, now)
         for report in reports:
             self._take(report, now)
@@ -230,18 +225,22 @@ class Engine:
 
     def _deadline(self) -> float:
         if self._broken:  # what is due may be what failed
-            return self._drained_at + min(TRY_AGAIN, self._ports.watchdog) / 4
+            return self._doubt.looked_at + min(TRY_AGAIN, self._ports.watchdog) / 4
         due = self._due[0][0] if self._due else math.inf
         ours = min(due, self._alive_at, self._tidy_at, self._beat_at)
         return min(ours, self._requests.deadline(), self._ledger.deadline(), self._channels.deadline())
 
     def _were_late(self, late: float, now: float) -> None:
         LOG.warning("%.1f s late: the host stalled, or this process did; open beats do not count", late)
+        self._void(we_were_late(late), now)
+
+    def _void(self, doubted: Doubted, now: float) -> None:
         for instance in self._roster:
-            self._handle(instance, ev.Voided(f"the worker was {late:.1f} s late"), now)
+            if doubted.concerns(instance.monitor.policy):
+                self._handle(instance, doubted.event, now)
 
     def _tick(self, now: float) -> None:
-        tick = ev.Tick(self._heard)
+        tick = ev.Tick(self._doubt.heard)
         for _ in range(SLICE):
             if not self._due or self._due[0][0] > now:
                 break
@@ -299,8 +298,7 @@ class Engine:
     # -- domains -------------------------------------------------------------------------------------------------
 
     def _on_up(self, report: ev.HypervisorUp, now: float) -> None:
-        self._connected = True
-        self._heard = now
+        self._doubt.up(now)
         LOG.info("libvirt is here, with %d domains", len(report.domains))
         for seen in report.domains:
             self._take(seen, now)
@@ -313,19 +311,16 @@ class Engine:
             self._handle(instance, ev.Silenced("hypervisor", reason, until, ask=True), now)
 
     def _on_down(self, report: ev.HypervisorDown, now: float) -> None:
-        self._connected = False
+        self._doubt.down()
         self._why_away = report.reason
         LOG.warning("libvirt is away, no instance is judged: %s", report.reason)
         for instance in self._roster:
             self._handle(instance, _AWAY, now)
 
     def _on_heard(self, report: ev.HypervisorHeard, now: float) -> None:
-        silent = report.asked_at - self._heard
-        if self._connected and silent > STALL:  # what was out meanwhile may not have reached its guest before now
-            for instance in self._roster:
-                if instance.monitor.policy.channel is Channel.AGENT:
-                    self._handle(instance, ev.Voided(f"libvirtd was silent for {silent:.1f} s"), now)
-        self._heard = max(self._heard, report.asked_at)
+        doubted = self._doubt.answered(report.asked_at)
+        if doubted is not None:
+            self._void(doubted, now)
 
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
         wall = self._wall()
@@ -355,7 +350,7 @@ class Engine:
         port = instance.view.ports.get(instance.monitor.policy.channel)
         if instance.monitor.port_open is None and port is not None and port.open is not None:
             self._handle(instance, ev.PortChanged(port.open), now)
-        self._handle(instance, ev.Tick(self._heard), now)
+        self._handle(instance, ev.Tick(self._doubt.heard), now)
         self._connect(instance)
 
     def _connect(self, instance: Instance) -> None:
@@ -571,7 +566,7 @@ class Engine:
 
     def _tidy(self, now: float) -> None:
         self._desk.tidy(self._wall())
-        if not self._connected:
+        if not self._doubt.connected:
             return
         self._provisioner.tidy(now)
         for gone in self._roster.overdue([*self._ledger.open, *self._periods], now):
@@ -588,7 +583,7 @@ class Engine:
         wall = self._wall()
         self._signs += 1
         health = self._ports.store.health()
-        degraded = [] if self._connected else [f"libvirt is away: {self._why_away}"]
+        degraded = [] if self._doubt.connected else [f"libvirt is away: {self._why_away}"]
         if health.get("degraded"):
             degraded.append(str(health["degraded"]))
         refused = sorted(self._roster.refused.items())
@@ -611,7 +606,7 @@ class Engine:
                 instances=len(self._roster),
                 monitors=self._roster.counts(),
                 open_faults=len(self._ledger.open),
-                hypervisor_connected=self._connected,
+                hypervisor_connected=self._doubt.connected,
                 store=health,
                 degraded=degraded,
             )

@@ -24,6 +24,7 @@ from vmhb_worker.core import protocol
 from vmhb_worker.core.agent_lanes import Lanes, Request
 from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
+from vmhb_worker.core.doubt import Doubt
 from vmhb_worker.core.fault_register import Entry, Ledger
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.monitor import Monitor
@@ -35,8 +36,6 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 LIBVIRT = 0.005
 #: How often libvirtd shows that it lives (seconds).
 HEARD = 0.5
-#: What was out while libvirtd was silent for longer than this does not count: `engine.STALL`.
-STALL = 2.0
 #: libvirt waits this long for an agent job that somebody else holds (seconds).
 AGENT_JOB = 30.0
 #: QEMU's timer fires after the period; the guest's kernel takes a moment.
@@ -410,6 +409,8 @@ class Host:
         self.lanes = Lanes(workers, slow_workers)
         self.requests = AgentRequests(self.lanes, self.number)
         self.guests: dict[str, Guest] = {}
+        self.doubt = Doubt(at)
+        self.doubt.up(at)
         self.libvirtd = True
         self.most_in_flight = 0
         self.turns = 0
@@ -465,11 +466,12 @@ class Host:
         if self.libvirtd:
             return
         self.libvirtd = True
-        silent_since, self._silent_since = self._silent_since, math.inf
+        self.doubt.heard, self._silent_since = self.heard, math.inf
+        doubted = self.doubt.answered(self.now)
         for guest in self.guests.values():
             guest._settle()
-            if self.now - silent_since > STALL:
-                self.hand(guest, ev.Voided("libvirtd was silent"))
+            if doubted is not None and doubted.concerns(guest.monitor.policy):
+                self.hand(guest, doubted.event)
 
     @property
     def heard(self) -> float:

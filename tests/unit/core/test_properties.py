@@ -11,11 +11,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.core.scenario import NEW, STALL, USUAL, Guest, Host, lone, policy
+from tests.unit.core.scenario import NEW, USUAL, Guest, Host, lone, policy
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
+from vmhb_worker.core.doubt import STALL
 from vmhb_worker.core.instance_state import Absence, Memory, Spell, Standing, Timing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.protocol import Ack, Challenge, Check, Goodbye, Health, Hello, Maintenance, Status
