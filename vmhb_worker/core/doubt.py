@@ -9,12 +9,14 @@ import math
 from dataclasses import dataclass
 
 from vmhb_common.model.policy import Channel, HeartbeatPolicy
-from vmhb_worker.core.events import Voided
+from vmhb_worker.core.events import Silenced, Voided
 
 #: Later than this at a deadline (seconds), we were not there ourselves: the host stalled, or we were stopped.
 LATE = 0.5
 #: libvirtd that shows no life for longer than this (seconds) did not pass on our challenges either.
 STALL = 2.0
+#: libvirt is away: nothing is known, nothing is asked.
+AWAY = Silenced("hypervisor", "libvirt is away")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +69,8 @@ class Doubt:
 def we_were_late(late: float) -> Doubted:
     """By so many seconds: whatever came meanwhile, by whichever channel, nobody took."""
     return Doubted(Voided(f"the worker was {late:.1f} s late"), frozenset(Channel))
+
+
+def just_connected(policy: HeartbeatPolicy, now: float) -> Silenced:
+    """libvirt is back: its guests are asked again, and judged once each had the time to answer."""
+    return Silenced(AWAY.key, "libvirt has just been connected to", now + policy.interval, ask=True)

@@ -567,7 +567,8 @@ class Monitor:
     # -- what libvirt told ---------------------------------------------------------------------------------------
 
     def _on_port_changed(self, event: ev.PortChanged, now: float) -> None:
-        self._port(event.open, now)
+        if event.channel is self.policy.channel:
+            self._port(event.open, now)
 
     def _port(self, is_open: bool, now: float) -> None:
         was, self.port_open = self.port_open, is_open

@@ -21,14 +21,13 @@ from typing import Any
 
 from vmhb_common.app import crashpoint
 from vmhb_common.model.fault import Change, Resolution
-from vmhb_common.model.policy import Channel
 from vmhb_common.objects import SignOfLife
-from vmhb_worker.core import domain_xml
+from vmhb_worker.core import domain_xml, reconcile
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.agent_lanes import Lanes
 from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.domain_xml import Travelled
-from vmhb_worker.core.doubt import Doubt, Doubted, we_were_late
+from vmhb_worker.core.doubt import AWAY, Doubt, Doubted, just_connected, we_were_late
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.transitions import State
@@ -60,10 +59,6 @@ BREATH = 0.005
 #: part of the loop that failed, too.
 TRY_AGAIN = 1.0
 
-#: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
-_RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
-#: Another life of a QEMU begins.
-_LIVES = frozenset({ev.Booted, ev.Restored, ev.Arriving})
 #: What is made of an event that could not be handled, where the guest had a word in it: nobody is accused of a silence
 #: because we lost what was said.
 _NOBODY_KNOWS = "what came could not be handled, a fault of the worker's"
@@ -73,8 +68,6 @@ _INSTEAD: dict[type[Any], ev.Event] = {
     ev.OtherAnswered: ev.OtherAnswered(None, _NOBODY_KNOWS),
     ev.Said: ev.Voided(_NOBODY_KNOWS),
 }
-#: libvirt is away: nothing is known, nothing is asked.
-_AWAY = ev.Silenced("hypervisor", "libvirt is away")
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,16 +299,14 @@ class Engine:
         for instance in self._roster:
             if instance.uuid not in here:
                 self._on_forgotten(ev.DomainForgotten(instance.uuid), now)
-            until = now + instance.monitor.policy.interval
-            reason = "libvirt has just been connected to"
-            self._handle(instance, ev.Silenced("hypervisor", reason, until, ask=True), now)
+            self._handle(instance, just_connected(instance.monitor.policy, now), now)
 
     def _on_down(self, report: ev.HypervisorDown, now: float) -> None:
         self._doubt.down()
         self._why_away = report.reason
         LOG.warning("libvirt is away, no instance is judged: %s", report.reason)
         for instance in self._roster:
-            self._handle(instance, _AWAY, now)
+            self._handle(instance, AWAY, now)
 
     def _on_heard(self, report: ev.HypervisorHeard, now: float) -> None:
         doubted = self._doubt.answered(report.asked_at)
@@ -334,34 +325,31 @@ class Engine:
             self._provisioner.seen(seen, reading.view, reading.parsed.policy, now)
 
     def _sighted(self, sighting: Sighting, now: float, wall: datetime) -> None:
-        instance, events = sighting.instance, list(sighting.events)
+        instance, monitor, ports = sighting.instance, sighting.instance.monitor, sighting.instance.view.ports
+        events = reconcile.rescue_events(instance.view.rescued, reconcile.RESCUED.key in monitor.silences)
+        events += sighting.events
         if sighting.met:
             self._periods.put_back(instance.uuid)
             events += self._desk.silences(instance.uuid, now, wall)
-        instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
-        asked_by_application = instance.monitor.policy.channel is Channel.APPLICATION
-        instance.monitor.has_other_channel(asked_by_application and Channel.AGENT in instance.view.ports)
+        monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
+        monitor.has_other_channel(reconcile.has_witness(monitor.policy.channel, ports))
         if sighting.fresh:
             self._changes.instance(instance.row(now, wall))
-        if instance.view.rescued != (_RESCUED.key in instance.monitor.silences):
-            events.insert(0, _RESCUED if instance.view.rescued else ev.Unsilenced(_RESCUED.key))
         for event in events:
             self._handle(instance, event, now)
-        port = instance.view.ports.get(instance.monitor.policy.channel)
-        if instance.monitor.port_open is None and port is not None and port.open is not None:
-            self._handle(instance, ev.PortChanged(port.open), now)
+        for event in reconcile.port_events(monitor.policy.channel, ports, monitor.port_open):
+            self._handle(instance, event, now)
         self._handle(instance, ev.Tick(self._doubt.heard), now)
         self._connect(instance)
 
     def _connect(self, instance: Instance) -> None:
         """Be connected to its application channel, as long as it runs and is to acknowledge there."""
         monitor = instance.monitor
-        port = instance.view.ports.get(Channel.APPLICATION)
-        here = monitor.state is not State.GONE and monitor.policy.channel is Channel.APPLICATION
-        if here and port is not None and port.path is not None:
-            self._channels.connect(instance.uuid, port.path, 1.0 / monitor.in_force.interval)
-        else:
+        path = reconcile.socket_of(monitor.state, monitor.policy.channel, instance.view.ports)
+        if path is None:
             self._channels.forget(instance.uuid)
+        else:
+            self._channels.connect(instance.uuid, path, 1.0 / monitor.in_force.interval)
 
     def _unwatched(self, gone: Unwatched, now: float) -> None:
         if gone.known or gone.uuid in self._ledger.open:
@@ -371,8 +359,9 @@ class Engine:
     def _on_forgotten(self, report: ev.DomainForgotten, now: float) -> None:
         self._provisioner.forgotten(report.uuid)
         instance = self._roster.undefined(report.uuid, now)
-        if instance is not None and instance.monitor.state is not State.GONE:
-            self._handle(instance, ev.Stopped(ev.Exit.INTENT, "undefined"), now)
+        if instance is not None:
+            for event in reconcile.undefined_events(instance.monitor.state):
+                self._handle(instance, event, now)
 
     def _on_provisioned(self, report: ev.Provisioned, now: float) -> None:
         self._provisioner.ended(report, now)
@@ -398,10 +387,8 @@ class Engine:
         instance = self._roster.get(report.uuid)
         if instance is None:
             return
-        if type(event) is ev.PortChanged and event.channel is not instance.monitor.policy.channel:
-            return
-        if type(event) in _LIVES and instance.monitor.state is State.GONE:
-            instance.boot = None  # another QEMU: what `DomainSeen` says next is no news
+        if reconcile.begins_another_life(event, instance.monitor.state):
+            instance.boot = None
         self._handle(instance, event, now)
 
     def _on_request_ended(self, report: ev.AskEnded | ev.CommandEnded, now: float) -> None:

@@ -101,14 +101,14 @@ class Guest:
         self._change(rtt=rtt)
 
     def agent_exits(self) -> None:
-        """The guest closes the port."""
+        """The guest closes the port that it is judged by."""
         self._change(port=False)
-        self.happens(ev.PortChanged(False))
+        self.happens(ev.PortChanged(False, self.monitor.policy.channel))
 
     def agent_starts(self, rtt: float | None = 0.01) -> None:
         """Somebody opens the port, and answers or not."""
         self._change(port=True, rtt=rtt)
-        self.happens(ev.PortChanged(True))
+        self.happens(ev.PortChanged(True, self.monitor.policy.channel))
 
     def kernel_dies(self, told: bool = False) -> None:
         """Panic; `told`: its panic device says so."""
@@ -169,7 +169,7 @@ class Guest:
         self._period_since = self.host.now
         self._change(runs=True, port=False, rtt=None, paused=False)
         self.happens(ev.Booted())
-        self.happens(ev.PortChanged(False))
+        self.happens(ev.PortChanged(False, self.monitor.policy.channel))
         if port:
             self.host.later(after, lambda: self.agent_starts(rtt))
 
@@ -424,7 +424,7 @@ class Host:
     def guest(self, uuid: str = "vm", memory: Memory = NEW, timing: Timing = USUAL, **knobs: Any) -> Guest:
         """A new one, healthy, and watched from now on."""
         guest = self.guests[uuid] = Guest(self, uuid, policy(**knobs), memory, timing)
-        guest.happens(ev.PortChanged(True))
+        guest.happens(ev.PortChanged(True, guest.monitor.policy.channel))
         if guest.monitor.policy.channel is Channel.APPLICATION:
             guest.monitor.has_other_channel(True)
             guest.happens(ev.ChannelUp())

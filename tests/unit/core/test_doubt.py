@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from tests.unit.core.scenario import policy
+from tests.unit.core.scenario import policy, settled
 from vmhb_common.model.policy import Channel
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.doubt import LATE, STALL, Doubt, Doubted, we_were_late
+from vmhb_worker.core.doubt import AWAY, LATE, STALL, Doubt, Doubted, just_connected, we_were_late
 
 AGENT, APPLICATION = policy(), policy(channel=Channel.APPLICATION)
 
@@ -78,3 +78,20 @@ def test_who_is_away_is_not_silent() -> None:
     assert doubt.answered(90.0) is None
     doubt.up(200.0)
     assert doubt.answered(201.0) is None
+
+
+def test_who_is_back_is_asked_before_it_is_judged() -> None:
+    """One silence follows the other: nobody is judged in between, and everybody is asked as soon as it can be."""
+    guest = settled(interval=10.0)
+    guest.happens(AWAY)
+    guest.agent_stops()
+    guest.run(200.0)
+    asked = len(guest.asks())
+    assert guest.transcript == []
+    guest.happens(just_connected(guest.monitor.policy, guest.host.now))
+    assert guest.monitor.silences.told() == {"hypervisor": "libvirt has just been connected to"}
+    guest.run(209.0)
+    assert len(guest.asks()) > asked
+    assert guest.transcript == []
+    guest.run(300.0)
+    assert guest.fault is not None

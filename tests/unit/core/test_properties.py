@@ -16,7 +16,7 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
-from vmhb_worker.core.doubt import STALL
+from vmhb_worker.core.doubt import STALL, just_connected
 from vmhb_worker.core.instance_state import Absence, Memory, Spell, Standing, Timing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.protocol import Ack, Challenge, Check, Goodbye, Health, Hello, Maintenance, Status
@@ -177,7 +177,7 @@ DEEDS: dict[str, Any] = {
     "snapshot done": lambda guest: guest.happens(ev.Unsilenced("hint:1")),
     "migration pass": lambda guest: guest.happens(ev.Silenced("job", "migration", guest.host.now + 60.0)),
     "migration done": lambda guest: guest.happens(ev.Unsilenced("job")),
-    "just connected": lambda guest: guest.happens(ev.Silenced("hypervisor", "new", guest.host.now + 10.0, ask=True)),
+    "just connected": lambda guest: guest.happens(just_connected(guest.monitor.policy, guest.host.now)),
     "rebooted": lambda guest: guest.boots(after=40.0),
     "saved and restored": lambda guest: (guest.is_saved(), guest.is_restored()),
     "agent restarted": lambda guest: (guest.agent_exits(), guest.host.later(3.0, guest.agent_starts)),
