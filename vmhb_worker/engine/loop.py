@@ -29,12 +29,13 @@ from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.doubt import AWAY, Doubt, Doubted, just_connected, we_were_late
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
+from vmhb_worker.core.findings import finding, standing_of
 from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.transitions import State
 from vmhb_worker.engine.balloon_periods import Periods
 from vmhb_worker.engine.calls import Desk
 from vmhb_worker.engine.inbox import Inbox
-from vmhb_worker.engine.instance import Instance, standing_of
+from vmhb_worker.engine.instance import Instance
 from vmhb_worker.engine.provisioner import Provisioner
 from vmhb_worker.engine.registry import Roster, Sighting, Unwatched
 from vmhb_worker.engine.unit_of_work import Changes
@@ -473,7 +474,7 @@ class Engine:
     def _look(self, instance: Instance, effect: ev.LookAt, now: float) -> None:
         self._periods.look(instance.uuid, effect.look, instance.monitor.balloon_period)
 
-    def _acquit(self, instance: Instance, effect: ev.Acquit, now: float) -> None:
+    def _clear_fault(self, instance: Instance, effect: ev.ClearFault, now: float) -> None:
         self._note(self._ledger.acquit(instance.uuid, Resolution(effect.resolution), now=now, wall=self._wall()))
         crashpoint.reach("verdict.acquitted")
         self._write_state(instance)
@@ -497,10 +498,10 @@ class Engine:
         """Tell that its monitoring began, or that it ended, and why."""
         self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, self._wall(), ended=ended)
 
-    def _accuse(self, instance: Instance, effect: ev.Accuse, now: float) -> None:
+    def _raise_fault(self, instance: Instance, effect: ev.RaiseFault, now: float) -> None:
         wall, policy = self._wall(), instance.monitor.in_force
-        finding = instance.finding(effect, self._settings.verdict.observe_only, now, wall)
-        self._note(self._ledger.accuse(instance.view.who, policy, finding, now=now, wall=wall))
+        found = finding(effect, self._settings.verdict.observe_only, now, wall)
+        self._note(self._ledger.accuse(instance.view.who, policy, found, now=now, wall=wall))
         crashpoint.reach("verdict.accused")
         self._write_state(instance)
 
@@ -631,8 +632,8 @@ _EFFECTS: dict[type[Any], Callable[[Engine, Instance, Any, float], None]] = {
     ev.Ended: Engine._ended,
     ev.Returned: Engine._returned,
     ev.LookAt: Engine._look,
-    ev.Accuse: Engine._accuse,
-    ev.Acquit: Engine._acquit,
+    ev.RaiseFault: Engine._raise_fault,
+    ev.ClearFault: Engine._clear_fault,
     ev.Established: Engine._established,
     ev.Remember: Engine._remember,
 }

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from vmhb_common.model.fault import Change, Fault, Finding, Identity, Resolution
+from vmhb_common.model.fault import Change, Fault, Identity, Resolution
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
@@ -26,10 +26,10 @@ from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
 from vmhb_worker.core.doubt import Doubt
 from vmhb_worker.core.fault_register import Entry, Ledger
+from vmhb_worker.core.findings import finding
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.transitions import State
-from vmhb_worker.core.verdict import Verdict, recommend
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 #: How long libvirt takes for anything that does not wait (seconds).
@@ -538,9 +538,9 @@ class Host:
                 self.give(guest, self._of_agent(guest, effect))
             case ev.LookAt(look):
                 guest.look(look)
-            case ev.Accuse():
+            case ev.RaiseFault():
                 self._accuse(guest, effect, wall)
-            case ev.Acquit(resolution):
+            case ev.ClearFault(resolution):
                 entry = self.ledger.acquit(guest.uuid, Resolution(resolution), now=self.now, wall=wall)
                 assert entry is not None, f"{guest.uuid} is acquitted of nothing"
                 self._write(guest, entry)
@@ -553,9 +553,8 @@ class Host:
             case _:
                 self._speak(guest, effect)
 
-    def _accuse(self, guest: Guest, effect: ev.Accuse, wall: datetime) -> None:
-        found = finding(guest.monitor, effect.verdict)
-        found = replace(found, health=None if effect.health is None else effect.health.told())
+    def _accuse(self, guest: Guest, effect: ev.RaiseFault, wall: datetime) -> None:
+        found = finding(effect, False, self.now, wall)
         policy = guest.monitor.in_force
         self._write(guest, self.ledger.accuse(Identity(guest.uuid), policy, found, now=self.now, wall=wall))
 
@@ -582,24 +581,6 @@ class Host:
             told = fault.cause + (f", withheld: {fault.withheld}" if fault.withheld else "")
             told += ", recover" if fault.recommended_action == "recover" else ""
         guest.transcript.append(f"{self.now:.2f} {what} {told}")
-
-
-def finding(monitor: Monitor, verdict: Verdict) -> Finding:
-    """As the engine writes it down, without the wall clock."""
-    action, withheld = recommend(verdict, monitor.policy.action, False)
-    return Finding(
-        cause=str(verdict.cause),
-        severity=str(verdict.severity),
-        confidence=str(verdict.confidence),
-        recommended_action=action,
-        withheld=withheld,
-        reason=verdict.reason,
-        evidence=verdict.evidence.told(0.0),
-        misses=monitor.misses,
-        skipped=monitor.skipped,
-        last_ack_at=None,
-        suspected_at=None,
-    )
 
 
 def lone(at: float = 0.0, memory: Memory = NEW, timing: Timing = USUAL, **knobs: Any) -> Guest:

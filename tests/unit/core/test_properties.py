@@ -155,8 +155,8 @@ def test_any_story_is_taken(
         out += monitor.handle(event, now)
         challenges += [one.message for one in out if isinstance(one, ev.Say) and isinstance(one.message, Challenge)]
         for effect in out:
-            accused = accused or isinstance(effect, ev.Accuse)
-            assert accused or not isinstance(effect, ev.Acquit)
+            accused = accused or isinstance(effect, ev.RaiseFault)
+            assert accused or not isinstance(effect, ev.ClearFault)
         remembered = monitor.memory(now)
         assert remembered.running == (monitor.state is not State.GONE)
         assert remembered.waited is None or remembered.waited >= 0.0
