@@ -31,6 +31,7 @@ from vmhb_worker.core.doubt import AWAY, Doubt, Doubted, just_connected, we_were
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 from vmhb_worker.core.findings import finding, standing_of
 from vmhb_worker.core.instance_state import Timing
+from vmhb_worker.core.mishaps import instead_of
 from vmhb_worker.core.transitions import State
 from vmhb_worker.engine.balloon_periods import Periods
 from vmhb_worker.engine.calls import Desk
@@ -59,16 +60,6 @@ BREATH = 0.005
 #: An instance of which something could not be handled, for a fault of ours, is tried again after this (seconds), and a
 #: part of the loop that failed, too.
 TRY_AGAIN = 1.0
-
-#: What is made of an event that could not be handled, where the guest had a word in it: nobody is accused of a silence
-#: because we lost what was said.
-_NOBODY_KNOWS = "what came could not be handled, a fault of the worker's"
-_INSTEAD: dict[type[Any], ev.Event] = {
-    ev.Acked: ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS),
-    ev.AskFailed: ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS),
-    ev.OtherAnswered: ev.OtherAnswered(None, _NOBODY_KNOWS),
-    ev.Said: ev.Voided(_NOBODY_KNOWS),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,8 +404,8 @@ class Engine:
             self._mishap(instance, event)
             for effect in instance.monitor.decided():  # before it failed: that stands
                 self._carry_out(instance, effect, now)
-            instead = _INSTEAD.get(type(event))
-            if instead is not None and instead != event:
+            instead = instead_of(event)
+            if instead is not None:
                 self._handle(instance, instead, now, floor)
             self._schedule(instance, now + TRY_AGAIN)
 
