@@ -558,7 +558,7 @@ class Host:
         policy = guest.monitor.in_force
         self._write(guest, self.ledger.accuse(Identity(guest.uuid), policy, found, now=self.now, wall=wall))
 
-    def _speak(self, guest: Guest, effect: ev.Effect) -> None:
+    def _speak(self, guest: Guest, effect: ev.Say | ev.Remark | ev.Ended | ev.Returned) -> None:
         """What only an application causes."""
         match effect:
             case ev.Say(message):
