@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.lib import run_tests
+
 ROOT = Path(__file__).parent.parent.parent
 #: What is installed on our hosts. vmhb_guest is installed in guests, and has rules of its own.
 PACKAGES = ("nova_vmhb", "vmhb_common", "vmhb_consumer", "vmhb_worker")
@@ -267,6 +269,13 @@ def test_every_rule_is_about_something() -> None:
     assert {name for name in named if module_of(name) != name} == set()
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert packages == {*PACKAGES, "vmhb_guest", "tests", "tools", "benchmarks"}
+
+
+def test_every_branch_of_what_decides_is_tested() -> None:
+    """Whatever the rules call pure is held to that, and nothing is that they don't."""
+    pure = {name for name, room in ROOMS.items() if room.pure} | DECIDERS
+    files = {name.replace(".", "/") + ("/*" if folder_of(name) == name else ".py") for name in pure}
+    assert set(run_tests.decides()) == files
 
 
 def test_what_runs_in_guests_is_small_and_old() -> None:

@@ -18,13 +18,15 @@ from vmhb_worker.core.events import Pace
 
 @dataclass(slots=True)
 class Request:
-    """One instance's challenge, waiting or on its way. An instance has one at most."""
+    """One instance's challenge, or its command where it has one, waiting or on its way. An instance has one at most."""
 
     uuid: str
     libvirt_timeout: int
     timeout: float  # the policy's: beyond it the request is slow
     pace: Pace
     started: float = 0.0
+    command: str | None = None
+    nonce: int = 0
 
 
 class Lanes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vmhb_common.model.causes import Cause
-from vmhb_common.model.policy import Channel, HeartbeatPolicy
+from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.protocol import Health, Message
 from vmhb_worker.core.verdict import Verdict
@@ -34,7 +34,7 @@ class Failure(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Our challenge left for the guest."""
+    """Our challenge left for the guest's agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,21 +424,24 @@ class LookAt:
 
 
 @dataclass(frozen=True, slots=True)
-class Accuse:
+class RaiseFault:
     """Judged: this is wrong with the instance. Raises its fault, or updates the one that is open.
 
-    misses, skipped: beats since the last acknowledgement. suspected_at: the first miss. health: its last report.
+    misses, skipped: beats since the last acknowledgement, which was at last_ack. suspected_at: the first miss. action:
+    what the policy asks for. health: its last report.
     """
 
     verdict: Verdict
     misses: int
     skipped: int
     suspected_at: float | None
+    last_ack: float | None
+    action: Action
     health: Health | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Acquit:
+class ClearFault:
     """Nothing is wrong with the instance any more. Clears its open fault."""
 
     resolution: str
@@ -466,8 +469,8 @@ Effect = (
     | Ended
     | Returned
     | LookAt
-    | Accuse
-    | Acquit
+    | RaiseFault
+    | ClearFault
     | Established
     | Remember
 )

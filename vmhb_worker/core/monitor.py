@@ -28,7 +28,7 @@ from vmhb_worker.core.health_watch import Turn
 from vmhb_worker.core.instance_state import Memory, Standing, Timing
 from vmhb_worker.core.silences import Silence, Silences
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
-from vmhb_worker.core.verdict import CRASH_DUMP, Case, Evidence, Reading, Recovery, Trigger, judge, unavailable
+from vmhb_worker.core.verdict import CRASH_DUMP, Case, Evidence, Reading, Recovery, Trigger, Verdict, judge, unavailable
 
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0
@@ -257,6 +257,8 @@ class Monitor:
     # -- acknowledgements and misses -----------------------------------------------------------------------------
 
     def _on_asked(self, event: ev.Asked, now: float) -> None:
+        if self._speaks:  # its agent was, as a witness
+            return
         self._challenges.left_at = now
         self._beats.asked(now)
 
@@ -553,7 +555,11 @@ class Monitor:
         if self._checkup.reasons:
             verdict = replace(verdict, reason=f"{verdict.reason}: {self._checkup.reasons}")
         self.standing = Standing(verdict.cause)
-        self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._checkup.report))
+        self._raise(verdict)
+
+    def _raise(self, verdict: Verdict) -> None:
+        counted = self.misses, self.skipped, self.suspected_at, self.last_ack
+        self._emit(ev.RaiseFault(verdict, *counted, self.policy.action, self._checkup.report))
 
     @property
     def _unhealthy_stands(self) -> bool:
@@ -561,12 +567,13 @@ class Monitor:
 
     def _acquit(self, resolution: str) -> None:
         self.standing = None
-        self._emit(ev.Acquit(resolution))
+        self._emit(ev.ClearFault(resolution))
 
     # -- what libvirt told ---------------------------------------------------------------------------------------
 
     def _on_port_changed(self, event: ev.PortChanged, now: float) -> None:
-        self._port(event.open, now)
+        if event.channel is self.policy.channel:
+            self._port(event.open, now)
 
     def _port(self, is_open: bool, now: float) -> None:
         was, self.port_open = self.port_open, is_open
@@ -893,7 +900,7 @@ class Monitor:
             if held:
                 verdict = replace(verdict, reason=f"{verdict.reason}; {held}", held=True)
             verdict = replace(verdict, evidence=replace(evidence, pending=pending))
-            self._emit(ev.Accuse(verdict, self.misses, self.skipped, self.suspected_at, self._checkup.report))
+            self._raise(verdict)
             self._challenges.soon(now)
 
     @property

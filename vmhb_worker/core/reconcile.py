@@ -4,13 +4,35 @@ an event was missed. Events are faster; this is what is left to go by where ther
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from vmhb_common.model.policy import Channel
 from vmhb_worker.core import lifecycle
-from vmhb_worker.core.domain_xml import Travelled
-from vmhb_worker.core.events import Arriving, Booted, DomainSeen, Event, Exit, InPostcopy, Paused, Resumed, Stopped
+from vmhb_worker.core.domain_xml import Port, Travelled
+from vmhb_worker.core.events import (
+    Arriving,
+    Booted,
+    DomainSeen,
+    Event,
+    Exit,
+    InPostcopy,
+    Paused,
+    PortChanged,
+    Restored,
+    Resumed,
+    Silenced,
+    Stopped,
+    Unsilenced,
+)
 from vmhb_worker.core.instance_state import Absence, Memory, Standing
 from vmhb_worker.core.transitions import State
+
+#: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
+RESCUED = Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
+#: Another life of a QEMU begins.
+_LIVES: frozenset[type[Any]] = frozenset({Booted, Restored, Arriving})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +95,37 @@ def missed_events(seen: DomainSeen, state: State, known_boot: str | None, paused
     elif paused:
         events.append(Resumed())
     return events
+
+
+def rescue_events(rescued: bool, silenced: bool) -> list[Event]:
+    """Its domain runs Nova's rescue image, or not. silenced: it was seen to, when it was last looked at."""
+    if rescued is silenced:
+        return []
+    return [RESCUED if rescued else Unsilenced(RESCUED.key)]
+
+
+def port_events(channel: Channel, ports: Mapping[Channel, Port], known: bool | None) -> list[Event]:
+    """Does the guest hold open the port that it is judged by? known: what events have told. Those are newer."""
+    port = ports.get(channel)
+    return [] if known is not None or port is None or port.open is None else [PortChanged(port.open, channel)]
+
+
+def undefined_events(state: State) -> list[Event]:
+    """libvirt no longer knows the domain: it was stopped by whoever undefined it."""
+    return [] if state is State.GONE else [Stopped(Exit.INTENT, "undefined")]
+
+
+def begins_another_life(event: Event, state: State) -> bool:
+    """Does another QEMU run it from now on, so that the next description's boot is no news?"""
+    return state is State.GONE and type(event) in _LIVES
+
+
+def has_witness(channel: Channel, ports: Mapping[Channel, Port]) -> bool:
+    """Can somebody else in the guest be asked about the one who is to acknowledge?"""
+    return channel is Channel.APPLICATION and Channel.AGENT in ports
+
+
+def socket_of(state: State, channel: Channel, ports: Mapping[Channel, Port]) -> str | None:
+    """Where to be connected to its application channel: as long as it runs, and is to acknowledge there."""
+    port = ports.get(Channel.APPLICATION)
+    return None if state is State.GONE or channel is not Channel.APPLICATION or port is None else port.path

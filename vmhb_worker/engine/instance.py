@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from vmhb_common.model.causes import Cause
-from vmhb_common.model.fault import Fault, Finding
+from vmhb_common.model.fault import Fault
 from vmhb_common.model.policy import as_knobs
 from vmhb_worker.core.domain_xml import DomainView, Travelled
-from vmhb_worker.core.events import Accuse, Ask
-from vmhb_worker.core.instance_state import Absence, Panic, Spell, Standing
+from vmhb_worker.core.instance_state import Absence, Spell
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.reconcile import Remembered
-from vmhb_worker.core.verdict import CRASH_DUMP, recommend
 from vmhb_worker.interfaces import InstanceRow
 
 
@@ -27,9 +24,6 @@ class Instance:
     monitor: Monitor
     boot: str | None
     written: Travelled  # the state that the domain carries
-    nonce: int = 0
-    command: str | None = None  # for its agent, waiting for a place or under way
-    waiting: Ask | None = None  # a challenge that comes after that
     due: float = math.inf
     forget_at: float | None = None
     mishaps: int = 0  # of its events could not be handled, for a fault of ours
@@ -60,25 +54,6 @@ class Instance:
             memory.running,
             absence.left,
             tuple((spell.began + offset, spell.until + offset) for spell in absence.spells),
-        )
-
-    def finding(self, accuse: Accuse, observe_only: bool, now: float, wall: datetime) -> Finding:
-        """A verdict of its monitor, ready to be written down."""
-        verdict, monitor = accuse.verdict, self.monitor
-        action, withheld = recommend(verdict, monitor.policy.action, observe_only)
-        return Finding(
-            cause=str(verdict.cause),
-            severity=str(verdict.severity),
-            confidence=str(verdict.confidence),
-            recommended_action=action,
-            withheld=withheld,
-            reason=verdict.reason,
-            evidence=verdict.evidence.told(now),
-            misses=accuse.misses,
-            skipped=accuse.skipped,
-            last_ack_at=_wall_of(monitor.last_ack, now, wall),
-            suspected_at=_wall_of(accuse.suspected_at, now, wall),
-            health=None if accuse.health is None else accuse.health.told(),
         )
 
     def told(self, fault: Fault | None, now: float, wall: datetime) -> dict[str, Any]:
@@ -114,24 +89,6 @@ def remembered(row: InstanceRow | None, now: float, wall: datetime) -> Remembere
     return Remembered(row.established, row.boot, row.balloon, waiting, row.running, absence)
 
 
-def standing_of(fault: Fault | None, wall: datetime) -> Standing | None:
-    """The verdict that an open fault stands for."""
-    if fault is None:
-        return None
-    pending, held = fault.withheld == "evidence", fault.withheld == "hold"
-    return Standing(Cause(fault.cause), pending, held, _panic_of(fault, wall))
-
-
-def _panic_of(fault: Fault, wall: datetime) -> Panic | None:
-    """What its guest told of a panic. A reminder repeats old evidence: the panic may seem later, never sooner."""
-    told = fault.evidence.get("panic", {})
-    age = told.get("age")
-    if told.get("value") not in (True, CRASH_DUMP) or not isinstance(age, int | float):
-        return None
-    ago = age + max(0.0, (wall - fault.occurred_at).total_seconds())
-    return Panic(ago, told["value"] == CRASH_DUMP)
-
-
 def _fault_told(fault: Fault, wall: datetime) -> dict[str, Any]:
     """What of it says whether it is the one that somebody has in mind, and what is asked for. Ages, since the clocks of
     two hosts differ."""
@@ -143,7 +100,3 @@ def _fault_told(fault: Fault, wall: datetime) -> dict[str, Any]:
         "withheld": fault.withheld,
         "suspected_age": round((wall - began).total_seconds(), 1),
     }
-
-
-def _wall_of(at: float | None, now: float, wall: datetime) -> datetime | None:
-    return None if at is None else wall - timedelta(seconds=now - at)

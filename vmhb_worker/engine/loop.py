@@ -16,23 +16,27 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from vmhb_common.app import crashpoint
 from vmhb_common.model.fault import Change, Resolution
-from vmhb_common.model.policy import Channel
 from vmhb_common.objects import SignOfLife
-from vmhb_worker.core import domain_xml
+from vmhb_worker.core import domain_xml, reconcile
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.agent_lanes import Lanes, Request
+from vmhb_worker.core.agent_lanes import Lanes
+from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.domain_xml import Travelled
+from vmhb_worker.core.doubt import AWAY, Doubt, Doubted, just_connected, we_were_late
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
+from vmhb_worker.core.findings import finding, standing_of
 from vmhb_worker.core.instance_state import Timing
+from vmhb_worker.core.mishaps import instead_of
 from vmhb_worker.core.transitions import State
 from vmhb_worker.engine.balloon_periods import Periods
 from vmhb_worker.engine.calls import Desk
 from vmhb_worker.engine.inbox import Inbox
-from vmhb_worker.engine.instance import Instance, standing_of
+from vmhb_worker.engine.instance import Instance
 from vmhb_worker.engine.provisioner import Provisioner
 from vmhb_worker.engine.registry import Roster, Sighting, Unwatched
 from vmhb_worker.engine.unit_of_work import Changes
@@ -41,10 +45,6 @@ from vmhb_worker.settings import Settings
 
 LOG = logging.getLogger(__name__)
 
-#: Later than this at a deadline (seconds), we were not there ourselves: the host stalled, or we were stopped.
-LATE = 0.5
-#: libvirtd that shows no life for longer than this (seconds) did not pass on our challenges either.
-STALL = 2.0
 #: How often a sign of life is sent (seconds).
 ALIVE_INTERVAL = 60.0
 #: The first sign of life: by then libvirt has told what is here, or that another worker watches it.
@@ -60,22 +60,6 @@ BREATH = 0.005
 #: An instance of which something could not be handled, for a fault of ours, is tried again after this (seconds), and a
 #: part of the loop that failed, too.
 TRY_AGAIN = 1.0
-
-#: Seen in the domain itself, so that it holds whether somebody announces it or not, and for a worker that restarts.
-_RESCUED = ev.Silenced("rescued", "it is in rescue mode: it runs another image, which need not answer")
-#: Another life of a QEMU begins.
-_LIVES = frozenset({ev.Booted, ev.Restored, ev.Arriving})
-#: What is made of an event that could not be handled, where the guest had a word in it: nobody is accused of a silence
-#: because we lost what was said.
-_NOBODY_KNOWS = "what came could not be handled, a fault of the worker's"
-_INSTEAD: dict[type[Any], ev.Event] = {
-    ev.Acked: ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS),
-    ev.AskFailed: ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS),
-    ev.OtherAnswered: ev.OtherAnswered(None, _NOBODY_KNOWS),
-    ev.Said: ev.Voided(_NOBODY_KNOWS),
-}
-#: libvirt is away: nothing is known, nothing is asked.
-_AWAY = ev.Silenced("hypervisor", "libvirt is away")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +119,20 @@ class Engine:
         self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()))
         self._ledger.load(saved.faults, saved.announce, now)
         self._lanes = Lanes(agent.workers, agent.slow_workers)
+        self._requests = AgentRequests(self._lanes, partial(secrets.randbits, 52))
         self._provisioner = Provisioner(self._roster, ports.hypervisor)
         self._desk = Desk(self._roster, self._ledger, self._provisioner, self._channels, self._handle)
         self._changes = Changes(settings.host, ports.store)
         self._periods = Periods(
             saved.probes, ports.hypervisor, self._changes, lambda which, look: self.post(_PeriodStored(which, look))
         )
-        self._heard = -math.inf
-        self._connected = False
+        self._doubt = Doubt(now)
         self._why_away = "not connected yet"
         self._signs = 0
         self._broken: dict[str, float] = {}  # parts of the loop that failed: when they are tried again
         self._due: list[tuple[float, int, Instance]] = []  # the number: two that are due at once are not compared
         self._number = itertools.count().__next__
-        self._alive_at = self._tidy_at = self._beat_at = self._drained_at = now
+        self._alive_at = self._tidy_at = self._beat_at = now
 
     # -- from any thread -----------------------------------------------------------------------------------------
 
@@ -175,7 +159,7 @@ class Engine:
         self._alive_at = self._tidy_at + FIRST_SIGN
         while not self._stopping:
             self.turn()
-        if self._connected:
+        if self._doubt.connected:
             self._put_back_all()
         self._changes.flush()
         self._channels.close()
@@ -186,9 +170,8 @@ class Engine:
         self._inbox.wait(min(deadline - self._ports.clock.monotonic(), 3600.0))
         reports = self._inbox.drain()  # everything that can be known is known before any deadline is judged
         now = self._ports.clock.monotonic()
-        late = now - max(deadline, self._drained_at)
-        self._drained_at = now
-        if late > LATE:
+        late = self._doubt.late(deadline, now)
+        if late:
             self._were_late(late, now)
         for report in reports:
             self._take(report, now)
@@ -227,18 +210,22 @@ class Engine:
 
     def _deadline(self) -> float:
         if self._broken:  # what is due may be what failed
-            return self._drained_at + min(TRY_AGAIN, self._ports.watchdog) / 4
+            return self._doubt.looked_at + min(TRY_AGAIN, self._ports.watchdog) / 4
         due = self._due[0][0] if self._due else math.inf
         ours = min(due, self._alive_at, self._tidy_at, self._beat_at)
-        return min(ours, self._lanes.deadline(), self._ledger.deadline(), self._channels.deadline())
+        return min(ours, self._requests.deadline(), self._ledger.deadline(), self._channels.deadline())
 
     def _were_late(self, late: float, now: float) -> None:
         LOG.warning("%.1f s late: the host stalled, or this process did; open beats do not count", late)
+        self._void(we_were_late(late), now)
+
+    def _void(self, doubted: Doubted, now: float) -> None:
         for instance in self._roster:
-            self._handle(instance, ev.Voided(f"the worker was {late:.1f} s late"), now)
+            if doubted.concerns(instance.monitor.policy):
+                self._handle(instance, doubted.event, now)
 
     def _tick(self, now: float) -> None:
-        tick = ev.Tick(self._heard)
+        tick = ev.Tick(self._doubt.heard)
         for _ in range(SLICE):
             if not self._due or self._due[0][0] > now:
                 break
@@ -296,8 +283,7 @@ class Engine:
     # -- domains -------------------------------------------------------------------------------------------------
 
     def _on_up(self, report: ev.HypervisorUp, now: float) -> None:
-        self._connected = True
-        self._heard = now
+        self._doubt.up(now)
         LOG.info("libvirt is here, with %d domains", len(report.domains))
         for seen in report.domains:
             self._take(seen, now)
@@ -305,24 +291,19 @@ class Engine:
         for instance in self._roster:
             if instance.uuid not in here:
                 self._on_forgotten(ev.DomainForgotten(instance.uuid), now)
-            until = now + instance.monitor.policy.interval
-            reason = "libvirt has just been connected to"
-            self._handle(instance, ev.Silenced("hypervisor", reason, until, ask=True), now)
+            self._handle(instance, just_connected(instance.monitor.policy, now), now)
 
     def _on_down(self, report: ev.HypervisorDown, now: float) -> None:
-        self._connected = False
+        self._doubt.down()
         self._why_away = report.reason
         LOG.warning("libvirt is away, no instance is judged: %s", report.reason)
         for instance in self._roster:
-            self._handle(instance, _AWAY, now)
+            self._handle(instance, AWAY, now)
 
     def _on_heard(self, report: ev.HypervisorHeard, now: float) -> None:
-        silent = report.asked_at - self._heard
-        if self._connected and silent > STALL:  # what was out meanwhile may not have reached its guest before now
-            for instance in self._roster:
-                if instance.monitor.policy.channel is Channel.AGENT:
-                    self._handle(instance, ev.Voided(f"libvirtd was silent for {silent:.1f} s"), now)
-        self._heard = max(self._heard, report.asked_at)
+        doubted = self._doubt.answered(report.asked_at)
+        if doubted is not None:
+            self._void(doubted, now)
 
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
         wall = self._wall()
@@ -336,34 +317,31 @@ class Engine:
             self._provisioner.seen(seen, reading.view, reading.parsed.policy, now)
 
     def _sighted(self, sighting: Sighting, now: float, wall: datetime) -> None:
-        instance, events = sighting.instance, list(sighting.events)
+        instance, monitor, ports = sighting.instance, sighting.instance.monitor, sighting.instance.view.ports
+        events = reconcile.rescue_events(instance.view.rescued, reconcile.RESCUED.key in monitor.silences)
+        events += sighting.events
         if sighting.met:
             self._periods.put_back(instance.uuid)
             events += self._desk.silences(instance.uuid, now, wall)
-        instance.monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
-        asked_by_application = instance.monitor.policy.channel is Channel.APPLICATION
-        instance.monitor.has_other_channel(asked_by_application and Channel.AGENT in instance.view.ports)
+        monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
+        monitor.has_other_channel(reconcile.has_witness(monitor.policy.channel, ports))
         if sighting.fresh:
             self._changes.instance(instance.row(now, wall))
-        if instance.view.rescued != (_RESCUED.key in instance.monitor.silences):
-            events.insert(0, _RESCUED if instance.view.rescued else ev.Unsilenced(_RESCUED.key))
         for event in events:
             self._handle(instance, event, now)
-        port = instance.view.ports.get(instance.monitor.policy.channel)
-        if instance.monitor.port_open is None and port is not None and port.open is not None:
-            self._handle(instance, ev.PortChanged(port.open), now)
-        self._handle(instance, ev.Tick(self._heard), now)
+        for event in reconcile.port_events(monitor.policy.channel, ports, monitor.port_open):
+            self._handle(instance, event, now)
+        self._handle(instance, ev.Tick(self._doubt.heard), now)
         self._connect(instance)
 
     def _connect(self, instance: Instance) -> None:
         """Be connected to its application channel, as long as it runs and is to acknowledge there."""
         monitor = instance.monitor
-        port = instance.view.ports.get(Channel.APPLICATION)
-        here = monitor.state is not State.GONE and monitor.policy.channel is Channel.APPLICATION
-        if here and port is not None and port.path is not None:
-            self._channels.connect(instance.uuid, port.path, 1.0 / monitor.in_force.interval)
-        else:
+        path = reconcile.socket_of(monitor.state, monitor.policy.channel, instance.view.ports)
+        if path is None:
             self._channels.forget(instance.uuid)
+        else:
+            self._channels.connect(instance.uuid, path, 1.0 / monitor.in_force.interval)
 
     def _unwatched(self, gone: Unwatched, now: float) -> None:
         if gone.known or gone.uuid in self._ledger.open:
@@ -373,8 +351,9 @@ class Engine:
     def _on_forgotten(self, report: ev.DomainForgotten, now: float) -> None:
         self._provisioner.forgotten(report.uuid)
         instance = self._roster.undefined(report.uuid, now)
-        if instance is not None and instance.monitor.state is not State.GONE:
-            self._handle(instance, ev.Stopped(ev.Exit.INTENT, "undefined"), now)
+        if instance is not None:
+            for event in reconcile.undefined_events(instance.monitor.state):
+                self._handle(instance, event, now)
 
     def _on_provisioned(self, report: ev.Provisioned, now: float) -> None:
         self._provisioner.ended(report, now)
@@ -382,7 +361,7 @@ class Engine:
     def _forget(self, gone: Unwatched, resolution: Resolution, now: float) -> None:
         """Nothing need be known of it any more, but the balloon's period where it is to be put back."""
         wall, instance = self._wall(), gone.instance
-        self._lanes.withdraw(gone.uuid)
+        self._requests.forget(gone.uuid)
         self._channels.forget(gone.uuid)
         self._note(self._ledger.acquit(gone.uuid, resolution, now=now, wall=wall))
         self._changes.forget(gone.uuid)
@@ -400,46 +379,19 @@ class Engine:
         instance = self._roster.get(report.uuid)
         if instance is None:
             return
-        if type(event) is ev.PortChanged and event.channel is not instance.monitor.policy.channel:
-            return
-        if type(event) in _LIVES and instance.monitor.state is State.GONE:
-            instance.boot = None  # another QEMU: what `DomainSeen` says next is no news
+        if reconcile.begins_another_life(event, instance.monitor.state):
+            instance.boot = None
         self._handle(instance, event, now)
 
-    def _on_ask_ended(self, report: ev.AskEnded, now: float) -> None:
-        self._lanes.finished(report.uuid)
+    def _on_request_ended(self, report: ev.AskEnded | ev.CommandEnded, now: float) -> None:
         instance = self._roster.get(report.uuid)
-        if instance is None or instance.nonce != report.nonce:
+        if instance is None:
+            self._requests.ended(report, None)
             return
-        if report.failure is not None:
+        if isinstance(report, ev.AskEnded) and report.failure is not None:
             LOG.debug("instance %s: %s: %s", report.uuid, report.failure.value, report.detail)
-            self._ask_failed(instance, report.failure, report.detail, now)
-        elif instance.monitor.policy.channel is Channel.APPLICATION:
-            self._handle(instance, ev.OtherAnswered(True), now)
-        else:
-            self._handle(instance, ev.Acked(report.rtt), now)
-
-    def _on_command_ended(self, report: ev.CommandEnded, now: float) -> None:
-        self._lanes.finished(report.uuid)
-        instance = self._roster.get(report.uuid)
-        if instance is None or instance.nonce != report.nonce:
-            return
-        self._command_ended(instance, report.replied, now)
-
-    def _command_ended(self, instance: Instance, replied: ev.AgentReplied, now: float) -> None:
-        instance.command = None
-        waiting, instance.waiting = instance.waiting, None
-        self._handle(instance, replied, now)
-        if waiting is not None:
-            self._ask(instance, waiting, now)
-
-    def _ask_failed(self, instance: Instance, failure: ev.Failure, detail: str, now: float) -> None:
-        """The agent did not answer: of an instance that it is judged by, or as evidence of another."""
-        if instance.monitor.policy.channel is Channel.APPLICATION:
-            answers = False if failure is ev.Failure.NO_ANSWER else None
-            self._handle(instance, ev.OtherAnswered(answers, f"{failure.value}: {detail}"), now)
-        else:
-            self._handle(instance, ev.AskFailed(failure, detail), now)
+        for event in self._requests.ended(report, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _handle(self, instance: Instance, event: ev.Event, now: float, floor: float = 0.0) -> None:
         """Hand an event to an instance's monitor, carry out the effects, and see when it is due again.
@@ -452,8 +404,8 @@ class Engine:
             self._mishap(instance, event)
             for effect in instance.monitor.decided():  # before it failed: that stands
                 self._carry_out(instance, effect, now)
-            instead = _INSTEAD.get(type(event))
-            if instead is not None and instead != event:
+            instead = instead_of(event)
+            if instead is not None:
                 self._handle(instance, instead, now, floor)
             self._schedule(instance, now + TRY_AGAIN)
 
@@ -496,28 +448,24 @@ class Engine:
         self._channels.send(instance.uuid, effect.message)
 
     def _withdraw(self, instance: Instance, effect: ev.Withdraw, now: float) -> None:
-        waiting, instance.waiting = instance.waiting, None
-        if waiting is not None or (instance.command is None and self._lanes.withdraw(instance.uuid)):
-            self._ask_failed(instance, ev.Failure.UNREACHABLE, "withdrawn", now)
+        for event in self._requests.withdraw(instance.monitor.uuid, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _agent_command(self, instance: Instance, effect: ev.AgentCommand, now: float) -> None:
-        if self._lanes.busy(instance.uuid) or instance.command is not None:
-            self._command_ended(instance, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "busy"), now)
-            return
-        instance.command = effect.command
-        # Whoever waits for a heartbeat goes first: among the slow ones there are never many.
-        self._lanes.submit(Request(instance.uuid, effect.timeout, float(effect.timeout), ev.Pace.SLOW))
+        for event in self._requests.command(instance.monitor.uuid, effect, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _remark(self, instance: Instance, effect: ev.Remark, now: float) -> None:
         LOG.warning("instance %s: %s", instance.label, effect.text)
 
     def _ask_other(self, instance: Instance, effect: ev.AskOther, now: float) -> None:
-        self._ask(instance, ev.Ask(effect.timeout, ev.Pace.SUSPECT), now)
+        for event in self._requests.ask_other(instance.monitor.uuid, effect, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _look(self, instance: Instance, effect: ev.LookAt, now: float) -> None:
         self._periods.look(instance.uuid, effect.look, instance.monitor.balloon_period)
 
-    def _acquit(self, instance: Instance, effect: ev.Acquit, now: float) -> None:
+    def _clear_fault(self, instance: Instance, effect: ev.ClearFault, now: float) -> None:
         self._note(self._ledger.acquit(instance.uuid, Resolution(effect.resolution), now=now, wall=self._wall()))
         crashpoint.reach("verdict.acquitted")
         self._write_state(instance)
@@ -541,38 +489,26 @@ class Engine:
         """Tell that its monitoring began, or that it ended, and why."""
         self._changes.heartbeat(instance.view.who, instance.monitor.policy.channel, self._wall(), ended=ended)
 
-    def _accuse(self, instance: Instance, effect: ev.Accuse, now: float) -> None:
+    def _raise_fault(self, instance: Instance, effect: ev.RaiseFault, now: float) -> None:
         wall, policy = self._wall(), instance.monitor.in_force
-        finding = instance.finding(effect, self._settings.verdict.observe_only, now, wall)
-        self._note(self._ledger.accuse(instance.view.who, policy, finding, now=now, wall=wall))
+        found = finding(effect, self._settings.verdict.observe_only, now, wall)
+        self._note(self._ledger.accuse(instance.view.who, policy, found, now=now, wall=wall))
         crashpoint.reach("verdict.accused")
         self._write_state(instance)
 
-    def _ask(self, instance: Instance, ask: ev.Ask, now: float) -> None:
-        if instance.command is not None:
-            instance.waiting = ask
-            if self._lanes.withdraw(instance.uuid):  # not begun: the heartbeat comes first
-                self._command_ended(instance, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "withdrawn"), now)
-            return
-        if self._lanes.busy(instance.uuid):  # of an earlier life of this instance, never given back
-            self._ask_failed(instance, ev.Failure.UNREACHABLE, "an earlier challenge is still out", now)
-            return
-        timeout = instance.monitor.policy.timeout
-        self._lanes.submit(Request(instance.uuid, ask.timeout, timeout, ask.pace))
+    def _ask(self, instance: Instance, effect: ev.Ask, now: float) -> None:
+        for event in self._requests.ask(instance.monitor.uuid, effect, instance.monitor.policy):
+            self._handle(instance, event, now)
 
     def _admit(self, now: float) -> None:
-        for request in self._lanes.admit(now):
+        for request in self._requests.admit(now):
+            if request.command is not None:
+                self._ports.agent.run(request.uuid, request.nonce, request.command, request.libvirt_timeout)
+                continue
             instance = self._roster.get(request.uuid)
-            if instance is None:
-                self._lanes.finished(request.uuid)
-                continue
-            instance.nonce = secrets.randbits(52)
-            if instance.command is not None:
-                self._ports.agent.run(request.uuid, instance.nonce, instance.command, request.libvirt_timeout)
-                continue
-            if instance.monitor.policy.channel is Channel.AGENT:
+            if instance is not None:
                 self._handle(instance, ev.Asked(), now)
-            self._ports.agent.ask(request.uuid, instance.nonce, request.libvirt_timeout)
+            self._ports.agent.ask(request.uuid, request.nonce, request.libvirt_timeout)
 
     def _write_state(self, instance: Instance) -> None:
         """What travels with a migration; once per change. Not while a probe needs the domain to itself: right after."""
@@ -609,7 +545,7 @@ class Engine:
 
     def _tidy(self, now: float) -> None:
         self._desk.tidy(self._wall())
-        if not self._connected:
+        if not self._doubt.connected:
             return
         self._provisioner.tidy(now)
         for gone in self._roster.overdue([*self._ledger.open, *self._periods], now):
@@ -626,7 +562,7 @@ class Engine:
         wall = self._wall()
         self._signs += 1
         health = self._ports.store.health()
-        degraded = [] if self._connected else [f"libvirt is away: {self._why_away}"]
+        degraded = [] if self._doubt.connected else [f"libvirt is away: {self._why_away}"]
         if health.get("degraded"):
             degraded.append(str(health["degraded"]))
         refused = sorted(self._roster.refused.items())
@@ -649,7 +585,7 @@ class Engine:
                 instances=len(self._roster),
                 monitors=self._roster.counts(),
                 open_faults=len(self._ledger.open),
-                hypervisor_connected=self._connected,
+                hypervisor_connected=self._doubt.connected,
                 store=health,
                 degraded=degraded,
             )
@@ -687,8 +623,8 @@ _EFFECTS: dict[type[Any], Callable[[Engine, Instance, Any, float], None]] = {
     ev.Ended: Engine._ended,
     ev.Returned: Engine._returned,
     ev.LookAt: Engine._look,
-    ev.Accuse: Engine._accuse,
-    ev.Acquit: Engine._acquit,
+    ev.RaiseFault: Engine._raise_fault,
+    ev.ClearFault: Engine._clear_fault,
     ev.Established: Engine._established,
     ev.Remember: Engine._remember,
 }
@@ -700,8 +636,8 @@ _REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
     ev.DomainSeen: Engine._on_seen,
     ev.DomainForgotten: Engine._on_forgotten,
     ev.Happened: Engine._on_happened,
-    ev.AskEnded: Engine._on_ask_ended,
-    ev.CommandEnded: Engine._on_command_ended,
+    ev.AskEnded: Engine._on_request_ended,
+    ev.CommandEnded: Engine._on_request_ended,
     ev.Provisioned: Engine._on_provisioned,
     _PeriodStored: Engine._on_period_stored,
     _Call: Engine._on_call,

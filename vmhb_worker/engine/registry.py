@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vmhb_common.model.policy import HeartbeatPolicy, Limits, Parsed, parse
-from vmhb_worker.core import domain_xml
+from vmhb_worker.core import domain_xml, reconcile
 from vmhb_worker.core import events as ev
-from vmhb_worker.core import reconcile as census
 from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.instance_state import Standing, Timing
 from vmhb_worker.core.monitor import Monitor
@@ -184,18 +183,18 @@ class Roster:
         wall: datetime,
     ) -> Sighting:
         row = remembered(self._rows.get(seen.uuid), now, wall)
-        memory = census.first_memory(seen, row, view.travelled, standing)
+        memory = reconcile.first_memory(seen, row, view.travelled, standing)
         monitor = Monitor(seen.uuid, policy, self._timing, memory, now, self._nonce)
         instance = Instance(view, monitor, seen.boot, view.travelled)
         self._instances[seen.uuid] = instance
         LOG.info("instance %s: monitored, %s", instance.label, instance.monitor.state.value)
-        return Sighting(instance, tuple(census.first_events(seen, row)), met=True, fresh=True)
+        return Sighting(instance, tuple(reconcile.first_events(seen, row)), met=True, fresh=True)
 
     @staticmethod
     def _meet_again(instance: Instance, seen: ev.DomainSeen, view: DomainView, policy: HeartbeatPolicy) -> Sighting:
         monitor = instance.monitor
         paused = "paused" in monitor.silences or "passage" in monitor.silences
-        events = census.missed_events(seen, monitor.state, instance.boot, paused)
+        events = reconcile.missed_events(seen, monitor.state, instance.boot, paused)
         if policy != monitor.policy:
             LOG.info("instance %s: its policy changed", instance.label)
             events.insert(0, ev.PolicyChanged(policy))

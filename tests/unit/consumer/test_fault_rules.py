@@ -60,6 +60,10 @@ def test_outcomes(known: Fault | None, told: Fault, outcome: Outcome, change: Ch
         ({"instance_uuid": "u" * 37}, "instance"),
         ({"channel": "c" * 37}, "channel"),
         ({"evidence": {"x": "y" * book.MAX_SIZE}}, "bytes"),
+        ({"fault_id": f"{{{FIRST.fault_id}}}"}, "a uuid is required"),  # one, and not as it is kept
+        ({"reason": 5}, "a text is required"),
+        ({"evidence": ["x"]}, "a JSON object is required"),
+        ({"resolution": "mercy"}, "not the same"),
     ],
 )
 def test_what_cannot_be_kept(bad: dict[str, object], says: str) -> None:

@@ -7,34 +7,35 @@ happens to it, lets time pass, and reads the transcript.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from vmhb_common.model.fault import Change, Fault, Finding, Identity, Resolution
+from vmhb_common.model.fault import Change, Fault, Identity, Resolution
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
 from vmhb_worker.core.agent_lanes import Lanes, Request
+from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
+from vmhb_worker.core.doubt import Doubt
 from vmhb_worker.core.fault_register import Entry, Ledger
+from vmhb_worker.core.findings import finding
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.transitions import State
-from vmhb_worker.core.verdict import Verdict, recommend
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 #: How long libvirt takes for anything that does not wait (seconds).
 LIBVIRT = 0.005
 #: How often libvirtd shows that it lives (seconds).
 HEARD = 0.5
-#: What was out while libvirtd was silent for longer than this does not count: `engine.STALL`.
-STALL = 2.0
 #: libvirt waits this long for an agent job that somebody else holds (seconds).
 AGENT_JOB = 30.0
 #: QEMU's timer fires after the period; the guest's kernel takes a moment.
@@ -76,6 +77,7 @@ class Guest:
         self.transcript: list[str] = []
         self.raised: list[Fault] = []  # its faults, as they were raised
         self.effects: list[tuple[float, ev.Effect]] = []
+        self._nonce = 0  # of the request
         self._request: tuple[float, float, int] | None = None  # started, libvirt gives up, number
         self._queued = False  # the request waits for somebody else's command
         self._unsynced = False
@@ -99,14 +101,14 @@ class Guest:
         self._change(rtt=rtt)
 
     def agent_exits(self) -> None:
-        """The guest closes the port."""
+        """The guest closes the port that it is judged by."""
         self._change(port=False)
-        self.happens(ev.PortChanged(False))
+        self.happens(ev.PortChanged(False, self.monitor.policy.channel))
 
     def agent_starts(self, rtt: float | None = 0.01) -> None:
         """Somebody opens the port, and answers or not."""
         self._change(port=True, rtt=rtt)
-        self.happens(ev.PortChanged(True))
+        self.happens(ev.PortChanged(True, self.monitor.policy.channel))
 
     def kernel_dies(self, told: bool = False) -> None:
         """Panic; `told`: its panic device says so."""
@@ -167,7 +169,7 @@ class Guest:
         self._period_since = self.host.now
         self._change(runs=True, port=False, rtt=None, paused=False)
         self.happens(ev.Booted())
-        self.happens(ev.PortChanged(False))
+        self.happens(ev.PortChanged(False, self.monitor.policy.channel))
         if port:
             self.host.later(after, lambda: self.agent_starts(rtt))
 
@@ -224,6 +226,7 @@ class Guest:
     def start(self, request: Request) -> None:
         """A challenge of ours leaves."""
         host = self.host
+        self._nonce = request.nonce
         give_up = RESYNC_TIME if self._unsynced else request.libvirt_timeout
         self._request = (host.now, host.now + give_up, host.number())
         self._queued = self.busy
@@ -240,46 +243,46 @@ class Guest:
             self._queued = False
             give_up += host.now - started
         self._request = (started, give_up, number)
-        ends: ev.Event
+        ends: tuple[ev.Failure, str] | None = None
         if not host.libvirtd:
             return
         if not self.runs or self.paused:
-            at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.UNREACHABLE, "domain is not running")
+            at, ends = host.now + LIBVIRT, (ev.Failure.UNREACHABLE, "domain is not running")
         elif not self.port:
-            at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.CLOSED, "not connected")
+            at, ends = host.now + LIBVIRT, (ev.Failure.CLOSED, "not connected")
         elif self._queued:
-            at, ends = started + AGENT_JOB, ev.AskFailed(ev.Failure.BUSY, "cannot acquire state change lock")
+            at, ends = started + AGENT_JOB, (ev.Failure.BUSY, "cannot acquire state change lock")
         elif self.given_up:
-            at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.GIVEN_UP, "not available due to an error")
+            at, ends = host.now + LIBVIRT, (ev.Failure.GIVEN_UP, "not available due to an error")
         elif self.garbled:
-            at, ends = host.now + LIBVIRT, ev.AskFailed(ev.Failure.GARBLED, "not JSON")
+            at, ends = host.now + LIBVIRT, (ev.Failure.GARBLED, "not JSON")
         elif self.rtt is not None and max(host.now, started) + self.rtt <= give_up:
             at = max(host.now, started) + self.rtt
-            ends = ev.Acked(at - started)
         else:
-            at, ends = max(give_up, host.now), ev.AskFailed(ev.Failure.NO_ANSWER, "timed out")
+            at, ends = max(give_up, host.now), (ev.Failure.NO_ANSWER, "timed out")
         host.at(at, lambda: self._end(number, ends))
 
-    def _end(self, number: int, event: ev.Event) -> None:
+    def _end(self, number: int, ends: tuple[ev.Failure, str] | None) -> None:
         if self._request is None or self._request[2] != number:
             return
-        self._request = None
-        self._unsynced = isinstance(event, ev.AskFailed) and event.failure is ev.Failure.NO_ANSWER
-        self.host.lanes.finished(self.uuid)
-        if self.monitor.policy.channel is Channel.APPLICATION:  # as the engine translates it
-            event = _as_evidence(event)
-        self.happens(event)
+        started, self._request = self._request[0], None
+        self._unsynced = ends is not None and ends[0] is ev.Failure.NO_ANSWER
+        self._ended(ev.AskEnded(self.uuid, self._nonce, self.host.now - started, *(ends or ())))
 
-    def runs_check(self, command: str) -> None:
+    def runs_check(self, request: Request) -> None:
         """Its agent is given a step of the health check."""
         if self.rtt is None:
-            self.happens(ev.AgentReplied(None, ev.Failure.NO_ANSWER, "timed out"))
+            replied = ev.AgentReplied(None, ev.Failure.NO_ANSWER, "timed out")
         elif isinstance(self.check, str):
-            self.happens(ev.AgentReplied(None, ev.Failure.GARBLED, self.check))
-        elif json.loads(command)["execute"] == "guest-exec":
-            self.happens(ev.AgentReplied(json.dumps({"return": {"pid": 7}})))
+            replied = ev.AgentReplied(None, ev.Failure.GARBLED, self.check)
+        elif json.loads(str(request.command))["execute"] == "guest-exec":
+            replied = ev.AgentReplied(json.dumps({"return": {"pid": 7}}))
         else:
-            self.happens(ev.AgentReplied(json.dumps({"return": self.check})))
+            replied = ev.AgentReplied(json.dumps({"return": self.check}))
+        self._ended(ev.CommandEnded(self.uuid, request.nonce, replied))
+
+    def _ended(self, report: ev.AskEnded | ev.CommandEnded) -> None:
+        self.host.give(self, self.host.requests.ended(report, self.monitor.policy))
 
     def look(self, look: ev.Look) -> None:
         """A look of ours."""
@@ -349,12 +352,6 @@ class Guest:
         self._change(runs=False, paused=False)
 
 
-def _as_evidence(event: ev.Event) -> ev.Event:
-    if isinstance(event, ev.AskFailed):
-        return ev.OtherAnswered(False if event.failure is ev.Failure.NO_ANSWER else None, event.failure.value)
-    return ev.OtherAnswered(True)
-
-
 class Application:
     """What speaks for a guest through its application channel. `heard`: what it was told, challenges included."""
 
@@ -410,7 +407,10 @@ class Host:
     def __init__(self, workers: int = 4, slow_workers: int = 4, at: float = 0.0) -> None:
         self.now = at
         self.lanes = Lanes(workers, slow_workers)
+        self.requests = AgentRequests(self.lanes, self.number)
         self.guests: dict[str, Guest] = {}
+        self.doubt = Doubt(at)
+        self.doubt.up(at)
         self.libvirtd = True
         self.most_in_flight = 0
         self.turns = 0
@@ -424,7 +424,7 @@ class Host:
     def guest(self, uuid: str = "vm", memory: Memory = NEW, timing: Timing = USUAL, **knobs: Any) -> Guest:
         """A new one, healthy, and watched from now on."""
         guest = self.guests[uuid] = Guest(self, uuid, policy(**knobs), memory, timing)
-        guest.happens(ev.PortChanged(True))
+        guest.happens(ev.PortChanged(True, guest.monitor.policy.channel))
         if guest.monitor.policy.channel is Channel.APPLICATION:
             guest.monitor.has_other_channel(True)
             guest.happens(ev.ChannelUp())
@@ -466,11 +466,12 @@ class Host:
         if self.libvirtd:
             return
         self.libvirtd = True
-        silent_since, self._silent_since = self._silent_since, math.inf
+        self.doubt.heard, self._silent_since = self.heard, math.inf
+        doubted = self.doubt.answered(self.now)
         for guest in self.guests.values():
             guest._settle()
-            if self.now - silent_since > STALL:
-                self.hand(guest, ev.Voided("libvirtd was silent"))
+            if doubted is not None and doubted.concerns(guest.monitor.policy):
+                self.hand(guest, doubted.event)
 
     @property
     def heard(self) -> float:
@@ -489,10 +490,12 @@ class Host:
             assert not hot, f"{uuid} is due again at once, and did nothing: {guest.monitor.told(self.now)}"
 
     def _admit(self) -> None:
-        for request in self.lanes.admit(self.now):
+        for request in self.requests.admit(self.now):
             guest = self.guests[request.uuid]
-            if guest.monitor.policy.channel is Channel.AGENT:
-                self.hand(guest, ev.Asked())
+            if request.command is not None:
+                self.later(LIBVIRT, functools.partial(guest.runs_check, request))
+                continue
+            self.hand(guest, ev.Asked())
             guest.start(request)
         self.most_in_flight = max(self.most_in_flight, self.lanes.running)
 
@@ -509,21 +512,35 @@ class Host:
             if due < math.inf:
                 heapq.heappush(self._due, (due, guest.uuid))
 
+    def give(self, guest: Guest, events: Iterable[ev.Event]) -> None:
+        """Hand them over, one by one."""
+        for event in events:
+            self.hand(guest, event)
+
+    def _of_agent(
+        self, guest: Guest, effect: ev.Ask | ev.AskOther | ev.AgentCommand | ev.Withdraw
+    ) -> Iterable[ev.Event]:
+        policy = guest.monitor.policy
+        match effect:
+            case ev.Ask():
+                return self.requests.ask(guest.uuid, effect, policy)
+            case ev.AskOther():
+                return self.requests.ask_other(guest.uuid, effect, policy)
+            case ev.AgentCommand():
+                return self.requests.command(guest.uuid, effect, policy)
+            case ev.Withdraw():
+                return self.requests.withdraw(guest.uuid, policy)
+
     def _carry_out(self, guest: Guest, effect: ev.Effect) -> None:
         wall = START + timedelta(seconds=self.now)
         match effect:
-            case ev.Ask(timeout, pace):
-                self.lanes.submit(Request(guest.uuid, timeout, guest.monitor.policy.timeout, pace))
-            case ev.Withdraw():
-                if self.lanes.withdraw(guest.uuid):
-                    failed: ev.Event = ev.AskFailed(ev.Failure.UNREACHABLE, "withdrawn")
-                    spoken = guest.monitor.policy.channel is Channel.APPLICATION
-                    self.hand(guest, _as_evidence(failed) if spoken else failed)
+            case ev.Ask() | ev.AskOther() | ev.AgentCommand() | ev.Withdraw():
+                self.give(guest, self._of_agent(guest, effect))
             case ev.LookAt(look):
                 guest.look(look)
-            case ev.Accuse():
+            case ev.RaiseFault():
                 self._accuse(guest, effect, wall)
-            case ev.Acquit(resolution):
+            case ev.ClearFault(resolution):
                 entry = self.ledger.acquit(guest.uuid, Resolution(resolution), now=self.now, wall=wall)
                 assert entry is not None, f"{guest.uuid} is acquitted of nothing"
                 self._write(guest, entry)
@@ -536,21 +553,16 @@ class Host:
             case _:
                 self._speak(guest, effect)
 
-    def _accuse(self, guest: Guest, effect: ev.Accuse, wall: datetime) -> None:
-        found = finding(guest.monitor, effect.verdict)
-        found = replace(found, health=None if effect.health is None else effect.health.told())
+    def _accuse(self, guest: Guest, effect: ev.RaiseFault, wall: datetime) -> None:
+        found = finding(effect, False, self.now, wall)
         policy = guest.monitor.in_force
         self._write(guest, self.ledger.accuse(Identity(guest.uuid), policy, found, now=self.now, wall=wall))
 
-    def _speak(self, guest: Guest, effect: ev.Effect) -> None:
+    def _speak(self, guest: Guest, effect: ev.Say | ev.Remark | ev.Ended | ev.Returned) -> None:
         """What only an application causes."""
         match effect:
             case ev.Say(message):
                 guest.application.hear(message)
-            case ev.AskOther(timeout):
-                self.lanes.submit(Request(guest.uuid, timeout, float(timeout), ev.Pace.SUSPECT))
-            case ev.AgentCommand(command):
-                self.later(LIBVIRT, lambda: guest.runs_check(command))
             case ev.Remark(text):
                 guest.transcript.append(f"{self.now:.2f} remark: {text}")
             case ev.Ended(reason):
@@ -569,24 +581,6 @@ class Host:
             told = fault.cause + (f", withheld: {fault.withheld}" if fault.withheld else "")
             told += ", recover" if fault.recommended_action == "recover" else ""
         guest.transcript.append(f"{self.now:.2f} {what} {told}")
-
-
-def finding(monitor: Monitor, verdict: Verdict) -> Finding:
-    """As the engine writes it down, without the wall clock."""
-    action, withheld = recommend(verdict, monitor.policy.action, False)
-    return Finding(
-        cause=str(verdict.cause),
-        severity=str(verdict.severity),
-        confidence=str(verdict.confidence),
-        recommended_action=action,
-        withheld=withheld,
-        reason=verdict.reason,
-        evidence=verdict.evidence.told(0.0),
-        misses=monitor.misses,
-        skipped=monitor.skipped,
-        last_ack_at=None,
-        suspected_at=None,
-    )
 
 
 def lone(at: float = 0.0, memory: Memory = NEW, timing: Timing = USUAL, **knobs: Any) -> Guest:

@@ -443,8 +443,8 @@ def test_an_unhealthy_fault_of_an_earlier_life_ends(health_check: bool) -> None:
     memory = changed(KNOWN, standing=Standing(Cause.APPLICATION_UNHEALTHY))
     guest = lone(memory=memory, channel=Channel.APPLICATION, interval=1.0, timeout=1.0, health_check=health_check)
     guest.application.health = GOOD
-    acquitted = [effect for effect in _run(guest, 20.0) if isinstance(effect, ev.Acquit)]
-    assert acquitted == [ev.Acquit("recovered" if health_check else "unmonitored")]
+    acquitted = [effect for effect in _run(guest, 20.0) if isinstance(effect, ev.ClearFault)]
+    assert acquitted == [ev.ClearFault("recovered" if health_check else "unmonitored")]
 
 
 def _run(guest: Guest, until: float) -> list[ev.Effect]:

@@ -293,7 +293,7 @@ def test_a_standing_fault_is_not_raised_again_and_is_cleared_by_the_first_answer
     host.run(300.0)
     assert hung.transcript == []
     assert hung.monitor.state is State.SILENT
-    assert monitor.handle(ev.Acked(0.01), 1.0)[-1] == ev.Acquit("recovered")
+    assert monitor.handle(ev.Acked(0.01), 1.0)[-1] == ev.ClearFault("recovered")
 
 
 def test_a_verdict_that_was_outstanding_is_made_after_the_restart() -> None:
@@ -355,7 +355,7 @@ def test_a_domain_that_does_not_run_is_gone_until_it_boots() -> None:
     monitor = guest.monitor
     monitor.handle(ev.Booted(), 1000.0)
     monitor.handle(ev.Asked(), 1001.0)
-    assert ev.Acquit("recovered") in monitor.handle(ev.Acked(0.01), 1001.0)
+    assert ev.ClearFault("recovered") in monitor.handle(ev.Acked(0.01), 1001.0)
 
 
 def test_a_new_policy_may_end_or_begin_a_grace() -> None:

@@ -294,7 +294,7 @@ def test_an_answer_after_the_panic_takes_it_back() -> None:
     monitor.handle(ev.Panicked(), 1.05)
     monitor.handle(ev.Acked(0.1), 1.1)
     out = monitor.handle(ev.Tick(11.05), 11.05)
-    assert any(isinstance(effect, ev.Accuse) for effect in out)
+    assert any(isinstance(effect, ev.RaiseFault) for effect in out)
 
 
 def test_a_panic_of_a_suspect_and_of_one_already_judged() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.core.scenario import WELL, Guest, lone, settled
-from vmhb_common.model.policy import Action
+from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.transitions import State
@@ -219,3 +219,12 @@ def test_whoever_opens_the_port_and_is_not_asked_is_accused_of_nothing() -> None
     guest.agent_starts()
     guest.run(1000.0)
     assert [line for line in guest.transcript if "remark" not in line] == []
+
+
+def test_the_port_of_the_other_channel_is_no_matter() -> None:
+    """Only the one that a guest is judged by counts, as evidence and as an end."""
+    guest = settled(interval=10.0)
+    guest.happens(ev.PortChanged(False, Channel.APPLICATION))
+    assert guest.monitor.port_open is True
+    guest.run(400.0)
+    assert guest.transcript == []

@@ -11,11 +11,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.core.scenario import NEW, STALL, USUAL, Guest, Host, lone, policy
+from tests.unit.core.scenario import NEW, USUAL, Guest, Host, lone, policy
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
+from vmhb_worker.core.doubt import STALL, just_connected
 from vmhb_worker.core.instance_state import Absence, Memory, Spell, Standing, Timing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.protocol import Ack, Challenge, Check, Goodbye, Health, Hello, Maintenance, Status
@@ -154,8 +155,8 @@ def test_any_story_is_taken(
         out += monitor.handle(event, now)
         challenges += [one.message for one in out if isinstance(one, ev.Say) and isinstance(one.message, Challenge)]
         for effect in out:
-            accused = accused or isinstance(effect, ev.Accuse)
-            assert accused or not isinstance(effect, ev.Acquit)
+            accused = accused or isinstance(effect, ev.RaiseFault)
+            assert accused or not isinstance(effect, ev.ClearFault)
         remembered = monitor.memory(now)
         assert remembered.running == (monitor.state is not State.GONE)
         assert remembered.waited is None or remembered.waited >= 0.0
@@ -176,7 +177,7 @@ DEEDS: dict[str, Any] = {
     "snapshot done": lambda guest: guest.happens(ev.Unsilenced("hint:1")),
     "migration pass": lambda guest: guest.happens(ev.Silenced("job", "migration", guest.host.now + 60.0)),
     "migration done": lambda guest: guest.happens(ev.Unsilenced("job")),
-    "just connected": lambda guest: guest.happens(ev.Silenced("hypervisor", "new", guest.host.now + 10.0, ask=True)),
+    "just connected": lambda guest: guest.happens(just_connected(guest.monitor.policy, guest.host.now)),
     "rebooted": lambda guest: guest.boots(after=40.0),
     "saved and restored": lambda guest: (guest.is_saved(), guest.is_restored()),
     "agent restarted": lambda guest: (guest.agent_exits(), guest.host.later(3.0, guest.agent_starts)),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vmhb_common.model.causes import Cause
-from vmhb_worker.core.domain_xml import Travelled
+from vmhb_common.model.policy import Channel
+from vmhb_worker.core.domain_xml import Port, Travelled
 from vmhb_worker.core.events import (
     Booted,
     DomainSeen,
@@ -14,12 +15,27 @@ from vmhb_worker.core.events import (
     InPostcopy,
     Panicked,
     Paused,
+    PortChanged,
+    Restored,
     Resumed,
     Stopped,
     Stuck,
+    Unsilenced,
 )
 from vmhb_worker.core.instance_state import Memory, Standing
-from vmhb_worker.core.reconcile import Remembered, first_events, first_memory, missed_events
+from vmhb_worker.core.reconcile import (
+    RESCUED,
+    Remembered,
+    begins_another_life,
+    first_events,
+    first_memory,
+    has_witness,
+    missed_events,
+    port_events,
+    rescue_events,
+    socket_of,
+    undefined_events,
+)
 from vmhb_worker.core.transitions import State
 
 NOWHERE = Travelled()
@@ -130,3 +146,52 @@ def test_what_was_missed_of_a_domain_that_we_know(
 ) -> None:
     """After libvirtd was away, or an event was lost: the difference between what we knew and what is."""
     assert missed_events(now, state, known, paused) == events
+
+
+def test_rescue_is_seen_in_the_domain() -> None:
+    """Once when it begins, and once when it is over, whoever else announces it."""
+    assert rescue_events(rescued=True, silenced=False) == [RESCUED]
+    assert rescue_events(rescued=True, silenced=True) == []
+    assert rescue_events(rescued=False, silenced=True) == [Unsilenced(RESCUED.key)]
+    assert rescue_events(rescued=False, silenced=False) == []
+
+
+def test_the_port_that_counts_is_the_one_that_it_is_judged_by() -> None:
+    """A description says of it what no event has told yet, where it says anything."""
+    ports = {Channel.AGENT: Port("/a", True, None), Channel.APPLICATION: Port("/b", False, None)}
+    assert port_events(Channel.AGENT, ports, None) == [PortChanged(True, Channel.AGENT)]
+    assert port_events(Channel.APPLICATION, ports, None) == [PortChanged(False, Channel.APPLICATION)]
+    assert port_events(Channel.AGENT, ports, False) == []
+    assert port_events(Channel.AGENT, {}, None) == []
+    assert port_events(Channel.AGENT, {Channel.AGENT: Port("/a", None, None)}, None) == []
+
+
+def test_who_undefines_a_domain_has_stopped_it() -> None:
+    """Of one that did not run, nothing is news."""
+    assert undefined_events(State.ALIVE) == [Stopped(Exit.INTENT, "undefined")]
+    assert undefined_events(State.GONE) == []
+
+
+def test_another_life_begins_where_none_was() -> None:
+    """A guest that reboots from inside keeps its QEMU."""
+    assert begins_another_life(Booted(), State.GONE)
+    assert begins_another_life(Restored(), State.GONE)
+    assert not begins_another_life(Booted(), State.ALIVE)
+    assert not begins_another_life(Resumed(), State.GONE)
+
+
+def test_the_agent_is_a_witness_of_the_application_only() -> None:
+    """And only where there is one."""
+    ports = {Channel.AGENT: Port("/a", True, None)}
+    assert has_witness(Channel.APPLICATION, ports)
+    assert not has_witness(Channel.APPLICATION, {})
+    assert not has_witness(Channel.AGENT, ports)
+
+
+def test_the_application_is_connected_to_while_it_may_speak() -> None:
+    """While its domain runs, where it is to acknowledge, and where its port is a socket."""
+    ports = {Channel.APPLICATION: Port("/socket", False, None)}
+    assert socket_of(State.SILENT, Channel.APPLICATION, ports) == "/socket"
+    assert socket_of(State.GONE, Channel.APPLICATION, ports) is None
+    assert socket_of(State.ALIVE, Channel.AGENT, ports) is None
+    assert socket_of(State.ALIVE, Channel.APPLICATION, {}) is None

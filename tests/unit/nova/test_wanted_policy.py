@@ -146,6 +146,24 @@ def test_an_image_that_makes_no_sense() -> None:
     )
 
 
+def test_what_an_image_may_say() -> None:
+    """Who is asked in the guest, and longer times; a time that is the flavor's changes nothing, and is no mistake."""
+    wish = ask(
+        {**ON, "hw:heartbeat_interval": "10"},
+        {"hw_heartbeat_channel": "application", "hw_heartbeat_interval": "10", "hw_heartbeat_timeout": "9"},
+    )
+    assert wish == Asked(
+        {"heartbeat": "true", "interval": "10", "channel": "application", "timeout": "9"},
+        (Channel.AGENT, Channel.APPLICATION),
+    )
+
+
+def test_what_else_nova_keeps_of_an_image_is_no_matter() -> None:
+    """Its other properties, and what merely begins alike."""
+    kept = {"image_hw_disk_bus": "virtio", "image_hw_heartbeats": "false", "owner": "somebody"}
+    assert asked(ON, kept) == Asked({"heartbeat": "true"}, (Channel.AGENT,))
+
+
 WORDS = st.sampled_from(["true", "false", "agent", "application", "0", "0.3", "1", "7", "3600", "86400", "soon", ""])
 NAMES = st.sampled_from(["", *(f"_{knob.name}" for knob in KNOBS[1:]), *(f"_{name}" for name in FORBIDDEN)])
 

@@ -1,0 +1,50 @@
+"""What is made of an event that could not be handled, for a fault of ours: nobody is accused of what we lost.
+
+Where the guest had a word in it, its monitor is told that something came of which nobody knows what it was. Every kind
+of event has a row, so that whoever adds one decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmhb_worker.core import events as ev
+
+_NOBODY_KNOWS = "what came could not be handled, a fault of the worker's"
+_NOT_ASKED = ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS)
+
+#: None: nobody is accused for its loss.
+INSTEAD: dict[type[Any], ev.Event | None] = {
+    ev.Acked: _NOT_ASKED,
+    ev.AskFailed: _NOT_ASKED,
+    ev.OtherAnswered: ev.OtherAnswered(None, _NOBODY_KNOWS),
+    ev.Said: ev.Voided(_NOBODY_KNOWS),
+    ev.Asked: None,
+    ev.ChannelUp: None,
+    ev.ChannelDown: None,
+    ev.AgentReplied: None,
+    ev.PortChanged: None,
+    ev.Booted: None,
+    ev.Restored: None,
+    ev.Arriving: None,
+    ev.ShuttingDown: None,
+    ev.Stopped: None,
+    ev.Paused: None,
+    ev.Resumed: None,
+    ev.InPostcopy: None,
+    ev.Stuck: None,
+    ev.Panicked: None,
+    ev.WatchdogFired: None,
+    ev.Silenced: None,
+    ev.Unsilenced: None,
+    ev.Voided: None,
+    ev.PolicyChanged: None,
+    ev.Tick: None,
+    ev.Looked: None,
+}
+
+
+def instead_of(event: ev.Event) -> ev.Event | None:
+    """What its monitor is told in its place; None for nothing, also where this is what could not be handled."""
+    instead = INSTEAD.get(type(event))
+    return None if instead == event else instead
