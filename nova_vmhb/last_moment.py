@@ -150,6 +150,8 @@ def _against(shown: Mapping[str, Any], kind: Kind, cause: str, fault: Mapping[st
         return unknown(f"its worker expects no answer at present: {_reasons(shown['silences'])}")
     if fault.get("withheld"):
         return unknown(f"its worker withholds the recovery for now: {str(fault['withheld'])[:40]}")
+    if fault.get("recommended_action", "recover") != "recover":  # an older worker does not tell
+        return Step(Deed.LEAVE, f"its worker says {cause}, and asks for no recovery, or not any more")
     return None
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from tests.fakes import ClockInbox, KeptCommits, MovedClock, ScriptedChannels, ScriptedHost
 from vmhb_common.model.policy import Channel
@@ -404,3 +407,53 @@ def test_a_crash_dump_outlives_the_worker() -> None:
     second.run(60)
     assert second.store.messages("vmhb.fault.updated")[-1]["recommended_action"] == "recover"
     assert (first.raised()[0]["withheld"], second.raised()) == ("hold", [])
+
+
+@pytest.mark.parametrize("changed", ["observe_only", "policy", "policy, live"])
+def test_a_recovery_that_is_not_wanted_any_more_is_taken_back(changed: str) -> None:
+    """The operator observes only, or the policy says alarm by now: at once, and it is never asked for a second time."""
+    first = Bench()
+    first.up(domain(ONE))
+    well(first, ONE)
+    first.host.dead.add(ONE)
+    first.run(10)
+    assert first.store.messages("vmhb.fault.updated")[-1]["recommended_action"] == "recover"
+    bench, alarm = first, domain(ONE, QUICK.replace("recover", "alarm"))
+    if changed != "policy, live":
+        faults = {f.fault_id: f for commit in first.store.commits for f in commit.faults}
+        rows = {row.uuid: row for commit in first.store.commits for row in commit.instances}
+        saved = Saved(instances=tuple(rows.values()), faults=tuple(faults.values()))
+        bench = Bench(saved, observe_only=changed == "observe_only")
+        bench.host.dead.add(ONE)
+        bench.up(domain(ONE) if changed == "observe_only" else alarm)
+    else:
+        bench.engine.post(alarm)
+    bench.run(1)
+    told = bench.store.messages("vmhb.fault.updated")[-1]
+    assert (told["recommended_action"], told["withheld"]) == ("alarm", "observe" if changed == "observe_only" else None)
+    before = len(bench.store.messages("vmhb.fault.updated"))
+    bench.run(1000)
+    since = bench.store.messages("vmhb.fault.updated")[before:]
+    assert {one["recommended_action"] for one in since} == {"alarm"}
+    assert {one["recovery_attempt"] for one in since} == {1}
+
+
+def test_words_of_a_newer_worker_in_the_store() -> None:
+    """It ran here before: the instance is watched, and its fault is cleared with the words that it came with."""
+    first = Bench()
+    first.up(domain(ONE))
+    well(first, ONE)
+    first.host.dead.add(ONE)
+    first.run(10)
+    fault = [f for commit in first.store.commits for f in commit.faults][-1]
+    rows = {row.uuid: row for commit in first.store.commits for row in commit.instances}
+    newer = replace(fault, cause="brand_new", severity="apocalyptic", evidence={"panic": 7})
+    bench = Bench(Saved(instances=tuple(rows.values()), faults=(newer,)))
+    bench.up(domain(ONE))
+    bench.run(30)
+    cleared = bench.cleared()[-1]
+    assert (cleared["fault_id"], cleared["severity"], cleared["resolution"]) == (
+        fault.fault_id,
+        "apocalyptic",
+        "recovered",
+    )

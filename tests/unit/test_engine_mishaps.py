@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,3 +145,53 @@ def test_a_part_of_the_loop_that_fails_ends_nothing(part: str, caplog: pytest.Lo
     bench.run(20)
     assert TWO in [one["instance_uuid"] for one in bench.raised()]
     assert "a fault of ours; tried again" in caplog.text
+
+
+def test_an_agent_that_cannot_be_asked_costs_nobody_its_turn() -> None:
+    """Its place is free again, it is asked at its next beat, and nobody is accused."""
+    bench = stand()
+    good, left = bench.host.ask, [8]
+
+    def bad(uuid: str, nonce: int, timeout: int) -> None:
+        if uuid == ONE and left[0]:
+            left[0] -= 1
+            raise Bug("at the port")
+        good(uuid, nonce, timeout)
+
+    bench.engine._ports = replace(bench.engine._ports, agent=Asking(bench.host, bad))
+    bench.run(30)
+    assert left == [0]
+    assert bench.raised() == []
+    for uuid in (ONE, TWO, THREE):
+        assert bench.ask("show", instance_uuid=uuid)["last_ack_age"] < 2.0
+    assert bench.engine._lanes.running == 0
+
+
+class Asking:
+    """A host's agents, of which one cannot be asked."""
+
+    def __init__(self, host: Any, ask: Callable[[str, int, int], None]) -> None:
+        self._host = host
+        self.ask = ask
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+
+def test_what_the_store_did_not_take_goes_with_the_next_turns() -> None:
+    """A fault that was raised is told all the same."""
+    bench = stand()
+    good = bench.store.commit
+    failed: list[bool] = []
+
+    def bad(*arguments: Any) -> None:
+        if not failed and arguments[0].faults:
+            failed.append(True)
+            raise Bug("full")
+        good(*arguments)
+
+    bench.store.commit = bad  # type: ignore[assignment]
+    bench.host.dead.add(TWO)
+    bench.run(20)
+    assert failed
+    assert [one["instance_uuid"] for one in bench.raised()] == [TWO]

@@ -155,6 +155,11 @@ def reminded(fault: Fault, wall: datetime, late: bool = False) -> Fault:
     return again
 
 
+def no_longer_asked(fault: Fault, action: str, withheld: str | None, wall: datetime) -> Fault:
+    """Its recovery is not asked for any more, though nothing about the guest has changed."""
+    return replace(fault, sequence=fault.sequence + 1, occurred_at=wall, recommended_action=action, withheld=withheld)
+
+
 def asked_again(fault: Fault) -> Fault:
     """Its next recovery attempt, as a part of the change that it comes with: reporters act once for each number."""
     return replace(fault, recovery_attempt=fault.recovery_attempt + 1)

@@ -146,7 +146,9 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The guest's vCPUs run again, and all of its memory is here."""
+    """The guest's vCPUs run again. arrived: its migration to this host is over, and all of its memory is here."""
+
+    arrived: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from datetime import datetime
 from vmhb_common.model import fault as life
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import Change, Fault, Finding, Identity, Resolution
-from vmhb_common.model.policy import HeartbeatPolicy
+from vmhb_common.model.policy import Action, HeartbeatPolicy
+from vmhb_worker.core.verdict import recommend_still
 
 #: A clear is told again with this many reminders, for those who missed it.
 ANNOUNCEMENTS = 3
@@ -71,6 +72,20 @@ class Ledger:
         self._asked(was, fault, now)
         self._told(fault.fault_id, who.instance_uuid, now)
         return Entry(Change.RAISED if was is None else Change.UPDATED, fault)
+
+    def recommend_still(
+        self, uuid: str, action: Action, observe_only: bool, *, now: float, wall: datetime
+    ) -> Entry | None:
+        """Take back a recovery that its policy, or the operator, would not ask for by now. None: there is none."""
+        was = self.open.get(uuid)
+        if was is None or was.recommended_action != "recover":
+            return None
+        recommended, withheld = recommend_still(was.cause, action, observe_only)
+        if recommended == "recover":
+            return None
+        self.open[uuid] = fault = life.no_longer_asked(was, recommended, withheld, wall)
+        self._told(fault.fault_id, uuid, now)
+        return Entry(Change.UPDATED, fault)
 
     def acquit(self, uuid: str, resolution: Resolution, *, now: float, wall: datetime) -> Entry | None:
         """Clear the open fault, if there is one."""

@@ -14,6 +14,8 @@ from vmhb_worker.core.events import RaiseFault
 from vmhb_worker.core.instance_state import Panic, Standing
 from vmhb_worker.core.verdict import CRASH_DUMP, recommend
 
+_CAUSES = frozenset(map(str, Cause))
+
 
 def finding(found: RaiseFault, observe_only: bool, now: float, wall: datetime) -> Finding:
     """A verdict, ready to be written down. observe_only: the operator wants no recovery at all, see the option."""
@@ -40,12 +42,16 @@ def standing_of(fault: Fault | None, wall: datetime) -> Standing | None:
     if fault is None:
         return None
     pending, held = fault.withheld == "evidence", fault.withheld == "hold"
+    if fault.cause not in _CAUSES:  # a newer worker's, which ran here before: it is to be found out again
+        return Standing(Cause.GUEST_SILENT, pending=True)
     return Standing(Cause(fault.cause), pending, held, _panic_of(fault, wall))
 
 
 def _panic_of(fault: Fault, wall: datetime) -> Panic | None:
     """What its guest told of a panic. A reminder repeats old evidence: the panic may seem later, never sooner."""
-    told = fault.evidence.get("panic", {})
+    told = fault.evidence.get("panic")
+    if not isinstance(told, dict):
+        return None
     age = told.get("age")
     if told.get("value") not in (True, CRASH_DUMP) or not isinstance(age, int | float):
         return None

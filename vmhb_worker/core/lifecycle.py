@@ -44,7 +44,7 @@ EVENTS: dict[tuple[str, str], Event | None] = {
     ("suspended", "postcopy_failed"): Stuck(Cause.PAUSED_FAILED),
     ("suspended", "*"): Paused("paused"),
     ("resumed", "unpaused"): Resumed(),
-    ("resumed", "migrated"): Resumed(),
+    ("resumed", "migrated"): Resumed(arrived=True),
     ("resumed", "from_snapshot"): Resumed(),
     ("resumed", "postcopy"): InPostcopy(),
     # It runs without a part of its memory, which only the source has: whoever resets it destroys that.

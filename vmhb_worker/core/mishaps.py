@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.agent_lanes import Request
 
 _NOBODY_KNOWS = "what came could not be handled, a fault of the worker's"
 _NOT_ASKED = ev.AskFailed(ev.Failure.UNREACHABLE, _NOBODY_KNOWS)
@@ -48,3 +49,11 @@ def instead_of(event: ev.Event) -> ev.Event | None:
     """What its monitor is told in its place; None for nothing, also where this is what could not be handled."""
     instead = INSTEAD.get(type(event))
     return None if instead == event else instead
+
+
+def not_started(request: Request, why: str) -> ev.AskEnded | ev.CommandEnded:
+    """The end of a request that could not be handed on: nobody was asked."""
+    if request.command is not None:
+        replied = ev.AgentReplied(None, ev.Failure.UNREACHABLE, why)
+        return ev.CommandEnded(request.uuid, request.nonce, replied)
+    return ev.AskEnded(request.uuid, request.nonce, 0.0, ev.Failure.UNREACHABLE, why)

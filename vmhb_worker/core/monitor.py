@@ -32,6 +32,8 @@ from vmhb_worker.core.verdict import CRASH_DUMP, Case, Evidence, Reading, Recove
 
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0
+#: A panic that the operator lets guests have more time for than this (seconds) is told at once, as an alarm.
+LONG_GRACE = 60.0
 #: Why nothing that a guest asks for is granted.
 TROUBLED = "not while the guest is suspected, at fault, or stopped"
 #: Why a guest is silent that is being migrated to this host, and one that runs here before its memory does.
@@ -281,7 +283,8 @@ class Monitor:
         self.misses = self.skipped = 0
         self.suspected_at = None
         self._graces.answered()
-        if self._panicked_at is None or self._challenges.left_at > self._panicked_at:
+        # In one turn of the loop, requests leave after what was reported has been taken.
+        if self._panicked_at is None or self._challenges.left_at >= self._panicked_at:
             self._graces.panic_at = self._panicked_at = None
             self._saves_dump = False
         self._port(True, now)
@@ -373,8 +376,7 @@ class Monitor:
         if not self.silences.asking:
             return
         if self.state is State.SILENT:
-            if now >= self._challenges.next_at:
-                self._ask(now)
+            self._ask_again(now)
             return
         if self._beats.open_due(now):
             self._ask(now)
@@ -385,6 +387,12 @@ class Monitor:
             judged = self._beats.judge(now, now if self._speaks else heard)
             if judged is not NOTHING:
                 self._count(judged, now)
+                self._ask_again(now)
+
+    def _ask_again(self, now: float) -> None:
+        """A silent guest is asked ever more rarely; when it is due."""
+        if self.state is State.SILENT and now >= self._challenges.next_at:
+            self._ask(now)
 
     def _count(self, judged: Judged, now: float) -> None:
         self.skipped += judged.skipped
@@ -600,7 +608,9 @@ class Monitor:
 
     def _settled(self, now: float) -> None:
         """No acknowledgement since the port closed, settle time over."""
-        if self.port_open is False:
+        if self.port_open is False and (self._panicked_at is not None or self._trigger_is_stuck):
+            pass  # who panicked, or is paused, needs no agent to have gone for nobody to answer
+        elif self.port_open is False:
             self._apply(Input.EXITED, now, Trigger.EXITED)
         elif self._given_up:
             pass  # whoever opened it was not asked
@@ -610,9 +620,13 @@ class Monitor:
             if self.state is State.SILENT and self._trigger is Trigger.SILENT:
                 self._judge(now)
 
+    @property
+    def _trigger_is_stuck(self) -> bool:
+        return self.state is State.SILENT and self._trigger in _STUCK.values()
+
     def _on_booted(self, event: ev.Booted, now: float) -> None:
         self._leaves.back()
-        if self.silences.end("paused", "passage", "job", GOODBYE):
+        if self.silences.end("paused", "passage", "postcopy", "job", GOODBYE):
             self._silence_over(now)
         self._leaves.away = MAINTENANCE in self.silences
         self._application.window.forget()
@@ -644,7 +658,7 @@ class Monitor:
     def _on_stopped(self, event: ev.Stopped, now: float) -> None:
         # An incoming migration that fails ends as "failed" here, and goes on where it was.
         arriving = self.silences.told().get("passage") == ARRIVING
-        self.silences.end("paused", "passage", "job", GOODBYE)
+        self.silences.end("paused", "passage", "postcopy", "job", GOODBYE)
         self._leaves.back()
         if event.exit is ev.Exit.FAILED and not arriving:
             self._apply(Input.FAIL, now, Trigger.FAILED)
@@ -658,16 +672,20 @@ class Monitor:
             self._silence("paused", Silence(event.reason, None), now)
 
     def _on_resumed(self, event: ev.Resumed, now: float) -> None:
-        if self.silences.end("paused", "passage"):
+        over = ("paused", "passage", "postcopy") if event.arrived else ("paused", "passage")
+        if self.silences.end(*over):
             self._silence_over(now)
-        if self.state is State.SILENT and self._trigger in _STUCK.values():
+        if self._panicked_at is not None and self._graces.panic_at is None:
+            self._graces.panicked(now, self._saves_dump)  # its vCPUs stood still: it has all of its time from now on
+        if self._trigger_is_stuck:
             # What it was accused of is over; whether the guest lives is to be seen.
             self._apply(Input.GO_ON if self.waiting_since is None else Input.BOOT, now)
         self._challenges.soon(now)
 
     def _on_in_postcopy(self, event: ev.InPostcopy, now: float) -> None:
         self.silences.end("paused")
-        self._silence("passage", Silence(IN_POSTCOPY, None, ask=True), now)
+        self.silences.end("passage")
+        self._silence("postcopy", Silence(IN_POSTCOPY, None, ask=True), now)
         if event.failed:  # told, and still not judged: whoever resets it destroys what only the source has
             self._apply(Input.STUCK, now, Trigger.POSTCOPY)
 
@@ -685,8 +703,12 @@ class Monitor:
         if not self._pause_is_wish:
             self._not_by_wish(now)
         self._graces.panicked(now, event.saves_dump)
-        if event.saves_dump:  # it is dead for sure, and needs its time: both are to be known at once
+        if event.saves_dump or self.timing.panic_grace > max(full_threshold(self.in_force), LONG_GRACE):
+            # It is dead, or will be called so long before its time is over: both are to be known at once, and to be
+            # known still by a worker that is restarted meanwhile.
             self._apply(Input.PANIC, now, Trigger.PANIC)
+        if self.silences.asking and self.state is not State.GONE:
+            self._ask(now, ev.Pace.SUSPECT)  # it may live after all
 
     def _not_by_wish(self, now: float) -> None:
         """That it is paused is nobody's wish, and so no silence."""
@@ -914,7 +936,7 @@ class Monitor:
 
     @property
     def _in_postcopy(self) -> bool:
-        return self.silences.told().get("passage") == IN_POSTCOPY
+        return "postcopy" in self.silences
 
     def _put_off_for_long(self, now: float) -> bool:
         """Longer than any one probe is put off: a port that flaps interrupts each of them."""

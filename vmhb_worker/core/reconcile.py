@@ -93,7 +93,8 @@ def missed_events(seen: DomainSeen, state: State, known_boot: str | None, paused
     elif event is not None and not isinstance(event, Stopped):
         events.append(event)
     elif paused:
-        events.append(Resumed())
+        # A reason that is younger than a migration's end hides whether that has come.
+        events.append(Resumed(arrived=seen.reason != "unpaused"))
     return events
 
 

@@ -297,11 +297,7 @@ def recommend(verdict: Verdict, action: Action, observe_only: bool) -> tuple[str
 
     This is where the brake, the budget and awareness will hold a recovery back.
     """
-    asked = {
-        Recovery.NEVER: False,
-        Recovery.IF_RECOVER: action in (Action.RECOVER, Action.RECOVER_UNRESPONSIVE),
-        Recovery.IF_UNRESPONSIVE: action is Action.RECOVER_UNRESPONSIVE,
-    }[verdict.recovery]
+    asked = _asked(verdict.recovery, action)
     if verdict.evidence.pending and verdict.recovery is not Recovery.NEVER:
         return "alarm", "evidence"
     if not asked:
@@ -311,3 +307,18 @@ def recommend(verdict: Verdict, action: Action, observe_only: bool) -> tuple[str
     if observe_only:
         return "alarm", "observe"
     return "recover", None
+
+
+def recommend_still(cause: str, action: Action, observe_only: bool) -> tuple[str, str | None]:
+    """The same for a recovery that was asked for before, by a policy or an operator that may say otherwise by now."""
+    if not any(_asked(rule.recovery, action) for rule in RULES if rule.cause == cause):
+        return "alarm", None
+    return ("alarm", "observe") if observe_only else ("recover", None)
+
+
+def _asked(recovery: Recovery, action: Action) -> bool:
+    return {
+        Recovery.NEVER: False,
+        Recovery.IF_RECOVER: action in (Action.RECOVER, Action.RECOVER_UNRESPONSIVE),
+        Recovery.IF_UNRESPONSIVE: action is Action.RECOVER_UNRESPONSIVE,
+    }[recovery]

@@ -24,14 +24,14 @@ from vmhb_common.model.fault import Change, Resolution
 from vmhb_common.objects import SignOfLife
 from vmhb_worker.core import domain_xml, reconcile
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.agent_lanes import Lanes
+from vmhb_worker.core.agent_lanes import Lanes, Request
 from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.doubt import AWAY, Doubt, Doubted, just_connected, we_were_late
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 from vmhb_worker.core.findings import finding, standing_of
 from vmhb_worker.core.instance_state import Timing
-from vmhb_worker.core.mishaps import instead_of
+from vmhb_worker.core.mishaps import instead_of, not_started
 from vmhb_worker.core.transitions import State
 from vmhb_worker.engine.balloon_periods import Periods
 from vmhb_worker.engine.calls import Desk
@@ -233,15 +233,15 @@ class Engine:
             if instance.due != at:
                 continue
             instance.due = math.inf
-            if instance.monitor.owes(now):  # what came while we were at others is known before it is judged
-                self._hear(instance, now)
-                if self._roster.get(instance.uuid) is not instance:  # forgotten meanwhile
-                    continue
-            self._handle(instance, tick, now, floor=now + BREATH)
+            self._hear(instance, now)
+            if self._roster.get(instance.uuid) is instance:  # not forgotten meanwhile
+                self._handle(instance, tick, now, floor=now + BREATH)
 
     def _hear(self, instance: Instance, now: float) -> None:
-        """All that its guest has said so far."""
+        """All that its guest has said while we were at others is known before it is judged."""
         try:
+            if not instance.monitor.owes(now):
+                return
             self._channels.read(instance.uuid)
         except Exception:  # what cannot be read was not said; it is judged all the same
             self._mishap(instance, ev.ChannelDown("its application channel could not be read"))
@@ -331,6 +331,8 @@ class Engine:
             self._handle(instance, event, now)
         for event in reconcile.port_events(monitor.policy.channel, ports, monitor.port_open):
             self._handle(instance, event, now)
+        action, observe_only = monitor.policy.action, self._settings.verdict.observe_only
+        self._note(self._ledger.recommend_still(instance.uuid, action, observe_only, now=now, wall=wall))
         self._handle(instance, ev.Tick(self._doubt.heard), now)
         self._connect(instance)
 
@@ -502,13 +504,20 @@ class Engine:
 
     def _admit(self, now: float) -> None:
         for request in self._requests.admit(now):
-            if request.command is not None:
-                self._ports.agent.run(request.uuid, request.nonce, request.command, request.libvirt_timeout)
-                continue
-            instance = self._roster.get(request.uuid)
-            if instance is not None:
-                self._handle(instance, ev.Asked(), now)
-            self._ports.agent.ask(request.uuid, request.nonce, request.libvirt_timeout)
+            try:
+                self._start(request, now)
+            except Exception as error:  # the places of the others, and its own, are theirs all the same
+                LOG.exception("instance %s: its agent could not be asked, a fault of ours", request.uuid)
+                self._on_request_ended(not_started(request, str(error)), now)
+
+    def _start(self, request: Request, now: float) -> None:
+        if request.command is not None:
+            self._ports.agent.run(request.uuid, request.nonce, request.command, request.libvirt_timeout)
+            return
+        instance = self._roster.get(request.uuid)
+        if instance is not None:
+            self._handle(instance, ev.Asked(), now)
+        self._ports.agent.ask(request.uuid, request.nonce, request.libvirt_timeout)
 
     def _write_state(self, instance: Instance) -> None:
         """What travels with a migration; once per change. Not while a probe needs the domain to itself: right after."""
@@ -566,8 +575,7 @@ class Engine:
         if health.get("degraded"):
             degraded.append(str(health["degraded"]))
         refused = sorted(self._roster.refused.items())
-        for one in [one for one in self._roster if one.monitor.unreachable][:20]:
-            degraded.append(f"instance {one.uuid}'s application channel cannot be reached: {one.monitor.unreachable}")
+        degraded += list(filter(None, map(self._unreachable, self._roster)))[:20]
         degraded += [f"instance {which} is not monitored: {why}" for which, why in refused][:20]
         degraded += [
             f"instance {one.uuid}: {one.mishaps} of its events could not be handled, a fault of ours: see the log"
@@ -590,6 +598,14 @@ class Engine:
                 degraded=degraded,
             )
         )
+
+    def _unreachable(self, instance: Instance) -> str:
+        try:
+            why = instance.monitor.unreachable
+        except Exception:  # a sign of life tells of all the others
+            self._mishap(instance, ev.Remember())
+            return ""
+        return f"instance {instance.uuid}'s application channel cannot be reached: {why}" if why else ""
 
     # -- questions -----------------------------------------------------------------------------------------------
 

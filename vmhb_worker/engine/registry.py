@@ -193,7 +193,7 @@ class Roster:
     @staticmethod
     def _meet_again(instance: Instance, seen: ev.DomainSeen, view: DomainView, policy: HeartbeatPolicy) -> Sighting:
         monitor = instance.monitor
-        paused = "paused" in monitor.silences or "passage" in monitor.silences
+        paused = bool(monitor.silences.keys() & {"paused", "passage", "postcopy"})
         events = reconcile.missed_events(seen, monitor.state, instance.boot, paused)
         if policy != monitor.policy:
             LOG.info("instance %s: its policy changed", instance.label)

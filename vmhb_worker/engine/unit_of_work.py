@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from vmhb_common.model.fault import Fault, Identity
 from vmhb_common.objects import (
@@ -14,6 +15,7 @@ from vmhb_common.objects import (
     HeartbeatChange,
     HeartbeatState,
     SignOfLife,
+    fault_as_told,
     fault_payload,
     heartbeat_payload,
     worker_payload,
@@ -36,7 +38,7 @@ class Changes:
         self._faults[fault.fault_id] = fault
         self._announce[fault.fault_id] = entry.owed
         collapse = f"reminder:{fault.fault_id}" if entry.reminder else ""
-        payload = fault_payload(fault)
+        payload = _payload(fault)
         self._messages.append(Message(str(entry.change), payload, fault.project_id, fault.fault_id, collapse))
 
     def heartbeat(self, who: Identity, channel: str, wall: datetime, ended: str | None = None) -> None:
@@ -78,13 +80,13 @@ class Changes:
             messages=tuple(self._messages),
         )
         callbacks = self._done
-        self._clear()
 
         def done() -> None:
             for callback in callbacks:
                 callback()
 
         self._store.commit(commit, done if callbacks else None)
+        self._clear()  # only now: what was not taken goes with the next turn's
 
     def _clear(self) -> None:
         self._rows: dict[str, InstanceRow] = {}
@@ -94,3 +96,11 @@ class Changes:
         self._probes: dict[str, int | None] = {}
         self._messages: list[Message] = []
         self._done: list[Callable[[], None]] = []
+
+
+def _payload(fault: Fault) -> dict[str, Any]:
+    """As our own words make it; or as it was told, of one that a newer worker has left here."""
+    try:
+        return fault_payload(fault)
+    except ValueError:
+        return fault_as_told(fault)

@@ -443,6 +443,7 @@ class Host:
 
     def run(self, until: float) -> None:
         """Everything that happens up to and at this time, in order; reports before deadlines, like the engine."""
+        self._admit()  # what a test's own deed has led to leaves in the same turn
         while True:
             happening = self._heap[0][0] if self._heap else math.inf
             due = min(self._due[0][0] if self._due else math.inf, self.lanes.deadline())

@@ -1,100 +1,69 @@
-"""From a verdict to what a fault says, and from an open fault to the verdict that it stands for."""
+"""From a verdict to a fault, and from a stored fault to the verdict that it stands for."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.unit.core.scenario import policy
-from vmhb_common.model.causes import Cause, Confidence, Severity
-from vmhb_common.model.fault import Fault, Identity, raised
+from tests.fakes import a_fault
+from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action
-from vmhb_worker.core.events import RaiseFault
-from vmhb_worker.core.findings import finding, standing_of
+from vmhb_worker.core.findings import standing_of
 from vmhb_worker.core.instance_state import Panic, Standing
-from vmhb_worker.core.protocol import Check, Health, Status
-from vmhb_worker.core.verdict import CRASH_DUMP, Evidence, Reading, Recovery, Verdict
+from vmhb_worker.core.verdict import recommend_still
 
-WALL = datetime(2026, 1, 1, tzinfo=UTC)
-PANICKED = Evidence(panic=Reading(True, 90.0))
-VERDICT = Verdict(
-    Cause.GUEST_PANICKED, Confidence.HIGH, Severity.CRITICAL, Recovery.IF_RECOVER, "its kernel panicked", PANICKED
-)
-FOUND = RaiseFault(VERDICT, 3, 1, 80.0, 75.0, Action.RECOVER)
+FAULT = replace(a_fault("f1"), cause="guest_hung", withheld=None)
 
 
-def fault(found: RaiseFault = FOUND, **changed: Any) -> Fault:
-    """As it is written down at 100.0."""
-    who = Identity("uuid-1")
-    return replace(raised("f", "host", who, policy(), finding(found, False, 100.0, WALL), WALL), **changed)
+def test_what_a_fault_stands_for() -> None:
+    """Its cause, and what is still to come."""
+    assert standing_of(None, FAULT.occurred_at) is None
+    assert standing_of(FAULT, FAULT.occurred_at) == Standing(Cause.GUEST_HUNG)
+    assert standing_of(replace(FAULT, withheld="evidence"), FAULT.occurred_at) == Standing(
+        Cause.GUEST_HUNG, pending=True
+    )
 
 
-def test_what_was_found_is_written_down_for_people() -> None:
-    """Monotonic times become times of the wall clock, and each reading has its age."""
-    found = finding(FOUND, False, 100.0, WALL)
-    assert (found.cause, found.severity, found.confidence) == ("guest_panicked", "critical", "high")
-    assert (found.recommended_action, found.withheld) == ("recover", None)
-    assert (found.misses, found.skipped, found.health) == (3, 1, None)
-    assert found.suspected_at == WALL - timedelta(seconds=20)
-    assert found.last_ack_at == WALL - timedelta(seconds=25)
-    assert found.evidence["panic"] == {"value": True, "age": 10.0}
-
-
-def test_what_there_was_not_has_no_time() -> None:
-    """A guest that never answered, and was never suspected."""
-    found = finding(replace(FOUND, last_ack=None, suspected_at=None), False, 100.0, WALL)
-    assert (found.last_ack_at, found.suspected_at) == (None, None)
-
-
-def test_the_last_report_goes_with_it() -> None:
-    """Whoever is to mend the application reads which check failed."""
-    report = Health(Status.UNHEALTHY, (Check("db", Status.UNHEALTHY, "away"),))
-    found = finding(replace(FOUND, health=report), False, 100.0, WALL)
-    assert found.health == report.told()
-
-
-@pytest.mark.parametrize(
-    ("action", "observe_only", "asked"),
-    [
-        (Action.RECOVER, False, ("recover", None)),
-        (Action.RECOVER, True, ("alarm", "observe")),
-        (Action.ALARM, False, ("alarm", None)),
-        (Action.ALARM, True, ("alarm", None)),
-    ],
-)
-def test_the_action_is_the_policys_unless_the_operator_only_observes(
-    action: Action, observe_only: bool, asked: tuple[str, str | None]
-) -> None:
-    """What nobody asked for is not withheld."""
-    found = finding(replace(FOUND, action=action), observe_only, 100.0, WALL)
-    assert (found.recommended_action, found.withheld) == asked
-
-
-def test_an_open_fault_stands_for_its_verdict() -> None:
-    """After a restart the worker goes on where it was: what it waits for is read off what it withheld."""
-    assert standing_of(None, WALL) is None
-    assert standing_of(fault(), WALL) == Standing(Cause.GUEST_PANICKED)
-    assert standing_of(fault(withheld="evidence"), WALL) == Standing(Cause.GUEST_PANICKED, pending=True)
-    assert standing_of(fault(withheld="hold"), WALL) == Standing(Cause.GUEST_PANICKED, held=True)
-
-
-@pytest.mark.parametrize(
-    ("panic", "later", "known"),
-    [
-        ({"value": True, "age": 10.0}, 5.0, Panic(15.0, False)),
-        ({"value": CRASH_DUMP, "age": 10}, 5.0, Panic(15.0, True)),
-        ({"value": True, "age": 10.0}, -5.0, Panic(10.0, False)),  # the clock was set back
-        ({"value": True, "age": None}, 5.0, None),
-        ({"value": "unavailable", "reason": "not looked at"}, 5.0, None),
-        (None, 5.0, None),
-    ],
-)
-def test_a_panic_is_remembered_by_its_fault(panic: dict[str, Any] | None, later: float, known: Panic | None) -> None:
-    """Its age goes on counting while the worker is away, and is never less than it was."""
-    evidence = {} if panic is None else {"panic": panic}
-    standing = standing_of(fault(evidence=evidence), WALL + timedelta(seconds=later))
+@pytest.mark.parametrize(("value", "saves_dump"), [(True, False), ("crash_dump", True)])
+def test_when_its_guest_panicked_is_known_from_it(value: Any, saves_dump: bool) -> None:
+    """The evidence's age when it was written, and the time since."""
+    fault = replace(FAULT, withheld="hold", evidence={"panic": {"value": value, "age": 2.5}})
+    standing = standing_of(fault, fault.occurred_at + timedelta(seconds=10))
     assert standing is not None
-    assert standing.panic == known
+    assert (standing.held, standing.panic) == (True, Panic(12.5, saves_dump))
+
+
+@pytest.mark.parametrize("panic", [None, 7, "yes", [], {}, {"value": False, "age": 1}, {"value": True, "age": "old"}])
+def test_evidence_that_makes_no_sense_is_no_panic(panic: Any) -> None:
+    """A newer worker may have written it."""
+    standing = standing_of(replace(FAULT, evidence={"panic": panic}), FAULT.occurred_at)
+    assert standing is not None
+    assert standing.panic is None
+
+
+def test_a_cause_of_a_newer_worker_is_found_out_again() -> None:
+    """That one ran here before: its instance is watched all the same."""
+    assert standing_of(replace(FAULT, cause="brand_new"), FAULT.occurred_at) == Standing(
+        Cause.GUEST_SILENT, pending=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("cause", "action", "observe_only", "asked"),
+    [
+        ("guest_hung", Action.RECOVER, False, ("recover", None)),
+        ("guest_hung", Action.RECOVER, True, ("alarm", "observe")),
+        ("guest_hung", Action.ALARM, False, ("alarm", None)),
+        ("guest_hung", Action.ALARM, True, ("alarm", None)),
+        ("agent_unresponsive", Action.RECOVER, False, ("alarm", None)),
+        ("agent_unresponsive", Action.RECOVER_UNRESPONSIVE, False, ("recover", None)),
+        ("agent_exited", Action.RECOVER_UNRESPONSIVE, False, ("alarm", None)),
+        ("brand_new", Action.RECOVER_UNRESPONSIVE, False, ("alarm", None)),
+    ],
+)
+def test_what_was_asked_for_is_asked_for_still(cause: str, action: Action, observe_only: bool, asked: Any) -> None:
+    """By the policy as it is now, and the operator."""
+    assert recommend_still(cause, action, observe_only) == asked

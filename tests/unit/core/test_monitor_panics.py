@@ -137,3 +137,59 @@ def test_a_panicked_guest_that_somebody_pauses_is_left_alone() -> None:
     guest.happens(ev.Paused("paused", wish=True))
     guest.run(1000.0)
     assert guest.transcript == []
+
+
+@pytest.mark.parametrize("policy", [FAST, {}])
+@pytest.mark.parametrize("stuck", [Cause.PAUSED_IO_ERROR, Cause.GUEST_HUNG])
+@pytest.mark.parametrize("saves_dump", [True, False])
+def test_a_pause_of_qemus_puts_the_grace_off(policy: dict[str, Any], stuck: Cause, saves_dump: bool) -> None:
+    """The dump fills the pool that its disk is on, and is paused: when it goes on, it has all of its time again."""
+    guest = settled(timing=Timing(panic_grace=600.0, crash_dump_grace=600.0), **policy)
+    guest.kernel_dies()
+    guest.happens(ev.Panicked(saves_dump))
+    guest.run(130.0)
+    guest.gets_stuck(ev.Stuck(stuck))
+    guest.run(160.0)
+    before = len(guest.transcript)
+    guest.is_resumed()
+    guest.run(759.0)
+    assert not any("recover" in line for line in guest.transcript[before:])
+    guest.run(765.0)
+    assert told(guest)[-1] == "updated guest_panicked, recover"
+
+
+@pytest.mark.parametrize("saves_dump", [True, False])
+def test_a_closed_port_says_nothing_of_a_guest_that_panicked(saves_dump: bool) -> None:
+    """The crash kernel resets the device, and its port closes: that nobody holds it open any more is no other fault."""
+    guest = settled(timing=Timing(exit_settle_time=20.0, crash_dump_grace=100.0))
+    guest.kernel_dies()
+    guest.happens(ev.Panicked(saves_dump))
+    guest.run(105.0)
+    guest.agent_exits()
+    guest.run(400.0)
+    assert "agent_exited" not in " ".join(guest.transcript)
+    assert told(guest)[-1].endswith("guest_panicked, recover")
+
+
+def test_a_closed_port_says_nothing_of_a_guest_that_is_paused() -> None:
+    """Whoever paused it for an error: that is what is wrong."""
+    guest = settled(timing=Timing(exit_settle_time=20.0))
+    guest.agent_exits()
+    guest.gets_stuck(ev.Stuck(Cause.PAUSED_FAILED))
+    guest.run(400.0)
+    assert told(guest) == ["raised paused_failed"]
+
+
+def test_a_long_grace_is_told_at_once() -> None:
+    """So that it is known still by a worker that is restarted meanwhile."""
+    guest = settled(timing=Timing(panic_grace=600.0))
+    guest.kernel_dies(told=True)
+    assert guest.transcript == ["100.00 raised guest_panicked, withheld: hold"]
+
+
+def test_a_guest_that_tells_of_a_panic_and_lives_is_asked_first() -> None:
+    """Its interval may be longer than its grace: nobody who answers is recovered."""
+    guest = settled(interval=30.0, timeout=30.0)
+    guest.happens(ev.Panicked())
+    guest.run(300.0)
+    assert guest.transcript == []

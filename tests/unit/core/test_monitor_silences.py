@@ -465,6 +465,9 @@ def test_a_backup_after_a_migration_excuses_nothing_any_more() -> None:
 # -- post-copy -------------------------------------------------------------------------------------------------------
 
 
+ARRIVED = ev.Resumed(arrived=True)
+
+
 def in_postcopy(policy: dict[str, Any]) -> Guest:
     """It arrived here, and runs, at 20.0; a part of its memory is still elsewhere."""
     guest = lone(memory=WELL, action=Action.RECOVER_UNRESPONSIVE, **policy)
@@ -484,7 +487,7 @@ def test_the_target_of_a_post_copy_is_not_judged(policy: dict[str, Any]) -> None
     guest.kernel_dies()
     guest.run(2000.0)
     assert guest.transcript == []
-    guest.happens(ev.Resumed())
+    guest.happens(ARRIVED)
     guest.run(2060.0)
     assert guest.fault is not None
     assert guest.fault.cause != "paused_failed"
@@ -519,9 +522,30 @@ def test_nothing_has_the_target_of_a_post_copy_recovered() -> None:
     guest.application.health = protocol.Health(protocol.Status.UNHEALTHY, ())
     guest.run(300.0)
     assert guest.transcript == []
-    guest.happens(ev.Resumed())
+    guest.happens(ARRIVED)
     guest.run(310.0)
     assert [line.split(" ", 1)[1] for line in guest.transcript] == ["raised application_unhealthy, recover"]
+
+
+@pytest.mark.parametrize(
+    "pause", [ev.Paused("paused", wish=True), ev.Stuck(Cause.PAUSED_IO_ERROR), ev.Stuck(Cause.GUEST_HUNG)]
+)
+@pytest.mark.parametrize("policy", [FAST, {}])
+def test_a_pause_in_the_middle_of_a_post_copy_does_not_end_it(pause: ev.Event, policy: dict[str, Any]) -> None:
+    """It goes on after a pause, or is about to power off, and its memory is as far away as before."""
+    guest = in_postcopy(policy)
+    guest.kernel_dies()
+    guest.happens(pause)
+    guest.run(60.0)
+    guest.happens(ev.Resumed())
+    guest.run(900.0)
+    guest.happens(ev.ShuttingDown())
+    guest.run(1800.0)
+    assert not any("recover" in line for line in guest.transcript)
+    guest.happens(ARRIVED)
+    guest.run(1900.0)
+    assert guest.fault is not None
+    assert guest.fault.cause in ("guest_silent", "guest_hung")
 
 
 def test_met_in_the_middle_of_a_post_copy() -> None:

@@ -127,7 +127,7 @@ def test_a_domain_that_was_stopped_on_purpose_meanwhile_is_gone() -> None:
         (seen(boot="boot-2"), State.ALIVE, None, False, []),  # an event told already
         # It was paused, or went on.
         (seen("paused", "user"), State.ALIVE, "boot-1", False, [Paused("paused", wish=True)]),
-        (seen(), State.ALIVE, "boot-1", True, [Resumed()]),
+        (seen(), State.ALIVE, "boot-1", True, [Resumed(arrived=True)]),
         # Started again and paused once more: the old pause ended with the old boot.
         (seen("paused", "user", "boot-2"), State.ALIVE, "boot-1", True, [Booted(), Paused("paused", wish=True)]),
         # QEMU is in trouble.
@@ -138,7 +138,7 @@ def test_a_domain_that_was_stopped_on_purpose_meanwhile_is_gone() -> None:
         # Its memory comes from another host, and has come.
         (seen("running", "postcopy"), State.ALIVE, "boot-1", False, [InPostcopy()]),
         (seen("running", "postcopy"), State.ALIVE, "boot-1", True, []),
-        (seen("running", "migrated"), State.ALIVE, "boot-1", True, [Resumed()]),
+        (seen("running", "migrated"), State.ALIVE, "boot-1", True, [Resumed(arrived=True)]),
     ],
 )
 def test_what_was_missed_of_a_domain_that_we_know(

@@ -117,6 +117,13 @@ def test_what_is_only_for_now() -> None:
     assert step.deed is Deed.UNKNOWN and "brake" in step.why
 
 
+@pytest.mark.parametrize("cause", [cause for cause, kind in CAUSES.items() if kind is not Kind.NO_RECOVERY])
+def test_one_for_which_its_worker_asks_no_recovery_any_more(cause: str) -> None:
+    """Its verdict, or its policy, has become another one since the report."""
+    for state in STANDS[CAUSES[cause]]:
+        assert judge(shown(state, cause, fault_recommended_action="alarm")).deed is Deed.LEAVE
+
+
 def test_a_cause_of_a_newer_worker() -> None:
     """Gently, and only where that worker asks for a recovery, and says that it is silent."""
     assert judge(shown(cause="demons")).deed is Deed.STOP
