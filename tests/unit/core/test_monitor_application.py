@@ -383,6 +383,21 @@ def test_unhealthy_for_long_enough_is_a_fault_with_its_reasons() -> None:
     assert words(guest.run(110.0)) == ["cleared application_unhealthy: recovered"]
 
 
+def test_unhealthy_before_a_restart_and_silent_since() -> None:
+    """It answers, and has not said yet how it is: it is as unhealthy as it was, and no words are put into its mouth."""
+    unhealthy = changed(KNOWN, standing=Standing(Cause.APPLICATION_UNHEALTHY))
+    guest = lone(
+        memory=unhealthy, channel=Channel.APPLICATION, interval=1.0, timeout=1.0, threshold=3, health_check=True
+    )
+    guest.application.health = BAD
+    guest.application.hangs()
+    assert words(guest.run(20.0)) == ["raised application_unresponsive"]
+    guest.application.goes_on()
+    assert words(guest.run(20.5))[0] == "updated application_unhealthy"
+    said = [effect.verdict.reason for _, effect in guest.effects if isinstance(effect, ev.RaiseFault)]
+    assert said[1] == "the application says that it is unhealthy"
+
+
 def test_an_answer_does_not_clear_what_it_says_of_itself() -> None:
     """Unhealthy, then silent: one fault, of which the cause changes; back, and still unhealthy."""
     guest = spoken(health_check=True)
