@@ -42,9 +42,10 @@ from vmhb_consumer.delivery import Delivery, Recipient
 from vmhb_consumer.doubt_rules import Told, Unknown, Whereabouts, Word
 from vmhb_consumer.fault_listener import Endpoint
 from vmhb_consumer.nova_client import Locate
-from vmhb_consumer.outbox import Outbox
+from vmhb_consumer.outbox import TOPIC, Outbox
 from vmhb_consumer.recovery_permits import Permits, Witnesses
 from vmhb_consumer.reporters.base import Case, Reporter
+from vmhb_consumer.reporters.outcomes import Done, Later, Outcome
 from vmhb_consumer.repository import Records
 from vmhb_consumer.settings import FaultSettings
 
@@ -67,7 +68,6 @@ OTHERS = 2.0
 SERVED = 1.0
 #: Seconds that a look at a broker may take, in the background, to say what is wrong with it.
 CHECK = 10.0
-TOPIC = "topic:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,16 +351,20 @@ def _wanted(reporter: Reporter, change: Change, fault: Fault) -> bool:
         return True
 
 
-def _publisher(sender: notifications.Sender, name: str) -> Callable[[Case], None]:
+def _publisher(sender: notifications.Sender, name: str) -> Callable[[Case], Outcome]:
     topic = name.removeprefix(TOPIC)
 
-    def deliver(case: Case) -> None:
+    def deliver(case: Case) -> Outcome:
         fault = case.fault
         # The same at every attempt, so that a receiver can tell.
         message_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{topic} {fault.fault_id} {fault.sequence}"))
         payload = json.dumps(book.primitive(fault))
         created = fault.occurred_at.timestamp()
-        sender.send(topic, Message(message_id, str(case.change), fault.project_id, payload, created))
+        try:
+            sender.send(topic, Message(message_id, str(case.change), fault.project_id, payload, created))
+        except Exception as error:  # the broker's libraries let through much; what we have to say is never given up
+            return Later(None, f"{type(error).__name__}: {error}")
+        return Done()
 
     return deliver
 

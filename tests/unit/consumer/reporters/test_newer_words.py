@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from oslo_config import cfg
 
 from nova_vmhb.vitrage import faults as vitrage
 from tests.fakes import a_fault
@@ -18,7 +19,7 @@ from vmhb_common.objects import FaultPayload, fault_payload, parse_fault
 from vmhb_consumer import fault_rules as book
 from vmhb_consumer.reporters import aodh, mistral
 from vmhb_consumer.reporters import masakari_rules as recovery
-from vmhb_consumer.reporters.base import Case, GiveUp, made
+from vmhb_consumer.reporters.base import CannotBeMade, Case, Refused, made
 from vmhb_consumer.reporters.loader import installed
 from vmhb_consumer.reporters.log import LogReporter
 
@@ -96,7 +97,7 @@ def test_a_resolution_that_is_unknown_confirms_nothing() -> None:
 def test_what_cannot_be_made_is_refused_once() -> None:
     """An error is the same with each try; the fault's next change is not to wait behind it."""
     broken = replace(a_fault(), raised_at=None)  # type: ignore[arg-type]
-    with pytest.raises(GiveUp, match=r"an event can't be made of fault .* \(1\): AttributeError: .* Upgrade it"):
+    with pytest.raises(CannotBeMade, match=r"an event can't be made of fault .* \(1\): AttributeError: .* Upgrade it"):
         made(lambda: by_aodh(broken), "an event", broken)
     assert made(lambda: 7, "an event", a_fault()) == 7
 
@@ -104,5 +105,11 @@ def test_what_cannot_be_made_is_refused_once() -> None:
 def test_an_execution_that_cannot_be_made() -> None:
     """Mistral is asked for nothing, and not for ever."""
     early = replace(a_fault(), occurred_at=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))))
-    with pytest.raises(GiveUp, match=r"an execution's input can't be made"):
-        mistral.told("w", Case(Change.RAISED, early, early, NOON, 1))
+    conf = cfg.ConfigOpts()
+    conf.register_opts(mistral.MistralReporter.options(), group="reporter_mistral")
+    conf([], default_config_files=[], default_config_dirs=[])
+    for name, value in {"auth_type": "none", "endpoint_override": "http://127.0.0.1:1/v2", "workflow": "w"}.items():
+        conf.set_override(name, value, group="reporter_mistral")
+    mine = mistral.MistralReporter(conf.reporter_mistral, lambda: NOON)
+    outcome = mine.deliver(Case(Change.RAISED, early, early, NOON, 1))
+    assert isinstance(outcome, Refused) and "an execution's input can't be made" in outcome.why
