@@ -23,9 +23,7 @@ from vmhb_common.model.fault import Change, Fault, FaultState
 from vmhb_common.objects import fault_as_told
 from vmhb_consumer.reporters import keystone
 from vmhb_consumer.reporters.base import CannotBeMade, Case, Done, Later, Outcome, Refused, Reporter, made
-
-#: Answers that another try of the same request can't change. 404 isn't one: whoever creates the workflow mends it.
-FINAL = {400, 405, 413, 422}
+from vmhb_consumer.reporters.http import REFUSING, SHOWN
 
 #: In the memo: the last sequence that the workflow was told of, and the last attempt that was started.
 TOLD, STARTED = "told", "started"
@@ -185,7 +183,7 @@ class MistralReporter(Reporter):
         why = (
             f"Mistral says {_said(answer)} when asked to start workflow {start.workflow}: {_remedy(answer.status_code)}"
         )
-        return Refused(why, remind=True) if answer.status_code in FINAL else Later(None, why)
+        return Refused(why, remind=True) if answer.status_code in REFUSING else Later(None, why)
 
 
 def _number(case: Case, what: str) -> int:
@@ -209,7 +207,7 @@ def _changes(names: Sequence[str]) -> frozenset[Change]:
 
 
 def _said(answer: Any) -> str:
-    return f"{answer.status_code} {answer.text[:200]!r}"
+    return f"{answer.status_code} {answer.text[:SHOWN]!r}"
 
 
 _REMEDIES = {
