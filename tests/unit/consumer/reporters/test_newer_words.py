@@ -22,6 +22,8 @@ from vmhb_consumer.reporters import masakari_rules as recovery
 from vmhb_consumer.reporters.base import CannotBeMade, Case, Refused, made
 from vmhb_consumer.reporters.loader import installed
 from vmhb_consumer.reporters.log import LogReporter
+from vmhb_consumer.reporters.testing import options_of
+from vmhb_consumer.reporters.webhook import WebhookReporter
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 #: Every field that is one word of a list, but `state`: what is neither raised nor cleared can't be kept.
@@ -46,6 +48,11 @@ def by_mistral(fault: Fault) -> Any:
     return mistral.told("w", case).input["fault"]
 
 
+def by_the_webhook(fault: Fault) -> Any:
+    mine = WebhookReporter(options_of(WebhookReporter, url="http://127.0.0.1:1/"), lambda: NOON)
+    return json.loads(mine.request(Case(Change.RAISED, fault, fault, NOON, 1)).body)["fault"]
+
+
 def by_aodh(fault: Fault) -> Any:
     return {name: value for name, _type, value in aodh.event(Change.RAISED, fault, "p")["traits"]}
 
@@ -59,7 +66,7 @@ def by_the_topics(fault: Fault) -> Any:
 
 
 @pytest.mark.parametrize("name", WORDS)
-@pytest.mark.parametrize("tell", [by_mistral, by_aodh, by_vitrage, by_the_topics], ids=lambda tell: tell.__name__)
+@pytest.mark.parametrize("tell", [by_mistral, by_aodh, by_the_webhook, by_vitrage, by_the_topics], ids=lambda tell: tell.__name__)
 def test_it_is_told_as_it_came(tell: Callable[[Fault], Any], name: str) -> None:
     """Nobody stumbles over it, and whoever tells of this field at all tells this word."""
     assert tell(newer(name)).get(name, "brand_new") == "brand_new"
@@ -82,7 +89,7 @@ def test_what_stumbles_over_a_word_would_be_seen() -> None:
 
 def test_every_reporter_is_looked_at() -> None:
     """One that is new is to be looked at here, too."""
-    assert sorted(installed().reporters) == ["aodh", "log", "masakari", "mistral"]
+    assert sorted(installed().reporters) == ["aodh", "log", "masakari", "mistral", "webhook"]
 
 
 def test_a_resolution_that_is_unknown_confirms_nothing() -> None:
