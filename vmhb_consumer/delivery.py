@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from vmhb_common.app import crashpoint
-from vmhb_common.model.fault import Fault
+from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
 from vmhb_consumer.outbox import Outbox, Row
@@ -39,10 +39,12 @@ MIN_WAIT, MAX_WAIT = 0.1, 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Where to deliver. name: `masakari`, or `topic:…`, as in the rows."""
+    """Where to deliver. name: `masakari`, or `topic:…`, as in the rows. wants: asked once more of what is to be the
+    first of a fault, and was queued as something else: the one before was refused."""
 
     name: str
     deliver: Callable[[Case], Outcome]
+    wants: Callable[[Change, Fault], bool] = lambda change, fault: True
 
 
 class Delivery:
@@ -122,6 +124,9 @@ class Delivery:
         return True
 
     def _deliver(self, row: Row) -> None:
+        if row.change is Change.RAISED and not self._target.wants(row.change, row.fault):
+            self._write(row, lambda outcome: self._outbox.done(row, outcome), Done(known=False))
+            return
         try:
             outcome = self._outcome(row)
         except BaseException as error:  # SystemExit as well: a plugin ends no thread of ours

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from oslo_config import cfg
@@ -292,7 +293,9 @@ class Faults:
         sender = notifications.Sender(
             self._conf, self._settings.transport_url, self._settings.host, program="nova-vmhb-consumer"
         )
-        to_reporters = [Recipient(name, reporter.deliver) for name, reporter in self._reporters.items()]
+        to_reporters = [
+            Recipient(name, reporter.deliver, partial(_wanted, reporter)) for name, reporter in self._reporters.items()
+        ]
         return [*to_reporters, *(Recipient(name, _publisher(sender, name)) for name in self._topics)]
 
     def _route(self, change: Change, fault: Fault) -> list[str]:

@@ -151,8 +151,9 @@ class Reporter(ABC):
 
     def wants(self, change: Change, fault: Fault) -> bool:
         """Is this one to be delivered at all? change: as it would be handed out, so RAISED where this would be the
-        first of the fault. Asked before it is queued, on another thread than the rest, once or twice for each change:
-        must not block, nor rely on anything that `deliver` changes. One that raises is taken for True.
+        first of the fault. Asked before it is queued, on another thread than the rest, once or twice for each change,
+        and again before a RAISED is handed out: must not block, nor rely on anything that `deliver` changes. One that
+        raises is taken for True.
 
         Of a fault that was told the clear is wanted as well, as a rule, whatever the fault looks like by then."""
         return True

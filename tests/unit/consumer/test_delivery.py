@@ -174,6 +174,20 @@ def test_only_bugs_in_a_row_count(line: Line) -> None:
     assert line.desk.outbox.waiting() == {}
 
 
+def test_a_first_that_it_does_not_want(desk: Desk) -> None:
+    """It was queued as an update, behind a raise that was refused: is it wanted as the first?"""
+    desk.to = ["told"]
+    reporter = ToldReporter()
+    target = Recipient("told", reporter.deliver, lambda change, fault: fault.sequence == 1)
+    delivery = Delivery(target, desk.outbox, Tally(), lambda fault: Permit(True), desk.clock)
+    reporter.answers = [Refused("no")]
+    desk.take(A1, replace(A1, sequence=2, cause="other"))
+    while delivery.turn():
+        pass
+    assert [case.fault.sequence for case in reporter.cases] == [1]
+    assert desk.outbox.waiting() == {}
+
+
 @pytest.mark.parametrize("wrong", [SystemExit(1), KeyboardInterrupt(), RecursionError(), "done", 0, False, Done])
 def test_whatever_a_reporter_does_is_a_bug(line: Line, wrong: object) -> None:
     """It neither ends our thread nor counts as delivered, and other faults have their turn."""

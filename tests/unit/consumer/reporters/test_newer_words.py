@@ -66,7 +66,9 @@ def by_the_topics(fault: Fault) -> Any:
 
 
 @pytest.mark.parametrize("name", WORDS)
-@pytest.mark.parametrize("tell", [by_mistral, by_aodh, by_the_webhook, by_vitrage, by_the_topics], ids=lambda tell: tell.__name__)
+@pytest.mark.parametrize(
+    "tell", [by_mistral, by_aodh, by_the_webhook, by_vitrage, by_the_topics], ids=lambda tell: tell.__name__
+)
 def test_it_is_told_as_it_came(tell: Callable[[Fault], Any], name: str) -> None:
     """Nobody stumbles over it, and whoever tells of this field at all tells this word."""
     assert tell(newer(name)).get(name, "brand_new") == "brand_new"
