@@ -46,7 +46,7 @@ class Recording(Reporter):
             case ["hang", seconds]:
                 time.sleep(float(seconds))
             case ["fail"]:
-                raise RuntimeError("the backend is down")
+                return Later(None, "the backend is down")
             case ["again", seconds]:
                 return Later(float(seconds), "the backend is busy", {"tries": case.memo.get("tries", 0) + 1})
             case ["give", "up"]:
