@@ -237,8 +237,8 @@ def _told(target: str, fault_id: str) -> Any:
 
 def told_of(connection: sa.Connection, target: str, fault_id: str) -> Told:
     """Within somebody's transaction: what this target has been told of this fault."""
-    rows = connection.execute(sa.select(TOLD).where(TOLD.c.fault_id == fault_id)).mappings().all()
-    by_target = {row["target"]: row for row in rows}
+    query = sa.select(TOLD).where(TOLD.c.target.in_([target, EVERYBODY]), TOLD.c.fault_id == fault_id)
+    by_target = {row["target"]: row for row in connection.execute(query).mappings()}
     row = by_target.get(target) or by_target.get(EVERYBODY)
     if row is None:
         return Told()
@@ -250,10 +250,14 @@ def told_of(connection: sa.Connection, target: str, fault_id: str) -> Told:
 def who_has(connection: sa.Connection, fault_id: str, targets: Iterable[str]) -> set[str]:
     """Within somebody's transaction: those of these targets that know of this fault, or for whom a change of it
     waits."""
-    waiting = connection.execute(sa.select(OUTBOX.c.target).where(OUTBOX.c.fault_id == fault_id)).scalars()
-    known = sa.select(TOLD.c.target).where(TOLD.c.fault_id == fault_id, TOLD.c.known.is_(True))
-    found = {*waiting, *connection.execute(known).scalars()}
-    return {*targets} if EVERYBODY in found else {target for target in targets if target in found}
+    names = sorted(targets)
+    waiting = sa.select(OUTBOX.c.target).where(OUTBOX.c.target.in_(names), OUTBOX.c.fault_id == fault_id)
+    told = sa.and_(TOLD.c.target.in_([*names, EVERYBODY]), TOLD.c.fault_id == fault_id, TOLD.c.known.is_(True))
+    found = {
+        *connection.execute(waiting).scalars(),
+        *connection.execute(sa.select(TOLD.c.target).where(told)).scalars(),
+    }
+    return {*names} if EVERYBODY in found else found
 
 
 def _remember(connection: sa.Connection, row: Row, text: str | None, told: Told) -> None:

@@ -367,14 +367,14 @@ class Records:
             connection.execute(over)
         reminder = outcome is Outcome.REMINDED
         change = book.change_of(outcome, fault)
-        outbox.put(connection, self._recipients(connection, change, fault), change, fault, reminder, now)
+        outbox.put(connection, self._recipients(connection, change, fault, known is None), change, fault, reminder, now)
         if own:
             outbox.put(connection, self._topics, change, fault, reminder, now)
 
-    def _recipients(self, connection: sa.Connection, change: Change, fault: Fault) -> list[str]:
+    def _recipients(self, connection: sa.Connection, change: Change, fault: Fault, new: bool) -> list[str]:
         first = [] if change is Change.CLEARED else self._route(Change.RAISED, fault)
         wanted = first if change is Change.RAISED else self._route(change, fault)
-        has = outbox.who_has(connection, fault.fault_id, {*wanted, *first})
+        has = set() if new else outbox.who_has(connection, fault.fault_id, {*wanted, *first})
         return telling.recipients(change, wanted, first, has)
 
 
