@@ -263,7 +263,8 @@ class Backend:
         handler.close_connection = True
 
     def _answer(self, connection: socket.socket, reply: Reply) -> None:
-        given = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}
+        given = {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), "Connection": "close"}
+        given |= reply.headers
         head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
         data = f"HTTP/1.1 {reply.status} Status\r\n{head}\r\n".encode() + reply.body
         data = data if reply.raw is None else reply.raw
