@@ -1,7 +1,9 @@
 """One target's own thread: takes its rows from the outbox, one at a time, and delivers them. Decides no delivery.
 
 A target that is slow, down or raises holds up its own rows only, and of those only the fault that it is about: every
-row has its own time of the next try. Whatever happens, a row is deleted only after `deliver` returned.
+row has its own time of the next try. Whatever happens, a row is deleted only after `deliver` returned. What it raises
+is a bug of its own, and is given up after `telling.BUGS` tries in a row: so its fault's next change is not held up for
+ever.
 """
 
 from __future__ import annotations
@@ -9,19 +11,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from vmhb_common.app import crashpoint
-from vmhb_common.model.fault import Fault
+from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
 from vmhb_consumer.outbox import Outbox, Row
-from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, Withheld
+from vmhb_consumer.reporters import telling
+from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, outcome_of
+from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
 
 LOG = logging.getLogger(__name__)
+
+AnyOutcome = TypeVar("AnyOutcome", Done, Later, Refused)
 
 #: Seconds to back off after the first failure of a row, and at most.
 FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
@@ -33,10 +39,12 @@ MIN_WAIT, MAX_WAIT = 0.1, 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Where to deliver. name: `masakari`, or `topic:…`, as in the rows."""
+    """Where to deliver. name: `masakari`, or `topic:…`, as in the rows. wants: asked once more of what is to be the
+    first of a fault, and was queued as something else: the one before was refused."""
 
     name: str
-    deliver: Callable[[Case], None]
+    deliver: Callable[[Case], Outcome]
+    wants: Callable[[Change, Fault], bool] = lambda change, fault: True
 
 
 class Delivery:
@@ -60,6 +68,7 @@ class Delivery:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"vmhb-deliver-{target.name}", daemon=True)
         self._away = False
+        self._old = False  # it was said that it is written for an older contract
 
     @property
     def started(self) -> bool:
@@ -115,53 +124,102 @@ class Delivery:
         return True
 
     def _deliver(self, row: Row) -> None:
+        if row.change is Change.RAISED and not self._target.wants(row.change, row.fault):
+            self._write(row, lambda outcome: self._outbox.done(row, outcome), Done(known=False))
+            return
+        try:
+            outcome = self._outcome(row)
+        except BaseException as error:  # SystemExit as well: a plugin ends no thread of ours
+            self._bug(row, error)
+            return
+        match outcome:
+            case Done():
+                self._done(row, outcome)
+            case Later():
+                self._later(row, outcome)
+            case Refused():
+                self._refuse(row, outcome)
+
+    def _outcome(self, row: Row) -> Outcome:
+        """Whatever a target raises, besides what reporters used to."""
+        try:
+            outcome: Any = self._target.deliver(self._case(row))
+        except (Again, GiveUp) as error:
+            self._say_old(f"raises {type(error).__name__}")
+            return outcome_of(error)
+        if outcome is None:
+            self._say_old("returns None")
+            return Done()
+        if not isinstance(outcome, Done | Later | Refused):
+            raise TypeError(f"it returns {outcome!r:.100}, which is none of Done, Later and Refused")
+        return outcome
+
+    def _done(self, row: Row, outcome: Done) -> None:
         name = self._target.name
-        try:
-            self._target.deliver(self._case(row))
-        except GiveUp as error:
-            self._refuse(row, error)
-        except Again as error:
-            self._again(row, str(error), error.seconds, error.memo)
-        except Exception as error:
-            LOG.debug("%s: fault %s", name, row.fault.fault_id, exc_info=True)
-            self._again(row, f"{type(error).__name__}: {error}", None, None)
-        else:
-            crashpoint.reach("consumer.delivered")
-            self._tally.add(f"delivered.{name}")
-            if row.problem is not None:
-                LOG.info("%s: %s delivered, at attempt %d", name, _what(row), row.attempt)
-            self._mine(row, self._settle(lambda: self._outbox.done(row)))
+        crashpoint.reach("consumer.delivered")
+        self._tally.add(f"delivered.{name}")
+        if row.problem is not None:
+            LOG.info("%s: %s delivered, at attempt %d", name, _what(row), row.attempt)
+        self._write(row, lambda outcome: self._outbox.done(row, outcome), outcome)
 
-    def _refuse(self, row: Row, error: GiveUp) -> None:
-        name, kind = self._target.name, "withheld" if isinstance(error, Withheld) else "given up"
-        self._tally.add(f"{'withheld' if isinstance(error, Withheld) else 'given_up'}.{name}")
-        LOG.log(
-            logging.INFO if isinstance(error, Withheld) else logging.ERROR,
-            "%s: %s %s: %s",
-            name,
-            _what(row),
-            kind,
-            error,
-        )
-        try:
-            self._mine(row, self._settle(lambda: self._outbox.refuse(row, kind, str(error), self._now(), error.memo)))
-        except (TypeError, ValueError) as wrong:  # a memo that is not JSON
-            LOG.error("%s: %s: its memo can't be kept: %s", name, _what(row), wrong)
-            self._settle(lambda: self._outbox.refuse(row, kind, str(error), self._now()))
+    def _refuse(self, row: Row, outcome: Refused) -> None:
+        kind = "withheld" if outcome.rightly else "given up"
+        self._tally.add(f"{kind.replace(' ', '_')}.{self._target.name}")
+        level = logging.INFO if outcome.rightly else logging.ERROR
+        LOG.log(level, "%s: %s %s: %s", self._target.name, _what(row), kind, outcome.why)
 
-    def _again(self, row: Row, why: str, seconds: float | None, memo: Mapping[str, Any] | None) -> None:
+        def write(outcome: Refused) -> bool:
+            told = telling.after(row.told, outcome)
+            return self._outbox.refuse(row, kind, outcome.why, self._now(), outcome.memo, told)
+
+        self._write(row, write, outcome)
+
+    def _later(self, row: Row, outcome: Later) -> None:
+        self._tally.add(f"postponed.{self._target.name}")
+        if outcome.why != row.problem:
+            # One that hands a memo is getting on; one without has met something.
+            new = outcome.memo is None
+            level, how = (logging.WARNING, "not delivered yet") if new else (logging.INFO, "goes on")
+            LOG.log(level, "%s: %s %s: %s", self._target.name, _what(row), how, outcome.why)
+        told = telling.after(row.told, outcome)
+        next_at = self._next(row, outcome.retry_in)
+        self._write(row, lambda one: self._outbox.again(row, one.why, next_at, one.memo, told), outcome)
+
+    def _bug(self, row: Row, error: BaseException) -> None:
+        """An exception that escaped. Tried again, since it may pass; but not for ever, since a bug does not."""
+        why = f"{type(error).__name__}: {error}"
+        told = telling.after_bug(row.told)
+        if told.bugs >= telling.BUGS:
+            self._refuse(row, Refused(f"it raised {told.bugs} times, and must not; report this to its authors: {why}"))
+            return
         self._tally.add(f"postponed.{self._target.name}")
         if why != row.problem:
-            # One that hands a memo is getting on; one without has met something.
-            level, how = (logging.WARNING, "not delivered yet") if memo is None else (logging.INFO, "goes on")
-            LOG.log(level, "%s: %s %s: %s", self._target.name, _what(row), how, why)
+            text = "%s: %s not delivered yet, an error of the reporter's: %s"
+            LOG.error(text, self._target.name, _what(row), why, exc_info=error)
+        next_at = self._next(row, None)
+        self._mine(row, self._settle(lambda: self._outbox.again(row, why, next_at, None, told)))
+
+    def _next(self, row: Row, seconds: float | None) -> float:
+        """When to try again. None: back off."""
         pause = min(FIRST_PAUSE * 2.0 ** min(row.attempt - 1, 16), MAX_PAUSE) if seconds is None else seconds
-        next_at = self._now() + min(max(pause, MIN_WAIT), MAX_WAIT)
+        return self._now() + min(max(pause, MIN_WAIT), MAX_WAIT)
+
+    def _write(self, row: Row, write: Callable[[AnyOutcome], bool], outcome: AnyOutcome) -> None:
+        """What became of it; without its memo, where that is no JSON."""
         try:
-            self._mine(row, self._settle(lambda: self._outbox.again(row, why, next_at, memo)))
-        except (TypeError, ValueError) as error:  # a memo that is not JSON
+            self._mine(row, self._settle(lambda: write(outcome)))
+        except (TypeError, ValueError, RecursionError) as error:
             LOG.error("%s: %s: its memo can't be kept: %s", self._target.name, _what(row), error)
-            self._settle(lambda: self._outbox.again(row, why, next_at, None))
+            self._mine(row, self._settle(lambda: write(replace(outcome, memo=None))))
+
+    def _say_old(self, what: str) -> None:
+        if not self._old:
+            LOG.warning(
+                "%s is written for an older contract, which ends with the next release: it %s, and is to return Done, "
+                "Later or Refused",
+                *(self._target.name, what),
+            )
+        self._old = True
 
     def _settle(self, write: Callable[[], bool]) -> bool:
         """Write down what became of it, as long as it takes: it has happened."""

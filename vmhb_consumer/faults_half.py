@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from oslo_config import cfg
@@ -42,9 +43,10 @@ from vmhb_consumer.delivery import Delivery, Recipient
 from vmhb_consumer.doubt_rules import Told, Unknown, Whereabouts, Word
 from vmhb_consumer.fault_listener import Endpoint
 from vmhb_consumer.nova_client import Locate
-from vmhb_consumer.outbox import Outbox
+from vmhb_consumer.outbox import TOPIC, Outbox
 from vmhb_consumer.recovery_permits import Permits, Witnesses
 from vmhb_consumer.reporters.base import Case, Reporter
+from vmhb_consumer.reporters.outcomes import Done, Later, Outcome
 from vmhb_consumer.repository import Records
 from vmhb_consumer.settings import FaultSettings
 
@@ -67,7 +69,6 @@ OTHERS = 2.0
 SERVED = 1.0
 #: Seconds that a look at a broker may take, in the background, to say what is wrong with it.
 CHECK = 10.0
-TOPIC = "topic:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +293,9 @@ class Faults:
         sender = notifications.Sender(
             self._conf, self._settings.transport_url, self._settings.host, program="nova-vmhb-consumer"
         )
-        to_reporters = [Recipient(name, reporter.deliver) for name, reporter in self._reporters.items()]
+        to_reporters = [
+            Recipient(name, reporter.deliver, partial(_wanted, reporter)) for name, reporter in self._reporters.items()
+        ]
         return [*to_reporters, *(Recipient(name, _publisher(sender, name)) for name in self._topics)]
 
     def _route(self, change: Change, fault: Fault) -> list[str]:
@@ -351,16 +354,20 @@ def _wanted(reporter: Reporter, change: Change, fault: Fault) -> bool:
         return True
 
 
-def _publisher(sender: notifications.Sender, name: str) -> Callable[[Case], None]:
+def _publisher(sender: notifications.Sender, name: str) -> Callable[[Case], Outcome]:
     topic = name.removeprefix(TOPIC)
 
-    def deliver(case: Case) -> None:
+    def deliver(case: Case) -> Outcome:
         fault = case.fault
         # The same at every attempt, so that a receiver can tell.
         message_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{topic} {fault.fault_id} {fault.sequence}"))
         payload = json.dumps(book.primitive(fault))
         created = fault.occurred_at.timestamp()
-        sender.send(topic, Message(message_id, str(case.change), fault.project_id, payload, created))
+        try:
+            sender.send(topic, Message(message_id, str(case.change), fault.project_id, payload, created))
+        except Exception as error:  # the broker's libraries let through much; what we have to say is never given up
+            return Later(None, f"{type(error).__name__}: {error}")
+        return Done()
 
     return deliver
 

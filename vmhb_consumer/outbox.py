@@ -21,10 +21,15 @@ import sqlalchemy as sa
 from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.database import Changed, Database
 from vmhb_consumer.fault_rules import packed, unpacked
-from vmhb_consumer.schema import FAULTS, MEMBERS, MEMOS, OUTBOX, UNDELIVERED
+from vmhb_consumer.reporters import telling
+from vmhb_consumer.reporters.outcomes import Done, Refused
+from vmhb_consumer.reporters.telling import Told
+from vmhb_consumer.schema import EVERYBODY, FAULTS, MEMBERS, MEMOS, OUTBOX, TOLD, UNDELIVERED
 
 LOG = logging.getLogger(__name__)
 
+#: What a target's name begins with that is a topic of ours: it is sent everything, reminders too, as it is.
+TOPIC = "topic:"
 #: A consumer that has not said so for this long (seconds) is not alive: what it was at is another's. More than any
 #: pause of a process that is well, and what a delivery is late by when a consumer dies.
 MEMBER_TTL = 20.0
@@ -32,7 +37,8 @@ MEMBER_TTL = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One delivery, taken by us. latest: the newest of the fault; received_at: when that was heard."""
+    """One delivery, taken by us. latest: the newest of the fault; received_at: when that was heard. change, reminder:
+    as this target is handed it; told: what it has been told of the fault before."""
 
     id: int
     target: str
@@ -44,6 +50,7 @@ class Row:
     reminder: bool
     problem: str | None
     memo: Mapping[str, Any]
+    told: Told = telling.NOTHING
 
 
 class Outbox:
@@ -84,23 +91,41 @@ class Outbox:
         def work(connection: sa.Connection) -> Row | None:
             aside.clear()
             while (found := self._due(connection, target, now)) is not None:
-                mine = sa.update(OUTBOX).where(OUTBOX.c.id == found["id"], OUTBOX.c.owner == found["owner"])
-                if connection.execute(mine.values(owner=self._member)).rowcount != 1:
-                    raise Changed("taken by another consumer")
-                query = sa.select(FAULTS).where(FAULTS.c.fault_id == found["fault_id"])
-                known = connection.execute(query).mappings().first()
-                memo = connection.execute(sa.select(MEMOS.c.memo).where(_memo(target, found["fault_id"]))).scalar()
+                mine = sa.and_(OUTBOX.c.id == found["id"], OUTBOX.c.owner == found["owner"])
+                told = told_of(connection, target, found["fault_id"])
                 try:
-                    return _row(found, known, memo)
+                    row = self._row(connection, found, told)
                 except ValueError as error:
                     _set_aside(connection, found, str(error), now)
                     aside.append(f"fault {found['fault_id']} ({found['sequence']}): {str(error)!a:.300}")
+                    continue
+                settled = (
+                    sa.update(OUTBOX).where(mine).values(owner=self._member) if row else sa.delete(OUTBOX).where(mine)
+                )
+                if connection.execute(settled).rowcount != 1:
+                    raise Changed("taken by another consumer")
+                if row is not None:
+                    return row
             return None
 
         row = self._database.run(work)
         for text in aside:
             LOG.error("%s: a row of vmhb_outbox can't be read, and is kept in vmhb_undelivered: %s", target, text)
         return row
+
+    @staticmethod
+    def _row(connection: sa.Connection, found: Any, told: Told) -> Row | None:
+        """None where this target is not to be handed it."""
+        target, fault_id = found["target"], found["fault_id"]
+        change, reminder = Change(found["change"]), bool(found["reminder"])
+        if not target.startswith(TOPIC):
+            handed = telling.handed(told, change, reminder)
+            if handed is None:
+                return None
+            change, reminder = handed.change, handed.reminder
+        known = connection.execute(sa.select(FAULTS).where(FAULTS.c.fault_id == fault_id)).mappings().first()
+        memo = connection.execute(sa.select(MEMOS.c.memo).where(_memo(target, fault_id))).scalar()
+        return _row(found, known, memo, change, reminder, told)
 
     @staticmethod
     def _due(connection: sa.Connection, target: str, now: float) -> Any:
@@ -120,12 +145,25 @@ class Outbox:
         value = self._database.run(lambda connection: connection.execute(query).scalar())
         return None if value is None else float(value)
 
-    def done(self, row: Row) -> bool:
-        """It was delivered. False where it was not ours any more: another consumer does it again."""
-        return self._database.run(lambda c: c.execute(sa.delete(OUTBOX).where(self._ours(row))).rowcount == 1)
+    def done(self, row: Row, outcome: Done | None = None) -> bool:
+        """It was delivered. False where it was not ours any more: another consumer does it again. TypeError,
+        ValueError: the memo is not JSON."""
+        outcome = outcome or Done()
+        text = None if outcome.memo is None else json.dumps(dict(outcome.memo))
 
-    def again(self, row: Row, why: str, next_at: float, memo: Mapping[str, Any] | None) -> bool:
-        """It was not; next_at: when to try again. memo None: as it was. TypeError, ValueError: the memo is not JSON."""
+        def work(connection: sa.Connection) -> bool:
+            if connection.execute(sa.delete(OUTBOX).where(self._ours(row))).rowcount != 1:
+                return False
+            _remember(connection, row, text, telling.after(row.told, outcome))
+            return True
+
+        return self._database.run(work)
+
+    def again(
+        self, row: Row, why: str, next_at: float, memo: Mapping[str, Any] | None, told: Told | None = None
+    ) -> bool:
+        """It was not; next_at: when to try again. memo, told None: as it was. TypeError, ValueError: the memo is not
+        JSON."""
         values = {"owner": "", "next_at": next_at, "problem": why[:2000], "attempt": row.attempt + 1}
         update = sa.update(OUTBOX).where(self._ours(row)).values(**values)
         text = None if memo is None else json.dumps(dict(memo))
@@ -133,7 +171,7 @@ class Outbox:
         def work(connection: sa.Connection) -> bool:
             if connection.execute(update).rowcount != 1:
                 return False
-            _remember(connection, row, text)
+            _remember(connection, row, text, row.told if told is None else told)
             return True
 
         return self._database.run(work)
@@ -143,9 +181,19 @@ class Outbox:
         update = sa.update(OUTBOX).where(self._ours(row)).values(owner="")
         self._database.run(lambda connection: connection.execute(update))
 
-    def refuse(self, row: Row, kind: str, why: str, now: float, memo: Mapping[str, Any] | None = None) -> bool:
-        """It never will be. kind: `given up` or `withheld`. The record is kept. memo: as in `again`."""
+    def refuse(
+        self,
+        row: Row,
+        kind: str,
+        why: str,
+        now: float,
+        memo: Mapping[str, Any] | None = None,
+        told: Told | None = None,
+    ) -> bool:
+        """It never will be. kind: `given up` or `withheld`. The record is kept. memo: as in `again`. told: what the
+        target has been told by now."""
         text = None if memo is None else json.dumps(dict(memo))
+        told = telling.after(row.told, Refused(why)) if told is None else told
 
         def work(connection: sa.Connection) -> bool:
             if connection.execute(sa.delete(OUTBOX).where(self._ours(row))).rowcount != 1:
@@ -154,7 +202,7 @@ class Outbox:
             values = {"target": row.target, "fault_id": fault.fault_id, "sequence": fault.sequence, "at": now}
             values |= {"change": str(row.change), "kind": kind, "why": why[:2000], "payload": packed(fault)}
             connection.execute(sa.insert(UNDELIVERED).values(**values))
-            _remember(connection, row, text)
+            _remember(connection, row, text, told)
             return True
 
         return self._database.run(work)
@@ -183,30 +231,63 @@ def _memo(target: str, fault_id: str) -> Any:
     return sa.and_(MEMOS.c.target == target, MEMOS.c.fault_id == fault_id)
 
 
-def _remember(connection: sa.Connection, row: Row, text: str | None) -> None:
+def _told(target: str, fault_id: str) -> Any:
+    return sa.and_(TOLD.c.target == target, TOLD.c.fault_id == fault_id)
+
+
+def told_of(connection: sa.Connection, target: str, fault_id: str) -> Told:
+    """Within somebody's transaction: what this target has been told of this fault."""
+    query = sa.select(TOLD).where(TOLD.c.target.in_([target, EVERYBODY]), TOLD.c.fault_id == fault_id)
+    by_target = {row["target"]: row for row in connection.execute(query).mappings()}
+    row = by_target.get(target) or by_target.get(EVERYBODY)
+    if row is None:
+        return Told()
+    return Told(
+        bool(row["handed"]), bool(row["known"]), bool(row["remind"]), int(row["bugs"]), row["target"] == EVERYBODY
+    )
+
+
+def who_has(connection: sa.Connection, fault_id: str, targets: Iterable[str]) -> set[str]:
+    """Within somebody's transaction: those of these targets that know of this fault, or for whom a change of it
+    waits."""
+    names = sorted(targets)
+    waiting = sa.select(OUTBOX.c.target).where(OUTBOX.c.target.in_(names), OUTBOX.c.fault_id == fault_id)
+    told = sa.and_(TOLD.c.target.in_([*names, EVERYBODY]), TOLD.c.fault_id == fault_id, TOLD.c.known.is_(True))
+    found = {
+        *connection.execute(waiting).scalars(),
+        *connection.execute(sa.select(TOLD.c.target).where(told)).scalars(),
+    }
+    return {*names} if EVERYBODY in found else found
+
+
+def _remember(connection: sa.Connection, row: Row, text: str | None, told: Told) -> None:
     """Only whoever has a row of this target and fault comes here, and that is one at a time."""
-    if text is None:
-        return
-    update = sa.update(MEMOS).where(_memo(row.target, row.fault.fault_id)).values(memo=text)
-    if connection.execute(update).rowcount == 0:
-        values = {"target": row.target, "fault_id": row.fault.fault_id, "memo": text}
-        connection.execute(sa.insert(MEMOS).values(**values))
+    key = {"target": row.target, "fault_id": row.fault.fault_id}
+    if text is not None:
+        update = sa.update(MEMOS).where(_memo(**key)).values(memo=text)
+        if connection.execute(update).rowcount == 0:
+            connection.execute(sa.insert(MEMOS).values(memo=text, **key))
+    if told != row.told and not row.target.startswith(TOPIC):
+        values = {"handed": told.handed, "known": told.known, "remind": told.remind, "bugs": told.bugs}
+        if connection.execute(sa.update(TOLD).where(_told(**key)).values(**values)).rowcount == 0:
+            connection.execute(sa.insert(TOLD).values(**key, **values))
 
 
-def _row(found: Any, known: Any, memo: str | None) -> Row:
+def _row(found: Any, known: Any, memo: str | None, change: Change, reminder: bool, told: Told) -> Row:
     """ValueError where what is to be delivered can't be read."""
     fault = unpacked(found["payload"])
     return Row(
         id=int(found["id"]),
         target=found["target"],
-        change=Change(found["change"]),
+        change=change,
         fault=fault,
         latest=_latest(fault, known),
         received_at=float(found["created"] if known is None else known["received_at"]),
         attempt=int(found["attempt"]),
-        reminder=bool(found["reminder"]),
+        reminder=reminder,
         problem=found["problem"],
         memo=_memo_of(memo),
+        told=told,
     )
 
 

@@ -21,11 +21,12 @@ from vmhb_consumer import fault_rules as book
 from vmhb_consumer import outbox
 from vmhb_consumer.database import Changed, Database
 from vmhb_consumer.fault_rules import Outcome
-from vmhb_consumer.schema import FAULTS, MEMOS, OUTBOX, PERMITS, UNDELIVERED, WORKERS
+from vmhb_consumer.reporters import telling
+from vmhb_consumer.schema import FAULTS, MEMOS, OUTBOX, PERMITS, TOLD, UNDELIVERED, WORKERS
 
 LOG = logging.getLogger(__name__)
 
-#: Tells which targets are to have a change. Must not block.
+#: Tells which reporters want a change, as it would be handed to them. Must not block.
 Route = Callable[[Change, Fault], Sequence[str]]
 
 #: A worker, and a fault, are doubted after this many of their intervals.
@@ -279,6 +280,7 @@ class Records:
             number = connection.execute(sa.delete(FAULTS).where(old)).rowcount
             known = sa.select(FAULTS.c.fault_id)
             connection.execute(sa.delete(MEMOS).where(MEMOS.c.fault_id.not_in(known)))
+            connection.execute(sa.delete(TOLD).where(TOLD.c.fault_id.not_in(known)))
             number += connection.execute(sa.delete(UNDELIVERED).where(UNDELIVERED.c.at < before)).rowcount
             connection.execute(sa.delete(PERMITS).where(PERMITS.c.granted_at < permits_before))
             return number
@@ -365,9 +367,15 @@ class Records:
             connection.execute(over)
         reminder = outcome is Outcome.REMINDED
         change = book.change_of(outcome, fault)
-        outbox.put(connection, self._route(change, fault), change, fault, reminder, now)
+        outbox.put(connection, self._recipients(connection, change, fault, known is None), change, fault, reminder, now)
         if own:
             outbox.put(connection, self._topics, change, fault, reminder, now)
+
+    def _recipients(self, connection: sa.Connection, change: Change, fault: Fault, new: bool) -> list[str]:
+        first = [] if change is Change.CLEARED else self._route(Change.RAISED, fault)
+        wanted = first if change is Change.RAISED else self._route(change, fault)
+        has = set() if new else outbox.who_has(connection, fault.fault_id, {*wanted, *first})
+        return telling.recipients(change, wanted, first, has)
 
 
 def _changed(statement: Any, connection: sa.Connection) -> int:

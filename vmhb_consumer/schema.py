@@ -99,6 +99,19 @@ MEMOS = _table(
     sa.Column("memo", _TEXT, nullable=False),
 )
 
+#: What each reporter has been told of each fault: `reporters.telling.Told`. target EVERYBODY: of faults that were here
+#: before this was kept.
+TOLD = _table(
+    "vmhb_told",
+    sa.Column("target", sa.String(255), primary_key=True),
+    sa.Column("fault_id", sa.String(36), primary_key=True),
+    sa.Column("handed", sa.Boolean, nullable=False),
+    sa.Column("known", sa.Boolean, nullable=False),
+    sa.Column("remind", sa.Boolean, nullable=False),
+    sa.Column("bugs", sa.Integer, nullable=False),
+)
+EVERYBODY = "*"
+
 #: What was not delivered, and never will be: given up, or rightly withheld.
 UNDELIVERED = _table(
     "vmhb_undelivered",
@@ -126,4 +139,10 @@ PERMITS = _table(
 
 #: Statements that lead from version 1, 2 … to the next. The tables above are those of the last version; tables that are
 #: not there yet are made before the first step.
-STEPS: Sequence[Sequence[str]] = ()
+STEPS: Sequence[Sequence[str]] = (
+    # 2: vmhb_told. Nobody knows who was told of the faults that are here: all, as it was until now.
+    (
+        "INSERT INTO vmhb_told (target, fault_id, handed, known, remind, bugs) "
+        "SELECT '*', fault_id, TRUE, TRUE, FALSE, 0 FROM vmhb_faults",
+    ),
+)

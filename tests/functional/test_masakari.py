@@ -24,7 +24,7 @@ from tests.stage.masakari import VENV, Masakari
 from vmhb_common import worker_api as rpcapi
 from vmhb_common.messaging import broker as brokers
 from vmhb_common.model.fault import Change, Fault, Resolution, cleared
-from vmhb_consumer.reporters.base import Again, Case, GiveUp, Withheld
+from vmhb_consumer.reporters.base import Case, Later, Refused
 from vmhb_consumer.reporters.masakari import MasakariReporter
 
 pytestmark = pytest.mark.patient
@@ -82,17 +82,15 @@ class Delivery:
         """One try. None: it is to be tried again; otherwise how it ended."""
         self.tries += 1
         case = Case(Change.RAISED, self.fault, self.latest, now(), self.tries, self.memo)
-        try:
-            self.reporter.deliver(case)
-        except Again as again:
-            self.memo = dict(again.memo) if again.memo is not None else self.memo
-            if str(again) not in self.said:
-                self.said.append(str(again))
-            return None
-        except Withheld as why:
-            return f"withheld: {why}"
-        except GiveUp as why:
-            return f"given up: {why}"
+        outcome = self.reporter.deliver(case)
+        self.memo = dict(outcome.memo) if outcome.memo is not None else self.memo
+        match outcome:
+            case Later(why=why):
+                if why not in self.said:
+                    self.said.append(why)
+                return None
+            case Refused(why=why):
+                return f"{'withheld' if outcome.rightly else 'given up'}: {why}"
         return "delivered"
 
     def run(self, seconds: float = 60.0, until: Callable[[], bool] = lambda: False) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from oslo_config import cfg
 
 from vmhb_common.model.fault import Change, Fault
-from vmhb_consumer.reporters.base import Again, Case, GiveUp, Reporter, Withheld
+from vmhb_consumer.reporters.base import Case, Done, Later, Outcome, Refused, Reporter
 
 #: A line: one delivery.
 Line = dict[str, Any]
@@ -39,19 +39,20 @@ class Recording(Reporter):
         self._file = pathlib.Path(options.file or os.devnull)
         self._control = pathlib.Path(options.control or os.devnull)
 
-    def deliver(self, case: Case) -> None:
+    def deliver(self, case: Case) -> Outcome:
         """Do as told, and note it."""
         told = self._control.read_text().strip() if self._control.exists() else ""
         match told.split():
             case ["hang", seconds]:
                 time.sleep(float(seconds))
             case ["fail"]:
-                raise RuntimeError("the backend is down")
+                return Later(None, "the backend is down")
             case ["again", seconds]:
-                raise Again("the backend is busy", float(seconds), {"tries": case.memo.get("tries", 0) + 1})
+                return Later(float(seconds), "the backend is busy", {"tries": case.memo.get("tries", 0) + 1})
             case ["give", "up"]:
-                raise GiveUp("the backend says that this is nonsense")
+                return Refused("the backend says that this is nonsense")
         self.note(case)
+        return Done()
 
     def note(self, case: Case, **more: Any) -> None:
         """A line, written at once: a file opened for appending is never torn."""
@@ -77,17 +78,18 @@ class Recovering(Recording):
         """Only what asks for it."""
         return fault.recommended_action == "recover"
 
-    def deliver(self, case: Case) -> None:
+    def deliver(self, case: Case) -> Outcome:
         """Ask for leave, then do it."""
         key = [case.fault.fault_id, case.fault.recovery_attempt]
         if any(line["key"] == key for line in self.lines()):
-            return
+            return Done()
         permit = case.permit()
         if not permit.granted:
             if permit.seconds is None:
-                raise Withheld(permit.why)
-            raise Again(permit.why, permit.seconds)
+                return Refused(permit.why, rightly=True)
+            return Later(permit.seconds, permit.why)
         self.note(case, key=key)
+        return Done()
 
 
 def read(path: pathlib.Path) -> list[Line]:

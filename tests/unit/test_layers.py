@@ -80,7 +80,7 @@ ROOMS = {
 #: What decides, outside the folders that are pure.
 DECIDERS = {
     *("nova_vmhb.wanted_policy", "vmhb_consumer.reporters.masakari_rules", "vmhb_consumer.reporters.answers"),
-    "vmhb_consumer.door",
+    *("vmhb_consumer.door", "vmhb_consumer.reporters.telling", "vmhb_consumer.reporters.outcomes"),
     *("vmhb_consumer.nova_notification", "vmhb_consumer.nova_operations", "vmhb_consumer.fault_rules"),
     *("vmhb_consumer.recovery_limits", "vmhb_consumer.doubt_rules"),
 }
@@ -260,6 +260,19 @@ def test_the_workers_tests_need_no_consumer() -> None:
     ]
     assert len(found) > 40
     assert not wrong
+
+
+def test_only_the_worker_serialises_strictly() -> None:
+    """What others hand on may have a newer worker's words, at which `fault_payload` raises: they have
+    `fault_as_told`."""
+    found = {
+        name_of(path)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if "fault_payload"
+        in {name.rpartition(".")[2] for name in _imports(ast.parse(path.read_text(encoding="utf-8")))}
+    }
+    assert found == {"vmhb_common.objects", "vmhb_worker.engine.unit_of_work"}
 
 
 def test_every_rule_is_about_something() -> None:

@@ -40,7 +40,7 @@ def test_what_is_installed_is_there() -> None:
     setup.read(ROOT / "setup.cfg")
     words = setup["files"]["data_files"].split()
     installed = {word for word in words if word.startswith("etc/") and (ROOT / word).is_file()}
-    folders = ("aodh", "ceilometer", "mistral", "vitrage")
+    folders = ("aodh", "ceilometer", "mistral", "reporter", "vitrage")
     samples = {str(path.relative_to(ROOT)) for one in folders for path in (ROOT / "etc" / one).rglob("*.*")}
     assert samples <= installed
     assert {word for word in words if word.startswith("etc/") and "." in word} == installed

@@ -89,6 +89,15 @@ class Fault:
     evidence: dict[str, Any]
     health: dict[str, Any] | None = None
 
+    @property
+    def recovery_was_asked_for(self) -> bool:
+        """Was a recovery ever asked for, of this fault? Stays so to its end, the clear included.
+
+        `recommended_action` does not tell: a clear says `none`, and nearly every fault that asks for a recovery begins
+        as `alarm`, with `withheld` saying what is waited for.
+        """
+        return self.recovery_attempt > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

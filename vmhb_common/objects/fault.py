@@ -70,14 +70,16 @@ class FaultPayload(Payload):
 
 
 def fault_payload(fault: Fault) -> dict[str, Any]:
-    """The serialised primitive of a fault. ValueError where a field is not of its type."""
+    """The serialised primitive of a fault of one's own: for the worker alone. ValueError where a field is not of its
+    type, or has a word that is none of ours: so that nothing of the kind is ever sent."""
     values = {field.name: getattr(fault, field.name) for field in dataclasses.fields(Fault)}
-    return FaultPayload(**{name: _plain(value) for name, value in values.items()}).to_dict()
+    checked = FaultPayload(**{name: _plain(value) for name, value in values.items()})
+    return fault_as_told(dataclasses.replace(fault, **{name: getattr(checked, name) for name in values}))
 
 
 def fault_as_told(fault: Fault, version: str = FaultPayload.VERSION) -> dict[str, Any]:
-    """The serialised primitive of a fault that somebody else sent: as `fault_payload` makes it, except that words which
-    only a newer sender knows pass as they came. Whoever hands a fault on uses this; `parse_fault` reads it back."""
+    """The serialised primitive of a fault, whoever sent it: the one writer of this format. Words that only a newer
+    sender knows pass as they came. Whoever hands a fault on uses this; `parse_fault` reads it back."""
     data = {field.name: _as_told(getattr(fault, field.name)) for field in dataclasses.fields(Fault)}
     around = {"name": FaultPayload.obj_name(), "namespace": PROJECT_NAMESPACE, "version": version, "data": data}
     return {f"{SERIAL_NAMESPACE}.{key}": value for key, value in around.items()}

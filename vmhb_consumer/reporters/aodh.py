@@ -18,7 +18,7 @@ from vmhb_common.conf.types import Word, prose
 from vmhb_common.messaging import broker as brokers
 from vmhb_common.messaging.publisher import EXCHANGE, DeliveryError, Line
 from vmhb_common.model.fault import Change, Fault
-from vmhb_consumer.reporters.base import Again, Case, Reporter, made
+from vmhb_consumer.reporters.base import CannotBeMade, Case, Done, Later, Outcome, Refused, Reporter, made
 
 #: Of a trait, as Aodh numbers them.
 TEXT, INTEGER, TIME = 1, 2, 4
@@ -109,23 +109,28 @@ class AodhReporter(Reporter):
         """Not what no project would see."""
         return self._project(fault) is not None
 
-    def deliver(self, case: Case) -> None:
-        """Returns once the broker has confirmed that the listener's queue holds it."""
+    def deliver(self, case: Case) -> Outcome:
+        """Done once the broker has confirmed that the listener's queue holds it."""
         project = self._project(case.fault)
         if project is None:
-            return
+            return Done(known=False)
+        try:
+            told = made(lambda: event(case.change, case.fault, project), "an event", case.fault)
+        except CannotBeMade as error:
+            return Refused(str(error))
         message = {
             "message_id": message_id(case.fault),
             "publisher_id": "nova-vmhb-consumer",
             "event_type": "event",  # not looked at: the events have theirs
             "priority": PRIORITY,
-            "payload": [made(lambda: event(case.change, case.fault, project), "an event", case.fault)],
+            "payload": [told],
             "timestamp": str(self._now().astimezone(UTC).replace(tzinfo=None)),
         }
         try:
             self._line.send({"project_id": project}, message)
         except DeliveryError as error:
-            raise Again(str(error)) from error
+            return Later(None, str(error))
+        return Done()
 
     def close(self) -> None:
         """Without waiting for the broker."""

@@ -1,23 +1,20 @@
 """What a reporter is: it delivers changes of faults to one backend. Knows no backend, no database and no thread.
 
-A plugin of the entry point group `vmhb.reporters`. To write one: subclass `Reporter`, name its options, and deliver;
-`log` is the template. Contract:
+A plugin of the entry point group `vmhb.reporters`. To write one: docs/reporters.rst. Contract:
 
 - One instance per consumer, made once. Its methods are called by one thread, its own: it may block, up to a minute, and
   delays nobody else.
-- Changes of one fault come in the order of their sequence; the next one after the one before was delivered or given
-  up. Of other faults, others may come in between. At least once: what was done when the consumer was killed is done
-  again, so key on `fault_id` and `sequence`.
-- The first that is heard of a fault comes as RAISED, whatever it was sent as, unless it is a clear. CLEARED comes once
-  and last; one of a fault of which nothing was heard before comes as well. A reminder (UPDATED, and nothing in it that
-  counts is new: `Case.reminder`) that still waits when the next one comes is replaced by it.
-- `deliver` returns when the backend has it. Otherwise it raises: `Again` (not yet, try later; what it is handed as
-  `memo` comes back with the next try, and with later changes of the same fault, also after a restart; `Again` with 0 s
-  and a memo commits that, and comes back at once), `GiveUp` (trying again can't help; it is said in log and
-  metric, and the record is kept). Any other exception counts as `Again`, with back-off.
-- Words of a fault (its cause, severity, and so on) may be a newer worker's: hand them on as they came
-  (`vmhb_common.objects.fault_as_told`), compare them with those that you know, and raise nothing for the others. What
-  can't be made of a fault is given up: `made`.
+- Changes of one fault come in the order of their sequence; the next one after the one before was delivered or refused.
+  Of other faults, others may come in between. At least once: what was done when the consumer was killed is done again,
+  so key on `fault_id` and `sequence`.
+- The consumer remembers what this reporter has been told of each fault, also over restarts. The first change of a fault
+  that it wants comes as RAISED, whatever it was sent as; what follows, once its backend knows of the fault, as UPDATED.
+  CLEARED comes once and last, and only of a fault that its backend knows of. Reminders come only where it has nothing:
+  it was away, or is new here, or refused what it was handed (`Case.reminder`).
+- `deliver` returns what came of it: `Done`, `Later` or `Refused`. It raises nothing: an exception is a bug, which is
+  logged, tried again with back-off, and given up after `telling.BUGS` tries, so that the next change has its turn.
+- Words of a fault (its cause, severity, and so on) may be a newer worker's: hand them on as they came (`Case.payload`),
+  compare them with those that you know, and raise nothing for the others.
 - It may change its mind at each try: `case.latest` is what is known of the fault by now.
 """
 
@@ -32,41 +29,57 @@ from typing import Any, ClassVar, TypeVar
 from oslo_config import cfg
 
 from vmhb_common.model.fault import Change, Fault
+from vmhb_common.objects import fault_as_told
+from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
+
+__all__ = ["Case", "Change", "Done", "Fault", "Later", "Outcome", "Permit", "Refused", "Reporter"]
 
 T = TypeVar("T")
 
 
 class Again(Exception):
-    """Not yet. The text says why, for the log; said once per text, not once per try."""
+    """Deprecated, for reporters from before 1.0 of this contract: return `Later`."""
 
     def __init__(self, why: str, seconds: float | None = None, memo: Mapping[str, Any] | None = None) -> None:
-        """seconds: until the next try; None: back off, 1 s doubling up to 60 s. memo: JSON, kept until then; None: as
-        it was."""
+        """As `Later`."""
         super().__init__(why)
         self.seconds = seconds
         self.memo = memo
 
 
 class GiveUp(Exception):
-    """Never. The text says what the backend answered and what an operator should do."""
+    """Deprecated: return `Refused`."""
 
     def __init__(self, why: str, memo: Mapping[str, Any] | None = None) -> None:
-        """memo: JSON, kept for later changes of the same fault; None: as it was."""
+        """As `Refused`."""
         super().__init__(why)
         self.memo = memo
 
 
 class Withheld(GiveUp):
-    """Rightly not done: nobody wants it any more, or it would do harm. No failure; the text says why."""
+    """Deprecated: return `Refused` with `rightly`."""
+
+
+def outcome_of(error: Again | GiveUp) -> Outcome:
+    """What a reporter meant that still raises. One with a memo is taken to have told its backend something, and all of
+    them were handed every reminder."""
+    known = error.memo is not None
+    if isinstance(error, Again):
+        return Later(error.seconds, str(error), error.memo, known)
+    return Refused(str(error), isinstance(error, Withheld), remind=True, memo=error.memo, known=known)
+
+
+class CannotBeMade(Exception):
+    """What a backend is to be told can't be made of this fault: return `Refused` with this text."""
 
 
 def made(make: Callable[[], T], what: str, fault: Fault) -> T:
-    """What a backend is to be told of a fault. Where it can't be made of this one, no other try makes it: GiveUp, which
-    says so once, rather than an error that has it tried for ever, and the fault's next change wait."""
+    """What a backend is to be told of a fault. Where it can't be made of this one, no other try makes it: CannotBeMade,
+    whose text is fit for `Refused`: it is said once, and the fault's next change need not wait."""
     try:
         return make()
     except Exception as error:
-        raise GiveUp(
+        raise CannotBeMade(
             f"{what} can't be made of fault {fault.fault_id} ({fault.sequence}): {type(error).__name__}: {error!s:.200}"
             f"; is the worker on {fault.host} newer than this consumer? Upgrade it, and report this"
         ) from error
@@ -75,8 +88,9 @@ def made(make: Callable[[], T], what: str, fault: Fault) -> T:
 @dataclass(frozen=True, slots=True)
 class Permit:
     """The answer to `Case.permit`. granted: do it now. why, seconds: otherwise what stands in the way, and for how long
-    at least (raise Again with them); seconds None: for good, as far as this change goes (the fault is cleared, or asks
-    for it no more; the instance's budget is spent; it is late, and nobody confirms it): raise Withheld."""
+    at least (return `Later` with them); seconds None: for good, as far as this change goes (the fault is cleared, or
+    asks for it no more; the instance's budget is spent; it is late, and nobody confirms it): return `Refused`,
+    rightly."""
 
     granted: bool
     why: str = ""
@@ -98,8 +112,17 @@ class Case:
     #: with the worker, and with Nova. Idempotent per (fault_id, recovery_attempt): what was granted stays granted, for
     #: as long as the fault is open and still asks for it. Raises nothing.
     permit: Callable[[], Permit] = lambda: Permit(True)
-    #: Nothing in this change that counts is new: it is here for those who missed the others.
+    #: This reporter was handed the same before, and refused it: nothing that counts is new.
     reminder: bool = False
+
+    def payload(self) -> dict[str, Any]:
+        """This change as JSON, for whoever is to be told of it: `event_type`, `recovery_was_asked_for`, and `fault`,
+        all fields of the notification. Words that only a newer worker knows pass as they came."""
+        return {
+            "event_type": str(self.change),
+            "recovery_was_asked_for": self.fault.recovery_was_asked_for,
+            "fault": fault_as_told(self.fault)["vmhb_object.data"],
+        }
 
 
 class Reporter(ABC):
@@ -127,13 +150,17 @@ class Reporter(ABC):
         return None
 
     def wants(self, change: Change, fault: Fault) -> bool:
-        """Is this one to be delivered at all? Asked before it is queued, on another thread than the rest, once for each
-        change: must not block, nor rely on anything that `deliver` changes. One that raises is taken for True."""
+        """Is this one to be delivered at all? change: as it would be handed out, so RAISED where this would be the
+        first of the fault. Asked before it is queued, on another thread than the rest, once or twice for each change,
+        and again before a RAISED is handed out: must not block, nor rely on anything that `deliver` changes. One that
+        raises is taken for True.
+
+        Of a fault that was told the clear is wanted as well, as a rule, whatever the fault looks like by then."""
         return True
 
     @abstractmethod
-    def deliver(self, case: Case) -> None:
-        """BLOCKS. Deliver it, or raise; see above."""
+    def deliver(self, case: Case) -> Outcome:
+        """BLOCKS. Tell the backend, and return what came of it; see above. Raises nothing."""
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Let go of what it holds. Deliveries may be under way: they are tried again in the next life."""

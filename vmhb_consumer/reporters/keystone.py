@@ -13,7 +13,8 @@ from typing import Any
 from keystoneauth1 import loading, session
 from oslo_config import cfg
 
-from vmhb_common.conf.types import prose, seconds_opt
+from vmhb_common.conf.types import prose
+from vmhb_consumer.reporters import http
 
 #: keystoneauth's names. `none`: no Keystone at all, for a service that does without: a test, or one behind a proxy.
 AUTH_TYPES = ("password", "v3applicationcredential", "none")
@@ -26,7 +27,7 @@ def options() -> Sequence[cfg.Opt]:
         for auth_type in AUTH_TYPES[:2]
         for opt in loading.get_auth_plugin_conf_options(auth_type)  # type: ignore[no-untyped-call,unused-ignore]
     }
-    return [_AUTH_TYPE, *_TLS, _TIMEOUT, *(_optional(found[name]) for name in sorted(found))]
+    return [_AUTH_TYPE, *http.TLS, http.TIMEOUT, *(_optional(found[name]) for name in sorted(found))]
 
 
 def _optional(opt: cfg.Opt) -> cfg.Opt:
@@ -41,25 +42,6 @@ _AUTH_TYPE = cfg.StrOpt(
     default="password",
     choices=AUTH_TYPES,
     help=prose("How to authenticate. With none, nothing but endpoint_override is needed, and no token is sent."),
-)
-_TLS = (
-    cfg.StrOpt("cafile", help=prose("CA certificates, PEM, to verify HTTPS servers with. By default the system's.")),
-    cfg.StrOpt("certfile", help=prose("Our own certificate, PEM, where servers ask for one.")),
-    cfg.StrOpt("keyfile", help=prose("The key of certfile, PEM.")),
-    cfg.BoolOpt("insecure", default=False, help=prose("Take any server's certificate. For tests only.")),
-)
-_TIMEOUT = seconds_opt(
-    "timeout",
-    20.0,
-    1.0,
-    60.0,
-    """
-How long a server may take to answer one request; afterwards it is tried again.
-
-Raise it where the service is slow but does answer; nobody else waits meanwhile.
-
-Seconds, 1 to 60.
-""",
 )
 
 

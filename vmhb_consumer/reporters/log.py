@@ -1,4 +1,4 @@
-"""Says each change of a fault in the consumer's log. The template for a reporter: all of the contract, no backend."""
+"""Says each change of a fault in the consumer's log. All of the contract, no backend."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from vmhb_consumer.reporters.base import Case, Reporter
+from vmhb_consumer.reporters.base import Case, Done, Outcome, Reporter
 
 LOG = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class LogReporter(Reporter):
     def __init__(self, options: Any, now: Callable[[], datetime]) -> None:
         """No options, no clock."""
 
-    def deliver(self, case: Case) -> None:
+    def deliver(self, case: Case) -> Outcome:
         """One line. What a guest may have had a say in is escaped."""
         fault = case.fault
         LOG.info(
@@ -30,3 +30,4 @@ class LogReporter(Reporter):
             *(fault.fault_id, fault.sequence, case.change, fault.instance_uuid, fault.host),
             *(fault.cause, fault.recommended_action, fault.reason),
         )
+        return Done()

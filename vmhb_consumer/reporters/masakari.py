@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 from oslo_config import cfg
 
@@ -18,8 +18,9 @@ from vmhb_common.conf.types import prose, seconds_opt
 from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.reporters import keystone
 from vmhb_consumer.reporters import masakari_rules as recovery
-from vmhb_consumer.reporters.base import Again, Case, GiveUp, Reporter, Withheld
-from vmhb_consumer.reporters.masakari_client import Clouds, No, OpenStack, Refused, Unavailable
+from vmhb_consumer.reporters.base import Case, Done, Later, Outcome, Refused, Reporter
+from vmhb_consumer.reporters.masakari_client import Clouds, No, OpenStack, Unavailable
+from vmhb_consumer.reporters.masakari_client import Refused as Refusal
 from vmhb_consumer.reporters.masakari_rules import Engine, Memo, Times
 
 LOG = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class MasakariReporter(Reporter):
         """May we read Masakari's notifications?"""
         try:
             self._clouds.check(CHECK_TIME)
-        except (Unavailable, Refused) as error:
+        except (Unavailable, Refusal) as error:
             return str(error)
         return None
 
@@ -72,21 +73,20 @@ class MasakariReporter(Reporter):
         """What asks for a recovery of an instance. Whether it is new is known later."""
         return change is not Change.CLEARED and fault.recommended_action == "recover" and bool(fault.instance_uuid)
 
-    def deliver(self, case: Case) -> None:
-        """One step of a recovery: most end with Again, until the guest answers or nothing is left to be hoped for."""
+    def deliver(self, case: Case) -> Outcome:
+        """One step of a recovery: most end with Later, until the guest answers or nothing is left to be hoped for."""
         if case.reminder:
-            return
+            return Done(known=False)
         memo = Memo.of(case.memo)
         attempt = case.fault.recovery_attempt
         try:
             if memo.attempt > attempt or (memo.attempt == attempt and memo.ended_at is not None):
-                self._tell(case, memo)
-            elif memo.attempt == attempt and memo.notification is not None:
-                self._follow(case, memo, memo.notification)
-            else:
-                self._ask(case, memo)
+                return self._tell(case, memo)
+            if memo.attempt == attempt and memo.notification is not None:
+                return self._follow(case, memo, memo.notification)
+            return self._ask(case, memo)
         except Unavailable as error:
-            raise Again(f"{_of(case)}: {error}") from error
+            return Later(None, f"{_of(case)}: {error}")
 
     def close(self) -> None:
         """As the contract says."""
@@ -94,7 +94,7 @@ class MasakariReporter(Reporter):
 
     # -- before it is posted -----------------------------------------------------------------------------------------
 
-    def _ask(self, case: Case, memo: Memo) -> None:
+    def _ask(self, case: Case, memo: Memo) -> Outcome:
         uuid = str(case.fault.instance_uuid)
         begun = recovery.since(case.fault, memo)
         # Nova last: it changes while we ask Masakari.
@@ -110,59 +110,59 @@ class MasakariReporter(Reporter):
             engine=self._engine,
         )
         step = recovery.before(situation)
-        if isinstance(step, recovery.Post):
-            self._post(case, begun)
-        self._take(case, step)
+        return self._post(case, begun) if isinstance(step, recovery.Post) else self._take(case, step)
 
-    def _post(self, case: Case, begun: datetime) -> NoReturn:
+    def _post(self, case: Case, begun: datetime) -> Outcome:
         permit = case.permit()
         if not permit.granted:
             why = f"{_of(case)} is held back: {permit.why}"
-            raise Withheld(why) if permit.seconds is None else Again(why, permit.seconds)
+            return Refused(why, rightly=True) if permit.seconds is None else Later(permit.seconds, why)
         fault = case.latest
         try:
             notification = self._clouds.post(
                 fault.host, str(fault.instance_uuid), recovery.event_of(fault), self._now()
             )
-        except Refused as refusal:
-            self._refused(case, refusal, begun)
+        except Refusal as refusal:
+            return self._refused(case, refusal, begun)
         LOG.info("%s: asked Masakari for it, notification %s", _of(case), notification)
-        self._take(case, recovery.Follow(notification))
+        return self._take(case, recovery.Follow(notification))
 
-    def _refused(self, case: Case, refusal: Refused, begun: datetime) -> NoReturn:
+    def _refused(self, case: Case, refusal: Refusal, begun: datetime) -> Outcome:
         fault = case.latest
         if refusal.why is No.DUPLICATE:
             window = self._now() - timedelta(seconds=self._times.duplicate_window) - recovery.CLOCKS
             known = self._clouds.notifications(str(fault.instance_uuid), min(window, begun))
-            self._take(case, recovery.duplicate(recovery.event_of(fault), known, begun, self._now(), self._times))
+            return self._take(
+                case, recovery.duplicate(recovery.event_of(fault), known, begun, self._now(), self._times)
+            )
         if refusal.why is No.MAINTENANCE:
-            raise Again(f"{_of(case)}: host {fault.host} is on maintenance in Masakari: {refusal}", MAINTENANCE)
+            return Later(MAINTENANCE, f"{_of(case)}: host {fault.host} is on maintenance in Masakari: {refusal}")
         if refusal.why is No.UNKNOWN_HOST:
-            raise Again(
+            return Later(
+                MAINTENANCE,
                 f"{_of(case)}: Masakari does not know host {fault.host}, and recovers nothing there. Register it: "
                 f"openstack segment host create {fault.host} COMPUTE SSH <segment>",
-                MAINTENANCE,
             )
-        raise GiveUp(f"{_of(case)}: Masakari takes no such notification, is its release supported? {refusal}")
+        return Refused(f"{_of(case)}: Masakari takes no such notification, is its release supported? {refusal}")
 
-    def _take(self, case: Case, step: recovery.Follow | recovery.Wait | recovery.Leave) -> NoReturn:
+    def _take(self, case: Case, step: recovery.Follow | recovery.Wait | recovery.Leave) -> Outcome:
         what = _of(case)
         if isinstance(step, recovery.Wait):
-            raise Again(f"{what}: {step.why}", step.seconds)
+            return Later(step.seconds, f"{what}: {step.why}")
         if isinstance(step, recovery.Leave):
-            raise (Withheld if step.rightly else GiveUp)(f"{what}: {step.why}")
+            return Refused(f"{what}: {step.why}", rightly=step.rightly)
         memo = Memo(case.fault.recovery_attempt, step.notification, posted_at=self._now())
-        raise Again(f"{what}: follows notification {step.notification}", recovery.POLL, memo.json())
+        return Later(recovery.POLL, f"{what}: follows notification {step.notification}", memo.json(), known=True)
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 
-    def _follow(self, case: Case, memo: Memo, notification: str) -> NoReturn:
+    def _follow(self, case: Case, memo: Memo, notification: str) -> Outcome:
         shown = self._clouds.progress(notification)
         if shown is not None and shown.status == "finished" and memo.finished_at is None:
             memo = replace(memo, finished_at=self._now())
         step = recovery.after(recovery.Progress(case.fault, case.latest, memo, shown, self._now(), self._times))
         if isinstance(step, recovery.Wait):
-            raise Again(f"{_of(case)}, notification {notification}: {step.why}", step.seconds, memo.json())
+            return Later(step.seconds, f"{_of(case)}, notification {notification}: {step.why}", memo.json(), known=True)
         if not step.good and self._clouds.server(str(case.fault.instance_uuid)) is None:
             step = recovery.End("the instance was deleted meanwhile", good=True)
         # First it is written down, then told: so it is told once, and the next attempt knows since when it counts.
@@ -170,12 +170,13 @@ class MasakariReporter(Reporter):
             memo, ended_at=self._now(), outcome=None if step.good else step.why, told_by=case.fault.sequence
         )
         LOG.info("%s, notification %s: %s", _of(case), notification, step.why)
-        raise Again(f"{_of(case)}, notification {notification}: {step.why}", 0.0, ended.json())
+        return Later(0.0, f"{_of(case)}, notification {notification}: {step.why}", ended.json(), known=True)
 
-    def _tell(self, case: Case, memo: Memo) -> None:
+    def _tell(self, case: Case, memo: Memo) -> Outcome:
         """How it ended: as the end of the delivery that followed it. Other changes of the same attempt end at once."""
         if memo.outcome is not None and memo.told_by == case.fault.sequence:
-            raise GiveUp(f"{_of(case)}, notification {memo.notification}: {memo.outcome}")
+            return Refused(f"{_of(case)}, notification {memo.notification}: {memo.outcome}", known=True)
+        return Done()
 
 
 def _of(case: Case) -> str:

@@ -22,10 +22,8 @@ from vmhb_common.conf.types import prose
 from vmhb_common.model.fault import Change, Fault, FaultState
 from vmhb_common.objects import fault_as_told
 from vmhb_consumer.reporters import keystone
-from vmhb_consumer.reporters.base import Again, Case, GiveUp, Reporter, Withheld, made
-
-#: Answers that another try of the same request can't change. 404 isn't one: whoever creates the workflow mends it.
-FINAL = {400, 405, 413, 422}
+from vmhb_consumer.reporters.base import CannotBeMade, Case, Done, Later, Outcome, Refused, Reporter, made
+from vmhb_consumer.reporters.http import REFUSING, SHOWN
 
 #: In the memo: the last sequence that the workflow was told of, and the last attempt that was started.
 TOLD, STARTED = "told", "started"
@@ -121,18 +119,32 @@ class MistralReporter(Reporter):
         return None
 
     def wants(self, change: Change, fault: Fault) -> bool:
-        """Of `updated` those with something new among them; which these are is known later."""
-        return self._is_told_of(change) or self._recovers(fault)
+        """Of `updated` those with something new among them; which these are is known later. A raise that no workflow is
+        told of is wanted all the same, if what follows is not to come as the raise."""
+        return (
+            self._is_told_of(change)
+            or self._recovers(fault)
+            or (self._workflow is not None and change is Change.RAISED)
+        )
 
-    def deliver(self, case: Case) -> None:
+    def deliver(self, case: Case) -> Outcome:
         """Start what this change asks for. Each execution is written down before the next one."""
+        try:
+            return self._deliver(case)
+        except CannotBeMade as error:
+            return Refused(str(error))
+
+    def _deliver(self, case: Case) -> Outcome:
         recovers = self._recovery is not None and self._recovers(case.fault)
         if self._workflow and self._is_told_of(case.change) and not case.reminder and not _done(case, TOLD):
-            self._post(told(self._workflow, case))
+            problem = self._post(told(self._workflow, case))
+            if problem is not None:
+                return problem
             if recovers:
-                raise _noted(case, TOLD, f"workflow {self._workflow} is told of it")
+                return _noted(case, TOLD, f"workflow {self._workflow} is told of it")
         if self._recovery and recovers and not _done(case, STARTED):
-            self._recover(recovery(self._recovery, case), case)
+            return self._recover(recovery(self._recovery, case), case)
+        return Done(known=not case.reminder)
 
     def _is_told_of(self, change: Change) -> bool:
         return self._workflow is not None and change in self._changes
@@ -140,18 +152,22 @@ class MistralReporter(Reporter):
     def _recovers(self, fault: Fault) -> bool:
         return self._recovery is not None and fault.recommended_action == "recover"
 
-    def _recover(self, start: Start, case: Case) -> None:
+    def _recover(self, start: Start, case: Case) -> Outcome:
         why = overtaken(case.fault, case.latest)
         if why is not None:
-            raise Withheld(f"no recovery of instance {case.fault.instance_uuid}: {why}")
+            return Refused(f"no recovery of instance {case.fault.instance_uuid}: {why}", rightly=True, remind=True)
         permit = case.permit()
         if not permit.granted:
             why = f"recovery of instance {case.fault.instance_uuid} is held back: {permit.why}"
-            raise Withheld(why) if permit.seconds is None else Again(why, permit.seconds)
-        self._post(start)
-        raise _noted(case, STARTED, f"workflow {start.workflow} is to recover it, execution {start.execution_id}")
+            # The instance's budget is spent for a while only: the next reminder asks again.
+            return Refused(why, rightly=True, remind=True) if permit.seconds is None else Later(permit.seconds, why)
+        problem = self._post(start)
+        if problem is not None:
+            return problem
+        return _noted(case, STARTED, f"workflow {start.workflow} is to recover it, execution {start.execution_id}")
 
-    def _post(self, start: Start) -> None:
+    def _post(self, start: Start) -> Later | Refused | None:
+        """None: it is started."""
         body = {
             "id": start.execution_id,
             "workflow_name": start.workflow,
@@ -161,13 +177,13 @@ class MistralReporter(Reporter):
         try:
             answer = self._mistral.post("/executions", json=body, raise_exc=False)
         except keystone_exceptions.ClientException as error:
-            raise Again(f"Mistral can't be reached: {error}") from error
+            return Later(None, f"Mistral can't be reached: {error}")
         if answer.status_code in (200, 201):
-            return
+            return None
         why = (
             f"Mistral says {_said(answer)} when asked to start workflow {start.workflow}: {_remedy(answer.status_code)}"
         )
-        raise GiveUp(why) if answer.status_code in FINAL else Again(why)
+        return Refused(why, remind=True) if answer.status_code in REFUSING else Later(None, why)
 
 
 def _number(case: Case, what: str) -> int:
@@ -178,9 +194,9 @@ def _done(case: Case, what: str) -> bool:
     return _number(case, what) <= int(case.memo.get(what, 0))
 
 
-def _noted(case: Case, what: str, why: str) -> Again:
-    """Raised, it has this written down, and comes back at once."""
-    return Again(why, 0.0, {**case.memo, what: _number(case, what)})
+def _noted(case: Case, what: str, why: str) -> Later:
+    """It has this written down, and comes back at once."""
+    return Later(0.0, why, {**case.memo, what: _number(case, what)}, known=True)
 
 
 def _changes(names: Sequence[str]) -> frozenset[Change]:
@@ -191,7 +207,7 @@ def _changes(names: Sequence[str]) -> frozenset[Change]:
 
 
 def _said(answer: Any) -> str:
-    return f"{answer.status_code} {answer.text[:200]!r}"
+    return f"{answer.status_code} {answer.text[:SHOWN]!r}"
 
 
 _REMEDIES = {

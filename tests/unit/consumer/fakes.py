@@ -11,7 +11,7 @@ from typing import Any
 
 from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.database import Away
-from vmhb_consumer.reporters.base import Case, Reporter
+from vmhb_consumer.reporters.base import Case, Done, Outcome, Reporter
 from vmhb_consumer.reporters.masakari_rules import Notification, Server
 
 # -- for the consumer: workers, and time -------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class SetTime:
 
 
 class ToldReporter(Reporter):
-    """Notes each case. What it is told to raise, it raises, once each; `picky` wants only raises."""
+    """Notes each case. What it is told to return, or to raise, it does, once each; `picky` wants only raises."""
 
     name = "told"
     summary = "For tests"
@@ -156,16 +156,19 @@ class ToldReporter(Reporter):
 
     def __init__(self, options: Any = None, now: Callable[[], datetime] | None = None) -> None:
         self.cases: list[Case] = []
-        self.raises: list[Exception] = []
+        self.answers: list[Any] = []
         self.picky = False
 
     def wants(self, change: Change, fault: Fault) -> bool:
         return change is Change.RAISED or not self.picky
 
-    def deliver(self, case: Case) -> None:
+    def deliver(self, case: Case) -> Outcome:
         self.cases.append(case)
-        if self.raises:
-            raise self.raises.pop(0)
+        answer: Any = self.answers.pop(0) if self.answers else Done()
+        if isinstance(answer, BaseException):
+            raise answer
+        outcome: Outcome = answer
+        return outcome
 
 
 class FlakyRecords:

@@ -15,7 +15,9 @@ from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Change, Resolution
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.delivery import MAX_PAUSE, Delivery, Recipient
-from vmhb_consumer.reporters.base import Again, GiveUp, Permit, Withheld
+from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, Withheld
+from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
+from vmhb_consumer.reporters.telling import BUGS
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 A1 = another("a")
@@ -67,11 +69,11 @@ def test_what_a_reporter_is_handed(line: Line) -> None:
 def test_backs_off(line: Line, caplog: pytest.LogCaptureFixture) -> None:
     """1 s, 2 s, 4 s … at most MAX_PAUSE; said once; and the fault's next change waits, another fault's does not."""
     line.desk.take(A1, A2, another("b", instance_uuid=None))
-    line.reporter.raises = [RuntimeError("down")] * 1
+    line.reporter.answers = [RuntimeError("down")] * 1
     assert line.turns() == ["1 try 1", "1 try 1"]
     pauses = []
     for _ in range(8):
-        line.reporter.raises = [RuntimeError("down")]
+        line.reporter.answers = [RuntimeError("down")]
         due = line.desk.outbox.due_at("told")
         assert due is not None
         at = min(row for row in [due] if row >= 0)
@@ -89,7 +91,7 @@ def test_backs_off(line: Line, caplog: pytest.LogCaptureFixture) -> None:
 def test_again_with_a_memo(line: Line) -> None:
     """When it says, with what it wanted to know; its next text is said as well."""
     line.desk.take(A1)
-    line.reporter.raises = [Again("busy", 7.0, {"n": 1}), Again("busy", 0.0), Again("still", None, {"n": 2})]
+    line.reporter.answers = [*(Later(7.0, "busy", {"n": 1}), Later(0.0, "busy"), Later(None, "still", {"n": 2}))]
     assert line.turns() == ["1 try 1"]
     line.desk.clock.now += 6.9
     assert line.turns() == []
@@ -105,15 +107,15 @@ def test_again_with_a_memo(line: Line) -> None:
 def test_a_memo_outlives_its_change(line: Line) -> None:
     """A reporter knows at the clear what it did at the raise, however that ended."""
     line.desk.take(A1, A2)
-    line.reporter.raises = [Withheld("nobody wants it", {"posted": False})]
+    line.reporter.answers = [Refused("nobody wants it", rightly=True, memo={"posted": False}, known=True)]
     assert line.turns() == ["1 try 1", "2 try 1"]
     assert line.reporter.cases[1].memo == {"posted": False}
 
 
 def test_given_up_and_withheld(line: Line, caplog: pytest.LogCaptureFixture) -> None:
     """The first is an error, the second is not; both are counted and kept, and the next has its turn."""
-    line.desk.take(A1, A2, another("b", instance_uuid=None))
-    line.reporter.raises = [GiveUp("400"), Withheld("too late")]
+    line.desk.take(A1, another("b", instance_uuid=None), another("c", instance_uuid=None))
+    line.reporter.answers = [Refused("400"), Refused("too late", rightly=True)]
     with caplog.at_level(logging.INFO):
         line.turns()
     levels = {record.levelname for record in caplog.records if "given up: 400" in record.message}
@@ -125,11 +127,97 @@ def test_given_up_and_withheld(line: Line, caplog: pytest.LogCaptureFixture) -> 
 def test_a_memo_that_is_no_json(line: Line) -> None:
     """It is lost, and the delivery goes on."""
     line.desk.take(A1, A2)
-    line.reporter.raises = [Again("busy", 1.0, {"x": object()}), GiveUp("no", {"x": object()})]
+    line.reporter.answers = [
+        *(Later(1.0, "busy", {"x": object()}), Refused("no", memo={"x": object()}, known=True)),
+        Done(memo={"x": object()}),
+    ]
     assert line.turns() == ["1 try 1"]
     line.desk.clock.now += 1.0
     assert line.turns() == ["1 try 2", "2 try 1"]
     assert line.desk.outbox.undelivered() == {("told", "given up"): 1}
+
+
+def test_done_with_a_memo(line: Line) -> None:
+    """It is kept with the delivery, and comes back with the next change."""
+    line.desk.take(A1, A2)
+    line.reporter.answers = [Done(memo={"ticket": 7})]
+    line.turns()
+    assert line.reporter.cases[1].memo == {"ticket": 7}
+
+
+def test_a_reporter_that_raises_is_given_up(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    """A bug is tried again for a while, and then the fault's next change has its turn: as its raise, for there was
+    none."""
+    line.desk.take(A1, replace(A1, sequence=2, cause="other"))
+    line.reporter.answers = [KeyError("evidence") for _ in range(BUGS)]
+    seen = []
+    for _ in range(BUGS):
+        seen += line.turns()
+        line.desk.clock.now += MAX_PAUSE
+    assert seen == [*(f"1 try {number}" for number in range(1, BUGS + 1)), "2 try 1"]
+    assert line.reporter.cases[-1].change is Change.RAISED
+    assert line.desk.outbox.undelivered() == {("told", "given up"): 1}
+    errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 2 and f"it raised {BUGS} times, and must not" in errors[1]
+    assert any(record.exc_info for record in caplog.records), "with the line that raised"
+
+
+def test_only_bugs_in_a_row_count(line: Line) -> None:
+    """A backend that was away for long has nothing to do with them."""
+    line.desk.take(A1)
+    bugs: list[object] = [KeyError("x")] * (BUGS - 1)
+    line.reporter.answers = [*bugs, Later(1.0, "away"), *bugs]
+    for _ in range(2 * BUGS):
+        line.turns()
+        line.desk.clock.now += MAX_PAUSE
+    assert line.desk.outbox.undelivered() == {}
+    assert line.desk.outbox.waiting() == {}
+
+
+def test_a_first_that_it_does_not_want(desk: Desk) -> None:
+    """It was queued as an update, behind a raise that was refused: is it wanted as the first?"""
+    desk.to = ["told"]
+    reporter = ToldReporter()
+    target = Recipient("told", reporter.deliver, lambda change, fault: fault.sequence == 1)
+    delivery = Delivery(target, desk.outbox, Tally(), lambda fault: Permit(True), desk.clock)
+    reporter.answers = [Refused("no")]
+    desk.take(A1, replace(A1, sequence=2, cause="other"))
+    while delivery.turn():
+        pass
+    assert [case.fault.sequence for case in reporter.cases] == [1]
+    assert desk.outbox.waiting() == {}
+
+
+@pytest.mark.parametrize("wrong", [SystemExit(1), KeyboardInterrupt(), RecursionError(), "done", 0, False, Done])
+def test_whatever_a_reporter_does_is_a_bug(line: Line, wrong: object) -> None:
+    """It neither ends our thread nor counts as delivered, and other faults have their turn."""
+    line.desk.take(A1, another("b", instance_uuid=None))
+    line.reporter.answers = [wrong]
+    assert line.turns() == ["1 try 1", "1 try 1"]
+    assert line.desk.outbox.waiting() == {"told": 1}
+
+
+def test_one_that_is_written_for_the_contract_before(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """What it raises, or that it returns nothing, means what it did, and is said once."""
+    desk.to = ["old"]
+    raises: list[Exception] = [Again("busy", 0.0, {"n": 1}), Withheld("nobody wants it", {"n": 2}), GiveUp("no")]
+    memos = []
+
+    def deliver(case: Case) -> Outcome:
+        memos.append(dict(case.memo))
+        if raises:
+            raise raises.pop(0)
+        return None  # type: ignore[return-value]
+
+    delivery = Delivery(Recipient("old", deliver), desk.outbox, Tally(), lambda fault: Permit(True), desk.clock)
+    desk.take(A1, A2, another("b", instance_uuid=None))
+    for _ in range(4):
+        desk.clock.now += 1
+        while delivery.turn():
+            pass
+    assert memos == [{}, {}, {"n": 1}, {"n": 1}]
+    assert desk.outbox.waiting() == {}
+    assert sum("older contract" in record.message for record in caplog.records) == 1
 
 
 def test_in_a_thread_of_its_own(desk: Desk) -> None:

@@ -30,8 +30,8 @@ def test_a_life(desk: Desk) -> None:
     assert desk.take(A1, A1, A2, A1, A3, A4, A4, life.reminded(A4, NOON), A3) == [
         *("new", "duplicate", "changed", "old", "reminded", "changed", "duplicate", "final", "final")
     ]
-    assert desk.delivered("one") == ["a1 raised", "a2 updated", "a3 updated", "a4 cleared"]
-    assert desk.delivered("two") == ["a1 raised", "a2 updated", "a3 updated", "a4 cleared"]
+    assert desk.delivered("one") == ["a1 raised", "a2 updated", "a4 cleared"], "a reminder is for who has nothing"
+    assert desk.delivered("two") == ["a1 raised", "a2 updated", "a4 cleared"]
     assert desk.delivered("topic:faults") == [], "the worker has published it"
     assert desk.open() == []
 
@@ -56,20 +56,129 @@ def test_one_change_at_a_time(desk: Desk) -> None:
 
 def test_reminders_collapse(desk: Desk) -> None:
     """Of those that wait only the newest is kept; one that is being delivered stays."""
+    desk.to = ["one"]
     a4 = life.reminded(A3, NOON)
     a5 = life.reminded(a4, NOON)
-    desk.take(A1, A2, A3, a4)
-    assert desk.delivered("two") == ["a1 raised", "a2 updated", "a4 updated"]
-    for _ in range(2):
-        row = desk.next()
-        assert row is not None
-        desk.outbox.done(row)
+    desk.take(A1)
+    row = desk.next()
+    assert row is not None
+    desk.outbox.refuse(row, "given up", "no", desk.clock())
+    desk.take(A2, A3)
+    row = desk.next()
+    assert row is not None
+    desk.outbox.refuse(row, "given up", "no", desk.clock())
     taken = desk.next()
-    assert taken is not None and taken.reminder and taken.fault.sequence == 4
+    assert taken is not None and taken.reminder and taken.fault.sequence == 3
+    desk.take(a4)
+    assert desk.outbox.waiting() == {"one": 2}
     desk.take(a5)
-    assert desk.outbox.waiting() == {"one": 2, "two": 1}
-    assert desk.outbox.done(taken)
-    assert desk.delivered() == ["a5 updated"]
+    assert desk.outbox.waiting() == {"one": 2}
+    assert desk.outbox.refuse(taken, "given up", "no", desk.clock())
+    assert desk.delivered() == ["a5 raised"]
+
+
+def test_a_reporter_that_is_added_later(desk: Desk) -> None:
+    """The next reminder is its raise; whoever has it is not reminded; and both are told of the clear."""
+    desk.to = ["one"]
+    desk.take(A1)
+    assert desk.delivered() == ["a1 raised"]
+    desk.to = ["one", "two"]
+    desk.take(life.reminded(A1, NOON))
+    assert desk.delivered("two") == ["a2 raised"]
+    assert desk.delivered() == []
+    desk.take(life.cleared(A2, Resolution.RECOVERED, NOON))
+    assert desk.delivered() == desk.delivered("two") == ["a3 cleared"]
+
+
+def test_one_that_never_had_it(desk: Desk) -> None:
+    """No clear of what it was not told of: it came later, or refused it, or did not want it."""
+    desk.to = ["one"]
+    desk.take(A1)
+    row = desk.next()
+    assert row is not None and desk.outbox.refuse(row, "given up", "no", desk.clock())
+    desk.to = ["one", "two"]
+    desk.take(life.cleared(A1, Resolution.RECOVERED, NOON))
+    assert desk.outbox.waiting() == {}
+    assert desk.take(life.cleared(another("c"), Resolution.RECOVERED, NOON)) == ["new"]
+    assert desk.outbox.waiting() == {}
+
+
+def test_a_clear_behind_a_raise_that_is_refused(desk: Desk) -> None:
+    """It waited, and goes: who has it is known only then."""
+    desk.take(A1, life.cleared(A1, Resolution.RECOVERED, NOON))
+    row = desk.next()
+    assert row is not None and desk.outbox.refuse(row, "given up", "no", desk.clock())
+    assert desk.next() is None
+    assert desk.outbox.waiting() == {"two": 2}
+
+
+def test_the_first_that_it_wants(desk: Desk) -> None:
+    """Asked about a raise for as long as it has nothing, and told of one, whatever the consumer has heard before."""
+    asked: list[str] = []
+
+    def route(change: Change, fault: life.Fault) -> list[str]:
+        asked.append(f"{fault.sequence} {change.name.lower()}")
+        return ["picky"] if fault.cause == "other" else []
+
+    records = Records(desk.database, route, [], 300.0)
+    a2 = replace(A1, sequence=2, cause="other")
+    for fault in (A1, a2, replace(a2, sequence=3, confidence="low")):
+        records.take(fault, desk.clock())
+        assert all(line[0] == "a" for line in desk.delivered("picky"))
+    assert asked == ["1 raised", "2 raised", "2 updated", "3 raised", "3 updated"]
+
+
+def test_what_it_was_told_outlives_everybody(tmp_path: Path) -> None:
+    """A consumer that is killed between a backend's answer and its own note tells the same again, as the same."""
+    url = f"sqlite:///{tmp_path / 'x'}"
+    database = Database(url)
+    database.open()
+    desk = Desk(database)
+    desk.take(A1, A2)
+    first = desk.next()
+    database.close()
+    database = Database(url)
+    database.open()
+    after = Outbox(database, "after")
+    after.live("here", THEN + 1)
+    again = after.take("one", THEN + 1)
+    assert first is not None and again is not None
+    assert (again.change, again.fault.sequence) == (first.change, first.fault.sequence) == (Change.RAISED, 1)
+    assert after.done(again)
+    database.close()
+    database = Database(url)
+    database.open()
+    last = Outbox(database, "last")
+    last.live("here", THEN + 2)
+    row = last.take("one", THEN + 2)
+    assert row is not None and (row.change, row.fault.sequence) == (Change.UPDATED, 2)
+    assert last.done(row)
+    database.close()
+
+
+def test_faults_from_before_it_was_kept(tmp_path: Path) -> None:
+    """Everybody is taken to have heard of them: a raise that waits is still one, and nobody is told anew."""
+    url = f"sqlite:///{tmp_path / 'x'}"
+    database = Database(url, steps=[])
+    database.open()
+    desk = Desk(database)
+    b1, c1 = another("b", instance_uuid=None), another("c", instance_uuid=None)
+    desk.take(A1, b1)
+    desk.delivered("one")
+    database.run(lambda connection: connection.exec_driver_sql("DROP TABLE vmhb_told"))
+    database.close()
+    database = Database(url)
+    database.open()
+    desk = Desk(database)
+    desk.outbox.live("here", desk.clock())
+    desk.take(life.reminded(A1, NOON), life.cleared(b1, Resolution.RECOVERED, NOON), c1)
+    assert desk.delivered("one") == ["b2 cleared", "c1 raised"]
+    assert desk.delivered("two") == ["a1 raised", "b1 raised", "b2 cleared", "c1 raised"]
+    desk.records.prune(THEN + 1, THEN + 1)
+    left = "SELECT target, fault_id FROM vmhb_told ORDER BY 1, 2"
+    rows = database.run(lambda connection: connection.exec_driver_sql(left).all())
+    assert [(target, fault_id[0]) for target, fault_id in rows] == [("*", "a"), ("one", "c"), ("two", "c")]
+    database.close()
 
 
 def test_what_a_dead_consumer_was_at(tmp_path: Path) -> None:
@@ -115,7 +224,7 @@ def test_sqlite_has_one_consumer(tmp_path: Path) -> None:
 def test_versions(tmp_path: Path) -> None:
     """Tables of an older version are brought to ours, once; those of a newer one are left alone."""
     url = f"sqlite:///{tmp_path / 'x'}"
-    first = Database(url)
+    first = Database(url, steps=[])
     first.open()
     identity = first.identity
     first.close()
@@ -127,7 +236,7 @@ def test_versions(tmp_path: Path) -> None:
         assert newer.identity == identity
         newer.close()
     with pytest.raises(Refused, match="tables of version 3, and this consumer knows 1"):
-        Database(url).open()
+        Database(url, steps=[]).open()
     with pytest.raises(Away):
         Database(url).run(lambda c: None)
 
@@ -209,7 +318,7 @@ def test_a_worker_is_lost_and_found(desk: Desk) -> None:
     assert desk.records.heard(replace(SIGN, sequence=2), THEN + 500)
     desk.clock.now = THEN + 500
     assert desk.delivered("topic:faults") == ["e1 raised", "e2 updated", "e3 cleared"]
-    assert desk.delivered() == ["e1 raised", "e2 updated", "e3 cleared"]
+    assert desk.delivered() == ["e1 raised", "e3 cleared"]
     assert desk.records.silent(THEN + 679, 10) == []
 
 

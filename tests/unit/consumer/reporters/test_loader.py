@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,9 +12,10 @@ from oslo_config import cfg
 from tests.fakes import a_fault
 from tests.unit.consumer.fakes import ToldReporter
 from vmhb_common.conf import groups
-from vmhb_common.model.fault import Change
+from vmhb_common.model.fault import Change, Resolution, cleared
+from vmhb_common.objects import fault_payload
 from vmhb_consumer.reporters import loader as plugins
-from vmhb_consumer.reporters.base import Again, Case, GiveUp, Reporter, Withheld
+from vmhb_consumer.reporters.base import Again, Case, Done, GiveUp, Later, Refused, Reporter, Withheld, outcome_of
 from vmhb_consumer.reporters.loader import BadReporter, Installed
 from vmhb_consumer.reporters.log import LogReporter
 
@@ -91,16 +93,29 @@ def test_the_log_reporter(caplog: pytest.LogCaptureFixture) -> None:
     fault = a_fault(reason="evil\ntext")
     assert reporter.check() is None and reporter.wants(Change.RAISED, fault) and not reporter.acts
     with caplog.at_level(logging.INFO):
-        reporter.deliver(Case(Change.RAISED, fault, fault, NOON, 1))
+        assert reporter.deliver(Case(Change.RAISED, fault, fault, NOON, 1)) == Done()
     reporter.close()
     (record,) = caplog.records
     assert fault.fault_id in record.message and str(fault.instance_uuid) in record.message
     assert "\n" not in record.message
 
 
-def test_the_contracts_exceptions() -> None:
-    """Withheld is a GiveUp that is no failure; memos are theirs."""
-    assert issubclass(Withheld, GiveUp)
-    assert Again("busy", 1.0, {"n": 1}).memo == Withheld("no", {"n": 1}).memo == {"n": 1}
-    assert GiveUp("no").memo is None
+def test_what_reporters_used_to_raise() -> None:
+    """It means what it meant: one with a memo has told its backend something, and reminders may help."""
+    assert outcome_of(Again("busy", 1.0, {"n": 1})) == Later(1.0, "busy", {"n": 1}, known=True)
+    assert outcome_of(Again("busy")) == Later(None, "busy")
+    assert outcome_of(GiveUp("no")) == Refused("no", remind=True)
+    assert outcome_of(Withheld("no", {"n": 1})) == Refused("no", rightly=True, remind=True, memo={"n": 1}, known=True)
     assert Reporter.acts, "one that does not say is not told of drills"
+
+
+def test_what_a_reporter_hands_on() -> None:
+    """All fields of the notification, and whether a recovery was ever asked for, which no field of the clear tells."""
+    fault = replace(a_fault(), recommended_action="recover", recovery_attempt=1)
+    over = cleared(fault, Resolution.RECOVERED, NOON)
+    assert over.recommended_action == "none"
+    told = Case(Change.CLEARED, over, over, NOON, 1).payload()
+    assert told["event_type"] == "vmhb.fault.cleared"
+    assert told["recovery_was_asked_for"] is True
+    assert told["fault"] == fault_payload(over)["vmhb_object.data"]
+    assert Case(Change.RAISED, a_fault(), a_fault(), NOON, 1).payload()["recovery_was_asked_for"] is False

@@ -13,9 +13,10 @@ from tests.fakes import a_fault
 from tests.unit.consumer.fakes import ToldClouds
 from vmhb_common.model.fault import Change, Fault, Resolution, cleared
 from vmhb_consumer.reporters import masakari_rules as recovery
-from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, Withheld
+from vmhb_consumer.reporters.base import Case, Later, Permit, Refused
 from vmhb_consumer.reporters.masakari import MasakariReporter
-from vmhb_consumer.reporters.masakari_client import No, Refused, Unavailable
+from vmhb_consumer.reporters.masakari_client import No, Unavailable
+from vmhb_consumer.reporters.masakari_client import Refused as Refusal
 from vmhb_consumer.reporters.masakari_rules import CRASH, SILENT, Memo, Notification, Server
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -74,15 +75,13 @@ class Story:
     def step(self, *, reminder: bool = False) -> str:
         """One try, in a line."""
         case = Case(Change.UPDATED, self.fault, self.latest, self.heard_at, 1, self.memo, self._permit, reminder)
-        try:
-            self.reporter.deliver(case)
-        except Again as again:
-            self.memo = dict(again.memo) if again.memo is not None else self.memo
-            return f"again in {again.seconds}: {str(again).partition(': ')[2]}"
-        except Withheld as why:
-            return f"withheld: {str(why).partition(': ')[2]}"
-        except GiveUp as why:
-            return f"given up: {str(why).partition(': ')[2]}"
+        outcome = self.reporter.deliver(case)
+        self.memo = dict(outcome.memo) if outcome.memo is not None else self.memo
+        match outcome:
+            case Later():
+                return f"again in {outcome.retry_in}: {outcome.why.partition(': ')[2]}"
+            case Refused():
+                return f"{'withheld' if outcome.rightly else 'given up'}: {outcome.why.partition(': ')[2]}"
         return "done"
 
     def _permit(self) -> Permit:
@@ -319,7 +318,7 @@ def test_a_duplicate_of_the_same_outage_is_followed() -> None:
     story = Story()
     uuid = str(story.fault.instance_uuid)
     theirs = Notification("theirs", uuid, SILENT, NOON + timedelta(seconds=5), "new")
-    story.clouds.raises["post"] = [Refused(No.DUPLICATE, "is duplicate")]
+    story.clouds.raises["post"] = [Refusal(No.DUPLICATE, "is duplicate")]
     story.clouds.raises["notifications"] = []
     real = story.clouds.post
 
@@ -336,7 +335,7 @@ def test_a_duplicate_of_an_earlier_outage_is_waited_for() -> None:
     story = Story()
     uuid = str(story.fault.instance_uuid)
     story.clouds.known.append(Notification("old", uuid, SILENT, NOON - timedelta(seconds=100), "finished"))
-    story.clouds.raises["post"] = [Refused(No.DUPLICATE, "is duplicate")]
+    story.clouds.raises["post"] = [Refusal(No.DUPLICATE, "is duplicate")]
     assert story.step().startswith("again in 76.0: Masakari takes it for the same as old")
     story.later(76)
     assert "follows notification n2" in story.step()
@@ -347,7 +346,7 @@ def test_a_duplicate_of_one_that_was_ignored_is_waited_for() -> None:
     story = Story()
     uuid = str(story.fault.instance_uuid)
     story.clouds.known.append(Notification("theirs", uuid, SILENT, NOON + timedelta(seconds=1), "ignored"))
-    story.clouds.raises["post"] = [Refused(No.DUPLICATE, "is duplicate")]
+    story.clouds.raises["post"] = [Refusal(No.DUPLICATE, "is duplicate")]
     assert "the same as theirs, which it ignored, for 180 s" in story.step()
     story.later(180)
     assert "follows notification n2" in story.step()
@@ -356,7 +355,7 @@ def test_a_duplicate_of_one_that_was_ignored_is_waited_for() -> None:
 def test_a_duplicate_of_nothing() -> None:
     """Looked at again soon."""
     story = Story()
-    story.clouds.raises["post"] = [Refused(No.DUPLICATE, "is duplicate")]
+    story.clouds.raises["post"] = [Refusal(No.DUPLICATE, "is duplicate")]
     assert story.step().startswith("again in 5.0: Masakari calls it a duplicate")
 
 
@@ -371,7 +370,7 @@ def test_a_duplicate_of_nothing() -> None:
 def test_masakari_refuses(why: No, says: str) -> None:
     """What an operator can mend is tried again; what nobody can is given up."""
     story = Story()
-    story.clouds.raises["post"] = [Refused(why, "no")]
+    story.clouds.raises["post"] = [Refusal(why, "no")]
     assert story.step().startswith(says)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from oslo_config import cfg
 
 from nova_vmhb.vitrage import faults as vitrage
 from tests.fakes import a_fault
@@ -18,9 +19,11 @@ from vmhb_common.objects import FaultPayload, fault_payload, parse_fault
 from vmhb_consumer import fault_rules as book
 from vmhb_consumer.reporters import aodh, mistral
 from vmhb_consumer.reporters import masakari_rules as recovery
-from vmhb_consumer.reporters.base import Case, GiveUp, made
+from vmhb_consumer.reporters.base import CannotBeMade, Case, Refused, made
 from vmhb_consumer.reporters.loader import installed
 from vmhb_consumer.reporters.log import LogReporter
+from vmhb_consumer.reporters.testing import options_of
+from vmhb_consumer.reporters.webhook import WebhookReporter
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 #: Every field that is one word of a list, but `state`: what is neither raised nor cleared can't be kept.
@@ -45,6 +48,11 @@ def by_mistral(fault: Fault) -> Any:
     return mistral.told("w", case).input["fault"]
 
 
+def by_the_webhook(fault: Fault) -> Any:
+    mine = WebhookReporter(options_of(WebhookReporter, url="http://127.0.0.1:1/"), lambda: NOON)
+    return json.loads(mine.request(Case(Change.RAISED, fault, fault, NOON, 1)).body)["fault"]
+
+
 def by_aodh(fault: Fault) -> Any:
     return {name: value for name, _type, value in aodh.event(Change.RAISED, fault, "p")["traits"]}
 
@@ -58,7 +66,9 @@ def by_the_topics(fault: Fault) -> Any:
 
 
 @pytest.mark.parametrize("name", WORDS)
-@pytest.mark.parametrize("tell", [by_mistral, by_aodh, by_vitrage, by_the_topics], ids=lambda tell: tell.__name__)
+@pytest.mark.parametrize(
+    "tell", [by_mistral, by_aodh, by_the_webhook, by_vitrage, by_the_topics], ids=lambda tell: tell.__name__
+)
 def test_it_is_told_as_it_came(tell: Callable[[Fault], Any], name: str) -> None:
     """Nobody stumbles over it, and whoever tells of this field at all tells this word."""
     assert tell(newer(name)).get(name, "brand_new") == "brand_new"
@@ -81,7 +91,7 @@ def test_what_stumbles_over_a_word_would_be_seen() -> None:
 
 def test_every_reporter_is_looked_at() -> None:
     """One that is new is to be looked at here, too."""
-    assert sorted(installed().reporters) == ["aodh", "log", "masakari", "mistral"]
+    assert sorted(installed().reporters) == ["aodh", "log", "masakari", "mistral", "webhook"]
 
 
 def test_a_resolution_that_is_unknown_confirms_nothing() -> None:
@@ -96,7 +106,7 @@ def test_a_resolution_that_is_unknown_confirms_nothing() -> None:
 def test_what_cannot_be_made_is_refused_once() -> None:
     """An error is the same with each try; the fault's next change is not to wait behind it."""
     broken = replace(a_fault(), raised_at=None)  # type: ignore[arg-type]
-    with pytest.raises(GiveUp, match=r"an event can't be made of fault .* \(1\): AttributeError: .* Upgrade it"):
+    with pytest.raises(CannotBeMade, match=r"an event can't be made of fault .* \(1\): AttributeError: .* Upgrade it"):
         made(lambda: by_aodh(broken), "an event", broken)
     assert made(lambda: 7, "an event", a_fault()) == 7
 
@@ -104,5 +114,11 @@ def test_what_cannot_be_made_is_refused_once() -> None:
 def test_an_execution_that_cannot_be_made() -> None:
     """Mistral is asked for nothing, and not for ever."""
     early = replace(a_fault(), occurred_at=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))))
-    with pytest.raises(GiveUp, match=r"an execution's input can't be made"):
-        mistral.told("w", Case(Change.RAISED, early, early, NOON, 1))
+    conf = cfg.ConfigOpts()
+    conf.register_opts(mistral.MistralReporter.options(), group="reporter_mistral")
+    conf([], default_config_files=[], default_config_dirs=[])
+    for name, value in {"auth_type": "none", "endpoint_override": "http://127.0.0.1:1/v2", "workflow": "w"}.items():
+        conf.set_override(name, value, group="reporter_mistral")
+    mine = mistral.MistralReporter(conf.reporter_mistral, lambda: NOON)
+    outcome = mine.deliver(Case(Change.RAISED, early, early, NOON, 1))
+    assert isinstance(outcome, Refused) and "an execution's input can't be made" in outcome.why
