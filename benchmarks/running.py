@@ -7,7 +7,7 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_worker import conf as options
 from vmhb_worker.interfaces import Hypervisor
 
@@ -21,7 +21,7 @@ class Running:
         conf = cfg.ConfigOpts()
         options.register(conf)
         conf([], project="vmhb", default_config_files=[], default_config_dirs=[])
-        rpcapi.get_transport(conf, "fake:///")  # oslo.messaging registers its options where it is first used
+        worker_api.get_transport(conf, "fake:///")  # oslo.messaging registers its options where it is first used
         conf.set_override("transport_url", "fake:///")
         conf.set_override("host", "bench")
         conf.set_override("state_path", str(folder))

@@ -13,33 +13,32 @@ import sqlalchemy as sa
 from oslo_config import cfg
 
 from vmhb_common.app.command_line import INNER_LIMIT, Check
-from vmhb_common.messaging import broker as brokers
-from vmhb_common.messaging import publisher as notifications
+from vmhb_common.messaging import broker, publisher
 from vmhb_consumer import database
 from vmhb_consumer import nova_client as whereabouts
 from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.faults_half import FILE
-from vmhb_consumer.reporters import loader as plugins
+from vmhb_consumer.reporters import loader
 
 
 def endpoints(conf: cfg.ConfigOpts, now: Callable[[], datetime]) -> list[Check]:
     """Whatever is there to be reached. Raises ValueError where an option is out of bounds."""
     settings = options.settings(conf)
     store = database.of(conf, settings.state_path / FILE)
-    value, problem = brokers.shown(conf, settings.transport_url)
+    value, problem = broker.shown(conf, settings.transport_url)
     found = [
         Check(
             "[vmhb_notifications] topics",
             f"{', '.join(settings.topics)} of {value}",
-            lambda: problem or notifications.check(conf, settings.transport_url, settings.topics, INNER_LIMIT),
+            lambda: problem or publisher.check(conf, settings.transport_url, settings.topics, INNER_LIMIT),
         ),
         Check("[database] connection", store.shown, lambda: _database(store)),
     ]
     nova = whereabouts.from_conf(conf)
     if nova is not None:
         found.append(Check("[nova]", str(conf.nova.auth_type), nova.check))
-    for name, reporter in plugins.make(conf, settings.reporters, plugins.installed(), now).items():
-        found.append(Check(f"[{plugins.PREFIX}{name}]", name, reporter.check))
+    for name, reporter in loader.make(conf, settings.reporters, loader.installed(), now).items():
+        found.append(Check(f"[{loader.PREFIX}{name}]", name, reporter.check))
     return found
 
 

@@ -16,8 +16,7 @@ from vmhb_common.app import crashpoint
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.objects import WORKER_ALIVE, parse_fault
 from vmhb_common.objects.base import data_of
-from vmhb_consumer import door
-from vmhb_consumer import fault_rules as book
+from vmhb_consumer import door, fault_rules
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away, Unfit
 from vmhb_consumer.fault_rules import Outcome
@@ -100,7 +99,7 @@ class Endpoint:
             return lambda: self._heard(sign)
         if isinstance(event_type, str) and event_type.startswith(FAULTS):
             door.bounded(payload)
-            fault = book.checked(parse_fault(payload))
+            fault = fault_rules.checked(parse_fault(payload))
             return lambda: self._take(fault)
         return None
 

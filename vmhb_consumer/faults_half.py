@@ -25,18 +25,15 @@ from typing import Any
 
 from oslo_config import cfg
 
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.app import command_line as program
 from vmhb_common.consumer_api import ConsumerAPI
-from vmhb_common.messaging import broker as brokers
-from vmhb_common.messaging import publisher as notifications
+from vmhb_common.messaging import broker, publisher
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.fault import Change, Fault
-from vmhb_consumer import database
-from vmhb_consumer import fault_rules as book
+from vmhb_consumer import database, fault_rules, rpc_server
 from vmhb_consumer import housekeeper as rounds
 from vmhb_consumer import nova_client as whereabouts
-from vmhb_consumer import rpc_server as rpc
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away, Database, Refused
 from vmhb_consumer.delivery import Delivery, Recipient
@@ -109,8 +106,8 @@ class Faults:
         self._topics = [f"{TOPIC}{topic}" for topic in settings.topics]
         self._records = Records(store, self._route, self._topics, settings.reminder_interval)
         self._outbox = Outbox(store, self._member)
-        self._others = ConsumerAPI(rpcapi.get_transport(conf), OTHERS)
-        self._workers = rpcapi.WorkerAPI(rpcapi.get_transport(conf), conf, timeout=ANSWER_TIME)
+        self._others = ConsumerAPI(worker_api.get_transport(conf), OTHERS)
+        self._workers = worker_api.WorkerAPI(worker_api.get_transport(conf), conf, timeout=ANSWER_TIME)
         witnesses = Witnesses(self._word, self._place)
         self._permits = Permits(store, self._records, settings.recovery, witnesses)
         self._deliveries = [
@@ -120,10 +117,13 @@ class Faults:
         ask = rounds.Ask(self._word, self._place, self._answers)
         self._rounds = rounds.Rounds(settings, self._records, self._outbox, ask, self._tally, self._wake)
         self._endpoint = Endpoint(self._records, self._tally, time.time, self._wake, allowed=self._may_take)
-        self._where = f"{settings.topics[0]} of {brokers.shown(conf, settings.transport_url)[0]}"
+        self._where = f"{settings.topics[0]} of {broker.shown(conf, settings.transport_url)[0]}"
         self._listener = self._listen()
-        self._server = rpc.server(
-            rpcapi.get_transport(conf), settings.host, rpc.Endpoint(self._records, self._about), self._rpc_problem
+        self._server = rpc_server.server(
+            worker_api.get_transport(conf),
+            settings.host,
+            rpc_server.Endpoint(self._records, self._about),
+            self._rpc_problem,
         )
 
     def start(self) -> None:
@@ -193,7 +193,7 @@ class Faults:
             except Refused:
                 raise
             except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
-                text = str(error) if isinstance(error, Away) else brokers.explain(error)
+                text = str(error) if isinstance(error, Away) else broker.explain(error)
                 if text != said:
                     LOG.warning("%s: %s; trying again every %g s", problem, text, RETRY)
                 said = text
@@ -255,10 +255,10 @@ class Faults:
     def _check_topics(self) -> None:
         """Say early what would keep our own words from being delivered, or lose faults in the broker."""
         where = self._settings
-        risk = brokers.durability(self._conf, where.transport_url)
+        risk = broker.durability(self._conf, where.transport_url)
         if risk:
             LOG.warning("%s", risk)
-        problem = notifications.check(self._conf, where.transport_url, where.topics, CHECK)
+        problem = publisher.check(self._conf, where.transport_url, where.topics, CHECK)
         if problem:
             LOG.error("faults cannot be published now, and are kept: %s", problem)
         problem = self._rpc_problem()
@@ -267,30 +267,30 @@ class Faults:
 
     def _rpc_problem(self) -> str | None:
         """What stands in the way of calls, and of being called. BLOCKS for CHECK seconds."""
-        return brokers.check(self._conf, None, rpc.looks(self._settings.host), CHECK)
+        return broker.check(self._conf, None, rpc_server.looks(self._settings.host), CHECK)
 
     # -- wiring ----------------------------------------------------------------------------------------------------
 
-    def _listen(self) -> brokers.Background:
+    def _listen(self) -> broker.Background:
         settings = self._settings
-        target = oslo_messaging.Target(exchange=notifications.EXCHANGE, topic=settings.topics[0])
+        target = oslo_messaging.Target(exchange=publisher.EXCHANGE, topic=settings.topics[0])
 
         def make() -> Any:
-            transport = brokers.transport(self._conf, settings.transport_url, rabbit_qos_prefetch_count=str(PREFETCH))
-            return brokers.listener(transport, target, self._endpoint)
+            transport = broker.transport(self._conf, settings.transport_url, rabbit_qos_prefetch_count=str(PREFETCH))
+            return broker.listener(transport, target, self._endpoint)
 
         what = self._where
         # One thread: the order of a fault's notifications is kept.
-        return brokers.Background(
+        return broker.Background(
             f"listening to {what}",
             f"cannot read faults from {what}",
             make,
             threads=1,
-            why=lambda: notifications.check(self._conf, settings.transport_url, settings.topics[:1], CHECK),
+            why=lambda: publisher.check(self._conf, settings.transport_url, settings.topics[:1], CHECK),
         )
 
     def _targets(self) -> Sequence[Recipient]:
-        sender = notifications.Sender(
+        sender = publisher.Sender(
             self._conf, self._settings.transport_url, self._settings.host, program="nova-vmhb-consumer"
         )
         to_reporters = [
@@ -329,7 +329,7 @@ class Faults:
         except oslo_messaging.MessagingTimeout:
             return Unknown(f"the worker on {fault.host} does not answer")
         except Exception as error:
-            return Unknown(f"the worker on {fault.host} can't be asked: {brokers.explain(error)}")
+            return Unknown(f"the worker on {fault.host} can't be asked: {broker.explain(error)}")
 
     def _answers(self, host: str) -> bool | str | None:
         try:
@@ -337,10 +337,10 @@ class Faults:
             return True
         except oslo_messaging.MessagingTimeout:
             return f"no answer within {ANSWER_TIME:g} s"
-        except (rpcapi.WorkerBusy, rpcapi.WorkerFailed) as error:
+        except (worker_api.WorkerBusy, worker_api.WorkerFailed) as error:
             return str(error)
         except Exception as error:
-            LOG.info("the worker on %s can't be asked whether it lives: %s", host, brokers.explain(error))
+            LOG.info("the worker on %s can't be asked whether it lives: %s", host, broker.explain(error))
             return None
 
 
@@ -354,14 +354,14 @@ def _wanted(reporter: Reporter, change: Change, fault: Fault) -> bool:
         return True
 
 
-def _publisher(sender: notifications.Sender, name: str) -> Callable[[Case], Outcome]:
+def _publisher(sender: publisher.Sender, name: str) -> Callable[[Case], Outcome]:
     topic = name.removeprefix(TOPIC)
 
     def deliver(case: Case) -> Outcome:
         fault = case.fault
         # The same at every attempt, so that a receiver can tell.
         message_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{topic} {fault.fault_id} {fault.sequence}"))
-        payload = json.dumps(book.primitive(fault))
+        payload = json.dumps(fault_rules.primitive(fault))
         created = fault.occurred_at.timestamp()
         try:
             sender.send(topic, Message(message_id, str(case.change), fault.project_id, payload, created))

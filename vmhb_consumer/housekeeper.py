@@ -19,7 +19,7 @@ from functools import partial
 
 from vmhb_common.model.fault import Fault, FaultState, Resolution
 from vmhb_consumer import doubt_rules as upkeep
-from vmhb_consumer import fault_rules as book
+from vmhb_consumer import fault_rules
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
 from vmhb_consumer.doubt_rules import Close, Decision, Keep, Told, Unknown, Whereabouts, Word
@@ -209,7 +209,7 @@ class Rounds:
         if one.fault_id is not None:
             return
         evidence = {"last_heard_age": round(now - one.heard_at, 1), "instances": one.instances, "asked": str(answer)}
-        fault = book.worker_lost(
+        fault = fault_rules.worker_lost(
             *(str(uuid.uuid4()), one.host, _aware(one.heard_at), one.interval, evidence, _aware(now))
         )
         if self._records.lose(one, fault, now):

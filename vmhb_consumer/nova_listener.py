@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from oslo_config import cfg
 
-from vmhb_common import worker_api as rpcapi
-from vmhb_common.messaging import broker as brokers
+from vmhb_common import worker_api
+from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_consumer import nova_operations as actions
 from vmhb_consumer.nova_notification import BadNotification, parse
@@ -136,7 +136,7 @@ class Courier:
                     self._workers.end_silence(cast.host, cast.instance_uuid, key=cast.key, observed_at=cast.observed_at)
         except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
             again = not isinstance(error, oslo_messaging.RPCVersionCapError)
-            return brokers.explain(error, "the workers' broker"), again
+            return broker.explain(error, "the workers' broker"), again
         return None, False
 
 
@@ -191,7 +191,7 @@ class Instances:
 
     def __init__(self, conf: cfg.ConfigOpts, settings: NovaNotificationSettings) -> None:
         """Connects to nothing."""
-        self._courier = Courier(rpcapi.WorkerAPI(rpcapi.get_transport(conf), conf), settings.delivery_time)
+        self._courier = Courier(worker_api.WorkerAPI(worker_api.get_transport(conf), conf), settings.delivery_time)
         endpoint = Endpoint(self._courier.tell, settings.timeouts)
         self._listeners = [_listener(conf, url, settings, endpoint) for url in settings.transport_urls]
 
@@ -215,21 +215,21 @@ class Instances:
 
 def _listener(
     conf: cfg.ConfigOpts, url: str | None, settings: NovaNotificationSettings, endpoint: Endpoint
-) -> brokers.Background:
+) -> broker.Background:
     target = oslo_messaging.Target(exchange=settings.exchange, topic=settings.topic)
-    where, _ = brokers.shown(conf, url)
+    where, _ = broker.shown(conf, url)
 
     def make() -> Any:
         # What the URL says itself, it has its way with.
-        transport = brokers.transport(conf, url, rabbit_qos_prefetch_count=str(PREFETCH))
-        return brokers.listener(transport, target, endpoint, settings.pool)
+        transport = broker.transport(conf, url, rabbit_qos_prefetch_count=str(PREFETCH))
+        return broker.listener(transport, target, endpoint, settings.pool)
 
     what = f"{settings.pool or settings.topic} of {where}"
     # One thread: the order of an instance's notifications is kept.
-    return brokers.Background(
+    return broker.Background(
         f"listening to {what}",
         f"cannot listen to {what}",
         make,
         threads=1,
-        why=lambda: brokers.check_exchange(conf, url, settings.exchange, CHECK),
+        why=lambda: broker.check_exchange(conf, url, settings.exchange, CHECK),
     )

@@ -17,8 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vmhb_common.model.fault import Change, Fault, FaultState, Resolution
-from vmhb_consumer import fault_rules as book
-from vmhb_consumer import outbox
+from vmhb_consumer import fault_rules, outbox
 from vmhb_consumer.database import Changed, Database
 from vmhb_consumer.fault_rules import Outcome
 from vmhb_consumer.reporters import telling
@@ -92,7 +91,7 @@ class Records:
 
         def work(connection: sa.Connection) -> Outcome:
             known = _known(connection, told.fault_id)
-            outcome = book.judge(None, told) if known is None else self._judged(known, told)
+            outcome = fault_rules.judge(None, told) if known is None else self._judged(known, told)
             if outcome in (Outcome.NEW, Outcome.CHANGED, Outcome.REMINDED):
                 self._write(connection, known, told, outcome, now, check_at=now + min(SOON, self._patience))
             return outcome
@@ -143,7 +142,7 @@ class Records:
         known = _known(connection, fault_id) if fault_id else None
         fault = self._read(known) if known is not None and known["state"] == RAISED else None
         if fault is not None:
-            over = book.closed(fault, Resolution.RECOVERED, "its worker is heard of again", _aware(now))
+            over = fault_rules.closed(fault, Resolution.RECOVERED, "its worker is heard of again", _aware(now))
             self._write(connection, known, over, Outcome.CHANGED, now, own=True)
 
     # -- what we say -----------------------------------------------------------------------------------------------
@@ -155,7 +154,7 @@ class Records:
             known = _known(connection, fault.fault_id)
             if known is None or known["sequence"] != fault.sequence or known["state"] != RAISED:
                 return False
-            over = book.closed(fault, resolution, reason, _aware(now))
+            over = fault_rules.closed(fault, resolution, reason, _aware(now))
             self._write(connection, known, over, Outcome.CHANGED, now, own=True, flag=bool(known["own"]))
             return True
 
@@ -302,7 +301,7 @@ class Records:
     def _judged(self, known: Any, told: Fault) -> Outcome:
         fault = self._read(known)
         if fault is not None:
-            return book.judge(fault, told)
+            return fault_rules.judge(fault, told)
         # What its columns say still holds: cleared is final, and sequences only rise.
         if known["state"] == str(FaultState.CLEARED):
             return Outcome.FINAL
@@ -314,7 +313,7 @@ class Records:
     def _read(self, row: Any) -> Fault | None:
         """None where it can't be: then it is as if it were not there, until `set_aside`."""
         try:
-            return book.unpacked(row["payload"])
+            return fault_rules.unpacked(row["payload"])
         except ValueError as error:
             if row["state"] == RAISED:
                 self._unreadable[row["fault_id"]] = str(error)
@@ -349,7 +348,7 @@ class Records:
             "received_at": now,
             "confirmed_at": min(now, fault.occurred_at.timestamp()),
             "check_at": check_at,
-            "payload": book.packed(fault),
+            "payload": fault_rules.packed(fault),
         }
         if known is None:
             own_one = own if flag is None else flag
@@ -366,7 +365,7 @@ class Records:
             over = sa.update(PERMITS).where(PERMITS.c.fault_id == fault.fault_id).values(ended=True)
             connection.execute(over)
         reminder = outcome is Outcome.REMINDED
-        change = book.change_of(outcome, fault)
+        change = fault_rules.change_of(outcome, fault)
         outbox.put(connection, self._recipients(connection, change, fault, known is None), change, fault, reminder, now)
         if own:
             outbox.put(connection, self._topics, change, fault, reminder, now)

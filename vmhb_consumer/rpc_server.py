@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from vmhb_common.consumer_api import EXCHANGE, TOPIC, VERSION
-from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
-from vmhb_consumer import fault_rules as book
+from vmhb_consumer import fault_rules
 from vmhb_consumer.database import Away
 from vmhb_consumer.repository import Records
 
@@ -33,7 +33,9 @@ class Endpoint:
 
     def active_faults(self, _context: dict[str, Any]) -> list[dict[str, Any]]:
         """All open faults."""
-        found: list[dict[str, Any]] = self._answer(lambda: [book.primitive(fault) for fault in self._records.active()])
+        found: list[dict[str, Any]] = self._answer(
+            lambda: [fault_rules.primitive(fault) for fault in self._records.active()]
+        )
         return found
 
     def about(self, _context: dict[str, Any]) -> dict[str, Any]:
@@ -49,14 +51,14 @@ class Endpoint:
             raise oslo_messaging.ExpectedException() from error
 
 
-def looks(name: str) -> list[brokers.Look]:
+def looks(name: str) -> list[broker.Look]:
     """For `brokers.check`: a consumer calls workers, and other consumers, and is called. name: as that of `server`."""
-    return [brokers.calling, brokers.serving(EXCHANGE, TOPIC, name)]
+    return [broker.calling, broker.serving(EXCHANGE, TOPIC, name)]
 
 
 def server(
     transport: Any, name: str, endpoint: Endpoint, why: Callable[[], str | None] = lambda: None
-) -> brokers.Background:
+) -> broker.Background:
     """One that listens as one of any number of consumers. name: of its host: each name leaves a queue. why: as
     `brokers.Background`."""
     target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=name, version=VERSION)
@@ -65,4 +67,4 @@ def server(
         policy = oslo_messaging.DefaultRPCAccessPolicy
         return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
 
-    return brokers.Background(f"RPC is served as {TOPIC}", "RPC cannot be served", make, THREADS, why)
+    return broker.Background(f"RPC is served as {TOPIC}", "RPC cannot be served", make, THREADS, why)

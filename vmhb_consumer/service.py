@@ -17,7 +17,7 @@ from vmhb_consumer import settings
 from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.conf import nova_notifications
 from vmhb_consumer.nova_listener import Instances
-from vmhb_consumer.reporters import loader as plugins
+from vmhb_consumer.reporters import loader
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def _faults(conf: cfg.ConfigOpts, refuse: Callable[[str], None]) -> Half:
             f"{error}: the faults half needs nova-vmhb[consumer]; install it, or say [consumer] halves = instances"
         ) from error
     wanted = options.settings(conf)
-    reporters = plugins.make(conf, wanted.reporters, plugins.installed(), faults.now)
+    reporters = loader.make(conf, wanted.reporters, loader.installed(), faults.now)
     return faults.make(conf, wanted, reporters, refuse)
 
 

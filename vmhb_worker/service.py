@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 
 from oslo_config import cfg
 
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.app import systemd
-from vmhb_common.messaging import broker as brokers
-from vmhb_common.messaging import publisher as notifications
+from vmhb_common.messaging import broker, publisher
 from vmhb_worker import conf as options
 from vmhb_worker.adapters.application_sockets import SocketChannels
 from vmhb_worker.adapters.guest_agent import GuestAgent
@@ -68,7 +67,7 @@ class Worker:
     def run(self, signals: bool = True) -> int:
         """Run until `stop`. signals: obey SIGTERM and SIGINT; only the main thread can."""
         settings = self._settings
-        sender = notifications.Sender(self._conf, settings.notifications.transport_url, settings.host)
+        sender = publisher.Sender(self._conf, settings.notifications.transport_url, settings.host)
         store = Outbox(settings.state_path, settings.notifications.topics, sender.send)
         try:
             saved = store.load()
@@ -80,7 +79,9 @@ class Worker:
         if signals:
             signal.signal(signal.SIGTERM, lambda *_: engine.stop())
             signal.signal(signal.SIGINT, lambda *_: engine.stop())
-        server = self._server = Server(rpcapi.get_transport(self._conf), settings.host, engine.call, self._unserved_why)
+        server = self._server = Server(
+            worker_api.get_transport(self._conf), settings.host, engine.call, self._unserved_why
+        )
         self._check_topics()
         agent.open(engine.post)
         self._hypervisor.open(self._guarded(engine.post))
@@ -148,18 +149,18 @@ class Worker:
             self._server.start()
 
     def _unserved_why(self) -> str | None:
-        served = brokers.serving(rpcapi.EXCHANGE, rpcapi.TOPIC, self._settings.host)
-        return brokers.check(self._conf, None, [served], CHECK)
+        served = broker.serving(worker_api.EXCHANGE, worker_api.TOPIC, self._settings.host)
+        return broker.check(self._conf, None, [served], CHECK)
 
     def _check_topics(self) -> None:
         """Say early, in the background, what would keep notifications from being delivered."""
 
         def check() -> None:
             where = self._settings.notifications
-            risk = brokers.durability(self._conf, where.transport_url)
+            risk = broker.durability(self._conf, where.transport_url)
             if risk:
                 LOG.warning("%s", risk)
-            problem = notifications.check(self._conf, where.transport_url, where.topics, CHECK)
+            problem = publisher.check(self._conf, where.transport_url, where.topics, CHECK)
             if problem:
                 LOG.error("notifications cannot be delivered now, and are kept: %s", problem)
 

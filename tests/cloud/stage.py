@@ -19,7 +19,7 @@ from tests.cloud.holder import Client
 from tests.cloud.site import Site
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import ConsumerProcess, Notification
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.consumer_api import ConsumerAPI
 from vmhb_common.worker_api import WorkerAPI
 
@@ -43,7 +43,7 @@ class Stage:
         self.notifications = ConsumerProcess(self.site.transport_url, FAULT_TOPICS[1])
         conf = cfg.ConfigOpts()
         conf([], project="stage", default_config_files=[], default_config_dirs=[])
-        self._transport = rpcapi.get_transport(conf, self.site.transport_url)
+        self._transport = worker_api.get_transport(conf, self.site.transport_url)
         self.workers, self.consumers = WorkerAPI(self._transport), ConsumerAPI(self._transport)
 
     def close(self) -> None:

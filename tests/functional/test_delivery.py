@@ -21,7 +21,7 @@ from tests.conftest import Figure
 from tests.fakes import told
 from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
-from vmhb_common.messaging import publisher as notifications
+from vmhb_common.messaging import publisher
 from vmhb_worker.delivery.outbox import Limits, Outbox
 
 pytestmark = pytest.mark.patient
@@ -47,7 +47,7 @@ class Site:
     folder: Path
     conf: cfg.ConfigOpts
     boxes: list[Outbox] = field(default_factory=list)
-    senders: list[notifications.Sender] = field(default_factory=list)
+    senders: list[publisher.Sender] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -57,7 +57,7 @@ class Site:
 
     def start(self, *topics: str, flags: str = "") -> Outbox:
         """A life of an outbox."""
-        sender = notifications.Sender(self.conf, self.url + flags, "cn1")
+        sender = publisher.Sender(self.conf, self.url + flags, "cn1")
         box = Outbox(self.folder, topics or (TOPIC,), sender.send, limits=LIMITS)
         box.load()
         self.boxes.append(box)
@@ -288,19 +288,19 @@ def test_inequivalent_exchange_is_explained_and_harms_no_other_topic(site: Site)
     assert site.numbers() == list(range(10))
 
     other = site.url.replace("amqp_durable_queues=true", "amqp_durable_queues=false")
-    checked = notifications.check(site.conf, other, [TOPIC], 10)
+    checked = publisher.check(site.conf, other, [TOPIC], 10)
     assert checked is not None and "the exchange 'vmhb' with durable = 'true', and we ask for 'false'" in checked
 
 
 def test_check(site: Site) -> None:
     """Reachable and usable, or a sentence within the time."""
-    assert notifications.check(site.conf, site.url, [TOPIC, "other"], 10) is None
+    assert publisher.check(site.conf, site.url, [TOPIC, "other"], 10) is None
     wrong = site.url.replace(site.broker.password, "wrong")
-    assert "refuses access" in str(notifications.check(site.conf, wrong, [TOPIC], 10))
+    assert "refuses access" in str(publisher.check(site.conf, wrong, [TOPIC], 10))
     site.broker.freeze()
     try:
         before = time.monotonic()
-        assert "no broker answered" in str(notifications.check(site.conf, site.url, [TOPIC], 1.0))
+        assert "no broker answered" in str(publisher.check(site.conf, site.url, [TOPIC], 1.0))
         assert time.monotonic() - before < 3
     finally:
         site.broker.thaw()

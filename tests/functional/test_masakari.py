@@ -21,7 +21,7 @@ from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
 from tests.stage.cloud import Cloud, FakeServer
 from tests.stage.masakari import VENV, Masakari
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.messaging import broker as brokers
 from vmhb_common.model.fault import Change, Fault, Resolution, cleared
 from vmhb_consumer.reporters.base import Case, Later, Refused
@@ -317,16 +317,16 @@ TASKS = {
 class Worker:
     """The worker of cpt1, as far as the engine asks it: RPC `show`, on a real broker."""
 
-    target = oslo_messaging.Target(version=rpcapi.VERSION)
+    target = oslo_messaging.Target(version=worker_api.VERSION)
 
     def __init__(self, url: str) -> None:
         self.shown: dict[str, Any] = {}
         conf = cfg.ConfigOpts()
         conf([], project="stage", default_config_files=[], default_config_dirs=[])
         brokers.transport(conf, "fake://")
-        transport = rpcapi.get_transport(conf, url)
+        transport = worker_api.get_transport(conf, url)
         target = oslo_messaging.Target(
-            exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server="cpt1", version=rpcapi.VERSION
+            exchange=worker_api.EXCHANGE, topic=worker_api.TOPIC, server="cpt1", version=worker_api.VERSION
         )
         self._server = brokers.Background(
             "listens", "cannot listen", lambda: oslo_messaging.get_rpc_server(transport, target, [self]), threads=1

@@ -27,7 +27,7 @@ from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.consumer_api import ConsumerAPI
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Fault, Resolution
@@ -77,7 +77,7 @@ class Site:
         """Over RPC."""
         conf = cfg.ConfigOpts()
         conf([], project="stage", default_config_files=[], default_config_dirs=[])
-        return ConsumerAPI(rpcapi.get_transport(conf, self.url))
+        return ConsumerAPI(worker_api.get_transport(conf, self.url))
 
     def messages(self) -> int:
         """That wait in the queue of faults, acknowledged or not."""

@@ -20,9 +20,8 @@ from tests.lab.processes import wait_until
 from tests.stage import recorder
 from tests.stage.nova import Message
 from tests.stage.worker import Options, WorkerProcess
-from vmhb_common import worker_api as rpcapi
-from vmhb_common.messaging import broker as brokers
-from vmhb_common.messaging import publisher as notifications
+from vmhb_common import worker_api
+from vmhb_common.messaging import broker, publisher
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.fault import Fault
 from vmhb_common.objects import SignOfLife, fault_payload, worker_payload
@@ -35,7 +34,7 @@ with without_eventlet():
 def _conf(**options: object) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     conf([], project="stage", default_config_files=[], default_config_dirs=[])
-    brokers.transport(conf, "fake://")  # registers the options
+    broker.transport(conf, "fake://")  # registers the options
     for name, value in options.items():
         conf.set_override(name, value)
     return conf
@@ -45,7 +44,7 @@ class Nova:
     """Publishes as Nova's `rpc.get_versioned_notifier` does: a copy to each topic, messagingv2, on its own exchange."""
 
     def __init__(self, url: str, topics: Sequence[str] = ("versioned_notifications", "vmhb_instances")) -> None:
-        transport = brokers.transport(_conf(control_exchange="nova"), url)
+        transport = broker.transport(_conf(control_exchange="nova"), url)
         self._notifier = oslo_messaging.Notifier(transport, driver="messagingv2", topics=list(topics), retry=3)
 
     def publish(self, *messages: Message) -> float:
@@ -78,16 +77,16 @@ class Hosts:
     def __init__(self, url: str, *names: str) -> None:
         self._came = threading.Condition()
         self._told: list[Told] = []
-        transport = rpcapi.get_transport(_conf(), url)
+        transport = worker_api.get_transport(_conf(), url)
         self._servers = [self._server(transport, name) for name in names]
         for server in self._servers:
             server.start()
         for server in self._servers:
             assert server.listening.wait(30)
 
-    def _server(self, transport: Any, name: str) -> brokers.Background:
+    def _server(self, transport: Any, name: str) -> broker.Background:
         target = oslo_messaging.Target(
-            exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server=name, version=rpcapi.VERSION
+            exchange=worker_api.EXCHANGE, topic=worker_api.TOPIC, server=name, version=worker_api.VERSION
         )
         endpoint = _Endpoint(lambda method, arguments: self._take(Told(time.monotonic(), name, method, arguments)))
 
@@ -95,7 +94,7 @@ class Hosts:
             policy = oslo_messaging.DefaultRPCAccessPolicy
             return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
 
-        return brokers.Background(f"{name} listens", f"{name} cannot listen", make, threads=1)
+        return broker.Background(f"{name} listens", f"{name} cannot listen", make, threads=1)
 
     def _take(self, told: Told) -> None:
         with self._came:
@@ -213,8 +212,8 @@ class FaultWorkers:
         self._topics = topics
         self.shown: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
         self.asked: list[tuple[str, str]] = []
-        self._sender = notifications.Sender(_conf(), url, "cn1")
-        transport = rpcapi.get_transport(_conf(), url)
+        self._sender = publisher.Sender(_conf(), url, "cn1")
+        transport = worker_api.get_transport(_conf(), url)
         self._servers = [self._server(transport, name) for name in names]
         for server in self._servers:
             server.start()
@@ -243,9 +242,9 @@ class FaultWorkers:
         for server in self._servers:
             server.stop(2)
 
-    def _server(self, transport: Any, name: str) -> brokers.Background:
+    def _server(self, transport: Any, name: str) -> broker.Background:
         target = oslo_messaging.Target(
-            exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server=name, version=rpcapi.VERSION
+            exchange=worker_api.EXCHANGE, topic=worker_api.TOPIC, server=name, version=worker_api.VERSION
         )
 
         def show(_method: str, arguments: Mapping[str, Any]) -> Any:
@@ -256,7 +255,7 @@ class FaultWorkers:
             policy = oslo_messaging.DefaultRPCAccessPolicy
             return oslo_messaging.get_rpc_server(transport, target, [Endpoint(show)], access_policy=policy)
 
-        return brokers.Background(f"{name} listens", f"{name} cannot listen", make, threads=2)
+        return broker.Background(f"{name} listens", f"{name} cannot listen", make, threads=2)
 
 
 @dataclass(frozen=True)

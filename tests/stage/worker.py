@@ -15,7 +15,7 @@ from typing import Any
 from oslo_config import cfg
 
 from tests.lab.processes import wait_until
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.worker_api import WorkerAPI
 
 Options = Mapping[str, Mapping[str, object]]
@@ -168,7 +168,7 @@ class WorkerProcess:
         if self._api is None:
             conf = cfg.ConfigOpts()
             conf([], project="stage", default_config_files=[], default_config_dirs=[])
-            self._api = WorkerAPI(rpcapi.get_transport(conf, self._url))
+            self._api = WorkerAPI(worker_api.get_transport(conf, self._url))
         return self._api
 
     def show(self, uuid: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from tests.stage.receiver import Receiver
 from tests.stage.telemetry import Aodh
 from tests.stage.vitrage import Vertex, Vitrage
-from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.fault import Fault, Resolution, cleared
 
@@ -64,7 +64,7 @@ class Nova:
         self._cloud = cloud
         conf = cfg.ConfigOpts()
         conf([], project="stage", default_config_files=[], default_config_dirs=[])
-        transport = brokers.transport(conf, url)
+        transport = broker.transport(conf, url)
         conf.set_override("control_exchange", "nova")
         self._notifier = oslo_messaging.Notifier(
             transport, driver="messagingv2", topics=["vitrage_notifications"], publisher_id="nova-compute:cn1"

@@ -15,7 +15,7 @@ from oslo_config import cfg
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import Consumer, ConsumerProcess, Notification, listen
 from tools.lib.demo_application import SimulatedApplication
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.model.policy import knobs_of_extra_specs
 from vmhb_worker import conf as options
 from vmhb_worker.adapters.simulated import SimulatedGuest, SimulatedHypervisor
@@ -67,7 +67,7 @@ class Stage(ABC):
 
     @property
     @abstractmethod
-    def api(self) -> rpcapi.WorkerAPI:
+    def api(self) -> worker_api.WorkerAPI:
         """The worker's RPC."""
 
     def instances(self) -> list[dict[str, Any]]:
@@ -172,8 +172,8 @@ class RealStage(Stage):
         return at
 
     @property
-    def api(self) -> rpcapi.WorkerAPI:
-        api: rpcapi.WorkerAPI = self._worker.api
+    def api(self) -> worker_api.WorkerAPI:
+        api: worker_api.WorkerAPI = self._worker.api
         return api
 
 
@@ -203,7 +203,7 @@ class SimulatedStage(Stage):
         conf = cfg.ConfigOpts()
         options.register(conf)
         conf([], project="vmhb", default_config_files=[], default_config_dirs=[])
-        self._api = rpcapi.WorkerAPI(rpcapi.get_transport(conf, self.URL))
+        self._api = worker_api.WorkerAPI(worker_api.get_transport(conf, self.URL))
         conf.set_override("transport_url", self.URL)
         conf.set_override("host", HOST)
         conf.set_override("state_path", self._folder.name)
@@ -239,5 +239,5 @@ class SimulatedStage(Stage):
         return self._application.say(health, reason)
 
     @property
-    def api(self) -> rpcapi.WorkerAPI:
+    def api(self) -> worker_api.WorkerAPI:
         return self._api

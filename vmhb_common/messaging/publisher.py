@@ -31,7 +31,7 @@ from typing import Any, Protocol
 
 from oslo_config import cfg
 
-from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import broker
 from vmhb_common.messaging.limited import Limited, NoEnd
 from vmhb_common.messaging.no_eventlet import without_eventlet
 
@@ -85,7 +85,7 @@ class Sender:
         program, host: the publisher's id; a worker's host as nova-compute names it. connect: `brokers.transport`, or
         another.
         """
-        self._connect = functools.partial(connect or brokers.transport, conf, url)
+        self._connect = functools.partial(connect or broker.transport, conf, url)
         self._exchange = exchange
         self._publisher_id = f"{program}:{host}"
         self._lines: dict[str, Line] = {}
@@ -152,7 +152,7 @@ class Line:
                 self._try(ctxt, message)
         except Exception as error:
             self.discard()
-            raise DeliveryError(brokers.explain(error)) from error
+            raise DeliveryError(broker.explain(error)) from error
 
     def _try(self, ctxt: dict[str, Any], message: dict[str, Any]) -> None:
         content = dict(message)  # the driver adds fields of its own
@@ -189,9 +189,9 @@ def check(
 
     Connects, and declares the exchange and the queues as the first message would.
     """
-    return brokers.check(conf, url, [sending(topics, exchange=exchange)], timeout)
+    return broker.check(conf, url, [sending(topics, exchange=exchange)], timeout)
 
 
-def sending(topics: Sequence[str], *, exchange: str = EXCHANGE) -> brokers.Look:
+def sending(topics: Sequence[str], *, exchange: str = EXCHANGE) -> broker.Look:
     """The same, for `brokers.check`."""
-    return brokers.sending(exchange, [f"{topic}.{PRIORITY.lower()}" for topic in topics])
+    return broker.sending(exchange, [f"{topic}.{PRIORITY.lower()}" for topic in topics])

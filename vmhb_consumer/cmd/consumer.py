@@ -12,14 +12,14 @@ from typing import Any
 from oslo_config import cfg
 
 from vmhb_common import consumer_api as consumerapi
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.app import command_line as program
 from vmhb_common.app.command_line import INNER_LIMIT, Check, Program
 from vmhb_common.conf.check import Problem
-from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_consumer import conf as options
-from vmhb_consumer.reporters import loader as plugins
+from vmhb_consumer.reporters import loader
 from vmhb_consumer.settings import Half
 
 with without_eventlet():
@@ -43,7 +43,7 @@ def main() -> None:
 
 def complete() -> Program:
     """With the groups of what is installed."""
-    groups = (*options.GROUPS, *options.libraries(), *plugins.groups(plugins.installed()))
+    groups = (*options.GROUPS, *options.libraries(), *loader.groups(loader.installed()))
     known = LIBRARIES if any(group.GROUP == "nova" for group in groups) else program.LIBRARIES
     return dataclasses.replace(PROGRAM, groups=groups, libraries=known)
 
@@ -58,9 +58,9 @@ def contradictions(conf: cfg.ConfigOpts) -> list[Problem]:
     if not any(group.GROUP == "database" for group in options.libraries()):
         remedy = "needs nova-vmhb[consumer]: install it, or say [consumer] halves = instances"
         return [*found, Problem("[consumer] halves", "faults", remedy)]
-    there = plugins.installed()
+    there = loader.installed()
     for name in dict.fromkeys(conf.consumer.reporters):
-        problem = plugins.problem_of(name, there)
+        problem = loader.problem_of(name, there)
         if problem is not None:
             found.append(Problem("[consumer] reporters", name, problem))
     return found or _nonsense(conf)
@@ -71,8 +71,8 @@ def _nonsense(conf: cfg.ConfigOpts) -> list[Problem]:
     found = []
     for name in conf.consumer.reporters:
         try:
-            plugins.make(conf, [name], plugins.installed(), _now)
-        except plugins.BadReporter as error:
+            loader.make(conf, [name], loader.installed(), _now)
+        except loader.BadReporter as error:
             found.append(Problem("[consumer] reporters", name, str(error)))
     try:
         importlib.import_module("vmhb_consumer.nova_client").from_conf(conf)
@@ -88,11 +88,11 @@ def _nonsense(conf: cfg.ConfigOpts) -> list[Problem]:
 def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
     """The workers' broker; those that Nova's notifications come from; what the faults half needs."""
     group = conf.nova_notifications
-    value, problem = brokers.shown(conf, None)
+    value, problem = broker.shown(conf, None)
     workers = Check(
         "[DEFAULT] transport_url",
         value,
-        lambda: problem or brokers.check(conf, None, _workers_looks(conf), INNER_LIMIT),
+        lambda: problem or broker.check(conf, None, _workers_looks(conf), INNER_LIMIT),
     )
     found = [workers]
     if _runs(conf, Half.INSTANCES):
@@ -102,16 +102,16 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
     return found
 
 
-def _workers_looks(conf: cfg.ConfigOpts) -> list[brokers.Look]:
+def _workers_looks(conf: cfg.ConfigOpts) -> list[broker.Look]:
     """The instances half tells workers, and calls nobody; the faults half calls, and is called."""
-    told = brokers.sending(consumerapi.EXCHANGE, ())
+    told = broker.sending(consumerapi.EXCHANGE, ())
     if not _runs(conf, Half.FAULTS):
         return [told]
     try:
         host = str(conf.host)
     except ValueError:  # said elsewhere
-        return [told, brokers.calling]
-    return [told, brokers.calling, brokers.serving(consumerapi.EXCHANGE, consumerapi.TOPIC, host)]
+        return [told, broker.calling]
+    return [told, broker.calling, broker.serving(consumerapi.EXCHANGE, consumerapi.TOPIC, host)]
 
 
 def _runs(conf: cfg.ConfigOpts, half: Half) -> bool:
@@ -135,11 +135,11 @@ def _now() -> datetime:
 
 
 def _of_nova(conf: cfg.ConfigOpts, url: str | None, exchange: str) -> Check:
-    value, problem = brokers.shown(conf, url)
+    value, problem = broker.shown(conf, url)
     return Check(
         "[nova_notifications] transport_url",
         value,
-        lambda: problem or brokers.check_exchange(conf, url, exchange, INNER_LIMIT),
+        lambda: problem or broker.check_exchange(conf, url, exchange, INNER_LIMIT),
     )
 
 
@@ -155,17 +155,17 @@ def run(
 def status(conf: cfg.ConfigOpts) -> dict[str, Any]:
     """What one that runs says of itself. BLOCKS for INNER_LIMIT, ANSWER and a connection at most. Raises NoAnswer."""
     # A call would only say that it did not end; this says why it would not.
-    problem = brokers.check(conf, None, [brokers.calling], INNER_LIMIT)
+    problem = broker.check(conf, None, [broker.calling], INNER_LIMIT)
     if problem is not None:
         raise program.NoAnswer(f"no consumer can be asked: {problem}")
     try:
-        return consumerapi.ConsumerAPI(rpcapi.get_transport(conf), ANSWER).about()
+        return consumerapi.ConsumerAPI(worker_api.get_transport(conf), ANSWER).about()
     except oslo_messaging.MessagingTimeout:
         raise program.NoAnswer(
             "no consumer answers: is one running on this broker, with faults among its [consumer] halves?"
         ) from None
     except Exception as error:
-        raise program.NoAnswer(f"no consumer can be asked: {brokers.explain(error)}") from error
+        raise program.NoAnswer(f"no consumer can be asked: {broker.explain(error)}") from error
 
 
 def _serve(conf: cfg.ConfigOpts) -> int:

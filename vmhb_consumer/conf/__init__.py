@@ -14,7 +14,7 @@ from oslo_config import cfg
 from vmhb_common.conf import groups, notifications, upgrade_levels
 from vmhb_common.conf.groups import Group
 from vmhb_consumer.conf import consumer, default, nova_notifications, recovery
-from vmhb_consumer.reporters import loader as plugins
+from vmhb_consumer.reporters import loader
 
 GROUPS = (default, consumer, recovery, notifications, nova_notifications, upgrade_levels)
 
@@ -37,7 +37,7 @@ def list_opts() -> list[tuple[cfg.OptGroup | None, Sequence[cfg.Opt]]]:
 
 def list_reporters() -> list[tuple[cfg.OptGroup | None, Sequence[cfg.Opt]]]:
     """The same, of the reporters that are installed and have options."""
-    return groups.list_opts([group for group in plugins.groups(plugins.installed()) if group.OPTS])
+    return groups.list_opts([group for group in loader.groups(loader.installed()) if group.OPTS])
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from oslo_config import cfg
 
 from vmhb_common.conf.types import Word, prose
-from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import broker
 from vmhb_common.messaging.publisher import EXCHANGE, DeliveryError, Line
 from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.reporters.base import CannotBeMade, Case, Done, Later, Outcome, Refused, Reporter, made
@@ -84,12 +84,12 @@ class AodhReporter(Reporter):
         self,
         options: Any,
         now: Callable[[], datetime],
-        connect: Callable[[cfg.ConfigOpts, str | None], Any] = brokers.transport,
+        connect: Callable[[cfg.ConfigOpts, str | None], Any] = broker.transport,
     ) -> None:
         """As the contract says. connect: makes a transport."""
         if not options.transport_url:
             raise ValueError("transport_url is missing: say which message broker aodh-listener reads")
-        _, problem = brokers.shown(_messaging(), options.transport_url)
+        _, problem = broker.shown(_messaging(), options.transport_url)
         if problem is not None:
             raise ValueError(f"transport_url is not a transport URL: {problem}")
         self._conf = _messaging()
@@ -103,7 +103,7 @@ class AodhReporter(Reporter):
     def check(self) -> str | None:
         """Connects, and declares exchange and queue as the first event would."""
         queue = f"{self._topic}.{PRIORITY.lower()}"
-        return brokers.check_sending(self._conf, self._url, self._exchange, [queue], CHECK)
+        return broker.check_sending(self._conf, self._url, self._exchange, [queue], CHECK)
 
     def wants(self, change: Change, fault: Fault) -> bool:
         """Not what no project would see."""

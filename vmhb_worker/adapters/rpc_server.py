@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.policy import MAX_KNOB, MAX_KNOBS
 from vmhb_common.worker_api import ANSWER_TIME, EXCHANGE, TOPIC, VERSION, InvalidArgument, WorkerBusy, WorkerFailed
@@ -183,7 +183,7 @@ def _quote(value: Any) -> str:
 # -- the server --------------------------------------------------------------------------------------------------------
 
 
-class Server(brokers.Background):
+class Server(broker.Background):
     """Listens for calls to this host, from `start` until `stop`. Neither of them waits for the broker."""
 
     def __init__(self, transport: Any, host: str, call: Call, why: Callable[[], str | None] = lambda: None) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.app.command_line import INNER_LIMIT, Check
-from vmhb_common.messaging import broker as brokers
-from vmhb_common.messaging import publisher as notifications
+from vmhb_common.messaging import broker, publisher
 from vmhb_worker.conf.libvirt import DEFAULT_URI
 from vmhb_worker.delivery import sqlite as store
 
@@ -22,7 +21,7 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
     uri = conf.libvirt.connection_uri or DEFAULT_URI
     state_path = Path(conf.state_path)
     own_url, topics = conf.vmhb_notifications.transport_url, _topics(conf)
-    sent = notifications.sending(topics)
+    sent = publisher.sending(topics)
     served = _served(conf)
     found = [_broker(conf, "[DEFAULT] transport_url", None, served if own_url else [sent, *served])]
     if own_url:
@@ -42,15 +41,15 @@ def _libvirt(uri: str) -> str | None:
     return hypervisor.check(uri, INNER_LIMIT)
 
 
-def _broker(conf: cfg.ConfigOpts, what: str, url: str | None, looks: Sequence[brokers.Look]) -> Check:
-    value, problem = brokers.shown(conf, url)
-    return Check(what, value, lambda: problem or brokers.check(conf, url, looks, INNER_LIMIT))
+def _broker(conf: cfg.ConfigOpts, what: str, url: str | None, looks: Sequence[broker.Look]) -> Check:
+    value, problem = broker.shown(conf, url)
+    return Check(what, value, lambda: problem or broker.check(conf, url, looks, INNER_LIMIT))
 
 
-def _served(conf: cfg.ConfigOpts) -> list[brokers.Look]:
+def _served(conf: cfg.ConfigOpts) -> list[broker.Look]:
     """A worker calls nobody, so it needs no queue for replies: its user may be one who may make none."""
     try:
-        return [brokers.serving(rpcapi.EXCHANGE, rpcapi.TOPIC, conf.host)]
+        return [broker.serving(worker_api.EXCHANGE, worker_api.TOPIC, conf.host)]
     except ValueError:  # said elsewhere
         return []
 

@@ -11,11 +11,11 @@ import pytest
 
 from tests.fakes import BlockedServer, raises
 from tests.lab.processes import wait_until
-from vmhb_common.messaging import broker as brokers
+from vmhb_common.messaging import broker
 
 
-def started(why: Callable[[], str | None], over: threading.Event, patience: float = 0.1) -> brokers.Background:
-    one = brokers.Background("RPC is served", "RPC cannot be served", lambda: BlockedServer(over), 1, why, patience)
+def started(why: Callable[[], str | None], over: threading.Event, patience: float = 0.1) -> broker.Background:
+    one = broker.Background("RPC is served", "RPC cannot be served", lambda: BlockedServer(over), 1, why, patience)
     began = time.monotonic()
     one.start()
     assert time.monotonic() - began < 1.0, "nobody waits for it"

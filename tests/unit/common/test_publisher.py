@@ -12,8 +12,7 @@ from oslo_config import cfg
 
 from tests.fakes import BlockedTransport, FlakyTransport, a_row
 from tests.lab.processes import wait_until
-from vmhb_common.messaging import broker as brokers
-from vmhb_common.messaging import publisher as notifications
+from vmhb_common.messaging import broker, publisher
 from vmhb_common.model.fault import Change
 
 
@@ -33,14 +32,14 @@ def taken(transport: Any, topic: str) -> Any:
 
 def test_wire_form_is_that_of_oslos_notifier(conf: cfg.ConfigOpts) -> None:
     """Receivers can't tell us from a service that uses oslo.messaging's own driver `messagingv2`."""
-    transport = brokers.transport(conf, "fake://")
+    transport = broker.transport(conf, "fake://")
     conf.set_override("control_exchange", "vmhb")
-    theirs = brokers.transport(conf, "fake://")
+    theirs = broker.transport(conf, "fake://")
     notifier = oslo_messaging.Notifier(theirs, "vmhb-worker:cn1", driver="messagingv2", topics=["theirs"])
     notifier.info({}, "vmhb.fault.updated", {"number": 7})
     _, expected = taken(theirs, "theirs.info")
 
-    notifications.Sender(conf, "fake://", "cn1").send("ours", a_row(7))
+    publisher.Sender(conf, "fake://", "cn1").send("ours", a_row(7))
     context, message = taken(transport, "ours.info")
 
     assert context == {"project_id": "p1"}
@@ -50,8 +49,8 @@ def test_wire_form_is_that_of_oslos_notifier(conf: cfg.ConfigOpts) -> None:
 
 def test_each_attempt_sends_the_same(conf: cfg.ConfigOpts) -> None:
     """A duplicate can be recognised by its message_id."""
-    transport = brokers.transport(conf, "fake://")
-    sender = notifications.Sender(conf, "fake://", "cn1")
+    transport = broker.transport(conf, "fake://")
+    sender = publisher.Sender(conf, "fake://", "cn1")
     sender.send("twice", a_row(1))
     sender.send("twice", a_row(1))
     assert taken(transport, "twice.info") == taken(transport, "twice.info")
@@ -65,7 +64,7 @@ def test_topics_have_their_own_transports_and_copies(conf: cfg.ConfigOpts) -> No
         transports.append(FlakyTransport([]))
         return transports[-1]
 
-    sender = notifications.Sender(conf, None, "cn1", connect=connect)
+    sender = publisher.Sender(conf, None, "cn1", connect=connect)
     for topic in ("t", "u", "t"):
         sender.send(topic, a_row(1))
     assert [one.sent for one in transports] == [[("declares", 1), ("mandatory", 1)], [("declares", 1)]]
@@ -75,8 +74,8 @@ def test_failure_raises_and_spoils_the_transport(conf: cfg.ConfigOpts) -> None:
     """No channel of which we don't know what it still has to say is used again."""
     transports = [FlakyTransport([ConnectionError("reset by peer")]), FlakyTransport([])]
     used = iter(transports)
-    sender = notifications.Sender(conf, None, "cn1", connect=lambda _conf, _url: next(used))
-    with pytest.raises(notifications.DeliveryError, match="the broker: reset by peer"):
+    sender = publisher.Sender(conf, None, "cn1", connect=lambda _conf, _url: next(used))
+    with pytest.raises(publisher.DeliveryError, match="the broker: reset by peer"):
         sender.send("t", a_row(1))
     sender.send("t", a_row(1))
     assert transports[0].cleaned.wait(10)
@@ -87,10 +86,10 @@ def test_a_send_that_does_not_end(conf: cfg.ConfigOpts) -> None:
     """It has failed after its limit, and says so. Nothing overtakes it: the next is sent once it has ended."""
     over = threading.Event()
     transport = BlockedTransport(over)
-    line = notifications.Line(lambda: transport, "vmhb", "t", limit=0.2)
-    with pytest.raises(notifications.DeliveryError, match=r"no end of sending to t\.info .* within 0\.2 s"):
+    line = publisher.Line(lambda: transport, "vmhb", "t", limit=0.2)
+    with pytest.raises(publisher.DeliveryError, match=r"no end of sending to t\.info .* within 0\.2 s"):
         line.send({}, {"payload": {"number": 1}})
-    with pytest.raises(notifications.DeliveryError, match="is not begun"):
+    with pytest.raises(publisher.DeliveryError, match="is not begun"):
         line.send({}, {"payload": {"number": 1}})
     over.set()
     wait_until(lambda: bool(transport.sent), 10, "what was blocked is sent")
@@ -103,7 +102,7 @@ def test_queue_that_vanished_is_declared_again_at_once(conf: cfg.ConfigOpts) -> 
     gone = oslo_messaging.MessageUndeliverable("returned", "vmhb", "t.info", None)
     transports = [FlakyTransport([]), FlakyTransport([])]
     used = iter(transports)
-    sender = notifications.Sender(conf, None, "cn1", connect=lambda _conf, _url: next(used))
+    sender = publisher.Sender(conf, None, "cn1", connect=lambda _conf, _url: next(used))
     sender.send("t", a_row(1))
     transports[0].errors.append(gone)
     sender.send("t", a_row(2))
@@ -157,32 +156,32 @@ def test_queue_that_vanished_is_declared_again_at_once(conf: cfg.ConfigOpts) -> 
 )
 def test_errors_are_explained(said: str, sentence: str) -> None:
     """What RabbitMQ says becomes one sentence that names the option to change, where there is one."""
-    assert sentence in brokers.explain(ConnectionError(said), "b")
+    assert sentence in broker.explain(ConnectionError(said), "b")
 
 
 def test_check_names_the_broker_that_does_not_answer(conf: cfg.ConfigOpts) -> None:
     """An address, and never the password."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        found = notifications.check(conf, f"rabbit://me:geheim@127.0.0.1:{port}/", ["t"], 0.2)
+        found = publisher.check(conf, f"rabbit://me:geheim@127.0.0.1:{port}/", ["t"], 0.2)
     assert found is not None and f"no broker answered at 127.0.0.1:{port} within 0.2 s" in found
     assert "geheim" not in found
 
 
 def test_check_is_content_in_process(conf: cfg.ConfigOpts) -> None:
     """`fake://` needs no broker."""
-    assert notifications.check(conf, "fake://", ["t"], 5) is None
+    assert publisher.check(conf, "fake://", ["t"], 5) is None
 
 
 def test_queues_that_a_restart_empties_are_said(conf: cfg.ConfigOpts) -> None:
     """Durable or quorum, or a sentence."""
     url = "rabbit://me:pw@127.0.0.1:1/"
-    said = brokers.durability(conf, url)
+    said = broker.durability(conf, url)
     assert said is not None and "rabbit_quorum_queue or amqp_durable_queues" in said
-    assert brokers.durability(conf, url + "?amqp_durable_queues=true") is None
+    assert broker.durability(conf, url + "?amqp_durable_queues=true") is None
     conf.set_override("rabbit_quorum_queue", True, "oslo_messaging_rabbit")
-    assert brokers.durability(conf, url) is None
-    assert brokers.durability(conf, "fake://") is None
+    assert broker.durability(conf, url) is None
+    assert broker.durability(conf, "fake://") is None
 
 
 def test_event_types_are_those_of_the_design() -> None:

@@ -23,7 +23,7 @@ from vmhb_consumer.cmd import consumer
 from vmhb_consumer.conf import consumer as faults_of
 from vmhb_consumer.conf import nova_notifications
 from vmhb_consumer.nova_operations import PLANNED, Operation
-from vmhb_consumer.reporters import loader as plugins
+from vmhb_consumer.reporters import loader
 from vmhb_consumer.settings import FaultSettings, Half, NovaNotificationSettings, RecoverySettings
 
 SAMPLE = Path(__file__).parent.parent.parent.parent / "etc/vmhb/nova-vmhb-consumer.conf.sample"
@@ -226,7 +226,7 @@ def test_what_the_faults_half_reaches_for(tmp_path: Path) -> None:
         "[nova]\nauth_type = none\nendpoint_override = http://127.0.0.1:1/\n[database]\nconnection = mysql+pymysql://u:s3cret@127.0.0.1:1/vmhb\n"
     )
     conf = cfg.ConfigOpts()
-    for groups_of in (options.GROUPS, options.libraries(), plugins.groups(plugins.installed())):
+    for groups_of in (options.GROUPS, options.libraries(), loader.groups(loader.installed())):
         groups.register(conf, groups_of)
     conf(write_config(tmp_path, text), default_config_files=[], default_config_dirs=[])
     checks = consumer.endpoints(conf)
@@ -245,7 +245,7 @@ def test_the_folder_of_sqlite(tmp_path: Path) -> None:
     """It must be there, and be writable; the database itself may be a running consumer's, and is not touched."""
     text = f"[DEFAULT]\nstate_path = {tmp_path}\n[consumer]\nhalves = faults\nreporters = log\n"
     conf = cfg.ConfigOpts()
-    for groups_of in (options.GROUPS, options.libraries(), plugins.groups(plugins.installed())):
+    for groups_of in (options.GROUPS, options.libraries(), loader.groups(loader.installed())):
         groups.register(conf, groups_of)
     conf(write_config(tmp_path, text), default_config_files=[], default_config_dirs=[])
     (check,) = (one for one in consumer.endpoints(conf) if one.what == "[database] connection")

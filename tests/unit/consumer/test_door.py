@@ -18,8 +18,7 @@ from tests.unit.consumer.conftest import Desk, another
 from tests.unit.consumer.fakes import FlakyRecords
 from vmhb_common.model.fault import Fault
 from vmhb_common.objects import SignOfLife, fault_payload, worker_payload
-from vmhb_consumer import door
-from vmhb_consumer import fault_rules as book
+from vmhb_consumer import door, fault_rules
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Unfit
 from vmhb_consumer.fault_listener import Endpoint
@@ -81,7 +80,7 @@ class House:
     def goes_on(self) -> list[Fault]:
         """Every reader reads; what each backend is told can be made. The faults that were delivered."""
         self.desk.clock.now += 1000
-        json.dumps([book.primitive(fault) for fault in self.desk.records.active()], allow_nan=False)
+        json.dumps([fault_rules.primitive(fault) for fault in self.desk.records.active()], allow_nan=False)
         self.desk.records.doubtful(self.desk.clock(), 1000)
         self.desk.records.silent(self.desk.clock(), 1000)
         self.desk.records.set_aside(self.desk.clock())
@@ -161,7 +160,7 @@ def test_every_field_has_a_rule() -> None:
 def test_a_guest_cannot_hide_its_own_fault() -> None:
     """What it may have had a say in is made harmless, not refused."""
     evil = "\0\ud800" + "x" * 1000
-    fault = book.checked(
+    fault = fault_rules.checked(
         replace(a_fault(), display_name=evil, reason=evil, evidence={evil: [evil, math.inf]}, health={"status": evil})
     )
     assert fault.display_name == fault.reason == "\ufffd\ufffd" + "x" * 253
@@ -171,17 +170,17 @@ def test_a_guest_cannot_hide_its_own_fault() -> None:
 def test_what_is_let_in_is_what_is_read_back() -> None:
     """Whole seconds, lower case: the next reminder of the same fault has nothing new in it."""
     fine = replace(a_fault(), occurred_at=NOON.replace(microsecond=5), interval=7)
-    kept = book.checked(fine)
-    assert kept == book.unpacked(book.packed(kept)) == replace(fine, occurred_at=NOON, interval=7.0)
-    assert book.checked(kept) is kept
+    kept = fault_rules.checked(fine)
+    assert kept == fault_rules.unpacked(fault_rules.packed(kept)) == replace(fine, occurred_at=NOON, interval=7.0)
+    assert fault_rules.checked(kept) is kept
 
 
 def test_years_have_four_digits() -> None:
     """Not on every platform do they by themselves."""
     early = replace(a_fault(), raised_at=datetime(1, 1, 1, tzinfo=UTC))
-    assert book.primitive(early)["vmhb_object.data"]["raised_at"] == "0001-01-01T00:00:00Z"
+    assert fault_rules.primitive(early)["vmhb_object.data"]["raised_at"] == "0001-01-01T00:00:00Z"
     with pytest.raises(BadFault, match="raised_at is 0001-01-01"):
-        book.checked(early)
+        fault_rules.checked(early)
 
 
 def test_a_value_that_the_database_cannot_hold() -> None:
@@ -202,7 +201,7 @@ def test_the_database_tells_a_value_from_a_failure(desk: Desk, value: Any) -> No
 
 # -- what lies there already -------------------------------------------------------------------------------------------
 
-GOOD = book.packed(another("a"))
+GOOD = fault_rules.packed(another("a"))
 SPOILT = [
     *("", "{", "null", "[]", "7", '{"vmhb_object.name": "FaultPayload"}', "[" * 100_000, "\ufffd"),
     GOOD.replace('"occurred_at": "2026', '"occurred_at": "1'),

@@ -13,7 +13,7 @@ from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Change, Fault, Resolution
 from vmhb_common.objects import FaultPayload, fault_payload, parse_fault
 from vmhb_common.objects.schema import schema
-from vmhb_consumer import fault_rules as book
+from vmhb_consumer import fault_rules
 from vmhb_consumer.fault_rules import BadFault, Outcome, change_of, judge
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -59,7 +59,7 @@ def test_outcomes(known: Fault | None, told: Fault, outcome: Outcome, change: Ch
         ({"host": "h" * 256}, "host"),
         ({"instance_uuid": "u" * 37}, "instance"),
         ({"channel": "c" * 37}, "channel"),
-        ({"evidence": {"x": "y" * book.MAX_SIZE}}, "bytes"),
+        ({"evidence": {"x": "y" * fault_rules.MAX_SIZE}}, "bytes"),
         ({"fault_id": f"{{{FIRST.fault_id}}}"}, "a uuid is required"),  # one, and not as it is kept
         ({"reason": 5}, "a text is required"),
         ({"evidence": ["x"]}, "a JSON object is required"),
@@ -68,23 +68,23 @@ def test_outcomes(known: Fault | None, told: Fault, outcome: Outcome, change: Ch
 )
 def test_what_cannot_be_kept(bad: dict[str, object], says: str) -> None:
     """It is refused before the database would cut it off, or fail for ever."""
-    assert book.checked(FIRST) is FIRST
+    assert fault_rules.checked(FIRST) is FIRST
     with pytest.raises(BadFault, match=says):
-        book.checked(replace(FIRST, **bad))  # type: ignore[arg-type]
+        fault_rules.checked(replace(FIRST, **bad))  # type: ignore[arg-type]
 
 
 def test_serialised_as_the_worker_does() -> None:
     """Whoever gets it from us sees no difference; words of a newer worker pass."""
-    assert book.primitive(OVER) == fault_payload(OVER)
+    assert fault_rules.primitive(OVER) == fault_payload(OVER)
     newer = replace(FIRST, cause="demons", withheld="mercy")
-    assert parse_fault(book.primitive(newer)) == newer
+    assert parse_fault(fault_rules.primitive(newer)) == newer
 
 
 def test_a_worker_that_is_lost() -> None:
     """The fault is one of the host's, as our own schema has it, and asks for nothing."""
     heard = NOON - timedelta(seconds=185)
-    fault = book.worker_lost("0b7f0b6e-5b7d-4d4b-9a57-0c8f5b1f7c11", "cn1", heard, 60.0, {"instances": 3}, NOON)
-    jsonschema.validate(book.primitive(fault), schema(FaultPayload))
+    fault = fault_rules.worker_lost("0b7f0b6e-5b7d-4d4b-9a57-0c8f5b1f7c11", "cn1", heard, 60.0, {"instances": 3}, NOON)
+    jsonschema.validate(fault_rules.primitive(fault), schema(FaultPayload))
     assert (fault.cause, fault.recommended_action, fault.instance_uuid, fault.misses) == (
         "worker_lost",
         "alarm",
@@ -92,5 +92,5 @@ def test_a_worker_that_is_lost() -> None:
         3,
     )
     assert fault.reason == "the worker on cn1 has not been heard of for 185 s: its instances are not watched"
-    closed = book.closed(fault, Resolution.UNMONITORED, "x" * 300, NOON)
+    closed = fault_rules.closed(fault, Resolution.UNMONITORED, "x" * 300, NOON)
     assert (closed.sequence, closed.resolution, len(closed.reason)) == (2, "unmonitored", 255)

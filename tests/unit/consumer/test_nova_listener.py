@@ -12,8 +12,8 @@ from oslo_config import cfg
 
 from tests.stage.nova import NOON, UUID, Message, notification
 from tests.unit.consumer.fakes import ToldWorkers, WaitedTime
-from vmhb_common import worker_api as rpcapi
-from vmhb_common.messaging import broker as brokers
+from vmhb_common import worker_api
+from vmhb_common.messaging import broker
 from vmhb_consumer.nova_listener import FIRST_PAUSE, PAUSE, Courier, Endpoint, Instances
 from vmhb_consumer.nova_operations import TIMEOUTS
 from vmhb_consumer.settings import NovaNotificationSettings
@@ -159,7 +159,7 @@ def test_brokers_that_are_away_hold_up_neither_start_nor_end() -> None:
     """Four cells' brokers are away, and so is the workers'."""
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[], default_config_dirs=[])
-    rpcapi.get_transport(conf, "fake://")  # registers [DEFAULT] transport_url
+    worker_api.get_transport(conf, "fake://")  # registers [DEFAULT] transport_url
     conf.set_override("transport_url", "rabbit://u:p@127.0.0.1:1/")
     urls = tuple(f"rabbit://u:p@127.0.0.1:{port}/" for port in (2, 3, 4, 5))
     began = time.monotonic()
@@ -176,7 +176,7 @@ def test_a_url_has_its_own_way() -> None:
     conf([], default_config_files=[], default_config_dirs=[])
     ours = {"rabbit_qos_prefetch_count": "100"}
     url = "rabbit://127.0.0.1:1/?rabbit_quorum_queue=true"
-    query = brokers.transport(conf, url, **ours)._driver._url.query
+    query = broker.transport(conf, url, **ours)._driver._url.query
     assert query == {"rabbit_quorum_queue": "true", **ours}
-    query = brokers.transport(conf, f"{url}&rabbit_qos_prefetch_count=7", **ours)._driver._url.query
+    query = broker.transport(conf, f"{url}&rabbit_qos_prefetch_count=7", **ours)._driver._url.query
     assert query["rabbit_qos_prefetch_count"] == "7"

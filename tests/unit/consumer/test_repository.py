@@ -11,7 +11,7 @@ import pytest
 from tests.unit.consumer.conftest import THEN, Desk, another
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Change, Resolution
-from vmhb_consumer import fault_rules as book
+from vmhb_consumer import fault_rules
 from vmhb_consumer.database import Away, Database, Refused
 from vmhb_consumer.outbox import MEMBER_TTL, Outbox
 from vmhb_consumer.repository import Records, Sign
@@ -308,7 +308,7 @@ def test_a_worker_is_lost_and_found(desk: Desk) -> None:
     assert desk.records.silent(THEN + 179, 10) == []
     (one,) = desk.records.silent(THEN + 180, 10)
     assert desk.records.silent(THEN + 180, 10) == [], "one consumer looks"
-    fault = book.worker_lost(another("e").fault_id, "cn1", NOON, 60.0, {}, NOON)
+    fault = fault_rules.worker_lost(another("e").fault_id, "cn1", NOON, 60.0, {}, NOON)
     assert desk.records.lose(one, fault, THEN + 180)
     assert not desk.records.lose(one, replace(fault, fault_id="x"), THEN + 180)
     (doubt,) = desk.records.doubtful(THEN + 480, 10)
@@ -336,7 +336,7 @@ def test_answered_is_heard(desk: Desk) -> None:
     """A worker that answers is not lost, and one that nobody knows is not made up."""
     desk.records.heard(SIGN, THEN)
     (one,) = desk.records.silent(THEN + 180, 10)
-    desk.records.lose(one, book.worker_lost(another("e").fault_id, "cn1", NOON, 60.0, {}, NOON), THEN + 180)
+    desk.records.lose(one, fault_rules.worker_lost(another("e").fault_id, "cn1", NOON, 60.0, {}, NOON), THEN + 180)
     desk.records.answered("cn1", THEN + 200)
     desk.records.answered("nobody", THEN + 200)
     desk.clock.now = THEN + 200

@@ -19,8 +19,7 @@ import pytest
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Channel
-from vmhb_worker.adapters.libvirt import LibvirtHypervisor, adapter, check
-from vmhb_worker.adapters.libvirt import constants as names
+from vmhb_worker.adapters.libvirt import LibvirtHypervisor, adapter, check, constants
 from vmhb_worker.adapters.libvirt.agent_commands import failure
 from vmhb_worker.adapters.libvirt.connection import Connection, Lines, NoLine
 from vmhb_worker.adapters.libvirt.event_map import EVENTS, STATE_NAMESPACE, Told, port_changed
@@ -96,14 +95,21 @@ def test_every_row_of_lifecycle_is_an_event_that_libvirt_has() -> None:
 def test_everything_that_libvirt_may_say_has_its_own_row() -> None:
     """What a new libvirt-python knows is decided by somebody, and does not fall back to "*" unseen."""
     kinds = {kind for kind, _ in lifecycle.EVENTS}
-    said = {(kind, detail) for kind in kinds for detail in names.numbered(f"VIR_DOMAIN_EVENT_{kind.upper()}_").values()}
+    said = {
+        (kind, detail) for kind in kinds for detail in constants.numbered(f"VIR_DOMAIN_EVENT_{kind.upper()}_").values()
+    }
     assert said - lifecycle.EVENTS.keys() == set()
     states = {name for name, _ in lifecycle.STATES}
     met = {
-        names.state(getattr(libvirt, f"VIR_DOMAIN_{name.upper()}"), reason) for name in states for reason in range(40)
+        constants.state(getattr(libvirt, f"VIR_DOMAIN_{name.upper()}"), reason)
+        for name in states
+        for reason in range(40)
     }
     assert met - lifecycle.STATES.keys() == set()
-    assert {*names.numbered("VIR_DOMAIN_JOB_OPERATION_").values(), names.operation(999)} == lifecycle.JOBS.keys()
+    assert {
+        *constants.numbered("VIR_DOMAIN_JOB_OPERATION_").values(),
+        constants.operation(999),
+    } == lifecycle.JOBS.keys()
 
 
 def test_every_number_that_libvirt_may_send_has_one_name() -> None:
@@ -113,24 +119,24 @@ def test_every_number_that_libvirt_may_send_has_one_name() -> None:
     for kind in kinds:
         for name in events:
             if name.startswith(f"VIR_DOMAIN_EVENT_{kind}_") and not name.endswith("_LAST"):
-                pair = names.lifecycle(getattr(libvirt, f"VIR_DOMAIN_EVENT_{kind}"), getattr(libvirt, name))
+                pair = constants.lifecycle(getattr(libvirt, f"VIR_DOMAIN_EVENT_{kind}"), getattr(libvirt, name))
                 assert "_".join(("VIR_DOMAIN_EVENT", *pair)).upper() == name
     for kind in ("NOSTATE", "RUNNING", "BLOCKED", "PAUSED", "SHUTDOWN", "SHUTOFF", "CRASHED", "PMSUSPENDED"):
         state = getattr(libvirt, f"VIR_DOMAIN_{kind}")
         for reason in range(20):
-            found, detail = names.state(state, reason)
+            found, detail = constants.state(state, reason)
             assert found == kind.lower()
             assert detail == "*" or getattr(libvirt, f"VIR_DOMAIN_{kind}_{detail.upper()}") == reason
-    assert names.state(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR) == ("paused", "ioerror")
-    assert names.state(libvirt.VIR_DOMAIN_SHUTDOWN, 0) == ("shutdown", "unknown")
+    assert constants.state(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR) == ("paused", "ioerror")
+    assert constants.state(libvirt.VIR_DOMAIN_SHUTDOWN, 0) == ("shutdown", "unknown")
 
 
 def test_unknown_numbers_fall_back_to_the_general_row() -> None:
     """A newer libvirt invents details, states and actions."""
-    assert names.lifecycle(libvirt.VIR_DOMAIN_EVENT_STOPPED, 99) == ("stopped", "*")
-    assert lifecycle.event_of(*names.lifecycle(99, 0)) is None
-    assert names.state(99, 0) == ("nostate", "unknown")
-    assert (names.watchdog(99), names.operation(99), names.control(99)) == ("*", "unknown", "job")
+    assert constants.lifecycle(libvirt.VIR_DOMAIN_EVENT_STOPPED, 99) == ("stopped", "*")
+    assert lifecycle.event_of(*constants.lifecycle(99, 0)) is None
+    assert constants.state(99, 0) == ("nostate", "unknown")
+    assert (constants.watchdog(99), constants.operation(99), constants.control(99)) == ("*", "unknown", "job")
 
 
 # -- events

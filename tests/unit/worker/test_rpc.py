@@ -12,7 +12,7 @@ import pytest
 from oslo_config import cfg
 
 from tests.fakes import CalledEngine
-from vmhb_common import worker_api as rpcapi
+from vmhb_common import worker_api
 from vmhb_common.conf import upgrade_levels
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.policy import MAX_KNOBS
@@ -46,7 +46,7 @@ def connect(conf: cfg.ConfigOpts) -> Iterator[Callable[[CalledEngine, str], Work
     servers = []
 
     def start(engine: CalledEngine, host: str) -> WorkerAPI:
-        transport = rpcapi.get_transport(conf, "fake://")
+        transport = worker_api.get_transport(conf, "fake://")
         server = Server(transport, host, engine)
         servers.append(server)
         server.start()
@@ -209,8 +209,8 @@ def test_a_worker_that_is_older(conf: cfg.ConfigOpts, cap: str | None) -> None:
     """Calls that it knows reach it as they are; with [upgrade_levels] so does a policy, without its time."""
     upgrade_levels.register(conf)
     conf.set_override("vmhb_worker", cap, group="upgrade_levels")
-    transport, endpoint, host = rpcapi.get_transport(conf, "fake://"), OldEndpoint(), f"old-{cap}"
-    target = oslo_messaging.Target(exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server=host)
+    transport, endpoint, host = worker_api.get_transport(conf, "fake://"), OldEndpoint(), f"old-{cap}"
+    target = oslo_messaging.Target(exchange=worker_api.EXCHANGE, topic=worker_api.TOPIC, server=host)
     server = oslo_messaging.get_rpc_server(transport, target, [endpoint])
     server.start()
     try:
@@ -254,7 +254,7 @@ def test_a_policy_of_another_shape_is_refused(policy: Any) -> None:
 
 def test_a_newer_call_is_refused_by_the_version_cap(conf: cfg.ConfigOpts) -> None:
     """While workers are being upgraded, [upgrade_levels] keeps a client from calls that old ones do not know."""
-    transport = rpcapi.get_transport(conf, "fake://")
+    transport = worker_api.get_transport(conf, "fake://")
     upgrade_levels.register(conf)
     conf.set_override("vmhb_worker", "0.9", group="upgrade_levels")
     with pytest.raises(oslo_messaging.RPCVersionCapError):
@@ -271,7 +271,7 @@ def test_a_version_cap_that_is_none_is_refused(conf: cfg.ConfigOpts, cap: str) -
 
 def test_without_a_broker_start_and_stop_return_at_once(conf: cfg.ConfigOpts) -> None:
     """A worker whose broker is away starts, monitors, and stops in time."""
-    server = Server(rpcapi.get_transport(conf, "rabbit://guest:guest@127.0.0.1:1/"), "alone", CalledEngine())
+    server = Server(worker_api.get_transport(conf, "rabbit://guest:guest@127.0.0.1:1/"), "alone", CalledEngine())
     began = time.monotonic()
     server.start()
     server.stop(timeout=0.2)
@@ -281,7 +281,7 @@ def test_without_a_broker_start_and_stop_return_at_once(conf: cfg.ConfigOpts) ->
 
 def test_stopping_twice_or_before_the_start_is_fine(conf: cfg.ConfigOpts) -> None:
     """The order in which things end is nobody's concern."""
-    server = Server(rpcapi.get_transport(conf, "fake://"), "twice", CalledEngine())
+    server = Server(worker_api.get_transport(conf, "fake://"), "twice", CalledEngine())
     server.stop()
     server.start()
     server.stop()

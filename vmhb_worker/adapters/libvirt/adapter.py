@@ -29,10 +29,8 @@ from xml.etree import ElementTree
 import libvirt
 from oslo_log import log as logging
 
-from vmhb_worker.adapters.libvirt import agent_commands as commands
+from vmhb_worker.adapters.libvirt import agent_commands, provisioning, queries
 from vmhb_worker.adapters.libvirt import event_map as events
-from vmhb_worker.adapters.libvirt import provisioning as steps
-from vmhb_worker.adapters.libvirt import queries as looks
 from vmhb_worker.adapters.libvirt.connection import Connection, Gate, Lines, NoLine, start_event_loop
 from vmhb_worker.adapters.libvirt.domains import Domains
 from vmhb_worker.adapters.libvirt.pool import Pool, Task
@@ -133,7 +131,7 @@ class LibvirtHypervisor:
 
     def look(self, uuid: str, look: Look) -> None:
         """Ask, and post the answer. Setting the balloon's period waits for an earlier look at the domain to end."""
-        if isinstance(look, looks.QUICK):
+        if isinstance(look, queries.QUICK):
             try:
                 self._quick.put_nowait((uuid, look))
             except queue.Full:
@@ -151,7 +149,7 @@ class LibvirtHypervisor:
         session = self._session
         if session is None:
             raise AgentError(Failure.UNREACHABLE, NOT_CONNECTED)
-        return commands.run(session.agent, uuid, command, timeout)
+        return agent_commands.run(session.agent, uuid, command, timeout)
 
     def write_state(self, uuid: str, element: str) -> None:
         """Best effort; an element that still waits for its turn is replaced by the next for the same domain."""
@@ -328,13 +326,13 @@ class LibvirtHypervisor:
         answer: Answer
         if session is None:
             answer = Unavailable(NOT_CONNECTED)
-        elif isinstance(look, looks.QUICK):
+        elif isinstance(look, queries.QUICK):
             with session.quick.turn:
-                answer = looks.ask(session.quick, uuid, look, self._processes.alive)
+                answer = queries.ask(session.quick, uuid, look, self._processes.alive)
         else:
             try:
                 with session.looks.line(0) as connection:
-                    answer = looks.ask(connection, uuid, look, self._processes.alive)
+                    answer = queries.ask(connection, uuid, look, self._processes.alive)
             except (NoLine, libvirt.libvirtError) as error:
                 answer = Unavailable(str(error))
         return partial(self._answer, uuid, look, answer)
@@ -348,7 +346,7 @@ class LibvirtHypervisor:
             if session is None:
                 raise NoLine(NOT_CONNECTED)
             with session.looks.line(0) as connection:
-                looks.write_state(connection, uuid, element)
+                queries.write_state(connection, uuid, element)
         except (NoLine, libvirt.libvirtError, ElementTree.ParseError) as error:
             LOG.debug("instance %s: its state could not be written into its metadata: %s", uuid, error)
         return lambda: None
@@ -359,7 +357,7 @@ class LibvirtHypervisor:
             if session is None:
                 raise NoLine(NOT_CONNECTED)
             with session.looks.line(0) as connection:
-                report = steps.carry_out(connection, uuid, step)
+                report = provisioning.carry_out(connection, uuid, step)
         except (NoLine, libvirt.libvirtError) as error:
             report = Provisioned(uuid, step, False, str(error), again=True)
         return partial(self._deliver, report)

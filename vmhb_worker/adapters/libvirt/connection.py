@@ -11,7 +11,7 @@ from typing import Any
 import libvirt
 from oslo_log import log as logging
 
-from vmhb_worker.adapters.libvirt import constants as names
+from vmhb_worker.adapters.libvirt import constants
 
 LOG = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Connection:
 
 
 def _closed(_raw: Any, reason: int, on_close: Callable[[str], None]) -> None:
-    on_close(names.closed(reason))
+    on_close(constants.closed(reason))
 
 
 class NoLine(Exception):

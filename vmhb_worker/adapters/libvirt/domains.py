@@ -9,7 +9,7 @@ import libvirt
 from oslo_log import log as logging
 
 from vmhb_common.model.policy import Channel
-from vmhb_worker.adapters.libvirt import constants as names
+from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection, gone
 from vmhb_worker.adapters.libvirt.event_map import PORTS
 from vmhb_worker.adapters.libvirt.process import Processes
@@ -66,7 +66,7 @@ class Domains:
     def _read(self, raw: Any, uuid: str) -> DomainSeen:
         xml = raw.XMLDesc(0)
         # After the XML: a domain that stopped in between is told to have no life, never to have an old one.
-        state, reason = names.state(*raw.state()[:2])
+        state, reason = constants.state(*raw.state()[:2])
         root = ElementTree.fromstring(xml)  # noqa: S314 - libvirt's own writing, not the guest's
         domain_id = root.get("id")
         boot = ""

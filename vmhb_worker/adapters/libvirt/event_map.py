@@ -17,7 +17,7 @@ from oslo_log import log as logging
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Channel
-from vmhb_worker.adapters.libvirt import constants as names
+from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection
 from vmhb_worker.core import lifecycle
 from vmhb_worker.core.events import Booted, Event, PortChanged, Silenced, Stuck, Unsilenced, WatchdogFired
@@ -51,7 +51,7 @@ class Told:
 
 
 def _on_lifecycle(event: int, detail: int) -> Told:
-    return Told(lifecycle.event_of(*names.lifecycle(event, detail)), changed=True)
+    return Told(lifecycle.event_of(*constants.lifecycle(event, detail)), changed=True)
 
 
 def _on_metadata(_kind: int, namespace: str | None) -> Told:
@@ -86,7 +86,7 @@ EVENTS: dict[str, Callable[..., Told]] = {
     "JOB_COMPLETED": lambda _statistics: Told(Unsilenced(JOB)),
     "MIGRATION_ITERATION": _on_migration_pass,
     "IO_ERROR_REASON": _on_io_error,
-    "WATCHDOG": lambda action: Told(WatchdogFired(names.watchdog(action))),
+    "WATCHDOG": lambda action: Told(WatchdogFired(constants.watchdog(action))),
     "CONTROL_ERROR": lambda: Told(changed=True),
     "DEVICE_ADDED": lambda _alias: Told(changed=True),
     "DEVICE_REMOVED": lambda _alias: Told(changed=True),

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from vmhb_worker.adapters.libvirt import constants as names
+from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection, gone
 from vmhb_worker.adapters.libvirt.event_map import STATE_NAMESPACE
 from vmhb_worker.core.events import (
@@ -61,9 +61,9 @@ def _put(connection: Connection, uuid: str, look: Look, alive: Callable[[str], b
     match look:
         case LookControl():
             number, _details, milliseconds = domain.controlInfo()[:3]
-            return Control(names.control(number), milliseconds / 1000)
+            return Control(constants.control(number), milliseconds / 1000)
         case LookState():
-            return State(*names.state(*domain.state()[:2]), alive(uuid))
+            return State(*constants.state(*domain.state()[:2]), alive(uuid))
         case LookJob():
             return job(domain.jobStats())
         case LookVitals():
@@ -78,7 +78,7 @@ def job(statistics: Mapping[str, Any]) -> Job:
     """What virDomainGetJobStats says."""
     if statistics.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE:
         return Job(None)
-    return Job(names.operation(statistics.get(libvirt.VIR_DOMAIN_JOB_OPERATION, -1)))
+    return Job(constants.operation(statistics.get(libvirt.VIR_DOMAIN_JOB_OPERATION, -1)))
 
 
 def vitals(statistics: Mapping[str, Any]) -> Vitals:

@@ -14,7 +14,7 @@ from tests.unit.consumer.fakes import ToldReporter
 from vmhb_common.conf import groups
 from vmhb_common.model.fault import Change, Resolution, cleared
 from vmhb_common.objects import fault_payload
-from vmhb_consumer.reporters import loader as plugins
+from vmhb_consumer.reporters import loader
 from vmhb_consumer.reporters.base import Again, Case, Done, GiveUp, Later, Refused, Reporter, Withheld, outcome_of
 from vmhb_consumer.reporters.loader import BadReporter, Installed
 from vmhb_consumer.reporters.log import LogReporter
@@ -45,7 +45,7 @@ THERE = Installed({"fussy": Fussy, "log": LogReporter, "told": ToldReporter}, {"
 def conf(**values: object) -> cfg.ConfigOpts:
     """With the groups of all of them."""
     one = cfg.ConfigOpts()
-    groups.register(one, plugins.groups(THERE))
+    groups.register(one, loader.groups(THERE))
     one([], default_config_files=[], default_config_dirs=[])
     for name, value in values.items():
         one.set_override(name, value, group="reporter_fussy")
@@ -54,16 +54,16 @@ def conf(**values: object) -> cfg.ConfigOpts:
 
 def test_all_that_are_installed_load() -> None:
     """Each entry point is a reporter of that name, which says what it is and whose options have help."""
-    there = plugins.installed()
+    there = loader.installed()
     assert "log" in there.reporters and not there.broken
-    for group in plugins.groups(there):
+    for group in loader.groups(there):
         assert group.HELP
         assert all(opt.help for opt in group.OPTS), group.GROUP
 
 
 def test_each_sees_its_own_group_only() -> None:
     """In the order in which they are named, each once."""
-    made = plugins.make(conf(), ["told", "log", "told"], THERE, now)
+    made = loader.make(conf(), ["told", "log", "told"], THERE, now)
     assert [(name, type(one)) for name, one in made.items()] == [("told", ToldReporter), ("log", LogReporter)]
 
 
@@ -79,12 +79,12 @@ def test_each_sees_its_own_group_only() -> None:
 def test_one_that_cannot_be_used(name: str, url: str | None, says: str) -> None:
     """Which, why, and what to do."""
     with pytest.raises(BadReporter, match=says):
-        plugins.make(conf(url=url), [name], THERE, now)
+        loader.make(conf(url=url), [name], THERE, now)
 
 
 def test_one_that_is_not_used_does_no_harm() -> None:
     """Its options are known all the same: misspelt ones are found."""
-    assert {group.GROUP for group in plugins.groups(THERE)} == {"reporter_fussy", "reporter_log", "reporter_told"}
+    assert {group.GROUP for group in loader.groups(THERE)} == {"reporter_fussy", "reporter_log", "reporter_told"}
 
 
 def test_the_log_reporter(caplog: pytest.LogCaptureFixture) -> None:

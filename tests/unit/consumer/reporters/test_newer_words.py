@@ -16,7 +16,7 @@ from tests.fakes import a_fault
 from vmhb_common.model.fault import Change, Fault, cleared
 from vmhb_common.model.fault import Resolution as Over
 from vmhb_common.objects import FaultPayload, fault_payload, parse_fault
-from vmhb_consumer import fault_rules as book
+from vmhb_consumer import fault_rules
 from vmhb_consumer.reporters import aodh, mistral
 from vmhb_consumer.reporters import masakari_rules as recovery
 from vmhb_consumer.reporters.base import CannotBeMade, Case, Refused, made
@@ -39,7 +39,7 @@ def newer(name: str) -> Fault:
     payload = fault_payload(a_fault())
     payload["vmhb_object.version"] = "1.9"
     payload["vmhb_object.data"] |= {name: "brand_new", "invented_later": {"x": [1]}}
-    return book.unpacked(book.packed(book.checked(parse_fault(payload))))
+    return fault_rules.unpacked(fault_rules.packed(fault_rules.checked(parse_fault(payload))))
 
 
 def by_mistral(fault: Fault) -> Any:
@@ -58,11 +58,11 @@ def by_aodh(fault: Fault) -> Any:
 
 
 def by_vitrage(fault: Fault) -> Any:
-    return vitrage.entity(book.primitive(fault))
+    return vitrage.entity(fault_rules.primitive(fault))
 
 
 def by_the_topics(fault: Fault) -> Any:
-    return json.loads(json.dumps(book.primitive(fault), allow_nan=False))["vmhb_object.data"]
+    return json.loads(json.dumps(fault_rules.primitive(fault), allow_nan=False))["vmhb_object.data"]
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -98,7 +98,7 @@ def test_a_resolution_that_is_unknown_confirms_nothing() -> None:
     """The one word that is not handed on: only `recovered` says that a guest answers again."""
     payload = fault_payload(cleared(a_fault(), Over.RECOVERED, NOON))
     payload["vmhb_object.data"]["resolution"] = "brand_new"
-    fault = book.checked(parse_fault(payload))
+    fault = fault_rules.checked(parse_fault(payload))
     assert fault.resolution is None
     assert by_mistral(fault)["resolution"] is None
 
