@@ -11,6 +11,8 @@ import pytest
 from tests.unit.test_engine import ONE, TWO, Bench, domain, well
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import monitor
+from vmhb_worker.core.agent_lanes import Request
+from vmhb_worker.core.mishaps import not_started
 from vmhb_worker.core.transitions import State
 
 THREE = "33333333-3333-4333-8333-333333333333"
@@ -195,3 +197,11 @@ def test_what_the_store_did_not_take_goes_with_the_next_turns() -> None:
     bench.run(20)
     assert failed
     assert [one["instance_uuid"] for one in bench.raised()] == [TWO]
+
+
+def test_a_command_that_cannot_be_handed_on() -> None:
+    """Ends like one that was not asked, as a challenge does: see `mishaps.not_started`."""
+    command = not_started(Request(ONE, 5, 1.0, ev.Pace.SLOW, command="{}", nonce=7), "full")
+    assert command == ev.CommandEnded(ONE, 7, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "full"))
+    challenge = not_started(Request(ONE, 5, 1.0, ev.Pace.QUICK, nonce=8), "full")
+    assert challenge == ev.AskEnded(ONE, 8, 0.0, ev.Failure.UNREACHABLE, "full")

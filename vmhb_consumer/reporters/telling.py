@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from vmhb_common.model.fault import Change
-from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
+from vmhb_consumer.reporters.outcomes import Later, Outcome, Refused
 
 #: Tries in a row that end with an exception, which a reporter must not raise; then the change is given up. With the
 #: pauses between them, 1 s doubling up to 60 s, that is a quarter of an hour.
@@ -61,13 +61,10 @@ def handed(told: Told, change: Change, reminder: bool) -> Handed | None:
 def after(told: Told, outcome: Outcome) -> Told:
     """What it has been told, once this came of a try."""
     known = told.known or outcome.known
-    match outcome:
-        case Later():
-            return replace(told, known=known, bugs=0)
-        case Done():
-            return replace(told, handed=True, known=known, remind=False, bugs=0)
-        case Refused():
-            return replace(told, handed=True, known=known, remind=outcome.remind, bugs=0)
+    if isinstance(outcome, Later):
+        return replace(told, known=known, bugs=0)
+    remind = isinstance(outcome, Refused) and outcome.remind
+    return replace(told, handed=True, known=known, remind=remind, bugs=0)
 
 
 def after_bug(told: Told) -> Told:
