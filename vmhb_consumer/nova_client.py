@@ -52,7 +52,7 @@ class Nova:
             answer = self._adapter.get(f"/servers/{instance_uuid}", raise_exc=False, connect_retries=0)
             return _place(answers.read(answer, "server"))
         except exceptions.Unauthorized as error:
-            return Unknown(f"Keystone refuses us: {_said(error)}: see to [nova]")
+            return Unknown(f"Keystone refuses us: {_said(error)}: check the credentials in [nova]")
         except Exception as error:  # whatever requests, urllib3 and a plugin for authentication let through
             return Unknown(f"Nova does not answer: {_said(error)}")
 

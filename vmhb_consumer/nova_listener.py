@@ -220,7 +220,7 @@ def _listener(
     where, _ = broker.shown(conf, url)
 
     def make() -> Any:
-        # What the URL says itself, it has its way with.
+        # Options in the URL override these.
         transport = broker.transport(conf, url, rabbit_qos_prefetch_count=str(PREFETCH))
         return broker.listener(transport, target, endpoint, settings.pool)
 

@@ -205,3 +205,35 @@ def test_a_command_that_cannot_be_handed_on() -> None:
     assert command == ev.CommandEnded(ONE, 7, ev.AgentReplied(None, ev.Failure.UNREACHABLE, "full"))
     challenge = not_started(Request(ONE, 5, 1.0, ev.Pace.QUICK, nonce=8), "full")
     assert challenge == ev.AskEnded(ONE, 8, 0.0, ev.Failure.UNREACHABLE, "full")
+
+
+def test_a_health_check_whose_reply_was_lost_is_run_again(handlers: dict[type[Any], Any]) -> None:
+    """What its agent said could not be handled, once: it is asked for its health at the next heartbeat."""
+    bench = Bench()
+    bench.up(domain(ONE, "interval='1' timeout='1' threshold='3' health_check='true'"))
+    well(bench, ONE)
+    good = handlers[ev.AgentReplied]
+    lost: list[str] = []
+
+    def bad(watched: monitor.Monitor, event: Any, now: float) -> None:
+        if event.reply is not None and len(lost) < 3:
+            lost.append(event.reply)
+            raise Bug("about a reply")
+        good(watched, event, now)
+
+    handlers[ev.AgentReplied] = bad
+    before = len(bench.host.commands)
+    bench.run(20)
+    assert len(bench.host.commands) > before + 10
+    assert bench.raised() == []
+
+
+def test_the_list_tells_of_all_but_the_one_that_cannot_be_told_of() -> None:
+    """And says so of that one."""
+    bench = stand()
+    broken = bench.engine._roster.get(ONE)
+    assert broken is not None
+    object.__setattr__(broken, "view", None)
+    told = {one["instance_uuid"]: one for one in bench.ask("list")}
+    assert "a fault of the worker" in told[ONE]["error"]
+    assert told[TWO]["state"] == "alive"

@@ -235,7 +235,7 @@ def _why(refusal: answers.Refusal) -> No:
 def _what_to_do(error: Exception) -> str:
     code = getattr(error, "status_code", None) or getattr(error, "http_status", None)
     if code == 401 or isinstance(error, keystone_errors.MissingRequiredOptions):
-        return "lets us not in, check the credentials in [reporter_masakari]"
+        return "refuses our credentials: check those in [reporter_masakari]"
     if code == 403:
         return "lets us not do it, the user of [reporter_masakari] needs the role admin"
     if isinstance(error, keystone_errors.CatalogException):

@@ -56,7 +56,8 @@ class Allowance:
         self.at = now
 
     def spend(self, lines: float, clock: Callable[[], float]) -> bool:
-        """So much was said. Was that all that it might? No debts: whoever was too loud once is heard again soon."""
+        """Deduct `lines`; return True if the allowance is used up. It never goes below zero, so that one burst does not
+        mute a guest for long."""
         self.lines -= lines
         if self.lines <= 0.0:  # what has come back meanwhile matters only now
             self.refill(clock())

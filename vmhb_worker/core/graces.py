@@ -87,7 +87,7 @@ class Graces:
         self.overdue_at = self.panic_at = self.settle_at = None
 
     def put_off(self, lasted: float, now: float) -> None:
-        """A silence is over. Nothing is put off by more than if it had begun now."""
+        """Extend each running grace by the length of the silence, but never beyond a full grace from now."""
         full = self._full_threshold()
         if self.overdue_at is not None:
             self.overdue_at = min(self.overdue_at + lasted, max(self._overdue() or now, now + full))

@@ -54,7 +54,8 @@ class HealthWatch:
         return Turn.BAD if unhealthy else Turn.WELL
 
     def missed(self, why: str, threshold: int) -> Turn:
-        """Asked for, and there was none: says nothing of the application; but nobody stays accused without a word."""
+        """No report came. That says nothing about the application; after `threshold` of them in a row an unhealthy
+        verdict is withdrawn."""
         self.unavailable = why
         self._row = 0
         self._missing += 1

@@ -23,7 +23,7 @@ INSTEAD: dict[type[Any], ev.Event | None] = {
     ev.Asked: None,
     ev.ChannelUp: None,
     ev.ChannelDown: None,
-    ev.AgentReplied: None,
+    ev.AgentReplied: ev.AgentReplied(None, ev.Failure.UNREACHABLE, _NOBODY_KNOWS),
     ev.PortChanged: None,
     ev.Booted: None,
     ev.Restored: None,

@@ -45,9 +45,15 @@ class Desk:
         self._hints.tidy(wall.timestamp())
 
     def _list(self, now: float, wall: datetime) -> list[dict[str, Any]]:
-        watched = [instance.brief(self._ledger.open.get(instance.uuid), now, wall) for instance in self._roster]
+        watched = [self._brief(instance, now, wall) for instance in self._roster]
         refused = sorted(self._roster.refused.items())
         return watched + [{"instance_uuid": which, "error": why} for which, why in refused]
+
+    def _brief(self, instance: Instance, now: float, wall: datetime) -> dict[str, Any]:
+        try:
+            return instance.brief(self._ledger.open.get(instance.uuid), now, wall)
+        except Exception as error:  # a fault of ours about one is no reason not to tell of the others
+            return {"instance_uuid": instance.uuid, "error": f"a fault of the worker's: {error!r:.200}"}
 
     def _show(self, now: float, wall: datetime, instance_uuid: str) -> dict[str, Any] | None:
         instance = self._roster.get(instance_uuid)
@@ -66,8 +72,8 @@ class Desk:
         policy: dict[str, str],
         observed_at: datetime | None = None,
     ) -> bool:
-        # Who does not say when, as before 1.1, is taken to have seen it now. Nothing is of later than that: whoever's
-        # clock is ahead, what is sent afterwards must be able to replace it.
+        # Callers older than 1.1 send no time: use ours. A time in the future is cut to now, or no later policy could
+        # replace this one.
         wish = Wish(policy, wall if observed_at is None else min(observed_at, wall))
         return self._provisioner.configure(instance_uuid, wish, now)
 
