@@ -14,8 +14,7 @@ from oslo_config import cfg
 
 from vmhb_common.app.command_line import INNER_LIMIT, Check
 from vmhb_common.messaging import broker, publisher
-from vmhb_consumer import database
-from vmhb_consumer import nova_client as whereabouts
+from vmhb_consumer import database, nova_client
 from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.faults_half import FILE
 from vmhb_consumer.reporters import loader
@@ -34,7 +33,7 @@ def endpoints(conf: cfg.ConfigOpts, now: Callable[[], datetime]) -> list[Check]:
         ),
         Check("[database] connection", store.shown, lambda: _database(store)),
     ]
-    nova = whereabouts.from_conf(conf)
+    nova = nova_client.from_conf(conf)
     if nova is not None:
         found.append(Check("[nova]", str(conf.nova.auth_type), nova.check))
     for name, reporter in loader.make(conf, settings.reporters, loader.installed(), now).items():

@@ -1,4 +1,4 @@
-"""Fault notifications in, rows in the database out. Decides nothing: `book` does.
+"""Fault notifications in, rows in the database out. Decides nothing: `fault_rules` does.
 
 A notification is acknowledged once what it means is committed. While the database is away nothing is acknowledged: what
 comes waits in the broker. What makes no sense is said and dropped: it would come back for ever.

@@ -26,14 +26,12 @@ from typing import Any
 from oslo_config import cfg
 
 from vmhb_common import worker_api
-from vmhb_common.app import command_line as program
+from vmhb_common.app import command_line
 from vmhb_common.consumer_api import ConsumerAPI
 from vmhb_common.messaging import broker, publisher
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.fault import Change, Fault
-from vmhb_consumer import database, fault_rules, rpc_server
-from vmhb_consumer import housekeeper as rounds
-from vmhb_consumer import nova_client as whereabouts
+from vmhb_consumer import database, fault_rules, housekeeper, nova_client, rpc_server
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away, Database, Refused
 from vmhb_consumer.delivery import Delivery, Recipient
@@ -70,7 +68,7 @@ CHECK = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """As `notifications.Notification`."""
+    """As `publisher.Notification`."""
 
     message_id: str
     event_type: str
@@ -114,8 +112,8 @@ class Faults:
             Delivery(target, self._outbox, self._tally, lambda fault: self._permits.ask(fault, time.time))
             for target in self._targets()
         ]
-        ask = rounds.Ask(self._word, self._place, self._answers)
-        self._rounds = rounds.Rounds(settings, self._records, self._outbox, ask, self._tally, self._wake)
+        ask = housekeeper.Ask(self._word, self._place, self._answers)
+        self._rounds = housekeeper.Rounds(settings, self._records, self._outbox, ask, self._tally, self._wake)
         self._endpoint = Endpoint(self._records, self._tally, time.time, self._wake, allowed=self._may_take)
         self._where = f"{settings.topics[0]} of {broker.shown(conf, settings.transport_url)[0]}"
         self._listener = self._listen()
@@ -307,7 +305,7 @@ class Faults:
 
     def _about(self) -> dict[str, Any]:
         return {
-            "version": program.version(),
+            "version": command_line.version(),
             "host": self._settings.host,
             "database": self._store.identity,
             "held": self._permits.held,
@@ -325,7 +323,7 @@ class Faults:
 
     def _word(self, fault: Fault) -> Word:
         try:
-            return Told(self._workers.show(fault.host, fault.instance_uuid or rounds.NOBODY))
+            return Told(self._workers.show(fault.host, fault.instance_uuid or housekeeper.NOBODY))
         except oslo_messaging.MessagingTimeout:
             return Unknown(f"the worker on {fault.host} does not answer")
         except Exception as error:
@@ -333,7 +331,7 @@ class Faults:
 
     def _answers(self, host: str) -> bool | str | None:
         try:
-            self._workers.show(host, rounds.NOBODY)
+            self._workers.show(host, housekeeper.NOBODY)
             return True
         except oslo_messaging.MessagingTimeout:
             return f"no answer within {ANSWER_TIME:g} s"
@@ -377,7 +375,7 @@ def make(
 ) -> Faults:
     """By the configuration. Raises ValueError."""
     store = database.of(conf, settings.state_path / FILE)
-    return Faults(conf, settings, store, reporters, whereabouts.from_conf(conf), refused)
+    return Faults(conf, settings, store, reporters, nova_client.from_conf(conf), refused)
 
 
 def now() -> datetime:

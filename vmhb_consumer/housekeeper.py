@@ -1,6 +1,6 @@
 """Looks after what nobody sends: workers that fall silent, faults in doubt, our own faults' reminders, old rows.
 
-Each consumer makes these rounds; the database hands each doubt to one of them. What was seen is judged by `upkeep`.
+Each consumer makes these rounds; the database hands each doubt to one of them. `doubt_rules` judges what was seen.
 
 Threads: one makes the rounds; up to ASKING more ask workers and Nova, each of which may keep us waiting for seconds.
 """
@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from vmhb_common.model.fault import Fault, FaultState, Resolution
-from vmhb_consumer import doubt_rules as upkeep
-from vmhb_consumer import fault_rules
+from vmhb_consumer import doubt_rules, fault_rules
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
 from vmhb_consumer.doubt_rules import Close, Decision, Keep, Told, Unknown, Whereabouts, Word
@@ -152,11 +151,11 @@ class Rounds:
         decision: Decision = Keep()
         place = self._ask.place(fault) if fault.instance_uuid else None
         if one.rivals:
-            decision = upkeep.among_rivals(fault, one.rivals, place)
+            decision = doubt_rules.among_rivals(fault, one.rivals, place)
         else:
-            decision = upkeep.by_place(fault, place) or decision
+            decision = doubt_rules.by_place(fault, place) or decision
         if isinstance(decision, Keep) and one.quiet:
-            decision = upkeep.when_quiet(fault, self._word(fault), place)
+            decision = doubt_rules.when_quiet(fault, self._word(fault), place)
         match decision:
             case Close():
                 self._close(fault, decision)

@@ -1,4 +1,4 @@
-"""Nova's notifications in, casts to workers out. Decides nothing: `actions` does.
+"""Nova's notifications in, casts to workers out. Decides nothing: `nova_operations` does.
 
 Keeps nothing between two notifications, so that any number of consumers may share the work.
 
@@ -24,7 +24,7 @@ from oslo_config import cfg
 from vmhb_common import worker_api
 from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
-from vmhb_consumer import nova_operations as actions
+from vmhb_consumer import nova_operations
 from vmhb_consumer.nova_notification import BadNotification, parse
 from vmhb_consumer.nova_operations import Cast, Configure, EndSilence, ExpectSilence, Operation
 from vmhb_consumer.settings import NovaNotificationSettings
@@ -180,10 +180,10 @@ class Endpoint:
         return oslo_messaging.NotificationResult.REQUEUE
 
     def _work(self, publisher_id: Any, event_type: Any, payload: Any, metadata: Any) -> bool:
-        if not actions.concerns(event_type):
+        if not nova_operations.concerns(event_type):
             return True
         notification = parse(publisher_id, event_type, payload, metadata)
-        return all(self._tell(cast) for cast in actions.decide(notification, self._timeouts))
+        return all(self._tell(cast) for cast in nova_operations.decide(notification, self._timeouts))
 
 
 class Instances:

@@ -14,8 +14,7 @@ import sqlalchemy as sa
 
 from vmhb_common.app import crashpoint
 from vmhb_common.model.fault import Fault, FaultState
-from vmhb_consumer import doubt_rules as upkeep
-from vmhb_consumer import recovery_limits as brake
+from vmhb_consumer import doubt_rules, recovery_limits
 from vmhb_consumer.database import Away, Database
 from vmhb_consumer.doubt_rules import Unknown, Whereabouts, Word
 from vmhb_consumer.recovery_limits import MINUTE, Granted
@@ -29,7 +28,7 @@ LOG = logging.getLogger(__name__)
 #: Seconds until a late one is verified again, where nobody could tell.
 VERIFY_AGAIN = 15.0
 #: None was held for so long (seconds): that is over. Those who are held ask again sooner.
-QUIET = 2 * brake.MINUTE
+QUIET = 2 * recovery_limits.MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class Permits:
     def _verify(self, fault: Fault, now: Callable[[], float]) -> Permit:
         place = self._witnesses.place(fault)
         word = self._witnesses.word(fault)
-        late = upkeep.too_late(fault, word, place)
+        late = doubt_rules.too_late(fault, word, place)
         if late is not None:
             return Permit(False, late)
         for said in (word, place):
@@ -95,7 +94,7 @@ class Permits:
                 connection.execute(lock)
             if connection.execute(sa.select(PERMITS).where(_is(fault))).first() is not None:
                 return Permit(True)
-            permit = brake.weigh(self._granted(connection, fault, now), self._limits)
+            permit = recovery_limits.weigh(self._granted(connection, fault, now), self._limits)
             if permit.granted and not look_only:
                 connection.execute(
                     sa.insert(PERMITS).values(

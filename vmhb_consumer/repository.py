@@ -1,4 +1,4 @@
-"""What the consumer knows of faults and workers, in its database. Decides nothing: `book` and `upkeep` do.
+"""What the consumer knows of faults and workers, in its database. Decides nothing.
 
 Every change of a fault goes through `_write`, which compares and sets: sequences only rise, `cleared` is final, and
 what is to be delivered is written in the same transaction. Threads: any. Times are seconds since the epoch, by our

@@ -11,8 +11,7 @@ from typing import Protocol
 
 from oslo_config import cfg
 
-from vmhb_common.app import command_line as program
-from vmhb_common.app import systemd
+from vmhb_common.app import command_line, systemd
 from vmhb_consumer import settings
 from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.conf import nova_notifications
@@ -84,7 +83,7 @@ class Consumer:
             signal.signal(signal.SIGINT, lambda *_: self.stop())
         for half in self._halves:
             half.start()
-        LOG.info("nova-vmhb-consumer %s is running", program.version())
+        LOG.info("nova-vmhb-consumer %s is running", command_line.version())
         systemd.ready("listening")
         self._stopping.wait()
         systemd.stopping()

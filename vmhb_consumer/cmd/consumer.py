@@ -11,9 +11,8 @@ from typing import Any
 
 from oslo_config import cfg
 
-from vmhb_common import consumer_api as consumerapi
-from vmhb_common import worker_api
-from vmhb_common.app import command_line as program
+from vmhb_common import consumer_api, worker_api
+from vmhb_common.app import command_line
 from vmhb_common.app.command_line import INNER_LIMIT, Check, Program
 from vmhb_common.conf.check import Problem
 from vmhb_common.messaging import broker
@@ -30,7 +29,7 @@ KEYSTONE = "nova_vmhb.nova"
 
 
 #: Besides oslo's, what may stand in our files: the options of Keystone's plugins.
-LIBRARIES = (*program.LIBRARIES, KEYSTONE)
+LIBRARIES = (*command_line.LIBRARIES, KEYSTONE)
 
 #: Seconds that a consumer has to answer `--status`.
 ANSWER = 6.0
@@ -38,13 +37,13 @@ ANSWER = 6.0
 
 def main() -> None:
     """The entry point."""
-    program.main(complete())
+    command_line.main(complete())
 
 
 def complete() -> Program:
     """With the groups of what is installed."""
     groups = (*options.GROUPS, *options.libraries(), *loader.groups(loader.installed()))
-    known = LIBRARIES if any(group.GROUP == "nova" for group in groups) else program.LIBRARIES
+    known = LIBRARIES if any(group.GROUP == "nova" for group in groups) else command_line.LIBRARIES
     return dataclasses.replace(PROGRAM, groups=groups, libraries=known)
 
 
@@ -104,14 +103,14 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
 
 def _workers_looks(conf: cfg.ConfigOpts) -> list[broker.Look]:
     """The instances half tells workers, and calls nobody; the faults half calls, and is called."""
-    told = broker.sending(consumerapi.EXCHANGE, ())
+    told = broker.sending(consumer_api.EXCHANGE, ())
     if not _runs(conf, Half.FAULTS):
         return [told]
     try:
         host = str(conf.host)
     except ValueError:  # said elsewhere
         return [told, broker.calling]
-    return [told, broker.calling, broker.serving(consumerapi.EXCHANGE, consumerapi.TOPIC, host)]
+    return [told, broker.calling, broker.serving(consumer_api.EXCHANGE, consumer_api.TOPIC, host)]
 
 
 def _runs(conf: cfg.ConfigOpts, half: Half) -> bool:
@@ -149,7 +148,7 @@ def run(
     reached: Callable[[cfg.ConfigOpts], Sequence[Check]] = endpoints,
 ) -> int:
     """As `program.run`. reached: tells what `--check-config` reaches for."""
-    return program.run(dataclasses.replace(complete(), endpoints=reached), arguments, conf)
+    return command_line.run(dataclasses.replace(complete(), endpoints=reached), arguments, conf)
 
 
 def status(conf: cfg.ConfigOpts) -> dict[str, Any]:
@@ -157,15 +156,15 @@ def status(conf: cfg.ConfigOpts) -> dict[str, Any]:
     # A call would only say that it did not end; this says why it would not.
     problem = broker.check(conf, None, [broker.calling], INNER_LIMIT)
     if problem is not None:
-        raise program.NoAnswer(f"no consumer can be asked: {problem}")
+        raise command_line.NoAnswer(f"no consumer can be asked: {problem}")
     try:
-        return consumerapi.ConsumerAPI(worker_api.get_transport(conf), ANSWER).about()
+        return consumer_api.ConsumerAPI(worker_api.get_transport(conf), ANSWER).about()
     except oslo_messaging.MessagingTimeout:
-        raise program.NoAnswer(
+        raise command_line.NoAnswer(
             "no consumer answers: is one running on this broker, with faults among its [consumer] halves?"
         ) from None
     except Exception as error:
-        raise program.NoAnswer(f"no consumer can be asked: {broker.explain(error)}") from error
+        raise command_line.NoAnswer(f"no consumer can be asked: {broker.explain(error)}") from error
 
 
 def _serve(conf: cfg.ConfigOpts) -> int:

@@ -1,6 +1,6 @@
 """Has Masakari recover what a fault asks to have recovered, and sees to it that the guest answers afterwards.
 
-`recovery` decides; `instance_ha` asks Nova and Masakari. Here one is told what the other says, and the answer is put in
+`masakari_rules` decides; `masakari_client` asks both. Here one is told what the other says, and the answer is put in
 the words of the reporters' contract.
 """
 
@@ -16,8 +16,7 @@ from oslo_config import cfg
 
 from vmhb_common.conf.types import prose, seconds_opt
 from vmhb_common.model.fault import Change, Fault
-from vmhb_consumer.reporters import keystone
-from vmhb_consumer.reporters import masakari_rules as recovery
+from vmhb_consumer.reporters import keystone, masakari_rules
 from vmhb_consumer.reporters.base import Case, Done, Later, Outcome, Refused, Reporter
 from vmhb_consumer.reporters.masakari_client import Clouds, No, OpenStack, Unavailable
 from vmhb_consumer.reporters.masakari_client import Refused as Refusal
@@ -96,10 +95,10 @@ class MasakariReporter(Reporter):
 
     def _ask(self, case: Case, memo: Memo) -> Outcome:
         uuid = str(case.fault.instance_uuid)
-        begun = recovery.since(case.fault, memo)
+        begun = masakari_rules.since(case.fault, memo)
         # Nova last: it changes while we ask Masakari.
         notifications = self._clouds.notifications(uuid, begun)
-        situation = recovery.Situation(
+        situation = masakari_rules.Situation(
             fault=case.fault,
             latest=case.latest,
             received_at=case.received_at,
@@ -109,8 +108,8 @@ class MasakariReporter(Reporter):
             times=self._times,
             engine=self._engine,
         )
-        step = recovery.before(situation)
-        return self._post(case, begun) if isinstance(step, recovery.Post) else self._take(case, step)
+        step = masakari_rules.before(situation)
+        return self._post(case, begun) if isinstance(step, masakari_rules.Post) else self._take(case, step)
 
     def _post(self, case: Case, begun: datetime) -> Outcome:
         permit = case.permit()
@@ -120,20 +119,20 @@ class MasakariReporter(Reporter):
         fault = case.latest
         try:
             notification = self._clouds.post(
-                fault.host, str(fault.instance_uuid), recovery.event_of(fault), self._now()
+                fault.host, str(fault.instance_uuid), masakari_rules.event_of(fault), self._now()
             )
         except Refusal as refusal:
             return self._refused(case, refusal, begun)
         LOG.info("%s: asked Masakari for it, notification %s", _of(case), notification)
-        return self._take(case, recovery.Follow(notification))
+        return self._take(case, masakari_rules.Follow(notification))
 
     def _refused(self, case: Case, refusal: Refusal, begun: datetime) -> Outcome:
         fault = case.latest
         if refusal.why is No.DUPLICATE:
-            window = self._now() - timedelta(seconds=self._times.duplicate_window) - recovery.CLOCKS
+            window = self._now() - timedelta(seconds=self._times.duplicate_window) - masakari_rules.CLOCKS
             known = self._clouds.notifications(str(fault.instance_uuid), min(window, begun))
             return self._take(
-                case, recovery.duplicate(recovery.event_of(fault), known, begun, self._now(), self._times)
+                case, masakari_rules.duplicate(masakari_rules.event_of(fault), known, begun, self._now(), self._times)
             )
         if refusal.why is No.MAINTENANCE:
             return Later(MAINTENANCE, f"{_of(case)}: host {fault.host} is on maintenance in Masakari: {refusal}")
@@ -145,14 +144,14 @@ class MasakariReporter(Reporter):
             )
         return Refused(f"{_of(case)}: Masakari takes no such notification, is its release supported? {refusal}")
 
-    def _take(self, case: Case, step: recovery.Follow | recovery.Wait | recovery.Leave) -> Outcome:
+    def _take(self, case: Case, step: masakari_rules.Follow | masakari_rules.Wait | masakari_rules.Leave) -> Outcome:
         what = _of(case)
-        if isinstance(step, recovery.Wait):
+        if isinstance(step, masakari_rules.Wait):
             return Later(step.seconds, f"{what}: {step.why}")
-        if isinstance(step, recovery.Leave):
+        if isinstance(step, masakari_rules.Leave):
             return Refused(f"{what}: {step.why}", rightly=step.rightly)
         memo = Memo(case.fault.recovery_attempt, step.notification, posted_at=self._now())
-        return Later(recovery.POLL, f"{what}: follows notification {step.notification}", memo.json(), known=True)
+        return Later(masakari_rules.POLL, f"{what}: follows notification {step.notification}", memo.json(), known=True)
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 
@@ -160,11 +159,13 @@ class MasakariReporter(Reporter):
         shown = self._clouds.progress(notification)
         if shown is not None and shown.status == "finished" and memo.finished_at is None:
             memo = replace(memo, finished_at=self._now())
-        step = recovery.after(recovery.Progress(case.fault, case.latest, memo, shown, self._now(), self._times))
-        if isinstance(step, recovery.Wait):
+        step = masakari_rules.after(
+            masakari_rules.Progress(case.fault, case.latest, memo, shown, self._now(), self._times)
+        )
+        if isinstance(step, masakari_rules.Wait):
             return Later(step.seconds, f"{_of(case)}, notification {notification}: {step.why}", memo.json(), known=True)
         if not step.good and self._clouds.server(str(case.fault.instance_uuid)) is None:
-            step = recovery.End("the instance was deleted meanwhile", good=True)
+            step = masakari_rules.End("the instance was deleted meanwhile", good=True)
         # First it is written down, then told: so it is told once, and the next attempt knows since when it counts.
         ended = replace(
             memo, ended_at=self._now(), outcome=None if step.good else step.why, told_by=case.fault.sequence

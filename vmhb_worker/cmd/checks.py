@@ -13,7 +13,7 @@ from vmhb_common import worker_api
 from vmhb_common.app.command_line import INNER_LIMIT, Check
 from vmhb_common.messaging import broker, publisher
 from vmhb_worker.conf.libvirt import DEFAULT_URI
-from vmhb_worker.delivery import sqlite as store
+from vmhb_worker.delivery import sqlite
 
 
 def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
@@ -66,13 +66,13 @@ def _store(state_path: Path) -> str | None:
     if not state_path.exists():
         return _parent(state_path)
     try:
-        lock = store.Lock(state_path)
-    except store.StoreInUseError:
+        lock = sqlite.Lock(state_path)
+    except sqlite.StoreInUseError:
         return None  # by the worker that runs with it: it is good enough for that one
-    except store.StoreError as error:
+    except sqlite.StoreError as error:
         return str(error)
     try:
-        return _database(state_path / store.FILE)
+        return _database(state_path / sqlite.FILE)
     finally:
         lock.release()
 
@@ -95,9 +95,9 @@ def _database(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        store.Database(path).close()
-    except store.StoreError as error:
+        sqlite.Database(path).close()
+    except sqlite.StoreError as error:
         return str(error)
-    except store.Corrupt as error:
+    except sqlite.Corrupt as error:
         return f"{path.name} is broken ({error}); at its start the worker puts it aside and begins with an empty one"
     return None

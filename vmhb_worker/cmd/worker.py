@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 
-from vmhb_common.app import command_line as program
+from vmhb_common.app import command_line
 from vmhb_common.app.command_line import Check, Program
 from vmhb_common.conf.check import Problem
 from vmhb_worker import conf as options
@@ -17,7 +17,7 @@ from vmhb_worker.cmd import checks
 
 def main() -> None:
     """The entry point."""
-    program.main(PROGRAM)
+    command_line.main(PROGRAM)
 
 
 def run(
@@ -26,7 +26,7 @@ def run(
     endpoints: Callable[[cfg.ConfigOpts], Sequence[Check]] = checks.endpoints,
 ) -> int:
     """As `program.run`. endpoints: tells what `--check-config` reaches for."""
-    return program.run(dataclasses.replace(PROGRAM, endpoints=endpoints), arguments, conf)
+    return command_line.run(dataclasses.replace(PROGRAM, endpoints=endpoints), arguments, conf)
 
 
 def _contradictions(conf: cfg.ConfigOpts) -> list[Problem]:

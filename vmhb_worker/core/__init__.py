@@ -1,5 +1,5 @@
 """What is decided: events in, effects out.
 
 Standard library only. No clock, no thread, no socket, no log: time comes in as an argument, and what is to be done
-goes out as a value. Nothing in here imports anything of ours from outside this package.
+goes out as a value. Of ours it imports nothing but `vmhb_common.model`.
 """

@@ -1,6 +1,6 @@
 """When an instance is challenged, in what order of urgency, and what its answers tell of its pace.
 
-Living instances are challenged by their beats (`schedule`); silent ones ever more rarely. Belongs to a monitor.
+Living instances are challenged by their `beats`; silent ones ever more rarely. Belongs to a monitor.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The life of one instance: events in, effects out. Here it is decided that an instance is dead.
 
 What follows what stands in `transitions`; which cause it is, in `verdict`; what is asked of the host meanwhile, in
-`inquiry`; which beats were missed, in `schedule`. This module turns what happened into the inputs of that table and
+`inquiry`; which beats were missed, in `beats`. This module turns what happened into the inputs of that table and
 carries out its acts. It must not know of threads, sockets, libvirt, the wall clock, or how a fault is reported.
 """
 

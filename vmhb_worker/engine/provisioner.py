@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from vmhb_common.model.policy import HeartbeatPolicy
-from vmhb_worker.core import provisioning as provision
+from vmhb_worker.core import provisioning
 from vmhb_worker.core.bounded import keep
 from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.events import DomainSeen, PlugChannel, Provisioned, Step, WritePolicy
@@ -62,12 +62,12 @@ class Provisioner:
         """A domain's description. policy: what it asks for, None where that makes no sense."""
         uuid = seen.uuid
         wish = self._wishes.of(uuid, now)
-        if wish is not None and not provision.yields(view, wish.observed_at):
+        if wish is not None and not provisioning.yields(view, wish.observed_at):
             self._wishes.settle(uuid, now)
         if uuid in self._under_way or self._failed.get(uuid) == seen.boot:
             return
         # A domain that is paused may be arriving from another host: it is seen again when it goes on.
-        found = provision.missing(view, policy, wish) if seen.state == "running" else None
+        found = provisioning.missing(view, policy, wish) if seen.state == "running" else None
         if found is None or isinstance(found, Obstacle):
             self._again.pop(uuid, None)
             if found is not None:

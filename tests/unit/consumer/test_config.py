@@ -15,7 +15,7 @@ import pytest
 from oslo_config import cfg, generator
 
 from tests.fakes import write_config
-from vmhb_common.app import command_line as program
+from vmhb_common.app import command_line
 from vmhb_common.app.command_line import Check
 from vmhb_common.conf import groups
 from vmhb_consumer import conf as options
@@ -156,19 +156,19 @@ def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*write_config(tmp_path, "[consumer]\nreporters = log\n"), "--status"]
 
     def nobody(_conf: cfg.ConfigOpts) -> dict[str, Any]:
-        raise program.NoAnswer("no consumer answers")
+        raise command_line.NoAnswer("no consumer answers")
 
     answers = replace(consumer.complete(), status=lambda _conf: {"counts": {"given_up.masakari": 1}})
-    assert program.run(answers, arguments, cfg.ConfigOpts()) == 0
+    assert command_line.run(answers, arguments, cfg.ConfigOpts()) == 0
     assert json.loads(capsys.readouterr().out) == {"counts": {"given_up.masakari": 1}}
-    assert program.run(replace(answers, status=nobody), arguments, cfg.ConfigOpts()) == 1
+    assert command_line.run(replace(answers, status=nobody), arguments, cfg.ConfigOpts()) == 1
     assert capsys.readouterr() == ("", "no consumer answers\n")
 
 
 def test_status_without_a_broker(tmp_path: Path) -> None:
     """Said within seconds, with the address that was tried."""
     conf = read(tmp_path, "[DEFAULT]\ntransport_url = rabbit://u:s3cret@127.0.0.1:1/\n")
-    with pytest.raises(program.NoAnswer, match=r"no consumer can be asked: .*127\.0\.0\.1:1") as found:
+    with pytest.raises(command_line.NoAnswer, match=r"no consumer can be asked: .*127\.0\.0\.1:1") as found:
         consumer.status(conf)
     assert "s3cret" not in str(found.value)
 
@@ -237,7 +237,7 @@ def test_what_the_faults_half_reaches_for(tmp_path: Path) -> None:
         ("[nova]", "none"),
         ("[reporter_log]", "log"),
     ]
-    problems = [problem.what for problem in program.reach(checks[2:])]
+    problems = [problem.what for problem in command_line.reach(checks[2:])]
     assert problems == ["[database] connection", "[nova]"]
 
 
@@ -269,7 +269,7 @@ def test_what_is_reached_for(tmp_path: Path) -> None:
         ("[nova_notifications] transport_url", "rabbit://cell1:5671/"),
         ("[nova_notifications] transport_url", "not a transport URL"),
     ]
-    (problem,) = program.reach(checks[2:])
+    (problem,) = command_line.reach(checks[2:])
     assert "say one such as" in problem.remedy
 
 

@@ -24,8 +24,7 @@ from vmhb_consumer.database import Unfit
 from vmhb_consumer.fault_listener import Endpoint
 from vmhb_consumer.fault_rules import BadFault
 from vmhb_consumer.outbox import Row
-from vmhb_consumer.reporters import aodh, mistral
-from vmhb_consumer.reporters import masakari_rules as recovery
+from vmhb_consumer.reporters import aodh, masakari_rules, mistral
 from vmhb_consumer.reporters.base import Case
 from vmhb_consumer.schema import FAULTS, OUTBOX
 
@@ -98,7 +97,7 @@ def tell(row: Row) -> None:
     case = Case(row.change, row.fault, row.latest, NOON, 1)
     json.dumps(aodh.event(row.change, row.fault, "p"), allow_nan=False)
     json.dumps(mistral.told("w", case).input, allow_nan=False).encode()
-    recovery.since(row.fault, recovery.Memo())
+    masakari_rules.since(row.fault, masakari_rules.Memo())
     f"{row.fault.host} {row.fault.instance_uuid} {row.fault.project_id} {row.fault.display_name}".encode()
     json.dumps(row.fault.evidence, allow_nan=False, ensure_ascii=False).encode()
 

@@ -29,8 +29,7 @@ from xml.etree import ElementTree
 import libvirt
 from oslo_log import log as logging
 
-from vmhb_worker.adapters.libvirt import agent_commands, provisioning, queries
-from vmhb_worker.adapters.libvirt import event_map as events
+from vmhb_worker.adapters.libvirt import agent_commands, event_map, provisioning, queries
 from vmhb_worker.adapters.libvirt.connection import Connection, Gate, Lines, NoLine, start_event_loop
 from vmhb_worker.adapters.libvirt.domains import Domains
 from vmhb_worker.adapters.libvirt.pool import Pool, Task
@@ -248,7 +247,7 @@ class LibvirtHypervisor:
         return Session(main, quick, canary, gate, looks, Lines(others[self._blocking_looks :]), feed)
 
     def _begin(self, session: Session) -> None:
-        events.subscribe(session.main, session.feed.tell, self._domains.channels)
+        event_map.subscribe(session.main, session.feed.tell, self._domains.channels)
         domains, unread = self._domains.all(session.main)
         # Before the engine hears of it: what it asks for then finds the connection.
         self._session = session

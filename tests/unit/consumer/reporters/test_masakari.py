@@ -12,7 +12,7 @@ from oslo_config import cfg
 from tests.fakes import a_fault
 from tests.unit.consumer.fakes import ToldClouds
 from vmhb_common.model.fault import Change, Fault, Resolution, cleared
-from vmhb_consumer.reporters import masakari_rules as recovery
+from vmhb_consumer.reporters import masakari_rules
 from vmhb_consumer.reporters.base import Case, Later, Permit, Refused
 from vmhb_consumer.reporters.masakari import MasakariReporter
 from vmhb_consumer.reporters.masakari_client import No, Unavailable
@@ -501,4 +501,4 @@ def test_a_memo_survives_json() -> None:
 
 def test_rows_are_functions_with_names() -> None:
     """`before` is the table, in this order."""
-    assert [row.__name__ for row in recovery.BEFORE][:2] == ["_no_fault", "_posted_already"]
+    assert [row.__name__ for row in masakari_rules.BEFORE][:2] == ["_no_fault", "_posted_already"]

@@ -17,8 +17,7 @@ from vmhb_common.model.fault import Change, Fault, cleared
 from vmhb_common.model.fault import Resolution as Over
 from vmhb_common.objects import FaultPayload, fault_payload, parse_fault
 from vmhb_consumer import fault_rules
-from vmhb_consumer.reporters import aodh, mistral
-from vmhb_consumer.reporters import masakari_rules as recovery
+from vmhb_consumer.reporters import aodh, masakari_rules, mistral
 from vmhb_consumer.reporters.base import CannotBeMade, Case, Refused, made
 from vmhb_consumer.reporters.loader import installed
 from vmhb_consumer.reporters.log import LogReporter
@@ -78,7 +77,7 @@ def test_it_is_told_as_it_came(tell: Callable[[Fault], Any], name: str) -> None:
 def test_masakari_and_the_log(name: str) -> None:
     """Masakari is told of the event that any silence is; the log has it as a line."""
     fault = newer(name)
-    assert recovery.event_of(fault) == recovery.SILENT
+    assert masakari_rules.event_of(fault) == masakari_rules.SILENT
     LogReporter(None, lambda: NOON).deliver(Case(Change.RAISED, fault, fault, NOON, 1))
 
 
