@@ -63,6 +63,11 @@ def generated(namespaces: list[str]) -> Options:
     return options_in(out.getvalue())
 
 
+def pinned(package: str) -> bool:
+    """Is it installed in the version of constraints.txt, which the samples are made with?"""
+    return f"{package}=={metadata.version(package)}" in (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+
+
 def rows(group: str) -> Mapping[str, str]:
     """Entry points of setup.cfg."""
     setup = configparser.ConfigParser()
@@ -81,7 +86,9 @@ def test_every_namespace_is_in_its_sample(name: str) -> None:
         for whose, options in parts.items():
             in_sample = there.get(section, {}).get(whose)
             assert in_sample is not None, f"[{section}] has nothing from {whose}: run {AGAIN}{name}"
-            assert whose not in SAMPLES[name] or in_sample == options, f"[{section}]: run {AGAIN}{name}"
+            # Some of ours are made by keystoneauth: an older release of it than the samples' has fewer of them.
+            as_there = in_sample == options if pinned("keystoneauth1") else in_sample >= options
+            assert whose not in SAMPLES[name] or as_there, f"[{section}]: run {AGAIN}{name}"
 
 
 def test_every_reporter_is_in_the_sample() -> None:

@@ -42,8 +42,10 @@ def test_its_entry_point() -> None:
 
 def test_its_types() -> None:
     """What is copied is checked as strictly as our own."""
+    mypy = (sys.executable, "-m", "mypy")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", str(FOLDER / "vmhb_pager.py")],
+        # The template itself, whatever releases of OpenStack's libraries are beside it: older ones have no types.
+        [*mypy, "--strict", "--follow-imports=silent", "--ignore-missing-imports", str(FOLDER / "vmhb_pager.py")],
         env={**os.environ, "MYPYPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,
