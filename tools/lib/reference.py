@@ -19,7 +19,7 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import Change
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import lifecycle
-from vmhb_worker.core.monitor import PASSAGE
+from vmhb_worker.core.monitor import PASSAGE, PAUSE_SETTLES
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
 from vmhb_worker.core.verdict import RULES
 
@@ -224,8 +224,9 @@ def meaning(event: ev.Event | None) -> str:
             return f"{told}silence until all of its memory is here"
         case ev.Panicked(saves_dump=True):
             return "fault at once, an alarm: ``guest_panicked``; recovery after ``crash_dump_grace``"
-        case ev.Stuck(cause):
-            return f"fault at once: ``{cause}``"
+        case ev.Stuck(cause, settles):
+            when = f"after {PAUSE_SETTLES:g} s, or libvirt's job" if settles else "at once"
+            return f"fault {when}: ``{cause}``"
         case ev.Stopped(how, detail):
             return _STOPPED[how].format(detail)
     return _PLAIN[type(event)]

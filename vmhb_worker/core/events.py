@@ -163,9 +163,13 @@ class InPostcopy:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """The guest does not go on, and by nobody's wish: never a silence, a cause of its own."""
+    """The guest does not go on, and by nobody's wish: never a silence, a cause of its own.
+
+    settles: libvirt gives no reason, as also for a moment at the end of a job of its own: to be believed if it lasts.
+    """
 
     cause: Cause
+    settles: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,9 +97,9 @@ STATES: dict[tuple[str, str], Event | None] = {
     ("paused", "postcopy_failed"): Stuck(Cause.PAUSED_FAILED),
     # QEMU stopped it by itself (an internal error of its), or a call of libvirt's failed half-way: nobody wants that,
     # and nobody will end it. A reason that a newer libvirt invents is no wish that we know of either.
-    ("paused", "unknown"): Stuck(Cause.PAUSED_FAILED),
+    ("paused", "unknown"): Stuck(Cause.PAUSED_FAILED, settles=True),
     ("paused", "api_error"): Stuck(Cause.PAUSED_FAILED),
-    ("paused", "*"): Stuck(Cause.PAUSED_FAILED),
+    ("paused", "*"): Stuck(Cause.PAUSED_FAILED, settles=True),
     ("pmsuspended", "unknown"): Paused("asleep", wish=True),
     ("pmsuspended", "*"): Paused("asleep", wish=True),
     ("shutoff", "unknown"): Stopped(Exit.INTENT, "shut off"),

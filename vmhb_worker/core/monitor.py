@@ -32,6 +32,9 @@ from vmhb_worker.core.verdict import CRASH_DUMP, Case, Evidence, Reading, Recove
 
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0
+#: A pause that libvirt gives no reason for is believed after this (seconds), and not while a job of libvirt's is on: at
+#: the end of one that copies memory QEMU stops the guest by itself, for some tenths of a second.
+PAUSE_SETTLES = 5.0
 #: A panic that the operator lets guests have more time for than this (seconds) is told at once, as an alarm.
 LONG_GRACE = 60.0
 #: Why nothing that a guest asks for is granted.
@@ -87,6 +90,7 @@ class Monitor:
         "last_ack",
         "last_miss",
         "misses",
+        "orphaned",
         "policy",
         "port_open",
         "silences",
@@ -135,6 +139,7 @@ class Monitor:
         self._panicked_at: float | None = None
         self._saves_dump = False  # as it said when it panicked
         self._pause_is_wish = True
+        self.orphaned = False  # it is paused, and libvirt does not say why
         self._unasked = ""  # why the last challenge said nothing about the guest
         self._given_up = False  # it was said that libvirt talks to its agent no more
         self._watchdog: tuple[str, float] | None = None
@@ -361,6 +366,8 @@ class Monitor:
         in_maintenance = MAINTENANCE in self.silences
         if self.silences.expire(now):
             self._silence_over(now)
+        if self.orphaned and "paused" not in self.silences:
+            self._pause_settled(now)
         if in_maintenance and MAINTENANCE not in self.silences:
             self._leaves.overrun = True  # until it answers
 
@@ -637,7 +644,7 @@ class Monitor:
         self._booted_at = now
         self.port_open = None
         self._panicked_at = self._watchdog = None
-        self._saves_dump, self._pause_is_wish = False, True
+        self._saves_dump, self._pause_is_wish, self.orphaned = False, True, False
         self._suspicion.rebooted()
         self._apply(Input.BOOT, now)
 
@@ -658,6 +665,7 @@ class Monitor:
     def _on_stopped(self, event: ev.Stopped, now: float) -> None:
         # An incoming migration that fails ends as "failed" here, and goes on where it was.
         arriving = self.silences.told().get("passage") == ARRIVING
+        self.orphaned = False
         self.silences.end("paused", "passage", "postcopy", "job", GOODBYE)
         self._leaves.back()
         if event.exit is ev.Exit.FAILED and not arriving:
@@ -668,10 +676,11 @@ class Monitor:
 
     def _on_paused(self, event: ev.Paused, now: float) -> None:
         if self._panicked_at is None or event.wish:  # else the pause is the panic's own
-            self._pause_is_wish = event.wish
+            self._pause_is_wish, self.orphaned = event.wish, False
             self._silence("paused", Silence(event.reason, None), now)
 
     def _on_resumed(self, event: ev.Resumed, now: float) -> None:
+        self.orphaned = False
         over = ("paused", "passage", "postcopy") if event.arrived else ("paused", "passage")
         if self.silences.end(*over):
             self._silence_over(now)
@@ -692,9 +701,26 @@ class Monitor:
     def _on_stuck(self, event: ev.Stuck, now: float) -> None:
         if event.cause is Cause.PAUSED_FAILED and self._panicked_at is not None:
             return  # it is paused because it has panicked
+        if event.settles:
+            self._settle_pause(now)
+            return
         self._not_by_wish(now)
         self._graces.standstill()
         self._apply(Input.STUCK, now, _STUCK[event.cause])
+
+    def _settle_pause(self, now: float) -> None:
+        """Paused, and libvirt does not say why: whether that lasts is to be seen."""
+        if self.orphaned or self._trigger_is_stuck:
+            return
+        self.orphaned, self._pause_is_wish = True, False
+        self._silence("paused", Silence("paused, and libvirt does not say why", now + PAUSE_SETTLES), now)
+
+    def _pause_settled(self, now: float) -> None:
+        self.orphaned = False
+        if "job" in self.silences:
+            self._settle_pause(now)
+        else:
+            self._on_stuck(ev.Stuck(Cause.PAUSED_FAILED), now)
 
     def _on_panicked(self, event: ev.Panicked, now: float) -> None:
         if self._panicked_at is not None and self._saves_dump >= event.saves_dump:
@@ -712,7 +738,7 @@ class Monitor:
 
     def _not_by_wish(self, now: float) -> None:
         """That it is paused is nobody's wish, and so no silence."""
-        self._pause_is_wish = True
+        self._pause_is_wish, self.orphaned = True, False
         if self.silences.end("paused"):
             self._silence_over(now)
 

@@ -78,8 +78,13 @@ def _died_unseen(seen: DomainSeen, remembered: Remembered | None) -> bool:
     return not seen.boot and died and remembered is not None and remembered.running
 
 
-def missed_events(seen: DomainSeen, state: State, known_boot: str | None, paused: bool) -> list[Event]:
-    """What must have happened to a domain that we thought we knew. known_boot: None right after an event told."""
+def missed_events(
+    seen: DomainSeen, state: State, known_boot: str | None, paused: bool, orphaned: bool = False
+) -> list[Event]:
+    """What must have happened to a domain that we thought we knew. known_boot: None right after an event told.
+
+    paused: so we know it; orphaned: without knowing why, so that a reason is news.
+    """
     event = lifecycle.event_of_state(seen.state, seen.reason)
     if not seen.boot:
         if state is State.GONE:
@@ -89,7 +94,8 @@ def missed_events(seen: DomainSeen, state: State, known_boot: str | None, paused
     if state is State.GONE or known_boot not in (None, seen.boot):
         events.append(Booted())
     if isinstance(event, Paused | Arriving | InPostcopy):
-        events += [] if paused and not events else [event]  # the pause that we know ended with the boot that we knew
+        known = paused and not (orphaned and isinstance(event, Paused))
+        events += [] if known and not events else [event]  # the pause that we know ended with the boot that we knew
     elif event is not None and not isinstance(event, Stopped):
         events.append(event)
     elif paused:

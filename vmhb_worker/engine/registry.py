@@ -194,7 +194,7 @@ class Roster:
     def _meet_again(instance: Instance, seen: ev.DomainSeen, view: DomainView, policy: HeartbeatPolicy) -> Sighting:
         monitor = instance.monitor
         paused = bool(monitor.silences.keys() & {"paused", "passage", "postcopy"})
-        events = reconcile.missed_events(seen, monitor.state, instance.boot, paused)
+        events = reconcile.missed_events(seen, monitor.state, instance.boot, paused, monitor.orphaned)
         if policy != monitor.policy:
             LOG.info("instance %s: its policy changed", instance.label)
             events.insert(0, ev.PolicyChanged(policy))

@@ -579,3 +579,51 @@ def test_a_pause_that_is_nobodys_wish_is_told(reason: str, told_first: bool, pol
     guest.is_resumed()
     guest.run(1100.0)
     assert [line.split(" ", 1)[1] for line in guest.transcript][1:] == ["cleared paused_failed: recovered"]
+
+
+def test_a_pause_at_the_end_of_a_job_is_libvirts() -> None:
+    """QEMU stops the guest by itself when its memory has been copied, and libvirt lets it go on in a while."""
+    guest = settled(**FAST)
+    orphaned = event_of_state("paused", "unknown")
+    assert orphaned is not None
+    guest.is_paused()
+    guest.happens(orphaned)
+    guest.run(100.4)
+    guest.is_resumed()
+    guest.run(120.0)
+    assert guest.transcript == []
+    guest.happens(ev.Silenced("job", "libvirt copies its memory", 200.0))
+    guest.is_paused()
+    guest.happens(orphaned)
+    guest.happens(orphaned)
+    guest.run(150.0)
+    guest.happens(ev.Unsilenced("job"))
+    guest.is_resumed()
+    guest.run(170.0)
+    assert guest.transcript == []
+    guest.happens(ev.Silenced("job", "libvirt copies its memory", 200.0))
+    guest.is_paused()
+    guest.happens(orphaned)
+    guest.run(300.0)
+    assert [line.split(" ", 1)[1] for line in guest.transcript] == ["raised paused_failed"]
+    assert 200.0 <= float(guest.transcript[0].split()[0]) <= 206.0
+
+
+@pytest.mark.parametrize("then", ["boots", "is stopped", "is somebody's wish", "is an error"])
+def test_a_pause_without_a_reason_that_becomes_something_else(then: str) -> None:
+    """Before it has settled: that is what it is."""
+    guest = settled(**FAST)
+    orphaned = event_of_state("paused", "unknown")
+    assert orphaned is not None
+    guest.is_paused()
+    guest.happens(orphaned)
+    guest.run(101.0)
+    if then == "boots":
+        guest.boots(after=1.0)
+    elif then == "is stopped":
+        guest.is_destroyed()
+    else:
+        guest.happens(ev.Paused("paused", wish=True) if "wish" in then else ev.Stuck(Cause.PAUSED_IO_ERROR))
+    guest.run(200.0)
+    raised = [fault.cause for fault in guest.raised]
+    assert raised == (["paused_io_error"] if then == "is an error" else [])

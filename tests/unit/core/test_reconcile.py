@@ -134,7 +134,7 @@ def test_a_domain_that_was_stopped_on_purpose_meanwhile_is_gone() -> None:
         (seen("paused", "ioerror"), State.ALIVE, "boot-1", False, [Stuck(Cause.PAUSED_IO_ERROR)]),
         (seen("paused", "ioerror"), State.ALIVE, "boot-1", True, [Stuck(Cause.PAUSED_IO_ERROR)]),
         (seen("shutoff", "shutdown"), State.ALIVE, "boot-1", False, []),
-        (seen("paused", "unknown"), State.ALIVE, "boot-1", True, [Stuck(Cause.PAUSED_FAILED)]),
+        (seen("paused", "unknown"), State.ALIVE, "boot-1", True, [Stuck(Cause.PAUSED_FAILED, settles=True)]),
         # Its memory comes from another host, and has come.
         (seen("running", "postcopy"), State.ALIVE, "boot-1", False, [InPostcopy()]),
         (seen("running", "postcopy"), State.ALIVE, "boot-1", True, []),
@@ -195,3 +195,14 @@ def test_the_application_is_connected_to_while_it_may_speak() -> None:
     assert socket_of(State.GONE, Channel.APPLICATION, ports) is None
     assert socket_of(State.ALIVE, Channel.AGENT, ports) is None
     assert socket_of(State.ALIVE, Channel.APPLICATION, {}) is None
+
+
+def test_the_reason_of_a_pause_that_had_none_is_news() -> None:
+    """libvirt says whose wish it is, or that it goes on."""
+    user, unknown = seen("paused", "user"), seen("paused", "unknown")
+    assert missed_events(user, State.ALIVE, "boot-1", True, orphaned=True) == [Paused("paused", wish=True)]
+    assert missed_events(unknown, State.ALIVE, "boot-1", True, orphaned=True) == [
+        Stuck(Cause.PAUSED_FAILED, settles=True)
+    ]
+    assert missed_events(seen(), State.ALIVE, "boot-1", True, orphaned=True) == [Resumed(arrived=True)]
+    assert missed_events(user, State.ALIVE, "boot-1", True) == []
