@@ -141,7 +141,8 @@ def place(environment: Environment) -> Path:
 
 
 def _stamp(environment: Environment) -> str:
-    digest = hashlib.sha256(f"{sys.executable} {sys.version} {environment}".encode())
+    # Not sys.executable: a test in one of these environments has another one, of the same Python.
+    digest = hashlib.sha256(f"{sys.base_prefix} {sys.version} {environment}".encode())
     # What was committed once does not change.
     for source in () if environment.commit else (environment.constraints, *SOURCES):
         digest.update((ROOT / source).read_bytes())
