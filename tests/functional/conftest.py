@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from tests.functional.hosts import Hosts
+from tests.functional.sites import Site, site_of
 from tests.lab import debian, metadata
 from tests.lab import image as lab_image
 from tests.lab.broker import Broker
@@ -157,6 +158,14 @@ def broker() -> Iterator[Broker]:
     """A RabbitMQ. A test that stops or freezes it brings it back."""
     with Broker() as one:
         yield one
+
+
+@pytest.fixture
+def site(broker: Broker, request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Site]:
+    """A virtual host of the broker, for one test, and what the test runs in it."""
+    one = site_of(broker, request.node.name, tmp_path)
+    yield one
+    one.close()
 
 
 @pytest.fixture(scope="module")

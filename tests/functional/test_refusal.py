@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import Figure
-from tests.functional.test_reporting import Site, new, site_of, wait_for
+from tests.functional.sites import Site
+from tests.functional.test_reporting import new, wait_for
 from tests.lab.broker import Broker, free_ports
 from tests.stage.control_plane import FaultConsumer
 from tests.stage.worker import WorkerProcess
@@ -33,23 +33,13 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    """Of all tests here; each has a virtual host of its own."""
-    with Broker() as one:
-        yield one
-
-
 @pytest.fixture
-def site(broker: Broker, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """For one test."""
-    one = site_of(broker, request.node.name, tmp_path)
-    yield one
-    for consumer in one.consumers:
+def site(site: Site) -> Iterator[Site]:
+    """The shared one. Its consumers are killed: with a broker that refuses or is away, they may not end well."""
+    yield site
+    for consumer in site.consumers:
         if not consumer.ended:
             consumer.kill()
-    for other in one.others:
-        other.close()
 
 
 def vhost(site: Site) -> str:

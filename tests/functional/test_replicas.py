@@ -9,13 +9,12 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import Figure
-from tests.functional.test_reporting import Site, cleared, new, short, site_of, wait_for
-from tests.lab.broker import Broker
+from tests.functional.sites import Site
+from tests.functional.test_reporting import cleared, new, short, wait_for
 from tests.lab.mariadb import MariaDB
 from tests.lab.postgresql import PostgreSQL
 from tests.lab.processes import wait_until
@@ -28,30 +27,11 @@ pytestmark = pytest.mark.patient
 TAKEN_OVER = 30.0
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    """Of all tests here."""
-    with Broker() as one:
-        yield one
-
-
 @pytest.fixture(scope="module", params=["mariadb", pytest.param("postgresql", marks=pytest.mark.long)])
 def server(request: pytest.FixtureRequest) -> Iterator[MariaDB | PostgreSQL]:
     """Of all tests here; each has a database of its own."""
     with MariaDB() if request.param == "mariadb" else PostgreSQL() as one:
         yield one
-
-
-@pytest.fixture
-def site(broker: Broker, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """For one test."""
-    one = site_of(broker, request.node.name, tmp_path)
-    yield one
-    for consumer in one.consumers:
-        if not consumer.ended:
-            consumer.stop()
-    for other in one.others:
-        other.close()
 
 
 @pytest.fixture

@@ -7,95 +7,27 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from oslo_config import cfg
 
 from tests.conftest import Figure
 from tests.fakes import a_fault
-from tests.lab.broker import Broker
+from tests.functional.sites import Site
 from tests.lab.processes import wait_until
-from tests.stage.consumer import ConsumerProcess
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
-from vmhb_common import worker_api
-from vmhb_common.consumer_api import ConsumerAPI
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Fault, Resolution
 from vmhb_common.objects import fault_payload, parse_fault
 
 pytestmark = pytest.mark.patient
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    """Of all tests here; each has a virtual host of its own."""
-    with Broker() as one:
-        yield one
-
-
-@dataclass
-class Site:
-    """What runs in one test's virtual host."""
-
-    folder: Path
-    broker: Broker
-    url: str
-    consumers: list[FaultConsumer] = field(default_factory=list)
-    others: list[Any] = field(default_factory=list)
-
-    def consumer(self, database: str | None = None, start: bool = True, **options: Any) -> FaultConsumer:
-        """One more. options: group -> its options."""
-        one = FaultConsumer(self.folder, self.url, database, options)
-        self.consumers.append(one)
-        if start:
-            one.start()
-        return one
-
-    def workers(self, *names: str) -> FaultWorkers:
-        """That publish, and answer on these hosts."""
-        one = FaultWorkers(self.url, *names)
-        self.others.append(one)
-        return one
-
-    def reader(self, topic: str) -> ConsumerProcess:
-        """Somebody else who reads faults."""
-        one = ConsumerProcess(self.url, topic)
-        self.others.append(one)
-        return one
-
-    def api(self) -> ConsumerAPI:
-        """Over RPC."""
-        conf = cfg.ConfigOpts()
-        conf([], project="stage", default_config_files=[], default_config_dirs=[])
-        return ConsumerAPI(worker_api.get_transport(conf, self.url))
-
-    def messages(self) -> int:
-        """That wait in the queue of faults, acknowledged or not."""
-        vhost = self.url.rpartition("/")[2].partition("?")[0]
-        said = self.broker.ctl("list_queues", "-p", vhost, "--no-table-headers", "name", "messages")
-        found = {name: int(number) for name, number in (line.split() for line in said.splitlines())}
-        return found["vmhb_notifications.info"]
-
-
-def site_of(broker: Broker, name: str, folder: Path) -> Site:
-    """A fresh virtual host."""
-    vhost = re.sub(r"\W", "-", name)
-    everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    definitions = folder / "vhost.json"
-    permissions = [{"user": broker.user, "vhost": vhost, **everything}]
-    definitions.write_text(json.dumps({"vhosts": [{"name": vhost}], "permissions": permissions}))
-    broker.ctl("import_definitions", str(definitions))
-    return Site(folder, broker, f"{broker.transport_url.rpartition('/')[0]}/{vhost}?amqp_durable_queues=true")
 
 
 def run(consumer: FaultConsumer, option: str) -> subprocess.CompletedProcess[str]:
@@ -107,18 +39,6 @@ def run(consumer: FaultConsumer, option: str) -> subprocess.CompletedProcess[str
         text=True,
         check=False,
     )
-
-
-@pytest.fixture
-def site(broker: Broker, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """For one test."""
-    one = site_of(broker, request.node.name, tmp_path)
-    yield one
-    for consumer in one.consumers:
-        if not consumer.ended:
-            consumer.stop()
-    for other in one.others:
-        other.close()
 
 
 def new(number: int = 1, host: str = "cn1", action: str = "recover", **changed: Any) -> Fault:

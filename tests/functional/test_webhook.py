@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.functional.test_reporting import Site, cleared, new, site_of, wait_for
-from tests.lab.broker import Broker
+from tests.functional.sites import Site
+from tests.functional.test_reporting import cleared, new, wait_for
 from vmhb_common.model import fault as life
 from vmhb_consumer.reporters.testing import Backend, Reply
 
 pytestmark = pytest.mark.patient
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    """Of all tests here; each has a virtual host of its own."""
-    with Broker() as one:
-        yield one
-
-
-@pytest.fixture
-def site(broker: Broker, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """For one test."""
-    one = site_of(broker, request.node.name, tmp_path)
-    yield one
-    for consumer in one.consumers:
-        if not consumer.ended:
-            consumer.stop()
-    for other in one.others:
-        other.close()
 
 
 def told(backend: Backend) -> list[str]:
