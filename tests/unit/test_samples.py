@@ -1,7 +1,7 @@
 """The sample configurations: every section and option of every namespace that they are made of, and of every reporter.
 
-Help texts of ours are compared by the tests of the worker's and the consumer's options. Those of libraries, and of
-keystoneauth, change with their versions: of these, names.
+Help texts of ours are compared, too. Those of libraries, and of keystoneauth, change with their versions: of these,
+names.
 """
 
 from __future__ import annotations
@@ -10,18 +10,34 @@ import configparser
 import importlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from oslo_config import cfg, generator
+
+from vmhb_consumer import conf as consumer_conf
+from vmhb_worker import conf as worker_conf
 
 ROOT = Path(__file__).parent.parent.parent
 #: What makes a sample, and the entry points of ours that have to be among its namespaces.
 SAMPLES = {
     "config-generator.conf": ("vmhb_worker",),
     "consumer-config-generator.conf": ("nova_vmhb", "nova_vmhb.nova", "nova_vmhb.reporters"),
+}
+#: Those that each of ours with help texts of our own has.
+SECTIONS = {
+    "vmhb_worker": ["[DEFAULT]", "[agent]", "[channel]", "[libvirt]", "[policy]", "[verdict]", "[vmhb_notifications]"],
+    "nova_vmhb": [
+        "[DEFAULT]",
+        "[consumer]",
+        "[nova_notifications]",
+        "[recovery]",
+        "[upgrade_levels]",
+        "[vmhb_notifications]",
+    ],
 }
 AGAIN = "oslo-config-generator --config-file etc/vmhb/"
 
@@ -53,14 +69,15 @@ def settings_of(name: str) -> tuple[list[str], str]:
     return [value for key, value in pairs if key == "namespace"], (ROOT / output).read_text()
 
 
-def generated(namespaces: list[str]) -> Options:
+def sample_of(namespaces: Iterable[str]) -> str:
+    """As oslo-config-generator makes it."""
     conf = cfg.ConfigOpts()
     generator.register_cli_opts(conf)
     arguments = [word for one in namespaces for word in ("--namespace", one)]
     conf(["--wrap-width", "100", *arguments], default_config_files=[], default_config_dirs=[])
     out = io.StringIO()
     generator.generate(conf, out)
-    return options_in(out.getvalue())
+    return out.getvalue()
 
 
 def pinned(package: str) -> bool:
@@ -76,13 +93,37 @@ def rows(group: str) -> Mapping[str, str]:
     return dict(row.split(" = ") for row in setup["entry_points"][group].strip().splitlines())
 
 
+@pytest.mark.parametrize("conf", [worker_conf, consumer_conf])
+def test_every_help_text_says_something(conf: ModuleType) -> None:
+    """What happens, when to change it, and the bounds of a number."""
+    for _group, opts in conf.list_opts():
+        for opt in opts:
+            assert opt.help and len(opt.help) > 80, opt.name
+            low, high = getattr(opt.type, "min", None), getattr(opt.type, "max", None)
+            if low is not None:
+                assert re.search(rf"\b{low:g} to {high:g}\b", opt.help), opt.name
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_help_texts_of_ours_are_current(name: str) -> None:
+    """Each of our sections is in the sample, word for word."""
+    (ours, *_), sample = SAMPLES[name], settings_of(name)[1]
+    sections = re.split(r"(?m)^(?=\[)", sample_of([ours]))[1:]
+    assert [section.partition("\n")[0] for section in sections] == SECTIONS[ours]
+    for section in sections:
+        text = section.removeprefix("[DEFAULT]").strip()
+        # It must end where ours ends: at another section, another library's part, or the end.
+        at_its_end = re.escape(text) + r"\s*(\Z|\n\[|\n#\n# From)"
+        assert re.search(at_its_end, sample), f"{section.splitlines()[0]}: run {AGAIN}{name}"
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_namespace_is_in_its_sample(name: str) -> None:
     """Ours with exactly the options that there are; a library's with all of the sections that it has here."""
     namespaces, sample = settings_of(name)
     assert {*SAMPLES[name]} <= {*namespaces}
     there = options_in(sample)
-    for section, parts in generated(namespaces).items():
+    for section, parts in options_in(sample_of(namespaces)).items():
         for whose, options in parts.items():
             in_sample = there.get(section, {}).get(whose)
             assert in_sample is not None, f"[{section}] has nothing from {whose}: run {AGAIN}{name}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oslo_config import cfg, generator
+from oslo_config import cfg
 
 from tests.fakes import write_config
 from vmhb_common.app import command_line
@@ -92,38 +90,6 @@ def test_out_of_bounds_is_an_error(tmp_path: Path, line: str) -> None:
     """Nothing is clamped in silence."""
     with pytest.raises(ValueError):
         nova_notifications.settings(read(tmp_path, f"[nova_notifications]\n{line}\n"))
-
-
-def test_every_help_text_says_something() -> None:
-    """What happens, when to change it, and the bounds of a number."""
-    for _group, opts in options.list_opts():
-        for opt in opts:
-            assert opt.help and len(opt.help) > 80, opt.name
-            low, high = getattr(opt.type, "min", None), getattr(opt.type, "max", None)
-            if low is not None:
-                assert re.search(rf"\b{low:g} to {high:g}\b", opt.help), opt.name
-
-
-def test_the_sample_is_current() -> None:
-    """`oslo-config-generator --config-file etc/vmhb/consumer-config-generator.conf` makes it: run it again."""
-    conf = cfg.ConfigOpts()
-    generator.register_cli_opts(conf)
-    conf(["--namespace", "nova_vmhb", "--wrap-width", "100"], default_config_files=[], default_config_dirs=[])
-    out = io.StringIO()
-    generator.generate(conf, out)
-    sample = SAMPLE.read_text()
-    sections = re.split(r"(?m)^(?=\[)", out.getvalue())[1:]
-    assert [section.partition("\n")[0] for section in sections] == [
-        "[DEFAULT]",
-        "[consumer]",
-        "[nova_notifications]",
-        "[recovery]",
-        "[upgrade_levels]",
-        "[vmhb_notifications]",
-    ]
-    for section in sections:
-        ours = section.removeprefix("[DEFAULT]").strip()
-        assert re.search(re.escape(ours) + r"\s*(\Z|\n\[|\n#\n# From)", sample), section.splitlines()[0]
 
 
 def test_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
