@@ -39,6 +39,10 @@ class VerdictSettings:
     probe_interval: float = 60.0
     gone_grace: float = 3600.0
     observe_only: bool = False
+    brake_ratio: float = 0.5
+    brake_count: int = 3
+    recoveries: int = 3
+    recovery_window: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ Wall-clock times, since they are for people. Pure: identities and times are hand
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.policy import HeartbeatPolicy
 
 
@@ -143,6 +145,42 @@ def raised(fault_id: str, host: str, who: Identity, policy: HeartbeatPolicy, fin
     )
 
 
+def host_suspect(fault_id: str, host: str, reason: str, evidence: Mapping[str, Any], wall: datetime) -> Fault:
+    """Of a host, not of an instance: while it is open, what is found on that host asks for no recovery."""
+    return Fault(
+        fault_id=fault_id,
+        sequence=1,
+        state=FaultState.RAISED,
+        severity=str(Severity.CRITICAL),
+        occurred_at=wall,
+        cause=str(Cause.HOST_SUSPECT),
+        confidence=str(Confidence.MEDIUM),
+        recommended_action="alarm",
+        withheld=None,
+        recovery_attempt=0,
+        drill=False,
+        resolution=None,
+        host=host,
+        instance_uuid=None,
+        instance_name=None,
+        display_name=None,
+        project_id=None,
+        flavor_name=None,
+        channel=None,
+        misses=0,
+        skipped=0,
+        threshold=1,
+        interval=0.0,
+        timeout=0.0,
+        last_ack_at=None,
+        suspected_at=wall,
+        raised_at=wall,
+        cleared_at=None,
+        reason=reason[:REASON_LIMIT],
+        evidence=dict(evidence),
+    )
+
+
 def updated(fault: Fault, finding: Finding, wall: datetime) -> Fault:
     """New evidence, or another verdict. The first `recover` of a fault is its first recovery attempt."""
     found = _found(finding)
@@ -167,6 +205,30 @@ def reminded(fault: Fault, wall: datetime, late: bool = False) -> Fault:
 def no_longer_asked(fault: Fault, action: str, withheld: str | None, wall: datetime) -> Fault:
     """Its recovery is not asked for any more, though nothing about the guest has changed."""
     return replace(fault, sequence=fault.sequence + 1, occurred_at=wall, recommended_action=action, withheld=withheld)
+
+
+def asked_now(fault: Fault, wall: datetime) -> Fault:
+    """Its recovery was withheld until now, and is asked for from now on."""
+    asked = no_longer_asked(fault, "recover", None, wall)
+    return replace(asked, recovery_attempt=max(asked.recovery_attempt, 1))
+
+
+def answering(fault: Fault, wall: datetime) -> Fault:
+    """Its guest answers again: no recovery is asked for. Whether that lasts is to be seen."""
+    return replace(
+        no_longer_asked(fault, "alarm", "hold", wall), reason="it answers again, and whether that lasts is waited for"
+    )
+
+
+def flapping(fault: Fault, reason: str, wall: datetime) -> Fault:
+    """It comes and goes: what was found last matters less than that."""
+    return replace(
+        no_longer_asked(fault, "alarm", None, wall),
+        cause=str(Cause.FLAPPING),
+        severity=str(Severity.WARNING),
+        confidence=str(Confidence.HIGH),
+        reason=reason[:REASON_LIMIT],
+    )
 
 
 def asked_again(fault: Fault) -> Fault:

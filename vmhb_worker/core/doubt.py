@@ -65,6 +65,10 @@ class Doubt:
         # What was out meanwhile may not have reached its guest before now.
         return Doubted(Voided(f"libvirtd was silent for {silent:.1f} s"), frozenset({Channel.AGENT}))
 
+    def at_bound(self, now: float) -> str | None:
+        """Why this host is to be doubted as a whole; None: it is not."""
+        return None
+
 
 def we_were_late(late: float) -> Doubted:
     """By so many seconds: whatever came meanwhile, by whichever channel, nobody took."""

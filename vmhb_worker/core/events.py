@@ -217,6 +217,11 @@ class Voided:
 
 
 @dataclass(frozen=True, slots=True)
+class Verify:
+    """A recovery of it was held back until now: whether it is still needed is to be found out anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyChanged:
     """The instance is to be watched differently from now on."""
 
@@ -351,6 +356,7 @@ Event = (
     | PolicyChanged
     | Tick
     | Looked
+    | Verify
 )
 
 

@@ -5,15 +5,18 @@ Pure: says which notifications are due; the engine stores and sends them in one 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
 from vmhb_common.model import fault as life
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import Change, Fault, Finding, Identity, Resolution
 from vmhb_common.model.policy import Action, HeartbeatPolicy
+from vmhb_worker.core.caution import BRAKED, LOOK, Caution, kind_of
 from vmhb_worker.core.verdict import recommend_still
 
 #: A clear is told again with this many reminders, for those who missed it.
@@ -23,6 +26,9 @@ ANNOUNCEMENTS = 3
 RECOVERY_TIMEOUT = 300.0
 #: A fault asks for so many recoveries in all. The consumer counts those of an instance, over its faults.
 ATTEMPTS = 3
+_COMES_AND_GOES = (
+    "it failed, and answered again, four times in ten minutes: until it has been well for five, this is one fault"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,42 +41,109 @@ class Entry:
     reminder: bool = False
 
 
+class Watched(Protocol):
+    """What must be known of an instance to end its fault, or to ask for a recovery that was withheld: its monitor."""
+
+    @property
+    def stands(self) -> bool:
+        """Is what it was accused of still so?"""
+
+    @property
+    def last_miss(self) -> float | None:
+        """When it was last found wanting."""
+
+    def well(self, acks: int, now: float) -> bool:
+        """Has it acknowledged so often in a row, and for long enough?"""
+
+    def silent_since(self, asked: float, now: float) -> bool:
+        """Was it asked anew since then, and has not answered in time?"""
+
+
 class Ledger:
     """Belongs to one thread. `now`: monotonic seconds."""
 
-    def __init__(self, host: str, reminder_interval: float, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, host: str, reminder_interval: float, new_id: Callable[[], str], caution: Caution | None = None
+    ) -> None:
+        """caution: what withholds recoveries; by default nothing does."""
         self._host = host
         self._interval = reminder_interval
         self._new_id = new_id
+        self._caution = caution or Caution()
         self.open: dict[str, Fault] = {}
+        #: That this host is suspect.
+        self.host_fault: Fault | None = None
+        #: uuids of those whose fault is open though they answer, until they have for long enough.
+        self._answering: set[str] = set()
+        #: … and of those whose fault is not told of each time that they do, since they flap.
+        self._kept: set[str] = set()
         self._cleared: dict[str, tuple[Fault, int]] = {}
         #: fault_id -> when its latest recovery attempt was asked for: of open faults.
         self._asked_at: dict[str, float] = {}
         #: fault_id -> when its next reminder is due, and its instance; those that are due first come first.
         self._remind_at: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        #: When `reconsider` is due.
+        self.reconsider_at = math.inf
 
-    def load(self, faults: Iterable[Fault], owed: Mapping[str, int], now: float) -> None:
-        """What an earlier life of the worker left open, or had not told often enough."""
+    def load(self, faults: Iterable[Fault], owed: Mapping[str, int], now: float, wall: datetime | None = None) -> None:
+        """What an earlier life of the worker left open, or had not told often enough. wall: now, for their ages."""
         for fault in faults:
-            if fault.state is life.FaultState.RAISED and fault.instance_uuid is not None:
+            if fault.state is life.FaultState.RAISED and fault.cause == Cause.HOST_SUSPECT:
+                self._load_host(fault, now, now if wall is None else now - (wall - fault.raised_at).total_seconds())
+            elif fault.state is life.FaultState.RAISED and fault.instance_uuid is not None:
                 self.open[fault.instance_uuid] = fault
                 self._asked(None, fault, now)
+                if fault.cause == Cause.FLAPPING or fault.withheld == "flapping":
+                    self._caution.flaps.resume(fault.instance_uuid, now)
             elif owed.get(fault.fault_id):
                 self._cleared[fault.fault_id] = (fault, owed[fault.fault_id])
             else:
                 continue
             self._told(fault.fault_id, fault.instance_uuid or "", now)
 
-    def accuse(self, who: Identity, policy: HeartbeatPolicy, finding: Finding, *, now: float, wall: datetime) -> Entry:
-        """Raise a fault, or update the one that is open."""
-        was = self.open.get(who.instance_uuid)
+    def _load_host(self, fault: Fault, now: float, raised_at: float) -> None:
+        self.host_fault = fault
+        self.reconsider_at = now
+        if BRAKED in fault.evidence:
+            self._caution.brake.resume(min(now, raised_at))
+
+    def accuse(
+        self, who: Identity, policy: HeartbeatPolicy, finding: Finding, *, now: float, wall: datetime
+    ) -> Entry | None:
+        """Raise a fault, or update the one that is open. None: that it flaps is known, and this adds nothing."""
+        uuid = who.instance_uuid
+        was = self.open.get(uuid)
+        if was is None or uuid in self._answering:
+            self._caution.flaps.raised(uuid, now)
+        else:
+            self._caution.flaps.found(uuid, now)
+        self._answering.discard(uuid)
+        finding = self._weighed(uuid, was, finding, now)
+        if was is not None and uuid in self._kept and not _harder(finding, was):
+            return None
         if was is None:
             fault = life.raised(self._new_id(), self._host, who, policy, finding, wall)
         else:
             fault = life.updated(was, finding, wall)
-        self.open[who.instance_uuid] = fault
+        return self._changed(uuid, was, fault, now)
+
+    def _weighed(self, uuid: str, was: Fault | None, finding: Finding, now: float) -> Finding:
+        if finding.recommended_action != "recover":
+            self._caution.unwant(uuid)
+            return finding
+        withheld = self._caution.want(uuid, finding.cause, self._barred(uuid, was, finding.cause), now)
+        self.reconsider_at = min(self.reconsider_at, self._caution.deadline(now))
+        return finding if withheld is None else replace(finding, recommended_action="alarm", withheld=withheld)
+
+    def _barred(self, uuid: str, was: Fault | None, cause: str) -> bool:
+        """Whoever flaps is recovered only of what is worse than that, and once."""
+        again = was is not None and uuid in self._kept and was.recovery_was_asked_for
+        return self._caution.flaps.flaps(uuid) and (again or not kind_of(cause).rank)
+
+    def _changed(self, uuid: str, was: Fault | None, fault: Fault, now: float) -> Entry:
+        self.open[uuid] = fault
         self._asked(was, fault, now)
-        self._told(fault.fault_id, who.instance_uuid, now)
+        self._told(fault.fault_id, uuid, now)
         return Entry(Change.RAISED if was is None else Change.UPDATED, fault)
 
     def recommend_still(
@@ -78,25 +151,119 @@ class Ledger:
     ) -> Entry | None:
         """Take back a recovery that its policy, or the operator, would not ask for by now. None: there is none."""
         was = self.open.get(uuid)
-        if was is None or was.recommended_action != "recover":
+        if was is None or not (was.recommended_action == "recover" or self._caution.wanted(uuid)):
             return None
         recommended, withheld = recommend_still(was.cause, action, observe_only)
         if recommended == "recover":
             return None
-        self.open[uuid] = fault = life.no_longer_asked(was, recommended, withheld, wall)
-        self._told(fault.fault_id, uuid, now)
-        return Entry(Change.UPDATED, fault)
+        self._caution.unwant(uuid)
+        return self._changed(uuid, was, life.no_longer_asked(was, recommended, withheld, wall), now)
 
-    def acquit(self, uuid: str, resolution: Resolution, *, now: float, wall: datetime) -> Entry | None:
-        """Clear the open fault, if there is one."""
-        was = self.open.pop(uuid, None)
+    def acquit(
+        self, uuid: str, resolution: Resolution, *, now: float, wall: datetime, well: bool = True
+    ) -> Entry | None:
+        """Clear the open fault, if there is one; or keep it open until it is certain that its guest is `well`."""
+        was = self.open.get(uuid)
         if was is None:
             return None
-        self._asked_at.pop(was.fault_id, None)
-        fault = life.cleared(was, resolution, wall)
+        if resolution is Resolution.RECOVERED:
+            flapping = self._caution.flaps.flaps(uuid)
+            doubtful = was.recovery_was_asked_for or self._caution.flaps.again(uuid, now)
+            if flapping or (doubtful and not well):
+                return self._keep_open(uuid, was, flapping, now, wall)
+        return self._clear(uuid, was, resolution, now, wall)
+
+    def _keep_open(self, uuid: str, was: Fault, flapping: bool, now: float, wall: datetime) -> Entry | None:
+        """It answers: from now on no recovery is asked for."""
+        self._caution.unwant(uuid)
+        self._answering.add(uuid)
+        self.reconsider_at = min(self.reconsider_at, now + LOOK)
+        if flapping and not kind_of(was.cause).rank and uuid not in self._kept:
+            self._kept.add(uuid)
+            return self._changed(uuid, was, life.flapping(was, _COMES_AND_GOES, wall), now)
+        if flapping:
+            self._kept.add(uuid)
+        if was.recommended_action != "recover" and was.withheld is None:
+            return None
+        return self._changed(uuid, was, life.answering(was, wall), now)
+
+    def _clear(self, uuid: str, was: Fault, resolution: Resolution, now: float, wall: datetime) -> Entry:
+        del self.open[uuid]
+        self._answering.discard(uuid)
+        self._kept.discard(uuid)
+        self._caution.unwant(uuid)
+        return self._ended(life.cleared(was, resolution, wall), uuid, now)
+
+    def _ended(self, fault: Fault, uuid: str, now: float) -> Entry:
+        self._asked_at.pop(fault.fault_id, None)
         self._cleared[fault.fault_id] = (fault, ANNOUNCEMENTS)
         self._told(fault.fault_id, uuid, now)
         return Entry(Change.CLEARED, fault, ANNOUNCEMENTS)
+
+    # -- what was put off ------------------------------------------------------------------------------------------
+
+    def to_verify(self, now: float) -> list[str]:
+        """See `Caution.to_verify`: uuids of those whose monitors are to ask anew, before `reconsider`."""
+        return self._caution.to_verify(now)
+
+    def reconsider(self, watched: Callable[[str], Watched | None], now: float, wall: datetime) -> list[Entry]:
+        """What is different by now: faults of those that have answered for long enough, recoveries that were withheld,
+        and whether this host is suspect."""
+        entries = [self._see_host(now, wall)]
+        for uuid in sorted(self._answering):
+            entries.append(self._see_answering(uuid, watched(uuid), now, wall))
+        free = dict(self._caution.released(now))
+        for uuid, was in list(self.open.items()):
+            if self._caution.wanted(uuid):
+                entries.append(self._see_wanted(uuid, was, watched(uuid), free, now, wall))
+        busy = self._answering or self.host_fault is not None
+        self.reconsider_at = min(now + LOOK if busy else math.inf, self._caution.deadline(now))
+        return [entry for entry in entries if entry is not None]
+
+    def _see_host(self, now: float, wall: datetime) -> Entry | None:
+        why, was = self._caution.suspect(now), self.host_fault
+        if was is None and why is not None:
+            evidence = self._caution.host_evidence(now)
+            self.host_fault = life.host_suspect(self._new_id(), self._host, why, evidence, wall)
+            self._told(self.host_fault.fault_id, "", now)
+            return Entry(Change.RAISED, self.host_fault)
+        if was is not None and why is None:
+            self.host_fault = None
+            over = replace(life.cleared(was, Resolution.RECOVERED, wall), reason="it is not suspect any more")
+            return self._ended(over, "", now)
+        return None
+
+    def _see_answering(self, uuid: str, monitor: Watched | None, now: float, wall: datetime) -> Entry | None:
+        if monitor is None or not monitor.well(self._caution.acks, now):
+            return None
+        if self._caution.flaps.flaps(uuid):
+            if not self._caution.flaps.quiet(uuid, monitor.last_miss, now):
+                return None
+            self._caution.flaps.over(uuid)
+        return self._clear(uuid, self.open[uuid], Resolution.RECOVERED, now, wall)
+
+    def _see_wanted(
+        self,
+        uuid: str,
+        was: Fault,
+        monitor: Watched | None,
+        free: Mapping[str, float | None],
+        now: float,
+        wall: datetime,
+    ) -> Entry | None:
+        if was.recommended_action == "recover" or was.withheld == "late":
+            return None  # asked for; or it does not run at present: its reminders see to it
+        if uuid not in free:
+            withheld = self._caution.weigh(uuid, now) or "brake"
+            if withheld == was.withheld:
+                return None
+            return self._changed(uuid, was, life.no_longer_asked(was, "alarm", withheld, wall), now)
+        asked = free[uuid]
+        if monitor is None or not monitor.stands or (asked is not None and not monitor.silent_since(asked, now)):
+            return None
+        return self._changed(uuid, was, life.asked_now(was, wall), now)
+
+    # -- reminders -------------------------------------------------------------------------------------------------
 
     def remind(
         self, now: float, wall: datetime, gone: Callable[[str], bool], stands: Callable[[str], bool] = lambda _: False
@@ -129,6 +296,7 @@ class Ledger:
     def _asked(self, was: Fault | None, fault: Fault, now: float) -> None:
         if fault.recovery_attempt > (0 if was is None else was.recovery_attempt):
             self._asked_at[fault.fault_id] = now
+            self._caution.asked(str(fault.instance_uuid), fault.cause, now)
 
     def _again(self, fault: Fault, now: float) -> bool:
         """Has its recovery been waited for in vain?"""
@@ -155,21 +323,44 @@ class Ledger:
             else:
                 self._told(fault_id, uuid, now)
             return Entry(Change.CLEARED, fault, owed - 1, reminder=True)
+        if self.host_fault is not None and self.host_fault.fault_id == fault_id:
+            self.host_fault = life.reminded(self.host_fault, wall)
+            self._told(fault_id, "", now)
+            return Entry(Change.UPDATED, self.host_fault, reminder=True)
         was = self.open.get(uuid)
         if was is None or was.fault_id != fault_id:  # another fault of the same instance took its page
             return None
         died = was.cause == Cause.QEMU_FAILED  # does not run: that is what is wrong
         fault = life.reminded(was, wall, late=gone(uuid) and not died)
-        again = self._again(fault, now) and stands(uuid)
-        self.open[uuid] = fault = life.asked_again(fault) if again else fault
-        self._asked(was, fault, now)
-        self._told(fault_id, uuid, now)
-        return Entry(Change.UPDATED, fault, reminder=not again)
+        due = self._again(fault, now) and stands(uuid)
+        withheld = self._withheld(uuid, fault, due, now)
+        if withheld is not None:
+            fault = replace(fault, recommended_action="alarm", withheld=withheld)
+        elif due:
+            fault = life.asked_again(fault)
+        return replace(self._changed(uuid, was, fault, now), reminder=not due and withheld is None)
+
+    def _withheld(self, uuid: str, fault: Fault, due: bool, now: float) -> str | None:
+        """What speaks against a recovery that a reminder would ask for: one that was `late`, or the next attempt."""
+        asks = fault.recommended_action == "recover" and (due or self.open[uuid].recommended_action != "recover")
+        return (
+            self._caution.want(uuid, fault.cause, self._barred(uuid, fault, fault.cause), now, again=True)
+            if asks
+            else None
+        )
+
+
+def _harder(finding: Finding, was: Fault) -> bool:
+    """Is it worth a word of whoever is known to flap?"""
+    worse = kind_of(finding.cause).rank > kind_of(was.cause).rank and finding.withheld != "evidence"
+    return worse or finding.recommended_action == "recover" != was.recommended_action
 
 
 def in_words(entry: Entry) -> str:
     """A change of a fault as a line of the log. Display names are tenants' text: escaped."""
     fault = entry.fault
+    if fault.instance_uuid is None:
+        return f"host {fault.host}: fault {fault.fault_id} {entry.change.name.lower()}: {fault.cause}, {fault.reason}"
     name = f" ({fault.display_name[:64]!r})" if fault.display_name else ""
     what = f"instance {fault.instance_uuid}{name}: fault {fault.fault_id} {entry.change.name.lower()}"
     if fault.resolution is not None:

@@ -42,6 +42,7 @@ INSTEAD: dict[type[Any], ev.Event | None] = {
     ev.PolicyChanged: None,
     ev.Tick: None,
     ev.Looked: None,
+    ev.Verify: None,
 }
 
 

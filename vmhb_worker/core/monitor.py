@@ -20,6 +20,8 @@ from vmhb_worker.core.absence import GOODBYE, MAINTENANCE, Leave, refused
 from vmhb_worker.core.application_channel import OTHER_TIMEOUT, Application
 from vmhb_worker.core.ask_schedule import Challenges, full_threshold
 from vmhb_worker.core.beats import LONGEST_REQUEST, NOTHING, Beats, Judged, stagger
+from vmhb_worker.core.brake import Member
+from vmhb_worker.core.caution import KINDS
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.evidence import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.graces import Graces
@@ -63,7 +65,9 @@ class Monitor:
     """One instance's monitor. Belongs to one thread; `now` never goes back."""
 
     __slots__ = (
+        "_answering_since",
         "_application",
+        "_asked_at",
         "_beats",
         "_booted_at",
         "_challenges",
@@ -86,6 +90,7 @@ class Monitor:
         "_undisturbed_since",
         "_unheard",
         "_watchdog",
+        "acks",
         "established",
         "last_ack",
         "last_miss",
@@ -117,6 +122,9 @@ class Monitor:
         self.silences = Silences()
         self.misses = 0
         self.skipped = 0  # since the last acknowledgement
+        self.acks = 0  # in a row
+        self._answering_since = now  # when the first of them came
+        self._asked_at = -math.inf  # when the newest challenge left
         self.last_ack: float | None = None
         self.last_miss: float | None = None  # or when it was last accused without one: of a panic, of QEMU's end
         self.suspected_at: float | None = None
@@ -244,6 +252,31 @@ class Monitor:
             return None
         return self.last_ack is not None and self.last_ack > self.last_miss
 
+    def well(self, acks: int, now: float) -> bool:
+        """Has it acknowledged so often in a row, and over two intervals, where it is more than once?"""
+        long_enough = acks <= 1 or now - self._answering_since >= 2 * self.in_force.interval
+        return self.state is State.ALIVE and self.standing is None and self.acks >= acks and long_enough
+
+    def silent_since(self, asked: float, now: float) -> bool:
+        """Was it asked anew since then, and has not answered in time? An agent that closed its port need not be."""
+        in_vain = self._asked_at >= asked and now >= self._asked_at + self.in_force.timeout
+        unasked = self._unasked not in ("", ev.Failure.CLOSED.value)
+        return in_vain and not unasked and (self.last_ack is None or self.last_ack < asked)
+
+    def as_member(self, project: str | None) -> Member:
+        """How the brake sees it. project: the instance's, as Nova names it."""
+        return Member(project, self._silent_since(), self.last_ack, self.policy.interval)
+
+    def _silent_since(self) -> float | None:
+        """When the first challenge left that it did not answer, where a host's trouble could be why."""
+        if self.suspected_at is None or self.silences.on or self.state not in (State.MISSING, State.SILENT):
+            return None
+        if self.state is State.SILENT and self._trigger is not Trigger.SILENT:
+            return None
+        if self.standing is not None and not (self.standing.pending or KINDS[self.standing.cause].crowd):
+            return None
+        return self.suspected_at - self.in_force.timeout
+
     def told(self, now: float) -> dict[str, Any]:
         """For people, and for whoever is about to recover it: everything that explains why it is judged as it is."""
         return {
@@ -266,7 +299,7 @@ class Monitor:
     def _on_asked(self, event: ev.Asked, now: float) -> None:
         if self._speaks:  # its agent was, as a witness
             return
-        self._challenges.left_at = now
+        self._challenges.left_at = self._asked_at = now
         self._beats.asked(now)
 
     def _on_acked(self, event: ev.Acked, now: float) -> None:
@@ -285,6 +318,9 @@ class Monitor:
         if self._leaves.away:
             self._back(now)
         self.last_ack = now
+        if not self.acks:
+            self._answering_since = now
+        self.acks += 1
         self.misses = self.skipped = 0
         self.suspected_at = None
         self._graces.answered()
@@ -405,6 +441,7 @@ class Monitor:
         self.skipped += judged.skipped
         for _ in range(judged.missed if self.state in (State.ALIVE, State.MISSING) else 0):
             self.misses += 1
+            self.acks = 0
             self.last_miss = now
             self._unheard = self._unheard or self._speaks
             last = self.misses >= self.policy.threshold
@@ -423,6 +460,7 @@ class Monitor:
     # -- the application channel ---------------------------------------------------------------------------------
 
     def _challenge(self, now: float) -> None:
+        self._asked_at = now  # also where nobody holds its port open, or as many as are remembered are out
         if self._application.connected:
             challenge = self._application.challenge(now)
             if challenge is not None:
@@ -754,6 +792,15 @@ class Monitor:
         if self.silences.end(event.key):
             self._silence_over(now)
 
+    def _on_verify(self, event: ev.Verify, now: float) -> None:
+        """Ask anew: the guest itself, and what else can tell."""
+        self._challenges.soon(now)
+        if self.silences.asking:
+            self._ask_again(now)
+        if now >= self._again_at():
+            self._look(self._suspicion.again(now))
+            self._ask_other(now)
+
     def _on_voided(self, event: ev.Voided, now: float) -> None:
         self._beats.void(now)
         self._suspicion.stalled(now)
@@ -916,6 +963,7 @@ class Monitor:
 
     def _accuse(self, now: float) -> None:
         self.last_miss = now
+        self.acks = 0
         if self.suspected_at is None and self._trigger in (Trigger.SILENT, Trigger.PANIC):
             self._suspect(now)
         elif self.suspected_at is None:
@@ -1075,4 +1123,5 @@ _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.Voided: Monitor._on_voided,
     ev.PolicyChanged: Monitor._on_policy_changed,
     ev.Looked: Monitor._on_looked,
+    ev.Verify: Monitor._on_verify,
 }

@@ -26,12 +26,14 @@ from vmhb_worker.core import domain_xml, reconcile
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.agent_lanes import Lanes, Request
 from vmhb_worker.core.agent_requests import AgentRequests
+from vmhb_worker.core.caution import Caution, Limits
 from vmhb_worker.core.domain_xml import Travelled
 from vmhb_worker.core.doubt import AWAY, Doubt, Doubted, just_connected, we_were_late
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 from vmhb_worker.core.findings import finding, standing_of
 from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.mishaps import instead_of, not_started
+from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.transitions import State
 from vmhb_worker.engine.balloon_periods import Periods
 from vmhb_worker.engine.calls import Desk
@@ -116,8 +118,13 @@ class Engine:
         self._channels = ports.channels
         self._channels.open(self._inbox.leave, self._inbox)
         self._roster = Roster(settings.limits, timing, verdict.gone_grace, saved.instances)
-        self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()))
-        self._ledger.load(saved.faults, saved.announce, now)
+        self._caution = Caution(
+            Limits(verdict.brake_ratio, verdict.brake_count, verdict.recoveries, verdict.recovery_window)
+        )
+        self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()), self._caution)
+        self._ledger.load(saved.faults, saved.announce, now, self._started_at)
+        self._suspects: set[str] = set()  # uuids of those that miss beats, or are silent
+        self._crowd_changed = False  # since it was looked at
         self._lanes = Lanes(agent.workers, agent.slow_workers)
         self._requests = AgentRequests(self._lanes, partial(secrets.randbits, 52))
         self._provisioner = Provisioner(self._roster, ports.hypervisor)
@@ -213,7 +220,8 @@ class Engine:
             return self._doubt.looked_at + min(TRY_AGAIN, self._ports.watchdog) / 4
         due = self._due[0][0] if self._due else math.inf
         ours = min(due, self._alive_at, self._tidy_at, self._beat_at)
-        return min(ours, self._requests.deadline(), self._ledger.deadline(), self._channels.deadline())
+        owed = min(self._ledger.deadline(), self._ledger.reconsider_at)
+        return min(ours, owed, self._requests.deadline(), self._channels.deadline())
 
     def _were_late(self, late: float, now: float) -> None:
         LOG.warning("%.1f s late: the host stalled, or this process did; open beats do not count", late)
@@ -249,6 +257,8 @@ class Engine:
             self._take(report, now)
 
     def _periodic(self, now: float) -> None:
+        if self._crowd_changed or now >= self._ledger.reconsider_at:
+            self._try("second thoughts", self._reconsider, now)
         if now >= self._ledger.deadline():
             self._try("reminders", self._remind, now)
         if now >= self._tidy_at:
@@ -260,6 +270,37 @@ class Engine:
         if now >= self._beat_at:
             self._beat_at = now + self._ports.watchdog
             self._ports.beat()
+
+    def _reconsider(self, now: float) -> None:
+        """What was withheld or put off, and whether this host is suspect."""
+        self._look_around(now)
+        for which in self._ledger.to_verify(now):
+            instance = self._roster.get(which)
+            if instance is not None:
+                self._handle(instance, ev.Verify(), now)
+        for entry in self._ledger.reconsider(self._watched, now, self._wall()):
+            self._note(entry)
+            instance = self._roster.get(str(entry.fault.instance_uuid))
+            if entry.change is Change.CLEARED and instance is not None:
+                self._remember_state(instance)
+
+    def _see_crowd(self, instance: Instance) -> None:
+        """Its state has changed. A few suspects are no crowd, however often they come and go."""
+        if instance.monitor.state in (State.MISSING, State.SILENT):
+            self._suspects.add(instance.uuid)
+            self._crowd_changed = len(self._suspects) >= self._settings.verdict.brake_count
+        else:
+            self._suspects.discard(instance.uuid)
+
+    def _look_around(self, now: float) -> None:
+        """How all instances are: costs some microseconds for each."""
+        self._crowd_changed = False
+        members = [one.monitor.as_member(one.view.who.project_id) for one in self._roster]
+        self._caution.look(members, self._doubt.at_bound(now), now)
+
+    def _watched(self, which: str) -> Monitor | None:
+        instance = self._roster.get(which)
+        return None if instance is None else instance.monitor
 
     def _remind(self, now: float) -> None:
         for entry in self._ledger.remind(now, self._wall(), self._is_gone, self._stands):
@@ -367,6 +408,7 @@ class Engine:
         self._channels.forget(gone.uuid)
         self._note(self._ledger.acquit(gone.uuid, resolution, now=now, wall=wall))
         self._changes.forget(gone.uuid)
+        self._suspects.discard(gone.uuid)
         if instance is not None:
             instance.due = math.inf
             LOG.info("instance %s: no longer monitored: %s", instance.label, gone.why)
@@ -417,6 +459,7 @@ class Engine:
         for effect in monitor.handle(event, now):
             self._carry_out(instance, effect, now)
         if monitor.state is not before:
+            self._see_crowd(instance)
             LOG.info("instance %s: %s -> %s", instance.label, before.value, monitor.state.value)
             if monitor.state is State.GONE:
                 self._channels.forget(instance.uuid)
@@ -468,7 +511,9 @@ class Engine:
         self._periods.look(instance.uuid, effect.look, instance.monitor.balloon_period)
 
     def _clear_fault(self, instance: Instance, effect: ev.ClearFault, now: float) -> None:
-        self._note(self._ledger.acquit(instance.uuid, Resolution(effect.resolution), now=now, wall=self._wall()))
+        well = instance.monitor.well(self._caution.acks, now)
+        resolution = Resolution(effect.resolution)
+        self._note(self._ledger.acquit(instance.uuid, resolution, now=now, wall=self._wall(), well=well))
         crashpoint.reach("verdict.acquitted")
         self._write_state(instance)
 
@@ -493,6 +538,7 @@ class Engine:
 
     def _raise_fault(self, instance: Instance, effect: ev.RaiseFault, now: float) -> None:
         wall, policy = self._wall(), instance.monitor.in_force
+        self._look_around(now)  # before anybody is recovered
         found = finding(effect, self._settings.verdict.observe_only, now, wall)
         self._note(self._ledger.accuse(instance.view.who, policy, found, now=now, wall=wall))
         crashpoint.reach("verdict.accused")
@@ -556,6 +602,7 @@ class Engine:
         self._desk.tidy(self._wall())
         if not self._doubt.connected:
             return
+        self._caution.tidy(now)
         self._provisioner.tidy(now)
         for gone in self._roster.overdue([*self._ledger.open, *self._periods], now):
             self._forget(gone, Resolution.DELETED, now)

@@ -24,6 +24,7 @@ from vmhb_worker.core import protocol
 from vmhb_worker.core.agent_lanes import Lanes, Request
 from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
+from vmhb_worker.core.caution import NONE, Caution, Limits
 from vmhb_worker.core.doubt import Doubt
 from vmhb_worker.core.fault_register import Entry, Ledger
 from vmhb_worker.core.findings import finding
@@ -88,6 +89,7 @@ class Guest:
         self._period_since = host.now
         self._kernel_until = math.inf
         self.application = Application(self)
+        self.project = "project"
         self.check: Any = {"exited": True, "exitcode": 0}  # what is told of its health check; a text: the refusal
 
     # -- what happens to it --------------------------------------------------------------------------------------
@@ -404,7 +406,8 @@ class Application:
 class Host:
     """The clock, libvirtd, the lanes, the book of faults, and all guests."""
 
-    def __init__(self, workers: int = 4, slow_workers: int = 4, at: float = 0.0) -> None:
+    def __init__(self, workers: int = 4, slow_workers: int = 4, at: float = 0.0, limits: Limits = NONE) -> None:
+        """limits: by default, nothing is withheld: verdicts are looked at."""
         self.now = at
         self.lanes = Lanes(workers, slow_workers)
         self.requests = AgentRequests(self.lanes, self.number)
@@ -419,7 +422,9 @@ class Host:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._due: list[tuple[float, str]] = []
         self._due_of: dict[str, float] = {}
-        self.ledger = Ledger("compute-1", math.inf, lambda: f"fault-{next(self._numbers)}")
+        self.caution = Caution(limits)
+        self.ledger = Ledger("compute-1", math.inf, lambda: f"fault-{next(self._numbers)}", self.caution)
+        self.transcript: list[str] = []  # of faults of the host itself
 
     def guest(self, uuid: str = "vm", memory: Memory = NEW, timing: Timing = USUAL, **knobs: Any) -> Guest:
         """A new one, healthy, and watched from now on."""
@@ -446,7 +451,7 @@ class Host:
         self._admit()  # what a test's own deed has led to leaves in the same turn
         while True:
             happening = self._heap[0][0] if self._heap else math.inf
-            due = min(self._due[0][0] if self._due else math.inf, self.lanes.deadline())
+            due = min(self._due[0][0] if self._due else math.inf, self.lanes.deadline(), self.ledger.reconsider_at)
             then = min(happening, due)
             if then > until:
                 break
@@ -455,6 +460,9 @@ class Host:
                 heapq.heappop(self._heap)[2]()
             self._tick()
             self._admit()
+            if self.now >= self.ledger.reconsider_at:
+                self._reconsider()
+                self._admit()
         self.now = until
 
     def libvirtd_stops(self) -> None:
@@ -504,9 +512,12 @@ class Host:
 
     def hand(self, guest: Guest, event: ev.Event) -> None:
         self.turns += 1
+        before = guest.monitor.state
         for effect in guest.monitor.handle(event, self.now):
             guest.effects.append((self.now, effect))
             self._carry_out(guest, effect)
+        if guest.monitor.state is not before:
+            self._reconsider()
         due = guest.monitor.deadline()
         if due != self._due_of.get(guest.uuid):
             self._due_of[guest.uuid] = due
@@ -542,9 +553,10 @@ class Host:
             case ev.RaiseFault():
                 self._accuse(guest, effect, wall)
             case ev.ClearFault(resolution):
-                entry = self.ledger.acquit(guest.uuid, Resolution(resolution), now=self.now, wall=wall)
-                assert entry is not None, f"{guest.uuid} is acquitted of nothing"
-                self._write(guest, entry)
+                assert guest.uuid in self.ledger.open, f"{guest.uuid} is acquitted of nothing"
+                well = guest.monitor.well(self.caution.acks, self.now)
+                how = Resolution(resolution)
+                self._write(guest, self.ledger.acquit(guest.uuid, how, now=self.now, wall=wall, well=well))
             case ev.Established(first):
                 guest.transcript.append(
                     f"{self.now:.2f} " + ("established" if first else "answers again after its boot")
@@ -557,7 +569,9 @@ class Host:
     def _accuse(self, guest: Guest, effect: ev.RaiseFault, wall: datetime) -> None:
         found = finding(effect, False, self.now, wall)
         policy = guest.monitor.in_force
-        self._write(guest, self.ledger.accuse(Identity(guest.uuid), policy, found, now=self.now, wall=wall))
+        self._look_around()
+        who = Identity(guest.uuid, project_id=guest.project)
+        self._write(guest, self.ledger.accuse(who, policy, found, now=self.now, wall=wall))
 
     def _speak(self, guest: Guest, effect: ev.Say | ev.Remark | ev.Ended | ev.Returned) -> None:
         """What only an application causes."""
@@ -571,7 +585,24 @@ class Host:
             case ev.Returned():
                 guest.transcript.append(f"{self.now:.2f} returned")
 
-    def _write(self, guest: Guest, entry: Entry) -> None:
+    def _look_around(self) -> None:
+        members = [guest.monitor.as_member(guest.project) for guest in self.guests.values()]
+        self.caution.look(members, self.doubt.at_bound(self.now), self.now)
+
+    def _reconsider(self) -> None:
+        self._look_around()
+        for uuid in self.ledger.to_verify(self.now):
+            self.hand(self.guests[uuid], ev.Verify())
+        wall = START + timedelta(seconds=self.now)
+        for entry in self.ledger.reconsider(lambda uuid: self.guests[uuid].monitor, self.now, wall):
+            if entry.fault.instance_uuid is None:
+                self.transcript.append(f"{self.now:.2f} {entry.change.name.lower()} {entry.fault.cause}")
+            else:
+                self._write(self.guests[entry.fault.instance_uuid], entry)
+
+    def _write(self, guest: Guest, entry: Entry | None) -> None:
+        if entry is None:
+            return
         fault = entry.fault
         if entry.change is Change.RAISED:
             guest.raised.append(fault)
