@@ -99,9 +99,11 @@ def test_unhealthy_is_told_with_its_reasons() -> None:
     assert raised["cause"] == "application_unhealthy"
     assert raised["health"] == BAD.told()
     assert raised["reason"].endswith("db: no connection")
-    assert raised["recommended_action"] == "recover"
+    assert (raised["recommended_action"], raised["withheld"]) == ("alarm", "hold")
+    bench.run(12)
+    assert bench.store.messages("vmhb.fault.updated")[-1]["recommended_action"] == "recover"
     bench.channels.health = Health(Status.HEALTHY)
-    bench.run(6)
+    bench.run(18)
     assert bench.cleared()[0]["resolution"] == "recovered"
 
 

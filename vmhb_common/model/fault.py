@@ -220,17 +220,6 @@ def answering(fault: Fault, wall: datetime) -> Fault:
     )
 
 
-def flapping(fault: Fault, reason: str, wall: datetime) -> Fault:
-    """It comes and goes: what was found last matters less than that."""
-    return replace(
-        no_longer_asked(fault, "alarm", None, wall),
-        cause=str(Cause.FLAPPING),
-        severity=str(Severity.WARNING),
-        confidence=str(Confidence.HIGH),
-        reason=reason[:REASON_LIMIT],
-    )
-
-
 def asked_again(fault: Fault) -> Fault:
     """Its next recovery attempt, as a part of the change that it comes with: reporters act once for each number."""
     return replace(fault, recovery_attempt=fault.recovery_attempt + 1)

@@ -54,6 +54,10 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
             probe_interval=verdict_group.probe_interval,
             gone_grace=verdict_group.gone_grace,
             observe_only=verdict_group.observe_only,
+            brake_ratio=verdict_group.brake_ratio,
+            brake_count=verdict_group.brake_count,
+            recoveries=verdict_group.recoveries,
+            recovery_window=verdict_group.recovery_window,
         ),
         notifications=NotificationSettings(topics=tuple(notify.topics), transport_url=notify.transport_url or None),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 from vmhb_common.conf.types import prose, seconds_opt
 from vmhb_worker.settings import VerdictSettings
@@ -97,6 +97,67 @@ How long libvirt may not know an instance that has an open fault, before the fau
 Nova removes a domain and defines it anew when it reboots or rebuilds an instance: this must be longer than that takes.
 
 Seconds, 0 to 604800.
+""",
+    ),
+    cfg.Opt(
+        "brake_ratio",
+        type=types.Float(min=0.05, max=1.0),
+        default=_DEFAULT.brake_ratio,
+        help=prose(
+            """
+The share of this host's judged instances that fall silent together, from which on the host is suspected, and not they.
+
+A host whose storage or network stalls looks like many dead guests: then host_suspect is raised, and faults of its
+instances ask for no recovery, and say `brake`. Raise it on hosts whose guests depend on each other. QEMU's own end and
+panics that guests tell are not held back.
+
+0.05 to 1.
+"""
+        ),
+    ),
+    cfg.IntOpt(
+        "brake_count",
+        default=_DEFAULT.brake_count,
+        min=2,
+        max=10000,
+        help=prose(
+            """
+The least number of instances that brake_ratio is applied to.
+
+With fewer, a host's trouble cannot be told from that of its guests. A QEMU that hangs has a minute to go on in any
+case. Raise it where guests that belong together run on one host, and fail together.
+
+2 to 10000.
+"""
+        ),
+    ),
+    cfg.IntOpt(
+        "recoveries",
+        default=_DEFAULT.recoveries,
+        min=1,
+        max=1000,
+        help=prose(
+            """
+How many recoveries of one instance are asked for within recovery_window. Further faults say `budget`.
+
+An instance that dies again and again is not helped by another restart. The consumer counts, too, over all hosts: the
+same number there, or less.
+
+1 to 1000.
+"""
+        ),
+    ),
+    seconds_opt(
+        "recovery_window",
+        _DEFAULT.recovery_window,
+        60.0,
+        7 * _DAY,
+        """
+What `recoveries` is counted over.
+
+Lower it only together with `recoveries`.
+
+Seconds, 60 to 604800.
 """,
     ),
     cfg.BoolOpt(

@@ -24,6 +24,8 @@ RELEASE_RATIO = 0.25
 CALM = 60.0
 #: After this long (seconds) the suspects are not coming back by themselves: they are recovered one by one.
 LONGEST = 900.0
+#: … and it ends for good after this (seconds), should one of them still wait for its turn.
+LAST = 4500.0
 
 
 class Braking(enum.Enum):
@@ -120,7 +122,9 @@ class Brake:
         return was_on is not (self._since is not None)
 
     def _see_calm(self, now: float) -> None:
-        if not self.crowd.calm:
+        if self._since is not None and now >= self._since + LAST:
+            self.release(now)
+        elif not self.crowd.calm:
             self._calm_since = None
         elif self._calm_since is None:
             self._calm_since = now

@@ -2,8 +2,8 @@
 instance's own past, says; that the instance is dead was decided before.
 
 In this order, the first that has a word for it withholds the recovery: the brake (many at once, or a host that is
-doubtful itself), the hold (whoever may come back by itself has a moment to do so), flapping, the budget. Positive
-evidence, QEMU's end or a panic that was told, passes brake and hold: waiting does not revive those.
+doubtful itself), the hold (whoever may come back by itself has a moment to do so), the budget. Positive evidence, that
+is QEMU's end or a panic that was told, passes brake and hold: waiting does not revive those.
 
 Pure: times are monotonic seconds. It must not know how a fault is stored or told.
 """
@@ -96,14 +96,14 @@ NONE = Limits(brake_ratio=1.0, brake_count=10**9, recoveries=10**6, hold=(0.0, 0
 class Wanted:
     """A recovery that an instance's verdict asks for. since: when it first did, for this cause.
 
-    asked: it was asked for. barred: since it flaps. braked: it was held back by the brake: what was found before is to
-    be found again. verifying_since: it is being.
+    asked: it was asked for. braked: it was held back by the brake: what was found before is to
+    be found again. verifying_since: it is being. again: its instance came back by itself of late, and may again.
     """
 
     cause: str
     since: float
     asked: bool = False
-    barred: bool = False
+    again: bool = False
     braked: bool = False
     verifying_since: float | None = None
 
@@ -143,6 +143,8 @@ class Caution:
         self._hold = min(max(least, max((member.interval for member in members), default=least)), longest)
         self._doubtful = doubtful
         self.brake.look(members, now)
+        if self.brake.state(now) is Braking.PACED and not any(self._queues(uuid, now) for uuid in self._wanted):
+            self.brake.release(now)  # all that waited have had their turn, or ask for nothing
 
     def suspect(self, now: float) -> str | None:
         """Why this host is suspect now, as a sentence; None: it is not."""
@@ -160,16 +162,17 @@ class Caution:
 
     # -- an instance ---------------------------------------------------------------------------------------------
 
-    def want(self, uuid: str, cause: str, barred: bool, now: float, again: bool = False) -> str | None:
+    def want(self, uuid: str, cause: str, now: float, again: bool = False) -> str | None:
         """Its verdict asks for a recovery, for this cause. `withheld` of the notification; None: ask for it now.
 
-        barred: since it flaps. again: one that was asked for did not come about, or did not help. A cause that is new
+        again: one that was asked for did not come about, or did not help. A cause that is new
         begins its own hold: a QEMU that goes on is no dead one any more.
         """
         was = self._wanted.get(uuid)
         if was is None or was.cause != cause:
-            was = Wanted(cause, now, braked=was is not None and was.braked)
-        self._wanted[uuid] = replace(was, barred=barred, asked=was.asked and not again)
+            again = self.flaps.again(uuid, now)
+            was = Wanted(cause, now, again=again, braked=was is not None and was.braked)
+        self._wanted[uuid] = replace(was, asked=was.asked and not again)
         return self.weigh(uuid, now)
 
     def unwant(self, uuid: str) -> None:
@@ -191,8 +194,6 @@ class Caution:
                 return "brake"
             if now < self._held_until(wanted):
                 return "hold"
-        if wanted.barred:
-            return "flapping"
         return "budget" if self._used_up(uuid, now) else None
 
     def to_verify(self, now: float) -> list[str]:
@@ -222,6 +223,10 @@ class Caution:
             return math.inf
         return min([now + LOOK, *(at for at in map(self._held_until, waiting) if at > now)])
 
+    def _queues(self, uuid: str, now: float) -> bool:
+        wanted = self._wanted[uuid]
+        return wanted.kind.revives and not wanted.asked and not self._used_up(uuid, now)
+
     def _braked(self, now: float) -> bool:
         braking = self.brake.state(now)
         if braking is Braking.OFF:
@@ -229,8 +234,10 @@ class Caution:
         return braking is Braking.ON or now < self._paced_at + PACE
 
     def _held_until(self, wanted: Wanted) -> float:
-        grace = wanted.kind.grace if self._limits.hold[1] else 0.0
-        return wanted.since + (max(self._hold, grace) if wanted.kind.revives else 0.0)
+        longest = self._limits.hold[1]
+        if not wanted.kind.revives or not longest:
+            return wanted.since
+        return wanted.since + max(self._hold, wanted.kind.grace, longest if wanted.again else 0.0)
 
     def _used_up(self, uuid: str, now: float) -> bool:
         spent = self._spent.get(uuid, ())
@@ -243,6 +250,10 @@ class Caution:
         if uuid in self._wanted:
             self._wanted[uuid] = replace(self._wanted[uuid], asked=True, braked=False, verifying_since=None)
         self._spent.setdefault(uuid, deque(maxlen=self._limits.recoveries)).append(now)
+
+    def remembers(self, uuid: str) -> bool:
+        """Is it known that its recovery was asked for?"""
+        return uuid in self._spent
 
     def tidy(self, now: float) -> None:
         """Forget what is out of its window."""

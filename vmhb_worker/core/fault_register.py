@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from vmhb_common.model import fault as life
-from vmhb_common.model.causes import Cause
+from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.fault import Change, Fault, Finding, Identity, Resolution
 from vmhb_common.model.policy import Action, HeartbeatPolicy
 from vmhb_worker.core.caution import BRAKED, LOOK, Caution, kind_of
@@ -26,6 +26,8 @@ ANNOUNCEMENTS = 3
 RECOVERY_TIMEOUT = 300.0
 #: A fault asks for so many recoveries in all. The consumer counts those of an instance, over its faults.
 ATTEMPTS = 3
+#: How a fault ends of an instance that is here, and watched as before: what it answers, or does not, brings that about.
+_ITS_OWN = (Resolution.RECOVERED, Resolution.UNMONITORED)
 _COMES_AND_GOES = (
     "it failed, and answered again, four times in ten minutes: until it has been well for five, this is one fault"
 )
@@ -73,8 +75,8 @@ class Ledger:
         self.open: dict[str, Fault] = {}
         #: That this host is suspect.
         self.host_fault: Fault | None = None
-        #: uuids of those whose fault is open though they answer, until they have for long enough.
-        self._answering: set[str] = set()
+        #: uuids of those whose fault is open though they answer, until they have for long enough; and how it ends then.
+        self._answering: dict[str, Resolution] = {}
         #: … and of those whose fault is not told of each time that they do, since they flap.
         self._kept: set[str] = set()
         self._cleared: dict[str, tuple[Fault, int]] = {}
@@ -117,10 +119,13 @@ class Ledger:
             self._caution.flaps.raised(uuid, now)
         else:
             self._caution.flaps.found(uuid, now)
-        self._answering.discard(uuid)
+        self._answering.pop(uuid, None)
         finding = self._weighed(uuid, was, finding, now)
         if was is not None and uuid in self._kept and not _harder(finding, was):
             return None
+        if self._caution.flaps.flaps(uuid):
+            self._kept.add(uuid)
+            finding = _flapping(finding)
         if was is None:
             fault = life.raised(self._new_id(), self._host, who, policy, finding, wall)
         else:
@@ -128,16 +133,18 @@ class Ledger:
         return self._changed(uuid, was, fault, now)
 
     def _weighed(self, uuid: str, was: Fault | None, finding: Finding, now: float) -> Finding:
-        if finding.recommended_action != "recover":
+        barred = self._barred(uuid, was, finding.cause)
+        if finding.recommended_action != "recover" or barred:
             self._caution.unwant(uuid)
-            return finding
-        withheld = self._caution.want(uuid, finding.cause, self._barred(uuid, was, finding.cause), now)
-        self.reconsider_at = min(self.reconsider_at, self._caution.deadline(now))
+            withheld = "flapping" if finding.recommended_action == "recover" else None
+        else:
+            withheld = self._caution.want(uuid, finding.cause, now)
+            self.reconsider_at = min(self.reconsider_at, self._caution.deadline(now))
         return finding if withheld is None else replace(finding, recommended_action="alarm", withheld=withheld)
 
     def _barred(self, uuid: str, was: Fault | None, cause: str) -> bool:
-        """Whoever flaps is recovered only of what is worse than that, and once."""
-        again = was is not None and uuid in self._kept and was.recovery_was_asked_for
+        """Whoever flaps is recovered only of what is harder than that, and once."""
+        again = was is not None and was.recovery_was_asked_for
         return self._caution.flaps.flaps(uuid) and (again or not kind_of(cause).rank)
 
     def _changed(self, uuid: str, was: Fault | None, fault: Fault, now: float) -> Entry:
@@ -160,38 +167,39 @@ class Ledger:
         return self._changed(uuid, was, life.no_longer_asked(was, recommended, withheld, wall), now)
 
     def acquit(
-        self, uuid: str, resolution: Resolution, *, now: float, wall: datetime, well: bool = True
+        self, uuid: str, resolution: Resolution, *, now: float, wall: datetime, well: bool = True, gone: bool = False
     ) -> Entry | None:
-        """Clear the open fault, if there is one; or keep it open until it is certain that its guest is `well`."""
+        """Clear the open fault, if there is one.
+
+        Unless its instance is `gone` from here, it is kept open while that flaps; and where its recovery was asked for,
+        or it came back, until its guest is certainly `well`.
+        """
         was = self.open.get(uuid)
         if was is None:
             return None
-        if resolution is Resolution.RECOVERED:
+        if not gone and resolution in _ITS_OWN:
             flapping = self._caution.flaps.flaps(uuid)
             doubtful = was.recovery_was_asked_for or self._caution.flaps.again(uuid, now)
             if flapping or (doubtful and not well):
-                return self._keep_open(uuid, was, flapping, now, wall)
+                self._answering[uuid] = resolution
+                return self._keep_open(uuid, was, now, wall)
         return self._clear(uuid, was, resolution, now, wall)
 
-    def _keep_open(self, uuid: str, was: Fault, flapping: bool, now: float, wall: datetime) -> Entry | None:
+    def _keep_open(self, uuid: str, was: Fault, now: float, wall: datetime) -> Entry | None:
         """It answers: from now on no recovery is asked for."""
         self._caution.unwant(uuid)
-        self._answering.add(uuid)
         self.reconsider_at = min(self.reconsider_at, now + LOOK)
-        if flapping and not kind_of(was.cause).rank and uuid not in self._kept:
-            self._kept.add(uuid)
-            return self._changed(uuid, was, life.flapping(was, _COMES_AND_GOES, wall), now)
-        if flapping:
-            self._kept.add(uuid)
-        if was.recommended_action != "recover" and was.withheld is None:
+        if was.recommended_action != "recover":
             return None
         return self._changed(uuid, was, life.answering(was, wall), now)
 
     def _clear(self, uuid: str, was: Fault, resolution: Resolution, now: float, wall: datetime) -> Entry:
         del self.open[uuid]
-        self._answering.discard(uuid)
+        self._answering.pop(uuid, None)
         self._kept.discard(uuid)
         self._caution.unwant(uuid)
+        if resolution not in _ITS_OWN:
+            self._caution.flaps.forget(uuid)
         return self._ended(life.cleared(was, resolution, wall), uuid, now)
 
     def _ended(self, fault: Fault, uuid: str, now: float) -> Entry:
@@ -240,7 +248,7 @@ class Ledger:
             if not self._caution.flaps.quiet(uuid, monitor.last_miss, now):
                 return None
             self._caution.flaps.over(uuid)
-        return self._clear(uuid, self.open[uuid], Resolution.RECOVERED, now, wall)
+        return self._clear(uuid, self.open[uuid], self._answering[uuid], now, wall)
 
     def _see_wanted(
         self,
@@ -343,11 +351,27 @@ class Ledger:
     def _withheld(self, uuid: str, fault: Fault, due: bool, now: float) -> str | None:
         """What speaks against a recovery that a reminder would ask for: one that was `late`, or the next attempt."""
         asks = fault.recommended_action == "recover" and (due or self.open[uuid].recommended_action != "recover")
-        return (
-            self._caution.want(uuid, fault.cause, self._barred(uuid, fault, fault.cause), now, again=True)
-            if asks
-            else None
-        )
+        if not asks:
+            return None
+        if self._barred(uuid, fault, fault.cause):
+            return "flapping"
+        return self._caution.want(uuid, fault.cause, now, again=True)
+
+
+def _flapping(finding: Finding) -> Finding:
+    """What is told of an instance that flaps: that it does, unless what was found is harder."""
+    if kind_of(finding.cause).rank and finding.withheld != "evidence":
+        return finding
+    withheld = "flapping" if finding.withheld or finding.recommended_action == "recover" else None
+    return replace(
+        finding,
+        cause=str(Cause.FLAPPING),
+        severity=str(Severity.WARNING),
+        confidence=str(Confidence.HIGH),
+        recommended_action="alarm",
+        withheld=withheld,
+        reason=f"{_COMES_AND_GOES}; now: {finding.reason}",
+    )
 
 
 def _harder(finding: Finding, was: Fault) -> bool:

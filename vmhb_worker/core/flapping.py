@@ -30,6 +30,9 @@ class Flaps:
         self._raises = raises
         self._past: dict[str, _Past] = {}
 
+    def __len__(self) -> int:
+        return len(self._past)
+
     def raised(self, uuid: str, now: float) -> None:
         """It is accused, and was not a moment ago."""
         past = self._past.setdefault(uuid, _Past())

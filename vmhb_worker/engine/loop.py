@@ -406,7 +406,7 @@ class Engine:
         wall, instance = self._wall(), gone.instance
         self._requests.forget(gone.uuid)
         self._channels.forget(gone.uuid)
-        self._note(self._ledger.acquit(gone.uuid, resolution, now=now, wall=wall))
+        self._note(self._ledger.acquit(gone.uuid, resolution, now=now, wall=wall, gone=True))
         self._changes.forget(gone.uuid)
         self._suspects.discard(gone.uuid)
         if instance is not None:

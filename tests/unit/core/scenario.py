@@ -425,6 +425,9 @@ class Host:
         self.caution = Caution(limits)
         self.ledger = Ledger("compute-1", math.inf, lambda: f"fault-{next(self._numbers)}", self.caution)
         self.transcript: list[str] = []  # of faults of the host itself
+        self.doubtful: str | None = None  # why it is to be doubted as a whole
+        #: When a recovery was asked for, of whom, for what, and had it answered since its last miss?
+        self.recommended: list[tuple[float, Guest, str, bool | None]] = []
 
     def guest(self, uuid: str = "vm", memory: Memory = NEW, timing: Timing = USUAL, **knobs: Any) -> Guest:
         """A new one, healthy, and watched from now on."""
@@ -587,7 +590,7 @@ class Host:
 
     def _look_around(self) -> None:
         members = [guest.monitor.as_member(guest.project) for guest in self.guests.values()]
-        self.caution.look(members, self.doubt.at_bound(self.now), self.now)
+        self.caution.look(members, self.doubtful or self.doubt.at_bound(self.now), self.now)
 
     def _reconsider(self) -> None:
         self._look_around()
@@ -610,6 +613,9 @@ class Host:
         if entry.change is Change.CLEARED:
             told = f"{fault.cause}: {fault.resolution}"
         else:
+            if fault.recommended_action == "recover":
+                answered = guest.monitor.answered_since_miss
+                self.recommended.append((self.now, guest, fault.cause, answered))
             told = fault.cause + (f", withheld: {fault.withheld}" if fault.withheld else "")
             told += ", recover" if fault.recommended_action == "recover" else ""
         guest.transcript.append(f"{self.now:.2f} {what} {told}")

@@ -47,7 +47,9 @@ class Book:
         return START + timedelta(seconds=self.now)
 
     def accuse(self, finding: Finding = HUNG, who: Identity = WHO) -> Entry:
-        return self.ledger.accuse(who, POLICY, finding, now=self.now, wall=self.wall)
+        entry = self.ledger.accuse(who, POLICY, finding, now=self.now, wall=self.wall)
+        assert entry is not None
+        return entry
 
     def acquit(self, resolution: Resolution = Resolution.RECOVERED, uuid: str = WHO.instance_uuid) -> Entry | None:
         return self.ledger.acquit(uuid, resolution, now=self.now, wall=self.wall)
