@@ -457,3 +457,70 @@ def test_words_of_a_newer_worker_in_the_store() -> None:
         "apocalyptic",
         "recovered",
     )
+
+
+def uuids(number: int) -> list[str]:
+    """So many."""
+    return [f"{n:08x}-1111-4111-8111-111111111111" for n in range(number)]
+
+
+def test_a_host_whose_guests_fall_silent_together_is_suspected() -> None:
+    """One fault of the host, in the store and on the wire; no recovery of a guest; all cleared when they answer."""
+    bench = Bench()
+    guests = uuids(4)
+    bench.up(*(domain(uuid) for uuid in guests))
+    well(bench, *guests)
+    bench.host.dead.update(guests)
+    bench.run(30)
+    hosts = [raised for raised in bench.raised() if raised["cause"] == "host_suspect"]
+    assert [(raised["instance_uuid"], raised["channel"], raised["host"]) for raised in hosts] == [(None, None, "node1")]
+    told = bench.raised() + bench.store.messages("vmhb.fault.updated")
+    assert {fault["recommended_action"] for fault in told} == {"alarm"}
+    assert [fault["withheld"] for fault in told if fault["cause"] == "guest_hung"] == ["brake"] * 4
+    bench.run(61)
+    assert any("this host is suspect" in why for why in bench.store.messages("vmhb.worker.alive")[-1]["degraded"])
+    bench.host.dead.clear()
+    bench.run(150)
+    assert sorted(fault["instance_uuid"] or "" for fault in bench.cleared()) == ["", *guests]
+
+
+def test_the_dead_one_among_them_is_recovered_when_it_has_been_asked_anew() -> None:
+    """After the brake, and it alone."""
+    bench = Bench()
+    guests = uuids(4)
+    bench.up(*(domain(uuid) for uuid in guests))
+    well(bench, *guests)
+    bench.host.dead.update(guests)
+    bench.run(30)
+    bench.host.dead = {guests[0]}
+    bench.run(200)
+    recovered = [f for f in bench.store.messages("vmhb.fault.updated") if f["recommended_action"] == "recover"]
+    assert {fault["instance_uuid"] for fault in recovered} == {guests[0]}
+
+
+def test_a_suspect_host_is_suspect_still_after_a_restart() -> None:
+    """Its fault comes from the store, under its own id, and is cleared by the worker that finds it over."""
+    bench = Bench()
+    guests = uuids(4)
+    bench.up(*(domain(uuid) for uuid in guests))
+    well(bench, *guests)
+    bench.host.dead.update(guests)
+    bench.run(30)
+    faults = {fault.fault_id: fault for commit in bench.store.commits for fault in commit.faults}
+    rows = {row.uuid: row for commit in bench.store.commits for row in commit.instances}
+    again = Bench(Saved(tuple(rows.values()), tuple(faults.values()), {}, {}))
+    again.up(*(domain(uuid) for uuid in guests))
+    again.run(200)
+    suspected = next(fault for fault in faults.values() if fault.cause == "host_suspect")
+    assert suspected.fault_id in {fault["fault_id"] for fault in again.cleared()}
+    assert len(again.cleared()) == 5
+
+
+def test_few_suspects_are_no_crowd() -> None:
+    """Nobody is counted for the sake of one guest that comes and goes."""
+    bench = Bench(brake_count=2)
+    bench.up(domain(ONE), domain(TWO))
+    well(bench, ONE, TWO)
+    bench.host.dead.update({ONE, TWO})
+    bench.run(10)
+    assert "host_suspect" in {fault["cause"] for fault in bench.raised()}

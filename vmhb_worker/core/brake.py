@@ -122,7 +122,7 @@ class Brake:
         return was_on is not (self._since is not None)
 
     def _see_calm(self, now: float) -> None:
-        if self._since is not None and now >= self._since + LAST:
+        if self._since is None or now >= self._since + LAST:
             self.release(now)
         elif not self.crowd.calm:
             self._calm_since = None

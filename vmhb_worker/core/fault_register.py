@@ -138,9 +138,13 @@ class Ledger:
             self._caution.unwant(uuid)
             withheld = "flapping" if finding.recommended_action == "recover" else None
         else:
-            withheld = self._caution.want(uuid, finding.cause, now)
-            self.reconsider_at = min(self.reconsider_at, self._caution.deadline(now))
+            withheld = self._want(uuid, finding.cause, now)
         return finding if withheld is None else replace(finding, recommended_action="alarm", withheld=withheld)
+
+    def _want(self, uuid: str, cause: str, now: float, again: bool = False) -> str | None:
+        withheld = self._caution.want(uuid, cause, now, again)
+        self.reconsider_at = min(self.reconsider_at, self._caution.deadline(now))
+        return withheld
 
     def _barred(self, uuid: str, was: Fault | None, cause: str) -> bool:
         """Whoever flaps is recovered only of what is harder than that, and once."""
@@ -355,7 +359,7 @@ class Ledger:
             return None
         if self._barred(uuid, fault, fault.cause):
             return "flapping"
-        return self._caution.want(uuid, fault.cause, now, again=True)
+        return self._want(uuid, fault.cause, now, again=True)
 
 
 def _flapping(finding: Finding) -> Finding:

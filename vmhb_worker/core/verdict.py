@@ -293,10 +293,8 @@ def judge(case: Case) -> Verdict:
 
 
 def recommend(verdict: Verdict, action: Action, observe_only: bool) -> tuple[str, str | None]:
-    """What to ask reporters for, and why not more: `recommended_action` and `withheld` of the notification.
-
-    This is where the brake, the budget and awareness will hold a recovery back.
-    """
+    """What to ask reporters for, and why not more: `recommended_action` and `withheld` of the notification. What the
+    host, or its past, says against it is `caution`'s."""
     asked = _asked(verdict.recovery, action)
     if verdict.evidence.pending and verdict.recovery is not Recovery.NEVER:
         return "alarm", "evidence"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vmhb_worker.core.brake import CALM, LONGEST, LONGEST_WAVE, Brake, Braking, Crowd, Member, crowd
+from vmhb_worker.core.brake import CALM, LAST, LONGEST, LONGEST_WAVE, Brake, Braking, Crowd, Member, crowd
 
 #: An instance that answers, and one that has not since 100.0.
 WELL = Member("a", None, 101.0, 10.0)
@@ -113,3 +113,12 @@ def test_it_goes_on_after_a_restart() -> None:
     brake.resume(-800.0)
     assert brake.state(99.0) is Braking.ON
     assert brake.state(100.0) is Braking.PACED
+
+
+def test_it_does_not_last_for_ever() -> None:
+    """Whoever still waits for its turn then is asked for at once."""
+    brake = Brake(0.5, 3)
+    brake.look(members(("a", 4, 0)), 110.0)
+    assert not brake.look(members(("a", 4, 0)), 109.0 + LAST)
+    assert brake.look(members(("a", 4, 0)), 110.0 + LAST)
+    assert brake.state(110.0 + LAST) is Braking.OFF

@@ -7,8 +7,19 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from vmhb_common.model.fault import REASON_LIMIT, Change, Fault, FaultState, Finding, Identity, Resolution
-from vmhb_common.model.policy import HeartbeatPolicy
+from vmhb_common.model.fault import (
+    REASON_LIMIT,
+    Change,
+    Fault,
+    FaultState,
+    Finding,
+    Identity,
+    Resolution,
+    host_suspect,
+)
+from vmhb_common.model.policy import Action, HeartbeatPolicy
+from vmhb_worker.core.brake import Braking
+from vmhb_worker.core.caution import BRAKED, Caution, Limits
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -361,3 +372,196 @@ def test_after_a_restart_it_is_waited_for_anew() -> None:
     second.now = 1000.0
     second.ledger.load([fault], {}, second.now)
     assert attempts(second, 1300) == ["1300: recover 2"]
+
+
+# -- the host, and what is withheld for its sake -----------------------------------------------------------------------
+
+
+class Instance:
+    """What the register asks of a monitor."""
+
+    def __init__(self) -> None:
+        self.stands = True
+        self.last_miss: float | None = 0.0
+        self.answers = 0
+        self.asked_in_vain = True
+
+    def well(self, acks: int, now: float) -> bool:
+        """See `Watched`."""
+        return self.answers >= acks
+
+    def silent_since(self, asked: float, now: float) -> bool:
+        """See `Watched`."""
+        return self.asked_in_vain
+
+
+class Careful(Book):
+    """With all the caution that there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caution = Caution(Limits())
+        self.instance = Instance()
+        numbers = itertools.count(1)
+        self.ledger = Ledger("compute-1", 300.0, lambda: f"fault-{next(numbers)}", self.caution)
+
+    def doubt(self, why: str | None) -> None:
+        self.caution.look([], why, self.now)
+
+    def reconsider(self, then: float) -> list[str]:
+        """What is different by then."""
+        told = []
+        while self.ledger.reconsider_at <= then:
+            self.now = max(self.now, self.ledger.reconsider_at)
+            self.ledger.to_verify(self.now)
+            entries = self.ledger.reconsider(lambda _: self.instance, self.now, self.wall)
+            told += [f"{self.now:g}: {short(entry)} {entry.fault.recommended_action}" for entry in entries]
+        self.now = then
+        return told
+
+    def see(self) -> list[Entry]:
+        return self.ledger.reconsider(lambda _: self.instance, self.now, self.wall)
+
+
+def test_a_suspect_host_has_a_fault_of_its_own() -> None:
+    """One, raised and cleared with its cause; no instance is named."""
+    book = Careful()
+    book.doubt("the worker was late three times in a row")
+    (raised,) = book.see()
+    assert short(raised) == "fault-1 #1 raised"
+    assert (raised.fault.cause, raised.fault.instance_uuid) == ("host_suspect", None)
+    assert in_words(raised) == (
+        "host compute-1: fault fault-1 raised: host_suspect, the worker was late three times in a row"
+    )
+    assert book.see() == []
+    assert book.until(300.0) == ["300: fault-1 #2 updated again"]
+    book.doubt(None)
+    (cleared,) = book.see()
+    assert short(cleared) == "fault-1 #3 cleared"
+    assert cleared.fault.reason == "it is not suspect any more"
+    assert book.until(700.0) == ["600: fault-1 #4 cleared again"]
+
+
+def test_a_suspect_host_is_one_still_after_a_restart() -> None:
+    """Its brake goes on from when it tripped; a doubt that is over ends with the first look."""
+    braked = host_suspect("h", "compute-1", "3 of 4", {BRAKED: {"value": 3, "age": 0.0}}, START)
+    book = Careful()
+    book.now = 800.0
+    book.ledger.load([braked], {}, book.now, book.wall)
+    assert book.caution.brake.state(899.0) is Braking.ON
+    assert book.caution.brake.state(901.0) is Braking.PACED
+    assert book.ledger.reconsider_at == 800.0
+    doubted = host_suspect("h", "compute-1", "late", {"awareness": {"value": "late", "age": 0.0}}, START)
+    book = Careful()
+    book.ledger.load([doubted], {}, book.now)
+    assert [short(entry) for entry in book.see()] == ["h #2 cleared"]
+
+
+def test_a_hold_ends_with_the_recovery() -> None:
+    """An update, with the first attempt's number."""
+    book = Careful()
+    entry = book.accuse(DEAD)
+    assert (entry.fault.recommended_action, entry.fault.withheld, entry.fault.recovery_attempt) == ("alarm", "hold", 0)
+    assert book.reconsider(10.0) == ["5: fault-1 #2 updated recover"]
+    assert book.ledger.open["uuid-1"].recovery_attempt == 1
+    assert book.ledger.reconsider_at == math.inf
+
+
+def test_what_does_not_stand_any_more_is_not_asked_for() -> None:
+    """It boots, or is paused: then it is not, until it stands again."""
+    book = Careful()
+    book.accuse(DEAD)
+    book.instance.stands = False
+    assert book.reconsider(10.0) == []
+    book.instance.stands = True
+    assert book.reconsider(12.0) == ["11: fault-1 #2 updated recover"]
+
+
+def test_after_the_brake_it_is_asked_anew() -> None:
+    """And is recovered once it has not answered that; the change from hold to brake is told."""
+    book = Careful()
+    book.accuse(DEAD)
+    book.doubt("late")
+    assert book.reconsider(10.0) == ["1: fault-2 #1 raised alarm", "1: fault-1 #2 updated alarm"]
+    assert book.ledger.open["uuid-1"].withheld == "brake"
+    book.doubt(None)
+    book.instance.asked_in_vain = False
+    assert book.reconsider(20.0) == ["11: fault-2 #2 cleared none"]
+    book.instance.asked_in_vain = True
+    assert book.reconsider(30.0) == ["21: fault-1 #3 updated recover"]
+
+
+def test_the_next_attempt_is_withheld_while_the_host_is_suspect() -> None:
+    """It was asked for, and did not help; whether it would now is not known."""
+    book = Careful()
+    book.accuse(DEAD)
+    book.reconsider(10.0)
+    book.doubt("late")
+    (entry,) = tell_all(book, 320.0)
+    assert (entry.fault.recommended_action, entry.fault.withheld) == ("alarm", "brake")
+    book.doubt(None)
+    book.reconsider(330.0)
+    assert book.ledger.open["uuid-1"].recommended_action == "recover"
+
+
+def tell_all(book: Careful, then: float) -> list[Entry]:
+    """The reminders that are due then; it is as it was."""
+    book.now = then
+    return book.ledger.remind(book.now, book.wall, book.gone.__contains__, lambda _: True)
+
+
+def test_whoever_flaps_is_not_asked_for_again() -> None:
+    """Its one recovery did not help; and the next reminder says why there is no other."""
+    book = Careful()
+    book.accuse(DEAD)
+    book.reconsider(10.0)
+    for _ in range(4):
+        book.caution.flaps.raised("uuid-1", book.now)
+    (entry,) = tell_all(book, 320.0)
+    assert (entry.fault.recommended_action, entry.fault.withheld) == ("alarm", "flapping")
+
+
+def test_a_policy_that_asks_for_none_ends_the_wait_for_it() -> None:
+    """Also of one that was withheld: nothing comes of it later."""
+    book = Careful()
+    book.accuse(DEAD)
+    entry = book.ledger.recommend_still("uuid-1", Action.ALARM, False, now=book.now, wall=book.wall)
+    assert entry is not None
+    assert (entry.fault.recommended_action, entry.fault.withheld) == ("alarm", None)
+    assert book.reconsider(100.0) == []
+
+
+def test_what_was_late_is_held_back_like_any_other() -> None:
+    """It did not run for a while, and runs again, on a host that is suspect by now."""
+    book = Careful()
+    book.accuse(DEAD)
+    book.reconsider(10.0)
+    book.gone.add("uuid-1")
+    assert [entry.fault.withheld for entry in tell_all(book, 310.0)] == ["late"]
+    assert book.reconsider(400.0) == []
+    book.gone.clear()
+    book.doubt("late")
+    assert [entry.fault.withheld for entry in tell_all(book, 620.0)] == ["brake"]
+
+
+def test_what_is_gone_from_here_is_cleared_at_once() -> None:
+    """Though its recovery was asked for, and nobody has seen it answer."""
+    book = Careful()
+    book.accuse(DEAD)
+    book.reconsider(10.0)
+    entry = book.acquit(Resolution.DELETED)
+    assert entry is not None
+    assert entry.change is Change.CLEARED
+    assert book.reconsider(100.0) == []
+
+
+def test_an_unhealthy_one_that_says_nothing_more_is_not_called_recovered() -> None:
+    """Its fault ends as it was to end, once it is certain that it answers."""
+    book = Careful()
+    book.accuse(DEAD)
+    book.reconsider(10.0)
+    kept = book.ledger.acquit("uuid-1", Resolution.UNMONITORED, now=book.now, wall=book.wall, well=False)
+    assert kept is not None
+    assert (kept.change, kept.fault.recommended_action) == (Change.UPDATED, "alarm")
+    book.instance.answers = 3
+    assert [entry.fault.resolution for entry in book.see()] == [Resolution.UNMONITORED]
