@@ -71,7 +71,7 @@ def test_applications_are_named(guest: Guest, worker: Workers, consumer: Consume
     assert_quiet(daemon, consumer, guest, said)
     said = db.say("unhealthy", "disk full")
     raised = consumer.wait_fault("raised", guest.uuid, PATIENCE, said)
-    assert (raised.cause, raised.recommended_action) == ("application_unhealthy", "recover")
+    assert (raised.cause, raised.recommended_action, raised.withheld) == ("application_unhealthy", "alarm", "hold")
     assert raised.reason.endswith("db: disk full")
     assert {check["name"]: check["status"] for check in raised.health["checks"]} == {
         "db": "unhealthy",

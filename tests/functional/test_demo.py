@@ -13,7 +13,7 @@ from tests.conftest import Figure
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@pytest.mark.parametrize(("options", "limit"), [(["--simulate"], 20.0), ([], 120.0)], ids=["simulated", "real"])
+@pytest.mark.parametrize(("options", "limit"), [(["--simulate"], 60.0), ([], 150.0)], ids=["simulated", "real"])
 def test_the_demo(options: list[str], limit: float, figure: Figure) -> None:
     """All goes as it should, in time, and nothing is left running."""
     began = time.monotonic()

@@ -51,7 +51,9 @@ class Notification:
             return f"{self.event_type} {d.get('display_name') or d.get('host')}"
         asked = d["resolution"] or d["recommended_action"]
         withheld = f", withheld: {d['withheld']}" if d["withheld"] else ""
-        return f"{self.event_type} {d['display_name']}: {d['cause']} ({d['confidence']}; {asked}{withheld})"
+        return (
+            f"{self.event_type} {d['display_name'] or d['host']}: {d['cause']} ({d['confidence']}; {asked}{withheld})"
+        )
 
 
 class Consumer:

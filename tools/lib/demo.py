@@ -1,4 +1,5 @@
-"""The show: four guests, one agent stopped dead, one kernel panicked, one application unhealthy, one left alone.
+"""The show: four guests, one agent stopped dead, one kernel panicked, one application unhealthy, one left alone; and a
+host that stalls.
 
 Knows nothing of where the guests come from: that is `demo_stages`. It fails (exit code 1) unless all went as it should.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import Notification
 from tools.lib.demo_screen import Screen
-from tools.lib.demo_stages import APPLICATION, HANGS, PANICS, SICK, WELL, RealStage, SimulatedStage, Stage
+from tools.lib.demo_stages import APPLICATION, HANGS, PANICS, SICK, STALL, WELL, RealStage, SimulatedStage, Stage
 
 #: The policy of all, as flavor extra specs. Detection may take threshold x interval + timeout, and half a second.
 EXTRA_SPECS = {
@@ -27,6 +28,12 @@ EXTRA_SPECS = {
 IN_TIME = 3 * 1 + 1 + 0.5
 #: The final cause may follow the fault by this (seconds).
 FINAL = 3.0
+#: Whoever is silent has this long to come back, before its recovery is asked for, and a second for the look at it.
+HOLD = 5.0 + 1.5
+#: A hung QEMU is called so after this long, and a second.
+HUNG = IN_TIME + 5 + 2.5
+#: The silent are asked again this often, at last.
+ASKED_AGAIN = 10.0
 #: What the application complains of.
 REASON = "disk full"
 
@@ -68,7 +75,10 @@ class Show:
         screen.say(f"{HANGS}: its agent goes on (SIGCONT)")
         continued_at = stage.continue_agent(HANGS)
         self._recovery(HANGS, continued_at)
+        self._asked_for(PANICS, panicked_at)
         self._untouched()
+        screen.say(f"the host stalls: the QEMUs of {', '.join(STALL)} stand still together")
+        self._bad_day(stage.stall())
 
     def _verdict(self, name: str, at: float, cause: str) -> None:
         """Raised in time, and with the right cause soon after."""
@@ -89,6 +99,36 @@ class Show:
         found = f"{final.confidence} confidence, {later:.1f} s later (at most {FINAL:g} s); recommended: {asked}"
         self.outcomes.append(Outcome(f"{name}: cause {cause}", found, later <= FINAL))
 
+    def _asked_for(self, name: str, at: float) -> None:
+        """A recovery is asked for, after a hold; here nobody is there to do it."""
+        held = self._notification(name, at, 20, lambda n: n.withheld == "hold")
+        asked = self._notification(name, at, 20, lambda n: n.recommended_action == "recover")
+        if held is None or asked is None:
+            self.outcomes.append(Outcome(f"{name}: its recovery", "never asked for, or never held", False))
+            return
+        took = asked.at - held.at
+        self.outcomes.append(Outcome(f"{name}: its recovery", f"asked for after {took:.1f} s of hold", took <= HOLD))
+
+    def _bad_day(self, at: float) -> None:
+        """Many fall silent together: the host is suspected, and no recovery asked for."""
+        suspected = self._first(lambda n: n.cause == "host_suspect", at, 20)
+        found = "never" if suspected is None else f"after {suspected.at - at:.1f} s: {suspected.reason}"
+        self.outcomes.append(Outcome("the host is suspected", found, suspected is not None))
+        for name in STALL:
+            withheld = self._notification(name, at, HUNG + 10, lambda n: n.withheld == "brake")
+            said = "not said" if withheld is None else f"{withheld.cause}, recovery withheld: {withheld.withheld}"
+            self.outcomes.append(Outcome(f"{name}: stands still", said, withheld is not None))
+        self._screen.say("the host goes on")
+        went_on = self._stage.go_on()
+        for name in STALL:
+            self._recovery(name, went_on, ASKED_AGAIN + 20)
+        uuids = {self._stage.uuid(name) for name in STALL}
+        asked = [n for n in self._stage.consumer.faults(since=at) if n.recommended_action == "recover"]
+        wrongly = [n for n in asked if n.instance_uuid in uuids]
+        self.outcomes.append(
+            Outcome("recoveries asked for meanwhile", ", ".join(map(str, wrongly)) or "none", not wrongly)
+        )
+
     def _complaint(self, name: str, at: float) -> None:
         """An application that is unhealthy is named, with what it said."""
         raised = self._notification(name, at, 20, lambda n: n.event_type == "vmhb.fault.raised")
@@ -99,8 +139,8 @@ class Show:
         found = f"after {raised.at - at:.1f} s, {raised.cause}: {raised.reason!r}"
         self.outcomes.append(Outcome(f"{name}: application unhealthy", found, good))
 
-    def _recovery(self, name: str, at: float) -> None:
-        cleared = self._notification(name, at, 30, lambda n: n.event_type == "vmhb.fault.cleared")
+    def _recovery(self, name: str, at: float, timeout: float = 30) -> None:
+        cleared = self._notification(name, at, timeout, lambda n: n.event_type == "vmhb.fault.cleared")
         if cleared is None:
             self.outcomes.append(Outcome(f"{name}: fault cleared", "never", False))
         else:
@@ -120,10 +160,11 @@ class Show:
         self, name: str, since: float, timeout: float, found: Callable[[Notification], bool]
     ) -> Notification | None:
         uuid = self._stage.uuid(name)
+        return self._first(lambda n: n.instance_uuid == uuid and found(n), since, timeout)
 
+    def _first(self, found: Callable[[Notification], bool], since: float, timeout: float) -> Notification | None:
         def first() -> Notification | None:
-            faults = self._stage.consumer.faults(uuid, since)
-            return next((n for n in faults if found(n)), None)
+            return next((n for n in self._stage.consumer.faults(since=since) if found(n)), None)
 
         try:
             self._wait(lambda: first() is not None, timeout, "")

@@ -18,6 +18,8 @@ class SimulatedApplication:
     def __init__(self, name: str, path: Path) -> None:
         self._finding = Finding(name, "healthy")
         self._name = name
+        self._runs = threading.Event()
+        self._runs.set()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -27,6 +29,14 @@ class SimulatedApplication:
         """It is healthy, degraded or unhealthy from now on; returns when (monotonic seconds)."""
         self._finding = Finding(self._name, health, reason)
         return time.monotonic()
+
+    def stall(self) -> None:
+        """It stands still, with the guest that it is in."""
+        self._runs.clear()
+
+    def go_on(self) -> None:
+        """It answers what has come meanwhile."""
+        self._runs.set()
 
     def close(self) -> None:
         """Nobody listens any more."""
@@ -45,6 +55,7 @@ class SimulatedApplication:
         session = Session(self._name, lambda: Report((self._finding,)))
         session.connect()
         while data := connection.recv(4096):
+            self._runs.wait()
             session.receive(data, time.monotonic())
             while session.output:
                 session.written(connection.send(session.output))

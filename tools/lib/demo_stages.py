@@ -23,6 +23,8 @@ from vmhb_worker.adapters.simulated import SimulatedGuest, SimulatedHypervisor
 #: What becomes of whom.
 HANGS, PANICS, SICK, WELL = "web-1", "db-1", "pay-1", "app-1"
 NAMES = (HANGS, PANICS, SICK, WELL)
+#: Those that stand still when the host stalls.
+STALL = (HANGS, SICK, WELL)
 #: In SICK, which answers for it through a port of its own. The others' agents answer.
 APPLICATION = "billing"
 ANSWERS_ITSELF = {"hw:heartbeat_channel": "application", "hw:heartbeat_health_check": "true"}
@@ -64,6 +66,14 @@ class Stage(ABC):
     @abstractmethod
     def say(self, health: str, reason: str = "") -> float:
         """Have SICK's application say how it is; returns when."""
+
+    @abstractmethod
+    def stall(self) -> float:
+        """Let the host stall: all QEMUs stand still, but that of PANICS, which is dead; returns when."""
+
+    @abstractmethod
+    def go_on(self) -> float:
+        """Let it go on; returns when."""
 
     @property
     @abstractmethod
@@ -171,6 +181,12 @@ class RealStage(Stage):
         at: float = self._application.say(health, reason)
         return at
 
+    def stall(self) -> float:
+        return max(self._guests[name].stop_qemu() for name in STALL)
+
+    def go_on(self) -> float:
+        return max(self._guests[name].continue_qemu() for name in STALL)
+
     @property
     def api(self) -> worker_api.WorkerAPI:
         api: worker_api.WorkerAPI = self._worker.api
@@ -237,6 +253,14 @@ class SimulatedStage(Stage):
 
     def say(self, health: str, reason: str = "") -> float:
         return self._application.say(health, reason)
+
+    def stall(self) -> float:
+        self._application.stall()
+        return max(self._hypervisor.stop_qemu(self._guests[name]) for name in STALL)
+
+    def go_on(self) -> float:
+        self._application.go_on()
+        return max(self._hypervisor.continue_qemu(self._guests[name]) for name in STALL)
 
     @property
     def api(self) -> worker_api.WorkerAPI:

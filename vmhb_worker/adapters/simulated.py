@@ -66,6 +66,8 @@ class SimulatedGuest:
     agent_runs: bool = True
     kernel_lives: bool = True
     qemu_runs: bool = True
+    waiting: int = 0  # looks that wait for QEMU
+    waiting_since: float = 0.0
     boot: int = 1
     period: int = 10
     since: float = field(default_factory=time.monotonic)
@@ -104,7 +106,7 @@ class SimulatedGuest:
 
     def balloon_updated(self, now: float) -> int:
         """`balloon.last-update`: a report each period, as long as the kernel lives."""
-        if self.kernel_lives and self.period:
+        if self.kernel_lives and self.qemu_runs and self.period:
             reports = int((now - self.since) / self.period)
             if reports:
                 self.updates += reports
@@ -203,6 +205,15 @@ class SimulatedHypervisor:
         """The kernel dies, without a panic device to tell of it."""
         return self.change(guest, kernel_lives=False)
 
+    def stop_qemu(self, guest: SimulatedGuest) -> float:
+        """As by SIGSTOP: nothing in the guest runs, and its monitor answers nobody."""
+        return self.change(guest, qemu_runs=False)
+
+    def continue_qemu(self, guest: SimulatedGuest) -> float:
+        """As by SIGCONT: who waited is answered."""
+        guest.since = time.monotonic()
+        return self.change(guest, qemu_runs=True)
+
     # -- helpers -------------------------------------------------------------------------------------------------
 
     def _canary(self) -> None:
@@ -222,8 +233,9 @@ class SimulatedHypervisor:
         if isinstance(look, ev.LookState):
             return ev.State("running", "booted", True)
         if isinstance(look, ev.LookControl):
-            return ev.Control("ok", 0.0)
-        self._wait_for(lambda: guest.qemu_runs, None)
+            occupied = guest.waiting and time.monotonic() - guest.waiting_since
+            return ev.Control("occupied", occupied) if occupied else ev.Control("ok", 0.0)
+        self._wait_for_qemu(guest)
         now = time.monotonic()
         match look:
             case ev.LookJob():
@@ -234,6 +246,15 @@ class SimulatedHypervisor:
             case ev.SetBalloonPeriod():
                 guest.set_period(look.seconds, now)
                 return ev.PeriodSet()
+
+    def _wait_for_qemu(self, guest: SimulatedGuest) -> None:
+        with self._changed:
+            if not guest.waiting:
+                guest.waiting_since = time.monotonic()
+            guest.waiting += not guest.qemu_runs
+            waits = not guest.qemu_runs
+            self._changed.wait_for(lambda: guest.qemu_runs)
+            guest.waiting -= waits
 
     def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         with self._changed:
