@@ -45,6 +45,7 @@ class ConsumerAPI:
         return found
 
     def about(self) -> dict[str, Any]:
-        """Of the consumer that answers: `version`, `host`, `database` (the same for all who share one), `counts`."""
+        """Of the consumer that answers: `version`, `host`, `database` (the same for all who share one), `counts`, and
+        why recoveries wait: `held`, `paused`, `observe_only`. What is new in it an older consumer leaves out."""
         found: dict[str, Any] = self._within(lambda: self._client.call({}, "about"))
         return found

@@ -1,8 +1,9 @@
 """The consumer's database: connecting to it, its version, transactions. Knows no fault.
 
 SQLite is for one consumer: a lock on a file beside the database keeps others out, and within the process transactions
-come one after the other. With MariaDB, MySQL and PostgreSQL any number of consumers share one database; there is no
-lock but what single statements take, so whoever changes a row says in its WHERE what the row was (compare and set).
+come one after the other. A visitor (`nova-vmhb-manage`) reads and writes beside it, which SQLite's log (WAL) allows.
+With MariaDB, MySQL and PostgreSQL any number of consumers share one database; there is no lock but what single
+statements take, so whoever changes a row says in its WHERE what the row was (compare and set).
 
 Threads: everything may be called from any.
 """
@@ -39,6 +40,8 @@ TRIES = 20
 VALUES = (exception.DBDataError, exception.DBInvalidUnicodeParameter, sa.exc.DataError, UnicodeError, OverflowError)
 #: Seconds between two of them.
 PAUSE = 0.02
+#: What SQLite says where another process has written since our transaction began: its writers don't wait for that.
+LOCKED = "database is locked"
 
 
 class Refused(Exception):
@@ -88,6 +91,40 @@ class Database:
         except (exception.DBError, sa.exc.SQLAlchemyError, OSError) as error:
             raise Away(_first_line(error)) from error
 
+    def visit(self) -> None:
+        """BLOCKS. Connect to what a consumer has made, beside those that run: makes and changes no table, and keeps
+        nobody out. Raises Refused, Away."""
+        if self.path is not None and not self.path.exists():
+            raise Refused(
+                f"there is no database {self.path}: is this the consumer's own configuration ([DEFAULT] state_path, "
+                f"[database] connection)? The consumer makes it when it starts first"
+            )
+        try:
+            self._engine = engines.create_engine(self.url, **{**self._options, "max_retries": 0})
+            found = int(self.run(lambda connection: _value(connection, "schema_version")) or 0)
+        except sa.exc.NoSuchModuleError as error:
+            raise Refused(f"{self.shown}: {error}: install that database's driver") from error
+        except (exception.DBError, sa.exc.SQLAlchemyError, OSError) as error:
+            raise Away(_first_line(error)) from error
+        except Away as error:
+            if isinstance(error.__cause__, exception.DBNonExistentTable):
+                raise Refused(
+                    f"{self.shown} has none of our tables: is it the consumers' own database ([database] connection)? "
+                    f"The first consumer that starts makes them"
+                ) from error
+            raise
+        ours = 1 + len(self._steps)
+        if found < ours:
+            raise Refused(
+                f"{self.shown} has tables of version {found}, and this program knows {ours}: start the consumers of "
+                f"this version, which bring it up to date"
+            )
+        if found > ours:
+            raise Refused(
+                f"{self.shown} has tables of version {found}, and this program knows {ours}: upgrade it, as the "
+                f"consumers are"
+            )
+
     def run(self, work: Callable[[sa.Connection], T]) -> T:
         """BLOCKS. `work` in a transaction, as often as it takes: it must do nothing else. Raises Away, Unfit,
         and its own."""
@@ -106,6 +143,9 @@ class Database:
             except VALUES as error:
                 raise Unfit(_first_line(error)) from error
             except (exception.DBError, sa.exc.SQLAlchemyError) as error:
+                if self.alone and tries < TRIES and LOCKED in str(error):
+                    time.sleep(PAUSE * min(tries, 10))
+                    continue
                 if isinstance(getattr(error, "orig", None) or error.__cause__, VALUES):
                     raise Unfit(_first_line(error)) from error
                 raise Away(_first_line(error)) from error

@@ -55,10 +55,10 @@ class Delivery:
         target: Recipient,
         outbox: Outbox,
         tally: Tally,
-        permit: Callable[[Fault], Permit],
+        permit: Callable[[Fault, str], Permit],
         now: Callable[[], float] = time.time,
     ) -> None:
-        """permit: BLOCKS; may the recovery that this change asks for be begun?"""
+        """permit: BLOCKS; may the recovery that this change asks for be begun, by the target of this name?"""
         self._target = target
         self._outbox = outbox
         self._tally = tally
@@ -183,7 +183,7 @@ class Delivery:
             LOG.log(level, "%s: %s %s: %s", self._target.name, _what(row), how, outcome.why)
         told = telling.after(row.told, outcome)
         next_at = self._next(row, outcome.retry_in)
-        self._write(row, lambda one: self._outbox.again(row, one.why, next_at, one.memo, told), outcome)
+        self._write(row, lambda one: self._outbox.again(row, one.why, next_at, one.memo, told, one.over), outcome)
 
     def _bug(self, row: Row, error: BaseException) -> None:
         """An exception that escaped. Tried again, since it may pass; but not for ever, since a bug does not."""
@@ -248,10 +248,12 @@ class Delivery:
         )
 
     def _permitted(self, fault: Fault) -> Permit:
-        permit = self._permit(fault)
+        permit = self._permit(fault, self._target.name)
         self._tally.add(
             "permits.granted" if permit.granted else "permits.held" if permit.seconds else "permits.refused"
         )
+        if permit.withheld:
+            self._tally.add(f"permits.{permit.withheld}")
         return permit
 
     def _say_away(self, error: Away) -> None:

@@ -26,12 +26,12 @@ from typing import Any
 from oslo_config import cfg
 
 from vmhb_common import worker_api
-from vmhb_common.app import command_line
+from vmhb_common.app import command_line, systemd
 from vmhb_common.consumer_api import ConsumerAPI
 from vmhb_common.messaging import broker, publisher
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.fault import Change, Fault
-from vmhb_consumer import database, fault_rules, housekeeper, nova_client, rpc_server
+from vmhb_consumer import database, fault_rules, housekeeper, nova_client, pause_watch, rpc_server
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away, Database, Refused
 from vmhb_consumer.delivery import Delivery, Recipient
@@ -39,7 +39,9 @@ from vmhb_consumer.doubt_rules import Told, Unknown, Whereabouts, Word
 from vmhb_consumer.fault_listener import Endpoint
 from vmhb_consumer.nova_client import Locate
 from vmhb_consumer.outbox import TOPIC, Outbox
+from vmhb_consumer.pause_watch import Watch
 from vmhb_consumer.recovery_permits import Permits, Witnesses
+from vmhb_consumer.recovery_places import Board
 from vmhb_consumer.reporters.base import Case, Reporter
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome
 from vmhb_consumer.repository import Records
@@ -109,11 +111,15 @@ class Faults:
         witnesses = Witnesses(self._word, self._place)
         self._permits = Permits(store, self._records, settings.recovery, witnesses)
         self._deliveries = [
-            Delivery(target, self._outbox, self._tally, lambda fault: self._permits.ask(fault, time.time))
+            Delivery(target, self._outbox, self._tally, lambda fault, name: self._permits.ask(fault, name, time.time))
             for target in self._targets()
         ]
         ask = housekeeper.Ask(self._word, self._place, self._answers)
-        self._rounds = housekeeper.Rounds(settings, self._records, self._outbox, ask, self._tally, self._wake)
+        self._board = Board(store)
+        watch = Watch(self._board.pause, systemd.status)
+        self._rounds = housekeeper.Rounds(
+            *(settings, self._records, self._outbox, ask, self._tally, self._wake), watch=watch
+        )
         self._endpoint = Endpoint(self._records, self._tally, time.time, self._wake, allowed=self._may_take)
         self._where = f"{settings.topics[0]} of {broker.shown(conf, settings.transport_url)[0]}"
         self._listener = self._listen()
@@ -202,6 +208,10 @@ class Faults:
         self._store.open()
         self._outbox.live(self._settings.host, time.time())
         LOG.info("faults are kept in %s", self._store.shown)
+        limits = self._settings.recovery
+        if limits.observe_only or not limits.max_concurrent:
+            which = "observe_only = true" if limits.observe_only else "max_concurrent = 0"
+            LOG.warning("no recovery is begun by this consumer: [recovery] %s", which)
 
     def _may_take(self) -> bool:
         """What is read is not ours before we know that we may run, and not after we were told to end."""
@@ -309,6 +319,8 @@ class Faults:
             "host": self._settings.host,
             "database": self._store.identity,
             "held": self._permits.held,
+            "paused": pause_watch.as_told(self._board.pause(), time.time()),
+            "observe_only": self._settings.recovery.observe_only,
             "counts": self._tally.snapshot() | self._records.counts(),
             "waiting": self._outbox.waiting(),
             "undelivered": [[target, kind, count] for (target, kind), count in self._outbox.undelivered().items()],

@@ -23,6 +23,7 @@ from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
 from vmhb_consumer.doubt_rules import Close, Decision, Keep, Told, Unknown, Whereabouts, Word
 from vmhb_consumer.outbox import Outbox
+from vmhb_consumer.pause_watch import Watch
 from vmhb_consumer.repository import PATIENCE, Doubtful, Records, Silent
 from vmhb_consumer.settings import FaultSettings
 
@@ -31,6 +32,8 @@ LOG = logging.getLogger(__name__)
 #: Seconds between two rounds, and what is looked into at a time.
 ROUND = 1.0
 ASKING = 8
+#: How often it is seen whether recoveries are paused, to say so. (Permits see it by themselves, at once.)
+LOOK = 0.5
 #: How often we say that we live: several times within `outbox.MEMBER_TTL`.
 LIVE = 4.0
 #: Seconds until a doubt that could not be settled is looked into again.
@@ -63,7 +66,10 @@ class Rounds:
         tally: Tally,
         changed: Callable[[], None],
         now: Callable[[], float] = time.time,
+        watch: Watch | None = None,
     ) -> None:
+        """watch: looks at the stop button in each round."""
+        self._watch = watch
         self._settings = settings
         self._records = records
         self._outbox = outbox
@@ -80,6 +86,8 @@ class Rounds:
         """Begin."""
         threading.Thread(target=self._run, name="vmhb-rounds", daemon=True).start()
         threading.Thread(target=self._live, name="vmhb-live", daemon=True).start()
+        if self._watch is not None:
+            threading.Thread(target=self._look, name="vmhb-pause", daemon=True).start()
 
     def stop(self) -> None:
         """Make no more."""
@@ -90,6 +98,16 @@ class Rounds:
         while not self._stopping.wait(LIVE):
             try:
                 self._outbox.live(self._settings.host, self._now())
+            except Away as error:
+                LOG.debug("the database is away: %s", error)
+            except Exception:
+                LOG.exception("an error of our own; going on")
+
+    def _look(self) -> None:
+        """Not in a round, which may wait for others for seconds."""
+        while self._watch is not None and not self._stopping.wait(LOOK):
+            try:
+                self._watch.look(self._now())
             except Away as error:
                 LOG.debug("the database is away: %s", error)
             except Exception:
@@ -137,6 +155,8 @@ class Rounds:
         numbers |= {f"waiting.{target}": count for target, count in self._outbox.waiting().items()}
         kept = self._outbox.undelivered().items()
         numbers |= {f"undelivered.{kind.replace(' ', '_')}.{target}": count for (target, kind), count in kept}
+        if self._watch is not None:
+            numbers["recoveries_paused"] = int(self._watch.paused)
         LOG.info("so far: %s", ", ".join(f"{name} {number}" for name, number in sorted(numbers.items())))
 
     # -- a fault ---------------------------------------------------------------------------------------------------

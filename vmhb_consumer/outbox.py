@@ -19,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vmhb_common.model.fault import Change, Fault
+from vmhb_consumer import recovery_places
 from vmhb_consumer.database import Changed, Database
 from vmhb_consumer.fault_rules import packed, unpacked
 from vmhb_consumer.reporters import telling
@@ -155,15 +156,22 @@ class Outbox:
             if connection.execute(sa.delete(OUTBOX).where(self._ours(row))).rowcount != 1:
                 return False
             _remember(connection, row, text, telling.after(row.told, outcome))
+            _recovery_is(connection, row, outcome.over)
             return True
 
         return self._database.run(work)
 
     def again(
-        self, row: Row, why: str, next_at: float, memo: Mapping[str, Any] | None, told: Told | None = None
+        self,
+        row: Row,
+        why: str,
+        next_at: float,
+        memo: Mapping[str, Any] | None,
+        told: Told | None = None,
+        over: bool = False,
     ) -> bool:
-        """It was not; next_at: when to try again. memo, told None: as it was. TypeError, ValueError: the memo is not
-        JSON."""
+        """It was not; next_at: when to try again. memo, told None: as it was. over: no recovery of it is under way.
+        TypeError, ValueError: the memo is not JSON."""
         values = {"owner": "", "next_at": next_at, "problem": why[:2000], "attempt": row.attempt + 1}
         update = sa.update(OUTBOX).where(self._ours(row)).values(**values)
         text = None if memo is None else json.dumps(dict(memo))
@@ -172,6 +180,8 @@ class Outbox:
             if connection.execute(update).rowcount != 1:
                 return False
             _remember(connection, row, text, row.told if told is None else told)
+            if over:
+                _recovery_is(connection, row, over)
             return True
 
         return self._database.run(work)
@@ -203,6 +213,7 @@ class Outbox:
             values |= {"change": str(row.change), "kind": kind, "why": why[:2000], "payload": packed(fault)}
             connection.execute(sa.insert(UNDELIVERED).values(**values))
             _remember(connection, row, text, told)
+            _recovery_is(connection, row, over=True)
             return True
 
         return self._database.run(work)
@@ -271,6 +282,14 @@ def _remember(connection: sa.Connection, row: Row, text: str | None, told: Told)
         values = {"handed": told.handed, "known": told.known, "remind": told.remind, "bugs": told.bugs}
         if connection.execute(sa.update(TOLD).where(_told(**key)).values(**values)).rowcount == 0:
             connection.execute(sa.insert(TOLD).values(**key, **values))
+
+
+def _recovery_is(connection: sa.Connection, row: Row, over: bool) -> None:
+    """It asks for no place, at present or any more. over: nor is a recovery of its under way."""
+    if row.fault.recovery_attempt and not row.target.startswith(TOPIC):
+        recovery_places.leave(connection, row.fault.fault_id, row.target)
+        if over:
+            recovery_places.end(connection, row.fault, row.target)
 
 
 def _row(found: Any, known: Any, memo: str | None, change: Change, reminder: bool, told: Told) -> Row:

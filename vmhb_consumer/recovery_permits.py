@@ -1,7 +1,8 @@
 """Lets recoveries through: counted in the database, so that all consumers together keep to the limits.
 
 Who counts holds one row of the database locked until the permit is written, so two consumers can't both take the last
-place. A permit is for (fault_id, recovery_attempt): asked for twice, it is one.
+place, and the stop button holds from the moment at which it is pressed. A permit is for (fault_id, recovery_attempt):
+asked for twice, it is one. `recovery_limits` decides, `recovery_places` keeps.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ import sqlalchemy as sa
 
 from vmhb_common.app import crashpoint
 from vmhb_common.model.fault import Fault, FaultState
-from vmhb_consumer import doubt_rules, recovery_limits
+from vmhb_consumer import doubt_rules, recovery_limits, recovery_places
 from vmhb_consumer.database import Away, Database
 from vmhb_consumer.doubt_rules import Unknown, Whereabouts, Word
-from vmhb_consumer.recovery_limits import MINUTE, Granted
+from vmhb_consumer.recovery_limits import OBSERVE, PAUSED
 from vmhb_consumer.reporters.base import Permit
 from vmhb_consumer.repository import Records
-from vmhb_consumer.schema import META, PERMITS
 from vmhb_consumer.settings import RecoverySettings
 
 LOG = logging.getLogger(__name__)
 
+#: `Permit.withheld`: the same words as of a fault's `withheld`.
+LATE, UNVERIFIED = "late", "unverified"
 #: Seconds until a late one is verified again, where nobody could tell.
 VERIFY_AGAIN = 15.0
 #: None was held for so long (seconds): that is over. Those who are held ask again sooner.
@@ -51,87 +53,69 @@ class Permits:
         self.held: str | None = None
         self._held_at = 0.0
 
-    def ask(self, asked: Fault, now: Callable[[], float]) -> Permit:
-        """BLOCKS. May the recovery that this change asks for be begun now? See `Case.permit`."""
+    def ask(self, asked: Fault, target: str, now: Callable[[], float]) -> Permit:
+        """BLOCKS. May the recovery that this change asks for be begun now, by this reporter? See `Case.permit`."""
         try:
-            return self._ask(asked, now)
+            permit = self._ask(asked, target, now)
+            if not permit.granted and (permit.seconds is None or permit.withheld == UNVERIFIED):
+                # It waits for something else than a place, or for nothing: no reason to hold others to their share.
+                self._database.run(lambda connection: recovery_places.leave(connection, asked.fault_id, target))
+            return permit
         except Away as error:
             return Permit(False, f"the database is away: {error}", VERIFY_AGAIN)
 
-    def _ask(self, asked: Fault, now: Callable[[], float]) -> Permit:
+    def _ask(self, asked: Fault, target: str, now: Callable[[], float]) -> Permit:
         known = self._records.known(asked.fault_id)
         latest, confirmed_at = known if known is not None else (asked, 0.0)
         refused = _outdated(asked, latest)
         if refused is not None:
             return Permit(False, refused)
-        permit = self._grant(latest, now(), look_only=True)
-        if not permit.granted:
+        permit = self._weigh(latest, target, now(), look_only=True)
+        if not (permit.granted or permit.withheld == OBSERVE):
             return permit
         if now() - confirmed_at > self._limits.action_ttl:
             permit = self._verify(latest, now)
             if not permit.granted:
                 return permit
-        return self._grant(latest, now())
+        return self._weigh(latest, target, now())
 
     def _verify(self, fault: Fault, now: Callable[[], float]) -> Permit:
         place = self._witnesses.place(fault)
         word = self._witnesses.word(fault)
         late = doubt_rules.too_late(fault, word, place)
         if late is not None:
-            return Permit(False, late)
+            return Permit(False, late, withheld=LATE)
         for said in (word, place):
             if isinstance(said, Unknown):
-                return Permit(False, f"late, and not confirmed: {said.why}", VERIFY_AGAIN)
+                return Permit(False, f"late, and not confirmed: {said.why}", VERIFY_AGAIN, UNVERIFIED)
         at = now()
         self._records.keep(fault, True, at + 60.0, at)
         return Permit(True)
 
-    def _grant(self, fault: Fault, now: float, look_only: bool = False) -> Permit:
+    def _weigh(self, fault: Fault, target: str, now: float, look_only: bool = False) -> Permit:
         def work(connection: sa.Connection) -> Permit:
-            # Locks the row until the commit: all others wait here.
-            lock = sa.update(META).where(META.c.name == "permits").values(value=f"{fault.fault_id}")
             if not look_only:
-                connection.execute(lock)
-            if connection.execute(sa.select(PERMITS).where(_is(fault))).first() is not None:
-                return Permit(True)
-            permit = recovery_limits.weigh(self._granted(connection, fault, now), self._limits)
-            if permit.granted and not look_only:
-                connection.execute(
-                    sa.insert(PERMITS).values(
-                        fault_id=fault.fault_id,
-                        attempt=fault.recovery_attempt,
-                        instance_uuid=fault.instance_uuid,
-                        granted_at=now,
-                        ended=False,
-                    )
-                )
+                recovery_places.lock(connection, fault.fault_id)
+            known = recovery_places.known(connection, fault, self._limits, now)
+            permit = recovery_limits.weigh(known, self._limits, now)
+            if permit.seconds is not None:
+                recovery_places.wait(connection, fault, target, permit.why, now)
+            elif permit.granted and not look_only:
+                recovery_places.take(connection, fault, target, known.has_place, now)
             return permit
 
         permit = self._database.run(work)
         if permit.granted and not look_only:
             crashpoint.reach("consumer.granted")
+        if not look_only and permit.withheld == OBSERVE:
+            what = (fault.recovery_attempt, fault.instance_uuid, fault.host, target)
+            LOG.warning("recovery %d of instance %s on %s would have been begun by %s: observe_only", *what)
         self._say(permit, fault, now)
         return permit
 
-    def _granted(self, connection: sa.Connection, fault: Fault, now: float) -> Granted:
-        limits = self._limits
-        begun = sa.select(PERMITS.c.granted_at, PERMITS.c.ended, PERMITS.c.instance_uuid).where(
-            PERMITS.c.granted_at > now - max(MINUTE, limits.recovery_time, limits.recovery_window)
-        )
-        rows = connection.execute(begun).all()
-        return Granted(
-            running=sum(not ended and now - at < limits.recovery_time for at, ended, _who in rows),
-            recent=[now - at for at, _ended, _who in rows if now - at < MINUTE],
-            spent=[
-                now - at
-                for at, _ended, who in rows
-                if who is not None and who == fault.instance_uuid and now - at < limits.recovery_window
-            ],
-        )
-
     def _say(self, permit: Permit, fault: Fault, now: float) -> None:
-        """Once when it begins to hold, and once when it has not for a while."""
-        if not permit.granted and permit.seconds is not None:
+        """Once when it begins to hold, and once when it has not for a while. A pause is said by `pause_watch`."""
+        if permit.seconds is not None and permit.withheld != PAUSED:
             if self.held is None:
                 who = (fault.instance_uuid, fault.host)
                 LOG.warning("recoveries are %s; the first is that of instance %s on %s", permit.why, *who)
@@ -139,10 +123,6 @@ class Permits:
         elif self.held is not None and now - self._held_at > QUIET:
             LOG.info("recoveries are not held any more")
             self.held = None
-
-
-def _is(fault: Fault) -> sa.ColumnElement[bool]:
-    return sa.and_(PERMITS.c.fault_id == fault.fault_id, PERMITS.c.attempt == fault.recovery_attempt)
 
 
 def _outdated(asked: Fault, latest: Fault) -> str | None:

@@ -17,11 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from vmhb_common.model.fault import Change, Fault, FaultState, Resolution
-from vmhb_consumer import fault_rules, outbox
+from vmhb_consumer import fault_rules, outbox, recovery_places
 from vmhb_consumer.database import Changed, Database
 from vmhb_consumer.fault_rules import Outcome
 from vmhb_consumer.reporters import telling
-from vmhb_consumer.schema import FAULTS, MEMOS, OUTBOX, PERMITS, TOLD, UNDELIVERED, WORKERS
+from vmhb_consumer.schema import FAULTS, MEMOS, OUTBOX, TOLD, UNDELIVERED, WORKERS
 
 LOG = logging.getLogger(__name__)
 
@@ -281,7 +281,7 @@ class Records:
             connection.execute(sa.delete(MEMOS).where(MEMOS.c.fault_id.not_in(known)))
             connection.execute(sa.delete(TOLD).where(TOLD.c.fault_id.not_in(known)))
             number += connection.execute(sa.delete(UNDELIVERED).where(UNDELIVERED.c.at < before)).rowcount
-            connection.execute(sa.delete(PERMITS).where(PERMITS.c.granted_at < permits_before))
+            recovery_places.prune(connection, permits_before, before)
             return number
 
         return self._database.run(work)
@@ -362,8 +362,7 @@ class Records:
             if connection.execute(sa.update(FAULTS).where(same).values(**values)).rowcount != 1:
                 raise Changed("changed by another consumer")
         if fault.state is FaultState.CLEARED:
-            over = sa.update(PERMITS).where(PERMITS.c.fault_id == fault.fault_id).values(ended=True)
-            connection.execute(over)
+            recovery_places.end_all(connection, fault.fault_id)
         reminder = outcome is Outcome.REMINDED
         change = fault_rules.change_of(outcome, fault)
         outbox.put(connection, self._recipients(connection, change, fault, known is None), change, fault, reminder, now)

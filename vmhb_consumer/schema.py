@@ -126,7 +126,7 @@ UNDELIVERED = _table(
     sa.Column("payload", _TEXT, nullable=False),
 )
 
-#: Recoveries that were let through.
+#: Recoveries that were let through. ended: it holds no place any more.
 PERMITS = _table(
     "vmhb_permits",
     sa.Column("fault_id", sa.String(36), primary_key=True),
@@ -137,6 +137,41 @@ PERMITS = _table(
     sa.Index("vmhb_permits_granted", "granted_at"),
 )
 
+#: Whose a permit is; of those from before this was kept there is no row. project: None: not known. target: the reporter
+#: that was let through; None: several were. (A table of its own, since MariaDB alters none within a transaction: who is
+#: killed in between leaves it neither old nor new.)
+HOLDERS = _table(
+    "vmhb_holders",
+    sa.Column("fault_id", sa.String(36), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("project", sa.String(255)),
+    sa.Column("target", sa.String(255)),
+)
+
+#: Faults whose recovery is held, one row each, until it is let through or not asked for any more. asked_at: the last
+#: time; target: by which reporter; since: the first time; why: what it was told.
+WAITING = _table(
+    "vmhb_waiting",
+    sa.Column("fault_id", sa.String(36), primary_key=True),
+    sa.Column("target", sa.String(255), nullable=False),
+    sa.Column("instance_uuid", sa.String(36)),
+    sa.Column("project", sa.String(255)),
+    sa.Column("since", _TIME, nullable=False),
+    sa.Column("asked_at", _TIME, nullable=False),
+    sa.Column("why", _TEXT, nullable=False),
+)
+
+#: The stop button: one row at most, while it is pressed, and after its time until it is pressed again. name: what is
+#: paused. who: said so.
+PAUSES = _table(
+    "vmhb_pauses",
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("reason", _TEXT, nullable=False),
+    sa.Column("since", _TIME, nullable=False),
+    sa.Column("until", _TIME, nullable=False),
+    sa.Column("who", sa.String(255), nullable=False),
+)
+
 #: Statements that lead from version 1, 2 … to the next. The tables above are those of the last version; tables that are
 #: not there yet are made before the first step.
 STEPS: Sequence[Sequence[str]] = (
@@ -145,4 +180,7 @@ STEPS: Sequence[Sequence[str]] = (
         "INSERT INTO vmhb_told (target, fault_id, handed, known, remind, bugs) "
         "SELECT '*', fault_id, TRUE, TRUE, FALSE, 0 FROM vmhb_faults",
     ),
+    # 3: vmhb_holders, vmhb_waiting and vmhb_pauses, which begin empty. A version all the same: a consumer from before
+    # would not see the stop button.
+    (),
 )

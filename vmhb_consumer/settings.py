@@ -34,8 +34,9 @@ class Half(enum.StrEnum):
 class RecoverySettings:
     """How many recoveries are let through. Times are seconds.
 
-    max_concurrent: under way at a time; recovery_time: for how long one counts as such; rate: begun within a minute;
-    recoveries: of one instance within recovery_window; action_ttl: how long a recommendation is acted on unasked.
+    max_concurrent: under way at a time, 0: none; recovery_time: for how long one counts as such; rate: begun within a
+    minute; recoveries: of one instance within recovery_window; action_ttl: how long a recommendation is acted on
+    unasked; observe_only: none is begun, and what would have been is said.
     """
 
     max_concurrent: int = 10
@@ -44,6 +45,7 @@ class RecoverySettings:
     recoveries: int = 3
     recovery_window: float = 3600.0
     action_ttl: float = 60.0
+    observe_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,31 @@ def run(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> int
             )
         )
     try:
+        unknown = read(program, arguments, conf)
+    except BadFiles as error:
+        return _refuse([error.problem])
+    bad = problems.bad_values(conf, program.groups) or program.contradictions(conf)
+    if conf.check_config:
+        return _check(conf, [*unknown, *bad], program.endpoints)
+    if bad:
+        return _refuse(bad)
+    if program.status is not None and conf.status:
+        return _tell(program.status, conf)
+    return _serve(program, conf, unknown)
+
+
+class BadFiles(Exception):
+    """The configuration can't be read."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def read(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> list[Problem]:
+    """Read this program's configuration; its groups must be registered. The names in it that nobody knows. Raises
+    BadFiles."""
+    try:
         conf(
             arguments,
             project="vmhb",
@@ -117,16 +142,8 @@ def run(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> int
             default_config_dirs=_existing(f"/etc/vmhb/{program.name}.conf.d"),
         )
     except (cfg.Error, ValueError) as error:
-        return _refuse([Problem("configuration", str(error), "correct it")])
-    unknown = problems.unknown_names(conf, program.groups, _libraries(program.libraries))
-    bad = problems.bad_values(conf, program.groups) or program.contradictions(conf)
-    if conf.check_config:
-        return _check(conf, [*unknown, *bad], program.endpoints)
-    if bad:
-        return _refuse(bad)
-    if program.status is not None and conf.status:
-        return _tell(program.status, conf)
-    return _serve(program, conf, unknown)
+        raise BadFiles(Problem("configuration", str(error), "correct it")) from error
+    return problems.unknown_names(conf, program.groups, _libraries(program.libraries))
 
 
 def _tell(status: Callable[[cfg.ConfigOpts], dict[str, Any]], conf: cfg.ConfigOpts, limit: float = STATUS_LIMIT) -> int:

@@ -45,6 +45,11 @@ def alive(status: str | None = None, environ: Mapping[str, str] = os.environ) ->
     return notify("WATCHDOG=1", *(() if status is None else (_status(status),)), environ=environ)
 
 
+def status(text: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """How we are: one line for `systemctl status`."""
+    return notify(_status(text), environ=environ)
+
+
 def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:
     """How often to call `alive`, in seconds; None where no watchdog waits for this process."""
     pid = environ.get("WATCHDOG_PID", "")

@@ -13,8 +13,8 @@ HELP = "How many recoveries reporters may ask for: all consumers that share a da
 _DEFAULT = RecoverySettings()
 
 
-def _count(name: str, default: int, maximum: int, text: str) -> cfg.Opt:
-    return cfg.IntOpt(name, default=default, min=1, max=maximum, help=prose(text))
+def _count(name: str, default: int, maximum: int, text: str, minimum: int = 1) -> cfg.Opt:
+    return cfg.IntOpt(name, default=default, min=minimum, max=maximum, help=prose(text))
 
 
 OPTS = [
@@ -25,11 +25,18 @@ OPTS = [
         """
 How many recoveries may be under way at a time. Others wait, and the log says so.
 
-One is under way from when it is asked for until the fault is cleared, or recovery_time is over. Raise it where many
-instances of one application must come back together, and Nova and the storage bear it.
+One is under way from when it is asked for until its reporter says that it has ended, the fault is cleared, or
+recovery_time is over. While another project waits no project is given more than half of these (rounded up), and the
+last one is always kept for a project that has less than that: so one tenant whose guests all fail doesn't keep others'
+from being recovered.
 
-1 to 10000.
+Raise it where many instances of one application must come back together, and Nova and the storage bear it. 0 stops
+all: what asks for recovery waits, until you say another number and restart the consumers; to stop for some hours say
+`nova-vmhb-manage recoveries pause`, which needs no restart.
+
+0 to 10000.
 """,
+        minimum=0,
     ),
     seconds_opt(
         "recovery_time",
@@ -94,6 +101,19 @@ Clocks of compute nodes that are slower by more make every recovery wait for the
 Seconds, 1 to 86400.
 """,
     ),
+    cfg.BoolOpt(
+        "observe_only",
+        default=_DEFAULT.observe_only,
+        help=prose(
+            """
+Judge and report everything, but ask no backend for a recovery: the log says of each that it would have been begun, and
+`--status` counts them as permits.observe.
+
+Set it while recovery is being introduced, to see what would have been recovered; all consumers must say the same. As
+none is begun, none is under way, and the limits hold back fewer than they would.
+"""
+        ),
+    ),
 ]
 
 
@@ -107,4 +127,5 @@ def settings(conf: cfg.ConfigOpts) -> RecoverySettings:
         recoveries=group.recoveries,
         recovery_window=group.recovery_window,
         action_ttl=group.action_ttl,
+        observe_only=group.observe_only,
     )

@@ -90,11 +90,12 @@ class Permit:
     """The answer to `Case.permit`. granted: do it now. why, seconds: otherwise what stands in the way, and for how long
     at least (return `Later` with them); seconds None: for good, as far as this change goes (the fault is cleared, or
     asks for it no more; the instance's budget is spent; it is late, and nobody confirms it): return `Refused`,
-    rightly."""
+    rightly. withheld: one word for it, as in a fault's `withheld`, where there is one."""
 
     granted: bool
     why: str = ""
     seconds: float | None = None
+    withheld: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,13 @@ class Case:
     received_at: datetime  # aware, UTC: when the consumer was told of `latest`
     attempt: int  # 1 with the first try of this delivery
     memo: Mapping[str, Any] = field(default_factory=dict)
-    #: BLOCKS, for 15 s at most. Asks the cloud-wide brake and the instance's budget for one recovery: call it just
-    #: before it is asked for, once everything else speaks for it. A `recover` that is old by now is verified first:
-    #: with the worker, and with Nova. Idempotent per (fault_id, recovery_attempt): what was granted stays granted, for
-    #: as long as the fault is open and still asks for it. Raises nothing.
+    #: BLOCKS, for 15 s at most. Asks for a place for one recovery: within the cloud-wide limits, its project's share
+    #: and the instance's budget, and unless all are paused. Call it just before the recovery is asked for, at each try,
+    #: once everything else speaks for it. A `recover` that is old by now is verified first: with the worker, and with
+    #: Nova. Idempotent per (fault_id, recovery_attempt): what was granted stays granted, for as long as it holds its
+    #: place and nobody has pressed the stop button. The place is free once this change is `Refused`, or `Done` or
+    #: `Later` say that it is `over`; else once the fault is cleared, or [recovery] recovery_time is over. Raises
+    #: nothing.
     permit: Callable[[], Permit] = lambda: Permit(True)
     #: This reporter was handed the same before, and refused it: nothing that counts is new.
     reminder: bool = False

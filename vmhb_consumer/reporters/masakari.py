@@ -135,19 +135,21 @@ class MasakariReporter(Reporter):
                 case, masakari_rules.duplicate(masakari_rules.event_of(fault), known, begun, self._now(), self._times)
             )
         if refusal.why is No.MAINTENANCE:
-            return Later(MAINTENANCE, f"{_of(case)}: host {fault.host} is on maintenance in Masakari: {refusal}")
+            why = f"{_of(case)}: host {fault.host} is on maintenance in Masakari: {refusal}"
+            return Later(MAINTENANCE, why, over=True)
         if refusal.why is No.UNKNOWN_HOST:
             return Later(
                 MAINTENANCE,
                 f"{_of(case)}: Masakari does not know host {fault.host}, and recovers nothing there. Register it: "
                 f"openstack segment host create {fault.host} COMPUTE SSH <segment>",
+                over=True,
             )
         return Refused(f"{_of(case)}: Masakari takes no such notification, is its release supported? {refusal}")
 
     def _take(self, case: Case, step: masakari_rules.Follow | masakari_rules.Wait | masakari_rules.Leave) -> Outcome:
         what = _of(case)
         if isinstance(step, masakari_rules.Wait):
-            return Later(step.seconds, f"{what}: {step.why}")
+            return Later(step.seconds, f"{what}: {step.why}", over=True)  # nothing was posted, or it was refused
         if isinstance(step, masakari_rules.Leave):
             return Refused(f"{what}: {step.why}", rightly=step.rightly)
         memo = Memo(case.fault.recovery_attempt, step.notification, posted_at=self._now())
@@ -177,7 +179,7 @@ class MasakariReporter(Reporter):
         """How it ended: as the end of the delivery that followed it. Other changes of the same attempt end at once."""
         if memo.outcome is not None and memo.told_by == case.fault.sequence:
             return Refused(f"{_of(case)}, notification {memo.notification}: {memo.outcome}", known=True)
-        return Done()
+        return Done(over=True)
 
 
 def _of(case: Case) -> str:

@@ -36,7 +36,8 @@ class Line:
         target = Recipient("told", self.reporter.deliver)
         self.delivery = Delivery(target, desk.outbox, self.tally, self._permit, desk.clock)
 
-    def _permit(self, fault: life.Fault) -> Permit:
+    def _permit(self, fault: life.Fault, target: str) -> Permit:
+        assert target == "told"
         self.asked.append(fault.fault_id)
         return Permit(False, "held", 5.0)
 
@@ -179,7 +180,7 @@ def test_a_first_that_it_does_not_want(desk: Desk) -> None:
     desk.to = ["told"]
     reporter = ToldReporter()
     target = Recipient("told", reporter.deliver, lambda change, fault: fault.sequence == 1)
-    delivery = Delivery(target, desk.outbox, Tally(), lambda fault: Permit(True), desk.clock)
+    delivery = Delivery(target, desk.outbox, Tally(), lambda fault, target: Permit(True), desk.clock)
     reporter.answers = [Refused("no")]
     desk.take(A1, replace(A1, sequence=2, cause="other"))
     while delivery.turn():
@@ -209,7 +210,7 @@ def test_one_that_is_written_for_the_contract_before(desk: Desk, caplog: pytest.
             raise raises.pop(0)
         return None  # type: ignore[return-value]
 
-    delivery = Delivery(Recipient("old", deliver), desk.outbox, Tally(), lambda fault: Permit(True), desk.clock)
+    delivery = Delivery(Recipient("old", deliver), desk.outbox, Tally(), lambda fault, target: Permit(True), desk.clock)
     desk.take(A1, A2, another("b", instance_uuid=None))
     for _ in range(4):
         desk.clock.now += 1
@@ -225,7 +226,7 @@ def test_in_a_thread_of_its_own(desk: Desk) -> None:
     desk.to = ["told"]
     reporter = ToldReporter()
     target = Recipient("told", reporter.deliver)
-    delivery = Delivery(target, desk.outbox, Tally(), lambda fault: Permit(True), desk.clock)
+    delivery = Delivery(target, desk.outbox, Tally(), lambda fault, target: Permit(True), desk.clock)
     delivery.start()
     desk.take(A1)
     delivery.wake()

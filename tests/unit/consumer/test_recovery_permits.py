@@ -40,16 +40,16 @@ def permits(desk: Desk, witness: Witness | None = None, **limits: float) -> Perm
 
 
 def test_granted_once(desk: Desk) -> None:
-    """Asked for again, it is the same one; a later attempt is another."""
-    one, a = permits(desk, max_concurrent=2), asks("a")
+    """Asked for again, it is the same one; a later attempt is another, in the same place."""
+    one, a = permits(desk, max_concurrent=1), asks("a")
     second = replace(a, sequence=2, recovery_attempt=2)
     desk.take(a)
-    assert one.ask(a, desk.clock) == one.ask(a, desk.clock) == Permit(True)
+    assert one.ask(a, "one", desk.clock) == one.ask(a, "one", desk.clock) == Permit(True)
     desk.take(second)
-    assert one.ask(a, desk.clock).why == "recovery attempt 2 took the place of attempt 1"
-    assert one.ask(second, desk.clock).granted
+    assert one.ask(a, "one", desk.clock).why == "recovery attempt 2 took the place of attempt 1"
+    assert one.ask(second, "one", desk.clock).granted
     desk.take(asks("b"))
-    assert one.ask(asks("b"), desk.clock).why.startswith("held: 2 recoveries are under way")
+    assert one.ask(asks("b"), "one", desk.clock).why.startswith("held: 1 recoveries are under way")
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_not_wanted_any_more(desk: Desk, then: object, why: str) -> None:
     """Also where it was granted before the consumer died."""
     one, a = permits(desk), asks("a")
     desk.take(a)
-    assert one.ask(a, desk.clock).granted
+    assert one.ask(a, "one", desk.clock).granted
     desk.take(then(a))  # type: ignore[operator]
-    assert one.ask(a, desk.clock) == Permit(False, why)
+    assert one.ask(a, "one", desk.clock) == Permit(False, why)
 
 
 def test_one_over_makes_room(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
@@ -75,14 +75,14 @@ def test_one_over_makes_room(desk: Desk, caplog: pytest.LogCaptureFixture) -> No
     a, b, c = asks("a"), asks("b"), asks("c")
     desk.take(a, b, c)
     with caplog.at_level(logging.INFO):
-        assert one.ask(a, desk.clock).granted
-        assert not one.ask(b, desk.clock).granted and not one.ask(c, desk.clock).granted
+        assert one.ask(a, "one", desk.clock).granted
+        assert not one.ask(b, "one", desk.clock).granted and not one.ask(c, "one", desk.clock).granted
         desk.take(life.cleared(a, Resolution.RECOVERED, NOON))
-        assert one.ask(b, desk.clock).granted
-        assert not one.ask(c, desk.clock).granted
+        assert one.ask(b, "one", desk.clock).granted
+        assert not one.ask(c, "one", desk.clock).granted
         assert one.held is not None
         desk.clock.now += max(100.0, QUIET) + 1
-        assert one.ask(c, desk.clock).granted
+        assert one.ask(c, "one", desk.clock).granted
     assert one.held is None
     ours = [record for record in caplog.records if record.name.startswith("vmhb_consumer")]
     assert [record.message.partition(":")[0] for record in ours] == [
@@ -96,13 +96,13 @@ def test_budget(desk: Desk) -> None:
     one = permits(desk, recoveries=1, recovery_window=1000.0, action_ttl=9999.0)
     a, again, b = asks("a"), asks("c", instance_uuid=guest("a")), asks("b")
     desk.take(a)
-    assert one.ask(a, desk.clock).granted
+    assert one.ask(a, "one", desk.clock).granted
     desk.take(life.cleared(a, Resolution.RECOVERED, NOON), again, b)
-    told = one.ask(again, desk.clock)
+    told = one.ask(again, "one", desk.clock)
     assert (told.granted, told.seconds) == (False, None) and "1 recoveries within 1000 s" in told.why
-    assert one.ask(b, desk.clock).granted
+    assert one.ask(b, "one", desk.clock).granted
     desk.clock.now += 1000.0
-    assert one.ask(again, desk.clock).granted
+    assert one.ask(again, "one", desk.clock).granted
 
 
 LATE = 61.0
@@ -126,7 +126,7 @@ def test_late(desk: Desk, word: object, place: object, outcome: str) -> None:
     one = permits(desk, witness)
     desk.take(a)
     desk.clock.now += LATE
-    told = one.ask(a, desk.clock)
+    told = one.ask(a, "one", desk.clock)
     assert outcome == ("granted" if told.granted else "never" if told.seconds is None else "later")
     assert "worker on cn1" in witness.asked
     if outcome == "later":
@@ -138,10 +138,10 @@ def test_not_late(desk: Desk) -> None:
     witness, a = Witness(Told({"fault": {"fault_id": asks("a").fault_id}})), asks("a")
     one = permits(desk, witness)
     desk.take(a)
-    assert one.ask(a, desk.clock).granted and witness.asked == []
+    assert one.ask(a, "one", desk.clock).granted and witness.asked == []
     desk.clock.now += LATE
-    assert one.ask(a, desk.clock).granted and len(witness.asked) == 2
-    assert one.ask(a, desk.clock).granted and len(witness.asked) == 2
+    assert one.ask(a, "one", desk.clock).granted and len(witness.asked) == 2
+    assert one.ask(a, "one", desk.clock).granted and len(witness.asked) == 2
 
 
 def test_database_away(desk: Desk) -> None:
@@ -149,4 +149,4 @@ def test_database_away(desk: Desk) -> None:
     witness = Witness()
     shut = Database("sqlite://")
     one = Permits(shut, desk.records, RecoverySettings(), Witnesses(witness.word, witness.place))
-    assert one.ask(asks("a"), desk.clock).seconds == VERIFY_AGAIN
+    assert one.ask(asks("a"), "one", desk.clock).seconds == VERIFY_AGAIN
