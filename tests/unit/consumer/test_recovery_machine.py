@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, replace
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.consumer.conftest import Desk
@@ -24,7 +24,7 @@ from vmhb_consumer.settings import RecoverySettings
 from vmhb_consumer.stop_button import Pause
 
 PROJECTS = ("acme", "beta", None)
-GUESTS = 9
+GUESTS = 10
 RECOVERY_TIME = 120.0
 #: Steps of PAUSE in which everybody who waits must have had a place: each place ends within RECOVERY_TIME, and the rate
 #: lets one begin each minute at least.
@@ -76,13 +76,14 @@ class Recoveries(RuleBasedStateMachine):
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
-    @rule(guest=st.integers(0, GUESTS - 1))
-    def raised(self, guest: int) -> None:
-        assume(guest not in self.open)
-        self.number += 1
-        fault = asks(self.number, PROJECTS[guest % 3], instance_uuid=asks(guest).instance_uuid)
-        self.open[guest] = fault
-        self.desk.take(fault)
+    @rule(guests=st.sets(st.integers(0, GUESTS - 1), min_size=1))
+    def raised(self, guests: set[int]) -> None:
+        for guest in guests - set(self.open):
+            self.number += 1
+            project = PROJECTS[0 if guest < GUESTS // 2 else 1 + guest % 2]
+            fault = asks(self.number, project, instance_uuid=asks(guest).instance_uuid)
+            self.open[guest] = fault
+            self.desk.take(fault)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -109,6 +110,7 @@ class Recoveries(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(consumer=st.integers(0, 1), seed=st.integers(0, 9))
     def all_ask(self, consumer: int, seed: int) -> None:
+        """Each once, in any order."""
         faults = list(self.open.values())
         random.Random(seed).shuffle(faults)
         for fault in faults:
@@ -117,10 +119,11 @@ class Recoveries(RuleBasedStateMachine):
     @precondition(lambda self: self.granted)
     @rule(data=st.data())
     def over(self, data: st.DataObject) -> None:
-        """A reporter says that its recovery has ended, however it did; or says it again, too late."""
+        """A reporter says that its recovery has ended, however it did; or says it again, too late. Then all ask."""
         place = self.granted[data.draw(st.sampled_from(sorted(self.granted)))]
         self.database.run(lambda connection: recovery_places.end(connection, place.fault, "one"))
         place.over = True
+        self.all_ask(0, self.number)
 
     @rule(seconds=st.sampled_from([1.0, PAUSE, 60.0, RECOVERY_TIME, FRESH]))
     def passes(self, seconds: float) -> None:
