@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 
 import hypothesis.strategies as st
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -119,10 +121,11 @@ class Recoveries(RuleBasedStateMachine):
     @precondition(lambda self: self.granted)
     @rule(data=st.data())
     def over(self, data: st.DataObject) -> None:
-        """A reporter says that its recovery has ended, however it did; or says it again, too late. Then all ask."""
-        place = self.granted[data.draw(st.sampled_from(sorted(self.granted)))]
-        self.database.run(lambda connection: recovery_places.end(connection, place.fault, "one"))
-        place.over = True
+        """Reporters say that recoveries have ended, however they did; or say it again, too late. Then all ask."""
+        for key in data.draw(st.sets(st.sampled_from(sorted(self.granted)), min_size=1)):
+            place = self.granted[key]
+            self.database.run(partial(_end, place.fault))
+            place.over = True
         self.all_ask(0, self.number)
 
     @rule(seconds=st.sampled_from([1.0, PAUSE, 60.0, RECOVERY_TIME, FRESH]))
@@ -234,7 +237,11 @@ class Recoveries(RuleBasedStateMachine):
         assert not Board(self.database).picture(self.limits, self.desk.clock()).places
 
 
+def _end(fault: Fault, connection: sa.Connection) -> None:
+    recovery_places.end(connection, fault, "one")
+
+
 TestRecoveries = Recoveries.TestCase
 TestRecoveries.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
