@@ -46,6 +46,7 @@ from vmhb_worker.core.events import (
     Vitals,
 )
 from vmhb_worker.core.protocol import Health
+from vmhb_worker.core.questions import Question
 from vmhb_worker.delivery.sqlite import Content, Database, Row
 from vmhb_worker.engine.inbox import Inbox
 from vmhb_worker.interfaces import Clock, Commit, Message, Post, Saved, Watcher
@@ -64,17 +65,17 @@ if not TYPE_CHECKING:  # it would let any name pass
 
 
 class CalledEngine:
-    """Notes what it is called with. Answers `answers[name]`; raises it, where that is an exception."""
+    """Notes what it is asked. Answers `answers[method]`; raises it, where that is an exception."""
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
-        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.calls: list[Question[Any]] = []
         self.called = threading.Event()
 
-    def __call__(self, name: str, arguments: dict[str, Any]) -> Any:
-        self.calls.append((name, arguments))
+    def __call__(self, question: Question[Any]) -> Any:
+        self.calls.append(question)
         self.called.set()
-        answer = self.answers.get(name)
+        answer = self.answers.get(question.method)
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -91,7 +91,7 @@ class InstanceRow:
     established: it acknowledged once. boot: which life of its QEMU this was written in. balloon: its balloon driver
     answered in that life. waiting_wall: since when a rebooted guest has been awaited, None when it has answered since.
     running: it ran when we last knew. left: its application said goodbye, for this reason. maintenance: the times of
-    it, of late: from, until.
+    it, of late: from, until. away: it was told that it is not watched, and not yet that it is again.
     """
 
     uuid: str
@@ -102,6 +102,7 @@ class InstanceRow:
     running: bool = True
     left: str | None = None
     maintenance: tuple[tuple[float, float], ...] = ()
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import os
@@ -26,6 +27,7 @@ from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.fault import Fault
 from vmhb_common.objects import SignOfLife, fault_payload, worker_payload
 from vmhb_worker.adapters.rpc_server import Endpoint, time_of, uuid_of
+from vmhb_worker.core.questions import Configure, Question, Show
 
 with without_eventlet():
     import oslo_messaging
@@ -88,7 +90,12 @@ class Hosts:
         target = oslo_messaging.Target(
             exchange=worker_api.EXCHANGE, topic=worker_api.TOPIC, server=name, version=worker_api.VERSION
         )
-        endpoint = _Endpoint(lambda method, arguments: self._take(Told(time.monotonic(), name, method, arguments)))
+
+        def take(asked: Question[Any]) -> None:
+            arguments = {field: getattr(asked, field) for field in inspect.signature(type(asked)).parameters}
+            self._take(Told(time.monotonic(), name, asked.method, arguments))
+
+        endpoint = _Endpoint(take)
 
         def make() -> Any:
             policy = oslo_messaging.DefaultRPCAccessPolicy
@@ -130,12 +137,7 @@ class _Endpoint(Endpoint):
     def configure(self, _context: Any, *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
         """As `worker_api` says it."""
         return self._put(
-            "configure",
-            lambda: {
-                "instance_uuid": uuid_of(instance_uuid),
-                "policy": dict(policy),
-                "observed_at": time_of("observed_at", observed_at),
-            },
+            Configure, lambda: Configure(uuid_of(instance_uuid), dict(policy), time_of("observed_at", observed_at))
         )
 
 
@@ -247,9 +249,10 @@ class FaultWorkers:
             exchange=worker_api.EXCHANGE, topic=worker_api.TOPIC, server=name, version=worker_api.VERSION
         )
 
-        def show(_method: str, arguments: Mapping[str, Any]) -> Any:
-            self.asked.append((name, arguments["instance_uuid"]))
-            return self.shown[name].get(arguments["instance_uuid"])
+        def show(asked: Question[Any]) -> Any:
+            assert isinstance(asked, Show)
+            self.asked.append((name, asked.instance_uuid))
+            return self.shown[name].get(asked.instance_uuid)
 
         def make() -> Any:
             policy = oslo_messaging.DefaultRPCAccessPolicy

@@ -79,7 +79,8 @@ _WORKER = f"""
     from vmhb_worker import service
     from vmhb_worker.cmd import worker
 
-    def broken(method, arguments):
+    def broken(asked, _arguments=None):  # a question; before, its name and arguments
+        method = getattr(asked, "method", asked)
         raise TimeoutError if method == "show" else KeyError(method)
 
     def serve(conf):

@@ -12,7 +12,7 @@ import pytest
 from vmhb_common.worker_api import WorkerAPI
 from vmhb_worker.adapters.rpc_server import Endpoint
 from vmhb_worker.core import events as ev
-from vmhb_worker.core import mishaps, monitor, protocol
+from vmhb_worker.core import mishaps, monitor, protocol, questions
 from vmhb_worker.engine import calls, loop, provisioner
 
 #: What the engine posts to itself, besides the reports of the adapters.
@@ -31,12 +31,14 @@ TABLES: dict[str, tuple[Mapping[Any, Any], set[type[Any]]]] = {
     "steps that were done": (provisioner._DONE, kinds(ev.Step)),
     "steps that were not": (provisioner._NOT_DONE, kinds(ev.Step)),
     "messages, onto the wire": (protocol._FIELDS, kinds(protocol.Message)),
+    "questions, to the engine": (calls._ANSWERS, kinds(questions.Asked)),
 }
 #: Those whose handlers say in their signature what they take, and where it stands there.
 METHODS: dict[str, tuple[Mapping[type[Any], Callable[..., Any]], int]] = {
     "events, to the monitor": (monitor._HANDLERS, 1),
     "reports, to the engine": (loop._REPORTS, 1),
     "effects, to the engine": (loop._EFFECTS, 2),
+    "questions, to the engine": (calls._ANSWERS, 1),
 }
 
 
@@ -68,7 +70,16 @@ def test_each_question_has_its_answer() -> None:
         {name for name, _ in inspect.getmembers(one, inspect.isfunction) if not name.startswith("_")}
         for one in (WorkerAPI, Endpoint)
     )
-    assert offered == served == set(calls._ANSWERS)
+    methods = [kind.method for kind in kinds(questions.Asked)]
+    assert offered == served == set(methods)
+    assert len(methods) == len(set(methods))
+
+
+def test_each_answer_is_of_its_questions_kind() -> None:
+    """What a question promises its caller is what the method that answers it returns."""
+    for kind, answer in calls._ANSWERS.items():
+        (promised,) = typing.get_args(kind.__orig_bases__[0])
+        assert typing.get_type_hints(answer)["return"] == promised, kind
 
 
 def _taken(handler: Callable[..., Any], place: int) -> tuple[Any, ...]:

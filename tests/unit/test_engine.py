@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.fakes import ClockInbox, KeptCommits, MovedClock, ScriptedChannels, ScriptedHost
 from vmhb_common.model.policy import Channel
+from vmhb_common.model.silences import LONG_SILENCE, MAX_SILENCE
 from vmhb_worker.core.events import (
     DomainForgotten,
     DomainSeen,
@@ -19,10 +22,13 @@ from vmhb_worker.core.events import (
     HypervisorHeard,
     HypervisorUp,
     Panicked,
+    Paused,
     PortChanged,
+    Resumed,
     SetBalloonPeriod,
     Stopped,
 )
+from vmhb_worker.core.questions import Asked
 from vmhb_worker.engine.loop import Engine, Ports
 from vmhb_worker.interfaces import InstanceRow, Saved
 from vmhb_worker.settings import Settings, VerdictSettings
@@ -75,7 +81,8 @@ class Bench:
 
     def ask(self, name: str, **arguments: Any) -> Any:
         """A call, answered by the next turn."""
-        return self.engine._desk.answer(name, arguments, self.clock.now, self.clock.wall())
+        (kind,) = [kind for kind in typing.get_args(Asked) if kind.method == name]
+        return self.engine._desk.answer(kind(**arguments), self.clock.now, self.clock.wall())
 
     def raised(self) -> list[dict[str, Any]]:
         return self.store.messages("vmhb.fault.raised")
@@ -330,6 +337,48 @@ def test_announced_silences_hold_also_for_those_that_come_later() -> None:
     assert shown["silences"] == {"hint:req-1": "resize"}
     assert bench.ask("end_silence", instance_uuid=ONE, key="req-1", observed_at=bench.clock.wall())
     well(bench, ONE)
+
+
+def test_a_silence_is_cut_to_a_day_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever announced a year reads in the log what was made of it; a day, and what is stale, is not worth a line."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    well(bench, ONE)
+    asked = {"instance_uuid": ONE, "key": "k", "reason": "upgrade", "observed_at": bench.clock.wall()}
+    assert bench.ask("expect_silence", **asked, timeout=MAX_SILENCE)
+    old = bench.clock.wall() - timedelta(days=400)
+    assert not bench.ask("expect_silence", **{**asked, "observed_at": old}, timeout=365 * 86400.0)
+    assert "is cut" not in caplog.text
+    assert bench.ask("expect_silence", **asked, timeout=365 * 86400.0)
+    assert "a silence (upgrade) was announced for 31536000 s, and is cut to 86400 s" in caplog.text
+    bench.clock.now += MAX_SILENCE - 10.0
+    bench.run(5)
+    assert bench.ask("show", instance_uuid=ONE)["silences"]["hint:k"] == "upgrade"
+    bench.run(15)
+    assert bench.ask("show", instance_uuid=ONE)["silences"] == {}
+
+
+def test_a_long_silence_is_told_and_its_end_also_after_a_restart() -> None:
+    """`vmhb.heartbeat.ended` once, and `established` once it is watched again, though another worker saw it begin."""
+    first = Bench()
+    first.up(domain(ONE))
+    well(first, ONE)
+    first.engine.post(Happened(ONE, Paused("paused")))
+    first.run(2 * LONG_SILENCE)
+    (ended,) = first.store.messages("vmhb.heartbeat.ended")
+    assert ended["reason"] == "not judged for 15 min by now: paused"
+    rows = {row.uuid: row for commit in first.store.commits for row in commit.instances}
+    assert rows[ONE].away
+    second = Bench(Saved(instances=tuple(rows.values())))
+    seen = domain(ONE)
+    second.up(DomainSeen(ONE, seen.xml, "paused", "user", "b1"))
+    second.run(2 * LONG_SILENCE)
+    assert second.store.messages("vmhb.heartbeat.ended") == []
+    second.engine.post(Happened(ONE, Resumed()))
+    second.run(10)
+    (back,) = second.store.messages("vmhb.heartbeat.established")
+    assert back["instance_uuid"] == ONE
+    assert not {row.uuid: row for commit in second.store.commits for row in commit.instances}[ONE].away
 
 
 def test_rescue_mode_is_seen_in_the_domain() -> None:

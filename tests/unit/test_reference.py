@@ -7,7 +7,9 @@ import json
 import jsonschema
 
 from tools.lib import reference
+from vmhb_common.model.silences import LONG_SILENCE, MAX_SILENCE
 from vmhb_common.objects import WORKER_ALIVE, FaultPayload, HeartbeatState, fault_payload, parse_fault, schema
+from vmhb_worker.core.application_channel import WISH_EVERY, WISH_SHARE
 
 
 def test_reference_is_current() -> None:
@@ -21,6 +23,27 @@ def test_every_field_has_a_meaning() -> None:
     assert {name: set(meanings) for name, meanings in reference.MEANINGS.items()} == sent
     assert set(reference.EVENT_TYPES["HeartbeatPayload"]) == {state.event_type for state in HeartbeatState}
     assert reference.EVENT_TYPES["WorkerPayload"] == (WORKER_ALIVE,)
+
+
+def test_the_times_of_silences_are_those_of_the_code() -> None:
+    """What the pages say of how long one may last, and when it is told, is what is done."""
+    pages = {
+        name: (reference.RST.parent / f"{name}.rst").read_text(encoding="utf-8") for name in ("verdicts", "consumer")
+    }
+    ceiling, told = f"{MAX_SILENCE / 3600:g} h", f"{LONG_SILENCE / 60:g} min"
+    assert f"holds for {ceiling} at most" in pages["verdicts"]
+    assert f"A silence of any kind that has lasted for {told}" in pages["verdicts"]
+    assert f"<operation>_timeout``, {ceiling} at most" in pages["consumer"]
+    notifications = (reference.RST.parent / "notifications.rst").read_text(encoding="utf-8")
+    assert f"a silence of any kind has lasted for {told}" in notifications
+
+
+def test_the_bounds_of_a_wish_are_those_of_the_code() -> None:
+    """Authors of agents read them in the protocol's page."""
+    page = " ".join((reference.RST.parent / "protocol.rst").read_text(encoding="utf-8").split())
+    assert WISH_SHARE == 1 / 10
+    assert "to no less than a tenth of each (nor less than what the operator bounds)" in page
+    assert f"and to another wish once in {WISH_EVERY:g} s" in page
 
 
 def test_the_example_is_a_notification() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from oslo_config import cfg, types
 
 from vmhb_common.conf.types import Word, prose, seconds_opt
+from vmhb_common.model.silences import MAX_SILENCE
 from vmhb_consumer.nova_operations import PLANNED, Operation
 from vmhb_consumer.settings import NovaNotificationSettings
 
@@ -12,8 +13,9 @@ GROUP = "nova_notifications"
 HELP = "Nova's notifications about instances, and what is told to workers of them"
 
 _DEFAULT = NovaNotificationSettings()
-#: As much as a worker takes.
-_MAX_SILENCE = 7 * 86400.0
+#: As much as may be said. Of what is more than MAX_SILENCE no more is granted: a configuration of before, which might
+#: say so, is still good.
+_MOST = 7 * 86400.0
 
 
 def _timeout_name(operation: Operation) -> str:
@@ -28,9 +30,9 @@ How long an instance is expected to be silent because {planned.reason}, where no
 The default is what it is because {planned.why}. Raise it where that takes longer on your hosts; a guest that dies
 meanwhile is reported once this time is over.
 
-Seconds, 1 to {_MAX_SILENCE:g}.
+Seconds, 1 to {_MOST:g}. More than {MAX_SILENCE:g} is taken as {MAX_SILENCE:g}: nothing that is announced holds longer.
 """
-    return seconds_opt(_timeout_name(operation), planned.timeout, 1.0, _MAX_SILENCE, text)
+    return seconds_opt(_timeout_name(operation), planned.timeout, 1.0, _MOST, text)
 
 
 OPTS = [
@@ -114,5 +116,5 @@ def settings(conf: cfg.ConfigOpts) -> NovaNotificationSettings:
         topic=group.topic,
         pool=group.pool,
         delivery_time=group.delivery_time,
-        timeouts={operation: group[_timeout_name(operation)] for operation in Operation},
+        timeouts={operation: min(group[_timeout_name(operation)], MAX_SILENCE) for operation in Operation},
     )

@@ -18,20 +18,22 @@ from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.policy import MAX_KNOB, MAX_KNOBS
 from vmhb_common.worker_api import ANSWER_TIME, EXCHANGE, TOPIC, VERSION, InvalidArgument, WorkerBusy, WorkerFailed
+from vmhb_worker.core.questions import Configure, EndSilence, ExpectSilence, List, Question, Show
 
 with without_eventlet():
     import oslo_messaging
 
 LOG = logging.getLogger(__name__)
 
-#: Puts a call, by its name and checked arguments, to the engine and returns its answer: plain values that JSON can
-#: carry. Called from several threads. Raises TimeoutError where there is none within ANSWER_TIME.
-Call = Callable[[str, dict[str, Any]], Any]
+#: Puts a question to the engine and returns its answer: plain values that JSON can carry. Called from several threads.
+#: Raises TimeoutError where there is none within ANSWER_TIME.
+Call = Callable[[Question[Any]], Any]
 
 #: Bounds of what callers may send.
 MAX_KEY = 128
 MAX_REASON = 255
-MAX_SILENCE = 7 * 86400.0
+#: Thirty years: no time that anybody means. How much of it is granted is for the engine to say.
+MAX_TIMEOUT = 1e9
 
 #: Calls that are worked on at a time: each may wait ANSWER_TIME for the engine, and there is only one engine.
 THREADS = 4
@@ -49,21 +51,21 @@ class Endpoint:
 
     def list(self, _context: dict[str, Any]) -> Any:
         """The instances that are watched."""
-        return self._put("list", dict)
+        return self._put(List, List)
 
     def show(self, _context: dict[str, Any], instance_uuid: Any) -> Any:
         """All that is known of one instance."""
-        return self._put("show", lambda: {"instance_uuid": uuid_of(instance_uuid)})
+        return self._put(Show, lambda: Show(uuid_of(instance_uuid)))
 
     def configure(self, _context: dict[str, Any], *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
         """What an instance's flavor asks for. Without its time, from callers that speak 1.0."""
         return self._put(
-            "configure",
-            lambda: {
-                "instance_uuid": uuid_of(instance_uuid),
-                "policy": knobs_of("policy", policy),
-                **({} if observed_at is None else {"observed_at": time_of("observed_at", observed_at)}),
-            },
+            Configure,
+            lambda: Configure(
+                uuid_of(instance_uuid),
+                knobs_of("policy", policy),
+                None if observed_at is None else time_of("observed_at", observed_at),
+            ),
         )
 
     def expect_silence(
@@ -71,31 +73,30 @@ class Endpoint:
     ) -> Any:
         """No heartbeats for a while, and that is as it should be."""
         return self._put(
-            "expect_silence",
-            lambda: {
-                "instance_uuid": uuid_of(instance_uuid),
-                "key": text_of("key", key, MAX_KEY),
-                "reason": text_of("reason", reason, MAX_REASON),
-                "timeout": seconds_of("timeout", timeout, MAX_SILENCE),
-                "observed_at": time_of("observed_at", observed_at),
-            },
+            ExpectSilence,
+            lambda: ExpectSilence(
+                uuid_of(instance_uuid),
+                text_of("key", key, MAX_KEY),
+                text_of("reason", reason, MAX_REASON),
+                seconds_of("timeout", timeout, MAX_TIMEOUT),
+                time_of("observed_at", observed_at),
+            ),
         )
 
     def end_silence(self, _context: dict[str, Any], *, instance_uuid: Any, key: Any, observed_at: Any) -> Any:
         """That while is over."""
         return self._put(
-            "end_silence",
-            lambda: {
-                "instance_uuid": uuid_of(instance_uuid),
-                "key": text_of("key", key, MAX_KEY),
-                "observed_at": time_of("observed_at", observed_at),
-            },
+            EndSilence,
+            lambda: EndSilence(
+                uuid_of(instance_uuid), text_of("key", key, MAX_KEY), time_of("observed_at", observed_at)
+            ),
         )
 
-    def _put(self, name: str, arguments: Callable[[], dict[str, Any]]) -> Any:
+    def _put(self, kind: type[Question[Any]], check: Callable[[], Question[Any]]) -> Any:
         """Check, call, and turn whatever goes wrong into one of the contract's exceptions."""
+        name = kind.method
         try:
-            return self._call(name, arguments())
+            return self._call(check())
         except InvalidArgument as error:
             LOG.warning("RPC %s refused: %s", name, error)
             failure: Exception = error

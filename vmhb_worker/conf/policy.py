@@ -6,6 +6,7 @@ from oslo_config import cfg
 
 from vmhb_common.conf.types import prose, seconds_opt
 from vmhb_common.model.policy import KNOB, KNOBS, MIN_AGENT_INTERVAL, Kind, Knob, Limits
+from vmhb_common.model.silences import MAX_SILENCE
 
 GROUP = "policy"
 HELP = "What holds for instances whose flavor and image do not say, and how far they may go"
@@ -77,15 +78,15 @@ Seconds, {_INTERVAL.minimum:g} to {_INTERVAL.maximum:g}.
         "max_maintenance",
         7200.0,
         0.0,
-        86400.0,
-        """
+        MAX_SILENCE,
+        f"""
 How long an application may be in maintenance within 24 hours, by its own word. Meanwhile it is not judged; that it
 asked is reported, and when it has not come back by then, that too (maintenance_overdue). What it asks for beyond this
 is refused. It changes nothing for silences that an operator or Nova announces.
 
 Raise it where applications are upgraded for longer than this. 0 allows none.
 
-Seconds, 0 to 86400.
+Seconds, 0 to {MAX_SILENCE:g}.
 """,
     ),
 ]

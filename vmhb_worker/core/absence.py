@@ -7,8 +7,10 @@ a guest may rest in a day, and `LEAVES` how often it may ask. Times are seconds 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from vmhb_common.model.fault import REASON_LIMIT
 from vmhb_worker.core.instance_state import Absence, Spell
 from vmhb_worker.core.protocol import Code, Error, Goodbye, Maintenance, Notice
 from vmhb_worker.core.silences import Silence
@@ -74,8 +76,9 @@ class Maintenances:
 
 
 class Leaves:
-    """Of one instance. left: its goodbye's reason, None where it is expected. away: it is told that it need not answer.
-    overrun: its maintenance is over, and it has not answered since.
+    """Of one instance. left: its goodbye's reason, None where it is expected. away: it was told, for whatever reason,
+    that it is not watched, and not yet that it is again. overrun: its maintenance is over, and it has not answered
+    since.
     """
 
     __slots__ = ("_asked", "away", "left", "maintenance", "overrun")
@@ -84,13 +87,13 @@ class Leaves:
         """absence: what an earlier life of the worker had granted."""
         self.left = absence.left
         self.maintenance = Maintenances(ceiling, absence.spells)
-        self.overrun = self.away = False
+        self.overrun, self.away = False, absence.away
         self._asked: list[float] = []  # when it left or rested, of late
 
     @property
     def absence(self) -> Absence:
         """What must outlive the worker."""
-        return Absence(self.left, self.maintenance.spells)
+        return Absence(self.left, self.maintenance.spells, self.away)
 
     def resumed(self, now: float) -> dict[str, Silence]:
         """The silences that an earlier life of the worker had granted."""
@@ -99,7 +102,7 @@ class Leaves:
             resumed[GOODBYE] = _goodbye(self.left)
         if self.maintenance.until > now:
             resumed[MAINTENANCE] = _maintenance("", self.maintenance.until)
-        self.away = bool(resumed)
+        self.away = self.away or bool(resumed)
         return resumed
 
     def goodbye(self, asked: Goodbye, now: float) -> Leave | Error:
@@ -135,6 +138,11 @@ class Leaves:
             return refused(what, f"asked for {LEAVES} times within the hour")
         self._asked.append(now)
         return None
+
+
+def long_silence(lasted: float, reasons: Iterable[str]) -> str:
+    """What is told of a silence that goes on and on."""
+    return f"not judged for {lasted / 60:.0f} min by now: {'; '.join(reasons)}"[:REASON_LIMIT]
 
 
 def refused(what: str, why: str) -> Error:

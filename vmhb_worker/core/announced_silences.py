@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmhb_common.model.silences import MAX_SILENCE
 from vmhb_worker.core.bounded import keep
 
 #: How long an end is remembered (seconds), and how many hints and ends are kept at most: the oldest go first.
@@ -22,6 +23,12 @@ class Hint:
     reason: str
     observed_at: float
     expires: float
+
+
+def hint_of(reason: str, timeout: float, observed_at: float, wall: float) -> Hint:
+    """What was announced for so many seconds from then on, cut to what may be. Whoever's clock is ahead: no silence is
+    longer than it was meant to be."""
+    return Hint(reason, observed_at, min(observed_at, wall) + min(timeout, MAX_SILENCE))
 
 
 class Hints:

@@ -21,6 +21,11 @@ from vmhb_worker.core.verdict import Reading, unavailable
 #: The agent is given this long to show that the guest lives (seconds), and is waited for no longer than that.
 OTHER_TIMEOUT = 3
 OTHER_PATIENCE = 15.0
+#: A guest may wish for times as short as this share of its policy's: at a tenth, what it makes of itself (challenges,
+#: faults, lines of the log) is at most ten times what its flavor was sold for.
+WISH_SHARE = 0.1
+#: And may change its mind so often (seconds): each change is another beginning of its beats.
+WISH_EVERY = 60.0
 _NO_OTHER = unavailable("the instance has no other channel")
 
 
@@ -69,6 +74,8 @@ class Application:
     __slots__ = (
         "_nonce",
         "_timing",
+        "_wished",
+        "_wished_at",
         "connected",
         "in_force",
         "leaves",
@@ -88,6 +95,8 @@ class Application:
         self.leaves = Leaves(timing.max_maintenance, absence)
         self.other = OtherChannel()
         self.in_force = policy
+        self._wished: tuple[float, float] | None = None  # the last one that was granted
+        self._wished_at = -math.inf
         self.window = Window(size(policy.threshold, policy.interval, policy.timeout))
 
     def adopt(self, policy: HeartbeatPolicy) -> None:
@@ -95,16 +104,26 @@ class Application:
         self.in_force = policy
         self.window.resize(size(policy.threshold, policy.interval, policy.timeout))
 
-    def wish(self, policy: HeartbeatPolicy, hello: Hello) -> bool:
-        """The times that are in force from now on: never longer than the policy's. Did they change?"""
-        least_interval, least_timeout = self._timing.min_interval, KNOB["timeout"].minimum or 0.0
+    def wish(self, policy: HeartbeatPolicy, hello: Hello, now: float) -> bool:
+        """The times that are in force from now on: never longer than the policy's, nor as short as would be a burden.
+        Did they change? One wish within WISH_EVERY changes them; but the same one again, after a boot, always does.
+        """
+        times = self._bounded(policy, hello)
+        if times == (self.in_force.interval, self.in_force.timeout):
+            return False
+        if times != self._wished and now < self._wished_at + WISH_EVERY:
+            return False
+        self._wished, self._wished_at = times, now
+        self.adopt(replace(policy, interval=times[0], timeout=times[1]))
+        return True
+
+    def _bounded(self, policy: HeartbeatPolicy, hello: Hello) -> tuple[float, float]:
+        """Interval and timeout, of what it asks for as much as may be granted. What it does not say is the policy's."""
+        least_interval = max(self._timing.min_interval, WISH_SHARE * policy.interval)
+        least_timeout = max(KNOB["timeout"].minimum or 0.0, WISH_SHARE * policy.timeout)
         interval = policy.interval if hello.interval is None else max(hello.interval, least_interval)
         timeout = policy.timeout if hello.timeout is None else max(hello.timeout, least_timeout)
-        wished = replace(policy, interval=min(interval, policy.interval), timeout=min(timeout, policy.timeout))
-        changed = wished != self.in_force
-        if changed:
-            self.adopt(wished)
-        return changed
+        return min(interval, policy.interval), min(timeout, policy.timeout)
 
     def challenge(self, now: float) -> Challenge | None:
         """The next one, unless as many as are remembered are out; beats then count against those."""

@@ -51,10 +51,14 @@ class Spell:
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """When an application need not answer, since it said so. left: its goodbye's reason; None: it is expected."""
+    """When an application need not answer, since it said so. left: its goodbye's reason; None: it is expected.
+
+    away: it was told that the instance is not watched (for this or any other silence), and not yet that it is again.
+    """
 
     left: str | None = None
     spells: tuple[Spell, ...] = ()
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from typing import Any
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Channel, HeartbeatPolicy
+from vmhb_common.model.silences import LONG_SILENCE
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import lifecycle, protocol
-from vmhb_worker.core.absence import GOODBYE, MAINTENANCE, Leave, refused
+from vmhb_worker.core.absence import GOODBYE, MAINTENANCE, Leave, long_silence, refused
 from vmhb_worker.core.application_channel import OTHER_TIMEOUT, Application
 from vmhb_worker.core.ask_schedule import Challenges, full_threshold
 from vmhb_worker.core.beats import LONGEST_REQUEST, NOTHING, Beats, Judged, stagger
@@ -89,6 +90,7 @@ class Monitor:
         "_unasked",
         "_undisturbed_since",
         "_unheard",
+        "_unwatched_since",
         "_watchdog",
         "acks",
         "established",
@@ -151,7 +153,7 @@ class Monitor:
         self._unasked = ""  # why the last challenge said nothing about the guest
         self._given_up = False  # it was said that libvirt talks to its agent no more
         self._watchdog: tuple[str, float] | None = None
-        self._silenced_at = now
+        self._silenced_at = self._unwatched_since = now
         self._out: list[ev.Effect] = []
         for key, silence in self._leaves.resumed(now).items():
             self.silences.begin(key, silence)
@@ -178,8 +180,7 @@ class Monitor:
         if self.state is State.GONE:
             return at
         at = min(at, self._suspicion.deadline(), self._application.other.until)
-        if not self.silences.on:
-            at = min(at, self._graces.deadline())
+        at = min(at, self._told_ended_at() if self.silences.on else self._graces.deadline())
         if self.state is State.SILENT:
             at = min(at, self._again_at())
             if not self._challenges.out and self.silences.asking:
@@ -393,7 +394,9 @@ class Monitor:
             self._silence_expires(now)
         if self.state is State.GONE:
             return
-        if not self.silences.on and now >= self._graces.deadline():
+        if self.silences.on:
+            self._tick_silences(now)
+        elif now >= self._graces.deadline():
             self._tick_graces(now)
         self._tick_evidence(now)
         self._tick_beats(tick.heard, now)
@@ -515,7 +518,7 @@ class Monitor:
     def _on_hello(self, hello: protocol.Hello, now: float) -> None:
         """It introduces itself: that clears nothing and counts for nothing."""
         self._application.name = hello.name
-        if self._untroubled and self._application.wish(self.policy, hello):
+        if self._untroubled and self._application.wish(self.policy, hello, now):
             self._beats.quicken(self.in_force.interval, self.in_force.timeout, now)
         in_force = self.in_force
         self._emit(ev.Say(protocol.Welcome(protocol.VERSION, in_force.interval, in_force.timeout)))
@@ -558,9 +561,10 @@ class Monitor:
         self._leaves.back()
         if self.silences.end(GOODBYE):
             self._silence_over(now)
-        self._leaves.away = MAINTENANCE in self.silences
+        self._leaves.away = self.silences.on
         if not self._leaves.away:
-            self._emit(ev.Returned())
+            if self.established:  # else that is what is told
+                self._emit(ev.Returned())
             self._emit(ev.Remember())
 
     @property
@@ -670,10 +674,10 @@ class Monitor:
         return self.state is State.SILENT and self._trigger in _STUCK.values()
 
     def _on_booted(self, event: ev.Booted, now: float) -> None:
+        self._appears(now)
         self._leaves.back()
         if self.silences.end("paused", "passage", "postcopy", "job", GOODBYE):
             self._silence_over(now)
-        self._leaves.away = MAINTENANCE in self.silences
         self._application.window.forget()
         if self.in_force != self.policy:
             self._application.adopt(self.policy)
@@ -687,6 +691,7 @@ class Monitor:
         self._apply(Input.BOOT, now)
 
     def _on_restored(self, event: ev.Restored | ev.Arriving, now: float) -> None:
+        self._appears(now)
         if not self.established or self.waiting_since is not None:
             self._on_booted(ev.Booted(), now)
         else:
@@ -702,7 +707,7 @@ class Monitor:
 
     def _on_stopped(self, event: ev.Stopped, now: float) -> None:
         # An incoming migration that fails ends as "failed" here, and goes on where it was.
-        arriving = self.silences.told().get("passage") == ARRIVING
+        arriving = self._arrives
         self.orphaned = False
         self.silences.end("paused", "passage", "postcopy", "job", GOODBYE)
         self._leaves.back()
@@ -720,6 +725,8 @@ class Monitor:
     def _on_resumed(self, event: ev.Resumed, now: float) -> None:
         self.orphaned = False
         over = ("paused", "passage", "postcopy") if event.arrived else ("paused", "passage")
+        if self._arrives:
+            self._unwatched_since = now
         if self.silences.end(*over):
             self._silence_over(now)
         if self._panicked_at is not None and self._graces.panic_at is None:
@@ -808,7 +815,7 @@ class Monitor:
 
     def _silence(self, key: str, silence: Silence, now: float) -> None:
         if not self.silences:
-            self._silenced_at = now
+            self._silenced_at = self._unwatched_since = now
         self.silences.begin(key, silence)
         self._look(self._suspicion.end())  # a kernel that stands still answers no probe either
         self._apply(Input.HUSH, now)
@@ -827,6 +834,28 @@ class Monitor:
         self._graces.put_off(lasted, now)
         self._beats.catch_up(now)
         self._challenges.soon(now)
+
+    def _appears(self, now: float) -> None:
+        """While it did not run here, there was nobody to be watched."""
+        if self.state is State.GONE:
+            self._unwatched_since = now
+
+    @property
+    def _arrives(self) -> bool:
+        """Is it still where it comes from, and watched there?"""
+        return self.silences.told().get("passage") == ARRIVING
+
+    def _told_ended_at(self) -> float:
+        """When its silence has lasted for long: two of its own intervals at least, since one is owed after a start."""
+        if self._leaves.away or self._arrives:
+            return math.inf
+        return self._unwatched_since + max(LONG_SILENCE, 2 * self.policy.interval)
+
+    def _tick_silences(self, now: float) -> None:
+        if now >= self._told_ended_at():
+            self._leaves.away = True
+            self._emit(ev.Ended(long_silence(now - self._unwatched_since, self.silences.told().values())))
+            self._emit(ev.Remember())
 
     def _on_policy_changed(self, event: ev.PolicyChanged, now: float) -> None:
         was, self.policy = self.policy, event.policy

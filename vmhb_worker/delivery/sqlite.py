@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -214,6 +214,13 @@ TABLES: tuple[_Table, ...] = (
 )
 
 
+#: Beside the layout, for another of which an older worker would refuse the whole file: who has a row here is
+#: `InstanceRow.away`. An older worker leaves it alone, and a row that is out of date then costs one notification.
+_AWAY = "away"
+_MAKE_AWAY = f"CREATE TABLE IF NOT EXISTS {_AWAY} (uuid TEXT PRIMARY KEY)"
+_IS_AWAY, _NOT_AWAY = f"INSERT OR REPLACE INTO {_AWAY} VALUES (?)", f"DELETE FROM {_AWAY} WHERE uuid = ?"  # noqa: S608
+
+
 # -- the file ----------------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +256,7 @@ class Database:
             self._transaction(self._create)
         elif version < SCHEMA_VERSION:
             self._transaction(self._upgrade)
+        sql(_MAKE_AWAY)
         verdict = sql("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise Corrupt(verdict)
@@ -272,6 +280,10 @@ class Database:
                 found = content.table(table.name)
                 for key, *columns in self._connection.execute(table.select):
                     found[key] = table.unpack(key, tuple(columns))
+            for (uuid,) in self._connection.execute(f"SELECT uuid FROM {_AWAY}"):  # noqa: S608
+                row = content.instances.get(uuid)
+                if row is not None:
+                    content.instances[uuid] = replace(row, away=True)
         return content
 
     def write(self, changes: Content, *, durable: bool = True) -> None:
@@ -290,6 +302,10 @@ class Database:
             self._connection.executemany(
                 table.upsert, [(key, *table.pack(value)) for key, value in changed.items() if value is not None]
             )
+        if changes.instances:
+            self._connection.executemany(_NOT_AWAY, [(uuid,) for uuid in changes.instances])
+            away = [(uuid,) for uuid, row in changes.instances.items() if row is not None and row.away]
+            self._connection.executemany(_IS_AWAY, away)
         if durable:
             reach("commit.before")
 

@@ -54,6 +54,7 @@ class Instance:
             memory.running,
             absence.left,
             tuple((spell.began + offset, spell.until + offset) for spell in absence.spells),
+            absence.away,
         )
 
     def told(self, fault: Fault | None, now: float, wall: datetime) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def remembered(row: InstanceRow | None, now: float, wall: datetime) -> Remembere
     waiting = None if row.waiting_wall is None else max(0.0, wall.timestamp() - row.waiting_wall)
     offset = wall.timestamp() - now
     spells = tuple(Spell(began - offset, until - offset) for began, until in row.maintenance)
-    absence = Absence(row.left, spells)
+    absence = Absence(row.left, spells, row.away)
     return Remembered(row.established, row.boot, row.balloon, waiting, row.running, absence)
 
 

@@ -34,6 +34,7 @@ from vmhb_worker.core.findings import finding, standing_of
 from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.mishaps import instead_of, not_started
 from vmhb_worker.core.monitor import Monitor
+from vmhb_worker.core.questions import A, Question
 from vmhb_worker.core.transitions import State
 from vmhb_worker.engine.balloon_periods import Periods
 from vmhb_worker.engine.calls import Desk
@@ -68,8 +69,7 @@ TRY_AGAIN = 1.0
 class _Call:
     """Somebody else's question, with the place for the answer."""
 
-    name: str
-    arguments: dict[str, Any]
+    question: Question[Any]
     answer: Future[Any]
 
 
@@ -147,10 +147,10 @@ class Engine:
         """Leave a report."""
         self._inbox.post(report)
 
-    def call(self, name: str, arguments: dict[str, Any], timeout: float = 5.0) -> Any:
+    def call(self, question: Question[A], timeout: float = 5.0) -> A:
         """Put a question to the engine and wait for its answer. Raises TimeoutError."""
-        answer: Future[Any] = Future()
-        self._inbox.post(_Call(name, arguments, answer))
+        answer: Future[A] = Future()
+        self._inbox.post(_Call(question, answer))
         return answer.result(timeout)
 
     def stop(self) -> None:
@@ -662,7 +662,7 @@ class Engine:
         if not call.answer.set_running_or_notify_cancel():
             return
         try:
-            call.answer.set_result(self._desk.answer(call.name, call.arguments, now, self._wall()))
+            call.answer.set_result(self._desk.answer(call.question, now, self._wall()))
         except Exception as error:
             call.answer.set_exception(error)
 

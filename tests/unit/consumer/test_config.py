@@ -16,6 +16,7 @@ from tests.fakes import write_config
 from vmhb_common.app import command_line
 from vmhb_common.app.command_line import Check
 from vmhb_common.conf import groups
+from vmhb_common.model.silences import MAX_SILENCE
 from vmhb_consumer import conf as options
 from vmhb_consumer.cmd import consumer
 from vmhb_consumer.conf import consumer as faults_of
@@ -73,12 +74,13 @@ def test_values_arrive(tmp_path: Path) -> None:
     """What is written is what the halves are handed; there may be several brokers."""
     text = (
         "[nova_notifications]\ntransport_url = rabbit://one/\ntransport_url = rabbit://two/\ntopic = t\npool = p\n"
-        "exchange = novae\ndelivery_time = 5\nrescued_timeout = 3600\n"
+        "exchange = novae\ndelivery_time = 5\nrescued_timeout = 3600\nshelve_timeout = 604800\n"
     )
     settings = nova_notifications.settings(read(tmp_path, text))
     assert settings.transport_urls == ("rabbit://one/", "rabbit://two/")
     assert (settings.exchange, settings.topic, settings.pool, settings.delivery_time) == ("novae", "t", "p", 5.0)
     assert settings.timeouts[Operation.RESCUED] == 3600.0
+    assert settings.timeouts[Operation.SHELVE] == MAX_SILENCE, "a configuration of before: cut, and no error"
     assert settings.timeouts[Operation.PAUSE] == PLANNED[Operation.PAUSE].timeout
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.stage.nova import NOON, UUID, Message, notification, sample, samples
+from vmhb_common.model.silences import MAX_SILENCE
 from vmhb_consumer.nova_notification import parse
 from vmhb_consumer.nova_operations import (
     PLANNED,
@@ -22,7 +23,7 @@ from vmhb_consumer.nova_operations import (
     concerns,
     decide,
 )
-from vmhb_worker.adapters.rpc_server import MAX_KEY, MAX_REASON, MAX_SILENCE
+from vmhb_worker.adapters.rpc_server import MAX_KEY, MAX_REASON
 
 #: Nova 34: the actions of the samples named in nova/notifications/objects/instance.py.
 NOVAS = """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from vmhb_worker.core.announced_silences import LIMIT, TOMBSTONE_LIFE, Hint, Hints
+import pytest
+
+from vmhb_common.model.silences import MAX_SILENCE
+from vmhb_worker.core.announced_silences import LIMIT, TOMBSTONE_LIFE, Hint, Hints, hint_of
 
 A, REBOOT = "instance-a", "req-1"
 
@@ -15,6 +18,22 @@ def test_a_hint_waits_for_its_instance_until_it_expires() -> None:
     assert hints.of(A, wall=1299.0) == {REBOOT: hint}
     assert hints.of("instance-b", wall=1299.0) == {}
     assert hints.of(A, wall=1300.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [(60.0, 60.0), (MAX_SILENCE, MAX_SILENCE), (MAX_SILENCE + 1.0, MAX_SILENCE), (1e9, MAX_SILENCE)],
+)
+def test_nothing_that_is_announced_holds_for_longer_than_a_day(asked: float, granted: float) -> None:
+    """Whoever mistypes a number, or forgets to end it, leaves nobody unwatched for longer than that."""
+    assert hint_of("resize", asked, observed_at=1000.0, wall=1030.0) == Hint("resize", 1000.0, 1000.0 + granted)
+
+
+@pytest.mark.parametrize("asked", [60.0, 1e9])
+def test_a_clock_that_is_ahead_makes_no_silence_longer(asked: float) -> None:
+    """It is counted from now on where its beginning is said to lie ahead of us."""
+    hint = hint_of("resize", asked, observed_at=9000.0, wall=1000.0)
+    assert (hint.observed_at, hint.expires) == (9000.0, 1000.0 + min(asked, MAX_SILENCE))
 
 
 def test_a_hint_that_comes_too_late_is_refused() -> None:

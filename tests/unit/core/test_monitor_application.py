@@ -12,6 +12,7 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
+from vmhb_worker.core.application_channel import WISH_EVERY
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.instance_state import Absence, Memory, Spell, Standing, Timing
 from vmhb_worker.core.protocol import Ack, Check, Error, Goodbye, Health, Hello, Maintenance, Notice, Status, Welcome
@@ -211,13 +212,73 @@ def test_a_guest_may_be_asked_more_often_and_never_less() -> None:
     before = len(guest.application.challenges())
     guest.run(100.0)
     assert 19 <= len(guest.application.challenges()) - before <= 22
-    guest.application.says(Hello(1, "web", 0.001, 0.001))
-    assert Welcome(1, 0.2, 0.1) in guest.application.heard
+    guest.run(200.0)
     guest.application.says(Hello(1, "web", 3600.0, 300.0))
     assert guest.application.heard[-2] == Welcome(1, 10.0, 5.0)
+    guest.run(300.0)
     guest.application.says(Hello(1, "web", 2.0))
+    assert guest.monitor.in_force.interval == 2.0
     guest.boots(after=1.0)
     assert guest.monitor.in_force.interval == 10.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        ((0.001, 0.001), (1.0, 0.5)),
+        ((0.999, 0.499), (1.0, 0.5)),
+        ((1.0, 0.5), (1.0, 0.5)),
+        ((1.001, 0.501), (1.001, 0.501)),
+        ((9.999, 4.999), (9.999, 4.999)),
+        ((10.0, 5.0), (10.0, 5.0)),
+        ((10.001, 5.001), (10.0, 5.0)),
+        ((None, 0.1), (10.0, 0.5)),
+        ((0.1, None), (1.0, 5.0)),
+    ],
+)
+def test_a_wish_is_bounded_by_a_tenth_of_the_policy(
+    asked: tuple[float | None, float | None], granted: tuple[float, float]
+) -> None:
+    """What a guest can make of itself, challenges and faults, is at most ten times what its flavor was sold for."""
+    guest = spoken(interval=10.0, timeout=5.0, until=60.0)
+    guest.application.says(Hello(1, "web", *asked))
+    assert Welcome(1, *granted) in guest.application.heard
+    assert (guest.monitor.in_force.interval, guest.monitor.in_force.timeout) == granted
+
+
+@pytest.mark.parametrize(("policy", "least"), [(1.0, 0.5), (4.0, 0.5), (5.0, 0.5), (6.0, 0.6), (0.3, 0.3)])
+def test_the_operators_bound_holds_as_well(policy: float, least: float) -> None:
+    """Whichever is longer; and the policy's own interval is no wish."""
+    guest = spoken(timing=Timing(min_interval=0.5), interval=policy, timeout=policy, until=60.0)
+    guest.application.says(Hello(1, "web", 0.01))
+    assert guest.monitor.in_force.interval == pytest.approx(least)
+
+
+def test_a_wish_is_granted_once_a_minute() -> None:
+    """Whoever changes its mind more often is welcomed with the times in force, and may say so again later."""
+    guest = spoken(interval=10.0, timeout=5.0, until=100.0)
+    guest.application.says(Hello(1, "web", 2.0))
+    guest.run(100.0 + WISH_EVERY - 0.01)
+    for asked in (5.0, 1.0, 10.0, 2.0):
+        guest.application.says(Hello(1, "web", asked))
+        assert guest.application.heard[-2] == Welcome(1, 2.0, 5.0)
+    guest.run(100.0 + WISH_EVERY)
+    guest.application.says(Hello(1, "web", 5.0))
+    assert guest.application.heard[-2] == Welcome(1, 5.0, 5.0)
+    guest.application.says(Hello(1, "web", 2.0))
+    assert guest.monitor.in_force.interval == 5.0
+
+
+def test_a_boot_costs_nobody_the_times_that_it_had() -> None:
+    """The times are the policy's again, until the same agent says the same again: that is no change of mind."""
+    guest = spoken(interval=10.0, timeout=5.0, until=100.0)
+    guest.application.says(Hello(1, "web", 2.0))
+    guest.boots(after=1.0)
+    guest.run(110.0)
+    guest.application.says(Hello(1, "web", 3.0))
+    assert guest.monitor.in_force.interval == 10.0
+    guest.application.says(Hello(1, "web", 2.0))
+    assert guest.monitor.in_force.interval == 2.0
 
 
 def test_no_wish_is_heard_under_suspicion() -> None:

@@ -397,7 +397,7 @@ def test_a_restored_guest_goes_on_where_it_was() -> None:
     guest.is_saved()
     guest.run(1000.0)
     guest.is_restored(paused=True)
-    guest.run(2000.0)
+    guest.run(1800.0)
     guest.is_resumed()
     guest.run(3000.0)
     assert guest.transcript == []
@@ -485,10 +485,10 @@ def test_the_target_of_a_post_copy_is_not_judged(policy: dict[str, Any]) -> None
     """Whoever resets it destroys memory that only the source has: it may stand still until all of it is here."""
     guest = in_postcopy(policy)
     guest.kernel_dies()
-    guest.run(2000.0)
+    guest.run(900.0)
     assert guest.transcript == []
     guest.happens(ARRIVED)
-    guest.run(2060.0)
+    guest.run(960.0)
     assert guest.fault is not None
     assert guest.fault.cause != "paused_failed"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import queue
 import time
+import typing
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -18,6 +20,7 @@ from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.policy import MAX_KNOBS
 from vmhb_common.worker_api import InvalidArgument, WorkerAPI, WorkerBusy, WorkerFailed
 from vmhb_worker.adapters.rpc_server import Endpoint, Server
+from vmhb_worker.core.questions import Asked, Configure, EndSilence, ExpectSilence, List, Question, Show
 
 with without_eventlet():
     import oslo_messaging
@@ -67,7 +70,7 @@ def test_calls_arrive_and_are_answered(connect: Callable[[CalledEngine, str], Wo
     assert api.list("there") == []
     assert api.show("here", UUID.upper()) == {"state": "alive"}
     assert api.show("there", UUID) is None
-    assert here.calls == [("list", {}), ("show", {"instance_uuid": UUID})]
+    assert here.calls == [List(), Show(UUID)]
 
 
 def test_casts_arrive(connect: Callable[[CalledEngine, str], WorkerAPI]) -> None:
@@ -77,22 +80,11 @@ def test_casts_arrive(connect: Callable[[CalledEngine, str], WorkerAPI]) -> None
     east = NOON.astimezone(timezone(timedelta(hours=9)))
     api.expect_silence("casts", UUID, key="nova:stop", reason="being stopped", timeout=60.0, observed_at=east)
     assert engine.called.wait(10)
-    assert engine.calls == [
-        (
-            "expect_silence",
-            {
-                "instance_uuid": UUID,
-                "key": "nova:stop",
-                "reason": "being stopped",
-                "timeout": 60.0,
-                "observed_at": NOON,
-            },
-        )
-    ]
+    assert engine.calls == [ExpectSilence(UUID, "nova:stop", "being stopped", 60.0, NOON)]
     engine.called.clear()
     api.end_silence("casts", UUID, key="nova:stop", observed_at=NOON)
     assert engine.called.wait(10)
-    assert engine.calls[1:] == [("end_silence", {"instance_uuid": UUID, "key": "nova:stop", "observed_at": NOON})]
+    assert engine.calls[1:] == [EndSilence(UUID, "nova:stop", NOON)]
 
 
 @pytest.mark.parametrize(
@@ -123,9 +115,28 @@ def test_good_arguments_are_normalised() -> None:
     engine = CalledEngine()
     arguments = {**GOOD, "reason": "a\nb\x1b[1m", "observed_at": "2026-01-31T12:00:00"}
     Endpoint(engine).expect_silence({}, **arguments)
-    assert engine.calls[0][1]["reason"] == "a?b?[1m"
-    assert engine.calls[0][1]["observed_at"] == NOON, "a time without a zone is in UTC, as Nova's are"
-    assert engine.calls[0][1]["timeout"] == 60.0
+    (asked,) = engine.calls
+    assert isinstance(asked, ExpectSilence)
+    assert asked.reason == "a?b?[1m"
+    assert asked.observed_at == NOON, "a time without a zone is in UTC, as Nova's are"
+    assert (asked.timeout, type(asked.timeout)) == (60.0, float)
+
+
+def test_a_silence_that_is_too_long_is_not_refused() -> None:
+    """None at all would be worse: how much of it is granted, the engine says."""
+    engine = CalledEngine()
+    Endpoint(engine).expect_silence({}, **{**GOOD, "timeout": 31 * 86400})
+    assert [asked.timeout for asked in engine.calls if isinstance(asked, ExpectSilence)] == [31 * 86400.0]
+
+
+@pytest.mark.parametrize("kind", typing.get_args(Asked), ids=lambda kind: kind.method)
+def test_each_method_asks_its_own_question(kind: type[Question[Any]]) -> None:
+    """What a method of the contract is called with reaches the engine as the question of that name."""
+    engine = CalledEngine(**{kind.method: "answered"})
+    named = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    arguments = {name: value for name, value in {**GOOD, "policy": {}}.items() if name in named}
+    assert getattr(Endpoint(engine), kind.method)({}, **arguments) == "answered"
+    assert [type(asked) for asked in engine.calls] == [kind]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +145,7 @@ def test_good_arguments_are_normalised() -> None:
         *(("instance_uuid", value) for value in (None, 7, "", "vm-1", f"{{{UUID}}}", UUID.replace("-", ""), [UUID])),
         *(("key", value) for value in (None, "", "  ", 129 * "k", 7, ["k"])),
         *(("reason", value) for value in (None, "", 256 * "r", {"a": 1})),
-        *(("timeout", value) for value in (None, 0, -1, 604801, True, "60", float("nan"), float("inf"), 10**400)),
+        *(("timeout", value) for value in (None, 0, -1, 1e9 + 1, True, "60", float("nan"), float("inf"), 10**400)),
         *(
             ("observed_at", value)
             for value in (None, "", "noon", 1738324800, "2026-02-30T00:00:00", "0001-01-01T00:00+14:00")
@@ -160,7 +171,7 @@ def test_a_policy_arrives_as_it_was_sent(connect: Callable[[CalledEngine, str], 
     policy = {"heartbeat": "true", "interval": "soon", "colour": "ble\u00fc", "threshold": ""}
     connect(engine, "policy").configure("policy", UUID, policy)
     assert engine.called.wait(10)
-    assert engine.calls == [("configure", {"instance_uuid": UUID, "policy": policy})]
+    assert engine.calls == [Configure(UUID, policy)]
 
 
 def test_a_policy_arrives_with_its_time(connect: Callable[[CalledEngine, str], WorkerAPI]) -> None:
@@ -169,12 +180,11 @@ def test_a_policy_arrives_with_its_time(connect: Callable[[CalledEngine, str], W
     api = connect(engine, "timed")
     api.configure("timed", UUID, {"interval": "2"}, observed_at=NOON.astimezone(timezone(timedelta(hours=9))))
     assert engine.called.wait(10)
-    expected = {"instance_uuid": UUID, "policy": {"interval": "2"}}
-    assert engine.calls == [("configure", {**expected, "observed_at": NOON})]
+    assert engine.calls == [Configure(UUID, {"interval": "2"}, NOON)]
     engine.called.clear()
     api.configure("timed", UUID, {"interval": "2"})
     assert engine.called.wait(10)
-    assert engine.calls[1:] == [("configure", expected)]
+    assert engine.calls[1:] == [Configure(UUID, {"interval": "2"})]
 
 
 @pytest.mark.parametrize("when", ["", "noon", 1738324800, {"a": 1}], ids=str)
@@ -229,7 +239,7 @@ def test_text_of_a_policy_is_made_fit_for_xml() -> None:
     """What the broker carries may be no character at all."""
     engine = CalledEngine()
     Endpoint(engine).configure({}, instance_uuid=UUID, policy={"a": "x\x00\ud800\uffff\n\x1by"})
-    assert engine.calls[0][1]["policy"] == {"a": "x?????y"}
+    assert engine.calls == [Configure(UUID, {"a": "x?????y"})]
 
 
 @pytest.mark.parametrize(

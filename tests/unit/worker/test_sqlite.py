@@ -21,7 +21,7 @@ from vmhb_worker.interfaces import InstanceRow
 ROOT = Path(__file__).parent.parents[2]
 
 EVERYTHING = Content(
-    instances={"i1": InstanceRow("i1", True, "boot-1", True, 12.5, False), "i2": InstanceRow("i2")},
+    instances={"i1": InstanceRow("i1", True, "boot-1", True, 12.5, False), "i2": InstanceRow("i2", away=True)},
     faults={
         "f1": a_fault("f1", occurred_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)),
         "f2": a_fault("f2", state=FaultState.CLEARED, resolution=Resolution.RECOVERED, health={"status": "ok"}),
@@ -96,6 +96,27 @@ def test_an_older_layout_is_upgraded(path: Path) -> None:
     assert database.load().instances["i1"] == row
     database.close()
     assert Database(path).load().instances["i1"] == row
+
+
+def test_who_is_away_has_a_table_that_older_workers_do_not_know(path: Path) -> None:
+    """The layout is as it was, so that a worker of before goes on with this file; one that it wrote has nobody away."""
+    database = Database(path)
+    database.write(EVERYTHING)
+    database.close()
+    old = sqlite3.connect(path)
+    assert old.execute("PRAGMA user_version").fetchone() == (2,)
+    assert len(old.execute("PRAGMA table_info(instances)").fetchall()) == 8
+    old.execute("INSERT INTO away VALUES ('i9')")  # whose instance an older worker has forgotten
+    old.execute("DELETE FROM away WHERE uuid = 'i2'")
+    old.commit()
+    old.close()
+    database = Database(path)
+    assert database.load().instances == {**EVERYTHING.instances, "i2": InstanceRow("i2")}
+    database.close()
+    old = sqlite3.connect(path)
+    old.execute("DROP TABLE away")
+    old.close()
+    assert Database(path).load().instances["i2"] == InstanceRow("i2")
 
 
 def test_newer_layout_is_refused(path: Path) -> None:
