@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.fakes import KeptCommits, a_fault
 from tests.unit.test_engine import ONE, TWO, Bench, domain
+from vmhb_common.model.fault import FaultState, Finding, Identity, Resolution
+from vmhb_common.model.policy import HeartbeatPolicy
+from vmhb_worker.core.cleared_faults import KEPT
 from vmhb_worker.core.events import DomainSeen, Exit, Happened, HypervisorHeard, Stopped
+from vmhb_worker.core.fault_register import Ledger
 from vmhb_worker.core.protocol import Challenge, Check, Goodbye, Health, Hello, Maintenance, Status
-from vmhb_worker.interfaces import Saved
+from vmhb_worker.delivery.durable_state import Journal
+from vmhb_worker.delivery.sqlite import Database
+from vmhb_worker.engine.instance import LINE_EVERY, LINES
+from vmhb_worker.engine.unit_of_work import Changes
+from vmhb_worker.interfaces import Commit, Saved
 
 ASKED = "channel='application' interval='1' timeout='1' threshold='3' health_check='true' action='recover_unresponsive'"
 PATH = "/run/libvirt/qemu/channel/7-vm/org.openstack.vmhb.0"
@@ -149,6 +164,96 @@ def test_times_in_force_are_told() -> None:
     bench.channels.silent.add(ONE)
     bench.run(6)
     assert (bench.raised()[0]["interval"], bench.raised()[0]["timeout"]) == (0.5, 0.5)
+
+
+def test_a_guest_that_comes_and_goes_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Its changes of state are logged at a bounded rate, and what was left out is counted. When it has come to rest,
+    the log says how it is; and others have lines of their own."""
+    bench = Bench()
+    bench.up(spoken(ONE, "channel='application' interval='1' timeout='0.1' threshold='5'"), spoken(TWO))
+    well(bench, ONE, TWO)
+    caplog.set_level("INFO")
+    caplog.clear()
+    began, states = bench.clock.now, []
+    for _ in range(100):
+        bench.channels.silent.add(ONE)
+        bench.run(5, until=lambda: bench.ask("show", instance_uuid=ONE)["state"] == "missing")
+        bench.channels.silent.discard(ONE)
+        bench.channels.hear(ONE, Hello(1, "evil"))
+        bench.run(5, until=lambda: bench.ask("show", instance_uuid=ONE)["state"] == "alive")
+        states.append(bench.ask("show", instance_uuid=ONE)["state"])
+    took = bench.clock.now - began
+    assert states == ["alive"] * 100
+    lines = [line for line in caplog.messages if ONE in line]
+    assert LINES / 2 < len(lines) <= LINES + took / LINE_EVERY < 30
+    left_out = [re.search(r" \(([0-9]+) lines about it were left out before this one\)$", line) for line in lines]
+    assert left_out[0] is None
+    assert sum(int(found[1]) for found in left_out if found) > 50
+    caplog.clear()
+    bench.channels.hear(TWO, Goodbye("x"))
+    bench.run(2 * LINE_EVERY + 20)
+    (rest,) = [line for line in caplog.messages if ONE in line]
+    assert re.search(r"it is alive by now \([0-9]+ lines about it were left out before this one\)$", rest)
+    assert any(TWO in line and "silence" in line for line in caplog.messages)
+
+
+def test_faults_are_logged_however_many_lines_there_were(caplog: pytest.LogCaptureFixture) -> None:
+    """A guest cannot hide its fault behind its own noise."""
+    bench = Bench()
+    bench.up(spoken(ONE))
+    well(bench, ONE)
+    caplog.set_level("INFO")
+    instance = bench.engine._roster.get(ONE)
+    assert instance is not None
+    for _ in range(2 * LINES):
+        instance.lines.take(bench.clock.now)
+    bench.channels.silent.add(ONE)
+    bench.run(10, until=bench.raised)
+    bench.run(1)
+    assert [line for line in caplog.messages if " raised: application_unresponsive" in line]
+    assert not [line for line in caplog.messages if " -> " in line]
+
+
+def test_too_many_clears_of_before_leave_the_file() -> None:
+    """An older worker kept all of a guest's: the first commit drops what is not told again, and the rest is told."""
+    over = [
+        replace(
+            a_fault(str(uuid.UUID(int=number)), state=FaultState.CLEARED),
+            cleared_at=datetime(2026, 1, 1, number, tzinfo=UTC),
+        )
+        for number in range(KEPT + 2)
+    ]
+    journal = Journal(Path("/nowhere"), 1.0, Database)
+    journal.remember(Commit(faults=over, announce={fault.fault_id: 3 for fault in over}))
+    bench = Bench(Saved(faults=tuple(over), announce={fault.fault_id: 3 for fault in over}))
+    bench.run(1)
+    for commit in bench.store.commits:
+        journal.remember(commit)
+    assert (
+        set(journal._state.announce)
+        == set(journal._state.faults)
+        == {str(uuid.UUID(int=number)) for number in (2, 3, 4)}
+    )
+    bench.run(1000)
+    assert len(bench.cleared()) == 3 * KEPT
+
+
+def test_a_fault_that_pushes_another_out_takes_it_from_the_file() -> None:
+    """In one commit: the file never holds more of an instance's than are told again."""
+    store, journal = KeptCommits(), Journal(Path("/nowhere"), 1.0, Database)
+    changes = Changes("node1", store)
+    ledger = Ledger("node1", 1e6, lambda: str(uuid.UUID(int=len(store.commits))))
+    found = Finding("guest_silent", "critical", "low", "alarm", None, "it is silent", {}, 3, 0, None, None)
+    for number in range(10):
+        now, wall = number * 1000.0, datetime(2026, 1, 1, number, tzinfo=UTC)
+        changes.fault(ledger.accuse(Identity(ONE), HeartbeatPolicy(True), found, now=now, wall=wall))  # type: ignore[arg-type,unused-ignore]
+        cleared = ledger.acquit(ONE, Resolution.DELETED, now=now, wall=wall)
+        assert cleared is not None
+        changes.fault(cleared)
+        changes.flush()
+        journal.remember(store.commits[-1])
+        assert len(journal._state.faults) == len(journal._state.announce) == min(number + 1, KEPT)
+    assert [len(commit.messages) for commit in store.commits] == [2] * 10, "each was told, and will be delivered"
 
 
 def test_another_channel_while_it_runs() -> None:

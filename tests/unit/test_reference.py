@@ -10,6 +10,8 @@ from tools.lib import reference
 from vmhb_common.model.silences import LONG_SILENCE, MAX_SILENCE
 from vmhb_common.objects import WORKER_ALIVE, FaultPayload, HeartbeatState, fault_payload, parse_fault, schema
 from vmhb_worker.core.application_channel import WISH_EVERY, WISH_SHARE
+from vmhb_worker.core.cleared_faults import KEPT
+from vmhb_worker.engine.instance import LINE_EVERY, LINES
 
 
 def test_reference_is_current() -> None:
@@ -36,6 +38,17 @@ def test_the_times_of_silences_are_those_of_the_code() -> None:
     assert f"<operation>_timeout``, {ceiling} at most" in pages["consumer"]
     notifications = (reference.RST.parent / "notifications.rst").read_text(encoding="utf-8")
     assert f"a silence of any kind has lasted for {told}" in notifications
+
+
+def test_how_much_is_logged_and_told_again_is_as_the_pages_say() -> None:
+    """Whoever reads a log knows what is not in it."""
+    operator, notifications = (
+        " ".join((reference.RST.parent / f"{name}.rst").read_text(encoding="utf-8").split())
+        for name in ("operator", "notifications")
+    )
+    assert (LINES, LINE_EVERY, KEPT) == (20, 60.0, 3)
+    assert "Of one instance 20 lines are logged at once, and then one a minute" in operator
+    assert "if it is one of the three newest of its instance" in notifications
 
 
 def test_the_bounds_of_a_wish_are_those_of_the_code() -> None:

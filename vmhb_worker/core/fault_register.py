@@ -17,6 +17,7 @@ from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.fault import Change, Fault, Finding, Identity, Resolution
 from vmhb_common.model.policy import Action, HeartbeatPolicy
 from vmhb_worker.core.caution import BRAKED, LOOK, Caution, kind_of
+from vmhb_worker.core.cleared_faults import ClearedFaults
 from vmhb_worker.core.verdict import recommend_still
 
 #: A clear is told again with this many reminders, for those who missed it.
@@ -35,12 +36,14 @@ _COMES_AND_GOES = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A change of the book: the fault as it is now, and why. owed: announcements left of a cleared one."""
+    """A change of the book: the fault as it is now, and why. owed: announcements left of a cleared one. dropped: ids of
+    cleared ones that are not told again any more, in favour of this one."""
 
     change: Change
     fault: Fault
     owed: int = 0
     reminder: bool = False
+    dropped: tuple[str, ...] = ()
 
 
 class Watched(Protocol):
@@ -79,7 +82,7 @@ class Ledger:
         self._answering: dict[str, Resolution] = {}
         #: … and of those whose fault is not told of each time that they do, since they flap.
         self._kept: set[str] = set()
-        self._cleared: dict[str, tuple[Fault, int]] = {}
+        self._cleared = ClearedFaults()
         #: fault_id -> when its latest recovery attempt was asked for: of open faults.
         self._asked_at: dict[str, float] = {}
         #: fault_id -> when its next reminder is due, and its instance; those that are due first come first.
@@ -87,8 +90,14 @@ class Ledger:
         #: When `reconsider` is due.
         self.reconsider_at = math.inf
 
-    def load(self, faults: Iterable[Fault], owed: Mapping[str, int], now: float, wall: datetime | None = None) -> None:
-        """What an earlier life of the worker left open, or had not told often enough. wall: now, for their ages."""
+    def load(
+        self, faults: Iterable[Fault], owed: Mapping[str, int], now: float, wall: datetime | None = None
+    ) -> tuple[str, ...]:
+        """What an earlier life of the worker left open, or had not told often enough. wall: now, for their ages.
+
+        Returns the ids of those that are not told again any more, since there were too many of one instance.
+        """
+        dropped: tuple[str, ...] = ()
         for fault in faults:
             if fault.state is life.FaultState.RAISED and fault.cause == Cause.HOST_SUSPECT:
                 self._load_host(fault, now, now if wall is None else now - (wall - fault.raised_at).total_seconds())
@@ -98,10 +107,12 @@ class Ledger:
                 if fault.cause == Cause.FLAPPING or fault.withheld == "flapping":
                     self._caution.flaps.resume(fault.instance_uuid, now)
             elif owed.get(fault.fault_id):
-                self._cleared[fault.fault_id] = (fault, owed[fault.fault_id])
+                dropped += self._cleared.add(fault, owed[fault.fault_id])
             else:
                 continue
             self._told(fault.fault_id, fault.instance_uuid or "", now)
+        self._tell_no_more(dropped)
+        return dropped
 
     def _load_host(self, fault: Fault, now: float, raised_at: float) -> None:
         self.host_fault = fault
@@ -208,9 +219,10 @@ class Ledger:
 
     def _ended(self, fault: Fault, uuid: str, now: float) -> Entry:
         self._asked_at.pop(fault.fault_id, None)
-        self._cleared[fault.fault_id] = (fault, ANNOUNCEMENTS)
+        dropped = self._cleared.add(fault, ANNOUNCEMENTS)
+        self._tell_no_more(dropped)
         self._told(fault.fault_id, uuid, now)
-        return Entry(Change.CLEARED, fault, ANNOUNCEMENTS)
+        return Entry(Change.CLEARED, fault, ANNOUNCEMENTS, dropped=dropped)
 
     # -- what was put off ------------------------------------------------------------------------------------------
 
@@ -305,6 +317,10 @@ class Ledger:
         self._remind_at[fault_id] = (now + self._interval, uuid)
         self._remind_at.move_to_end(fault_id)
 
+    def _tell_no_more(self, fault_ids: Iterable[str]) -> None:
+        for fault_id in fault_ids:
+            self._remind_at.pop(fault_id, None)
+
     def _asked(self, was: Fault | None, fault: Fault, now: float) -> None:
         if fault.recovery_attempt > (0 if was is None else was.recovery_attempt):
             self._asked_at[fault.fault_id] = now
@@ -326,15 +342,13 @@ class Ledger:
         gone: Callable[[str], bool],
         stands: Callable[[str], bool],
     ) -> Entry | None:
-        if fault_id in self._cleared:
-            fault, owed = self._cleared[fault_id]
-            fault = life.reminded(fault, wall)
-            self._cleared[fault_id] = (fault, owed - 1)
-            if owed == 1:
-                del self._cleared[fault_id]
-            else:
+        over = self._cleared.take(uuid, fault_id)
+        if over is not None:
+            fault, owed = life.reminded(over[0], wall), over[1]
+            if owed:
+                self._cleared.add(fault, owed)
                 self._told(fault_id, uuid, now)
-            return Entry(Change.CLEARED, fault, owed - 1, reminder=True)
+            return Entry(Change.CLEARED, fault, owed, reminder=True)
         if self.host_fault is not None and self.host_fault.fault_id == fault_id:
             self.host_fault = life.reminded(self.host_fault, wall)
             self._told(fault_id, "", now)

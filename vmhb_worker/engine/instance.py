@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from vmhb_common.model.fault import Fault
 from vmhb_common.model.policy import as_knobs
+from vmhb_worker.core.bounded import Ration
 from vmhb_worker.core.domain_xml import DomainView, Travelled
 from vmhb_worker.core.instance_state import Absence, Spell
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.reconcile import Remembered
 from vmhb_worker.interfaces import InstanceRow
+
+#: A guest can change its state several times a second. Of one instance so many lines are logged at once, which is more
+#: than anything needs that goes wrong once, and then one in so many seconds: 2 MB in a week. Changes of faults are not
+#: counted among them, and always logged.
+LINES, LINE_EVERY = 20, 60.0
 
 
 @dataclass(slots=True)
@@ -28,6 +35,7 @@ class Instance:
     forget_at: float | None = None
     mishaps: int = 0  # of its events could not be handled, for a fault of ours
     unwritten: bool = False  # another one is due, once the probe that is under way is over
+    lines: Ration = field(default_factory=lambda: Ration(LINES, LINE_EVERY))
 
     @property
     def uuid(self) -> str:
@@ -39,6 +47,18 @@ class Instance:
         """How log lines name it. Display names are tenants' text: escaped."""
         name = self.view.who.display_name or self.view.who.instance_name
         return self.uuid if name is None else f"{self.uuid} ({name[:64]!r})"
+
+    def say(self, log: logging.Logger, level: int, text: str, now: float) -> None:
+        """A line about it in the log, unless there were so many of late that a guest must be behind it."""
+        left_out = self.lines.take(now)
+        if left_out is not None:
+            more = f" ({left_out} lines about it were left out before this one)" if left_out else ""
+            log.log(level, "instance %s: %s%s", self.label, text, more)
+
+    def catch_up(self, log: logging.Logger, now: float) -> None:
+        """How it is by now, where the last line about it is not the last that happened."""
+        if self.lines.left_out and self.lines.ready(now):
+            self.say(log, logging.INFO, f"it is {self.monitor.state.value} by now", now)
 
     def row(self, now: float, wall: datetime) -> InstanceRow:
         """What must be known after a restart."""

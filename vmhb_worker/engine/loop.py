@@ -122,7 +122,7 @@ class Engine:
             Limits(verdict.brake_ratio, verdict.brake_count, verdict.recoveries, verdict.recovery_window)
         )
         self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()), self._caution)
-        self._ledger.load(saved.faults, saved.announce, now, self._started_at)
+        dropped = self._ledger.load(saved.faults, saved.announce, now, self._started_at)
         self._suspects: set[str] = set()  # uuids of those that miss beats, or are silent
         self._crowd_changed = False  # since it was looked at
         self._lanes = Lanes(agent.workers, agent.slow_workers)
@@ -130,6 +130,7 @@ class Engine:
         self._provisioner = Provisioner(self._roster, ports.hypervisor)
         self._desk = Desk(self._roster, self._ledger, self._provisioner, self._channels, self._handle)
         self._changes = Changes(settings.host, ports.store)
+        self._changes.drop(dropped)
         self._periods = Periods(
             saved.probes, ports.hypervisor, self._changes, lambda which, look: self.post(_PeriodStored(which, look))
         )
@@ -460,11 +461,11 @@ class Engine:
             self._carry_out(instance, effect, now)
         if monitor.state is not before:
             self._see_crowd(instance)
-            LOG.info("instance %s: %s -> %s", instance.label, before.value, monitor.state.value)
+            instance.say(LOG, logging.INFO, f"{before.value} -> {monitor.state.value}", now)
             if monitor.state is State.GONE:
                 self._channels.forget(instance.uuid)
         if hushed or monitor.silences.on:
-            _log_silences(instance, hushed)
+            _log_silences(instance, hushed, now)
         if instance.unwritten and not monitor.probing:
             self._write_state(instance)
         self._schedule(instance, max(monitor.deadline(), floor))
@@ -501,7 +502,7 @@ class Engine:
             self._handle(instance, event, now)
 
     def _remark(self, instance: Instance, effect: ev.Remark, now: float) -> None:
-        LOG.warning("instance %s: %s", instance.label, effect.text)
+        instance.say(LOG, logging.WARNING, effect.text, now)
 
     def _ask_other(self, instance: Instance, effect: ev.AskOther, now: float) -> None:
         for event in self._requests.ask_other(instance.monitor.uuid, effect, instance.monitor.policy):
@@ -609,6 +610,7 @@ class Engine:
             self._periods.forget(gone.uuid)
         for instance in self._roster:
             self._remember_state(instance)
+            instance.catch_up(LOG, now)
         for which in list(self._periods):
             probed = self._roster.get(which)
             if probed is None or not (probed.monitor.probing or probed.monitor.state is State.GONE):
@@ -670,12 +672,12 @@ class Engine:
         return self._ports.clock.wall()
 
 
-def _log_silences(instance: Instance, before: frozenset[str]) -> None:
+def _log_silences(instance: Instance, before: frozenset[str], now: float) -> None:
     told = instance.monitor.silences.told()
     for key in before - told.keys():
-        LOG.info("instance %s: silence ended (%s)", instance.label, key)
+        instance.say(LOG, logging.INFO, f"silence ended ({key})", now)
     for key in told.keys() - before:
-        LOG.info("instance %s: silence: %s", instance.label, told[key])
+        instance.say(LOG, logging.INFO, f"silence: {told[key]}", now)
 
 
 _EFFECTS: dict[type[Any], Callable[[Engine, Instance, Any, float], None]] = {

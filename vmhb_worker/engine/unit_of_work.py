@@ -5,7 +5,7 @@ Belongs to the engine's thread. Must not decide anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -37,9 +37,14 @@ class Changes:
         fault = entry.fault
         self._faults[fault.fault_id] = fault
         self._announce[fault.fault_id] = entry.owed
+        self.drop(entry.dropped)
         collapse = f"reminder:{fault.fault_id}" if entry.reminder else ""
         payload = _payload(fault)
         self._messages.append(Message(str(entry.change), payload, fault.project_id, fault.fault_id, collapse))
+
+    def drop(self, fault_ids: Iterable[str]) -> None:
+        """These are told no more, and so need not be known; what has been told of them goes its way."""
+        self._announce.update(dict.fromkeys(fault_ids, 0))
 
     def heartbeat(self, who: Identity, channel: str, wall: datetime, ended: str | None = None) -> None:
         """Monitoring of an instance began, or ended for the reason given."""
@@ -69,7 +74,7 @@ class Changes:
 
     def flush(self) -> None:
         """Hand it to the store, as one transaction."""
-        if not (self._rows or self._forget or self._faults or self._probes or self._messages):
+        if not (self._rows or self._forget or self._announce or self._probes or self._messages):
             return
         commit = Commit(
             instances=tuple(self._rows.values()),

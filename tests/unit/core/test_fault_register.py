@@ -195,6 +195,39 @@ def test_a_clear_is_told_three_times_more_and_then_never_again() -> None:
     assert book.ledger.deadline() == math.inf
 
 
+def test_of_a_guest_that_makes_faults_only_the_newest_clears_are_told_again() -> None:
+    """Each was told when it was cleared. What is not told again is said, so that the store need not keep it."""
+    book = Book()
+    book.ledger._interval = 3000.0
+    dropped: list[str] = []
+    for number in range(6):
+        book.now = number * 300.0
+        book.accuse()
+        entry = book.acquit()
+        assert entry is not None
+        dropped += entry.dropped
+    assert dropped == ["fault-1", "fault-2", "fault-3"]
+    assert book.until(4200.0) == ["3900: fault-4 #3 cleared again", "4200: fault-5 #3 cleared again"]
+    assert len(book.until(20000.0)) == 7
+    assert book.ledger.deadline() == math.inf
+
+
+def test_too_many_clears_of_an_earlier_life_are_dropped() -> None:
+    """A store that an older worker filled gets small again."""
+    first = Book()
+    cleared = []
+    for number in range(5):
+        first.now = number * 300.0
+        first.accuse()
+        entry = first.acquit()
+        assert entry is not None
+        cleared.append(entry.fault)
+    book = Book()
+    owed = {fault.fault_id: 3 for fault in cleared}
+    assert sorted(book.ledger.load(reversed(cleared), owed, 0.0)) == ["fault-1", "fault-2"]
+    assert len(book.until(300.0)) == 3
+
+
 def test_announcements_count_down() -> None:
     """The store keeps a cleared fault only as long as announcements are owed."""
     book = Book()
