@@ -13,7 +13,7 @@ from keystoneauth1 import exceptions, loading
 from oslo_config import cfg
 
 from vmhb_consumer.doubt_rules import Place, Unknown
-from vmhb_consumer.reporters import answers
+from vmhb_consumer.reporters import answers, keystone
 
 LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def from_conf(conf: cfg.ConfigOpts) -> Nova | None:
         return None
     try:
         auth = loading.load_auth_from_conf_options(conf, GROUP)
-        session = loading.load_session_from_conf_options(conf, GROUP, auth=auth, timeout=TIMEOUT)
+        session = keystone.Loader().load_from_conf_options(conf, GROUP, auth=auth, timeout=TIMEOUT)
         adapter = loading.load_adapter_from_conf_options(conf, GROUP, session=session)
     except (exceptions.ClientException, cfg.Error, TypeError) as error:
         raise ValueError(f"[nova] makes no sense: {error}") from error

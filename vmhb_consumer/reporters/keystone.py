@@ -2,6 +2,9 @@
 
 keystoneauth's own loader wants the whole configuration, and registers options as it goes. A reporter sees its own group
 only, and its sample must show every option: so they are all named beforehand.
+
+Redirects are not followed: keystoneauth would send the token along, or even the password, to whoever a proxy names, and
+what answers there is not the service that was asked.
 """
 
 from __future__ import annotations
@@ -9,12 +12,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-from keystoneauth1 import loading, session
+from keystoneauth1 import exceptions, loading, session
 from oslo_config import cfg
 
 from vmhb_common.conf.types import prose
 from vmhb_consumer.reporters import http
+
+#: What a browser would follow. The others of 3xx tell of something else: 300 of an API's versions.
+REDIRECTS = frozenset({301, 302, 303, 305, 307, 308})
+#: Characters of an address, in a sentence for people that is itself cut at 300.
+SHOWN = 80
 
 #: keystoneauth's names. `none`: no Keystone at all, for a service that does without: a test, or one behind a proxy.
 AUTH_TYPES = ("password", "v3applicationcredential", "none")
@@ -45,6 +54,55 @@ _AUTH_TYPE = cfg.StrOpt(
 )
 
 
+class Redirected(exceptions.HttpError):
+    """Somebody between us and the service would have us ask elsewhere. Where keystoneauth only looks for an API's
+    versions, it takes this as any failure, and goes by the address of the catalogue."""
+
+    def __init__(self, asked: str, status: int, where: str) -> None:
+        super().__init__(
+            f"{asked[:SHOWN]} answers {status} and names {ascii(where)[:SHOWN]}: redirects are not followed; see to "
+            "the address in the catalogue, endpoint_override or auth_url",
+            http_status=status,
+        )
+
+
+class DirectSession(session.Session):
+    """keystoneauth's, that follows no redirect: each is raised as Redirected, whatever the caller wants of errors.
+
+    But for a slash: Nova answers /v2.1 by naming /v2.1/, where its versions are, and web servers do so with a folder.
+    The address that is asked then is our own with a slash, never the one that was named.
+    """
+
+    def request(self, url: str, method: str, *arguments: Any, **options: Any) -> Any:
+        """As there."""
+        options["redirect"] = False
+        answer = super().request(url, method, *arguments, **options)
+        if _wants_a_slash(method, answer):
+            answer = super().request(f"{answer.url}/", method, *arguments, **options)
+        if answer.status_code in REDIRECTS:
+            raise Redirected(str(answer.url), answer.status_code, answer.headers.get("Location", ""))
+        return answer
+
+
+def _wants_a_slash(method: str, answer: Any) -> bool:
+    asked, where = urlsplit(str(answer.url)), answer.headers.get("Location", "")
+    try:
+        path = urlsplit(where).path
+    except ValueError:
+        return False
+    plain = method == "GET" and not asked.query and not asked.fragment
+    return plain and answer.status_code in REDIRECTS and path == f"{asked.path}/"
+
+
+class Loader(loading.session.Session):
+    """keystoneauth's, for sessions of this kind."""
+
+    @property
+    def plugin_class(self) -> type[session.Session]:
+        """As there."""
+        return DirectSession
+
+
 def load(options: Any) -> session.Session:
     """The session of a group with these options. Connects to nothing. Raises ValueError where one is missing."""
     loader: Any = loading.get_plugin_loader(options.auth_type)
@@ -54,7 +112,7 @@ def load(options: Any) -> session.Session:
         raise ValueError(f"the credentials do not suffice for auth_type = {options.auth_type}: {error}") from error
     if options.auth_type != "none" and not options.auth_url:
         raise ValueError("auth_url is missing: say where Keystone is, http://…:5000/v3")
-    return loading.session.Session().load_from_options(
+    return Loader().load_from_options(
         auth=plugin,
         insecure=options.insecure,
         cacert=options.cafile,

@@ -37,7 +37,9 @@ def test_what_the_api_itself_says(code: int, body: Any, means: Meaning) -> None:
     assert answers.read(answer(code, body), "server") == means
 
 
-@pytest.mark.parametrize("code", [100, 200, 202, 204, 300, 302, 400, 401, 403, 404, 409, 410, 413, 429, 500, 502, 503])
+@pytest.mark.parametrize(
+    "code", [100, 200, 202, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 409, 410, 413, 429, 500, 502, 503]
+)
 @pytest.mark.parametrize(
     "body",
     [

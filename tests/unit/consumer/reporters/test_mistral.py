@@ -62,12 +62,11 @@ def mistral() -> Iterator[Mistral]:
 
 
 class TestContract(HttpContract):
-    """What every reporter keeps to. Two cases are not for what goes through keystoneauth: it follows redirects, as all
-    of OpenStack's clients do, and its `timeout` is one of each pause in an answer."""
+    """What every reporter keeps to. One case is not for what goes through keystoneauth: its `timeout` is one of each
+    pause in an answer."""
 
     reporter = MistralReporter
     good = Reply(201)
-    test_a_redirect_is_not_followed = None  # type: ignore[assignment]
     test_too_slow = None  # type: ignore[assignment]
 
     def values(self, backend: Backend) -> dict[str, Any]:
