@@ -84,6 +84,16 @@ class Agent(Protocol):
         """Put another command to it, and post `CommandEnded`."""
 
 
+class Pressure(Protocol):
+    """How hard pressed the host itself is."""
+
+    def open(self, post: Post) -> None:
+        """Begin. Posts `Counted` every 2 s, with what cannot be read as unavailable."""
+
+    def close(self) -> None:
+        """Post no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceRow:
     """What must be known of an instance after a restart of the worker. `*_wall`: seconds since the epoch.

@@ -17,13 +17,14 @@ from vmhb_common.messaging import broker, publisher
 from vmhb_worker import conf as options
 from vmhb_worker.adapters.application_sockets import SocketChannels
 from vmhb_worker.adapters.guest_agent import GuestAgent
+from vmhb_worker.adapters.host_pressure import ProcPressure
 from vmhb_worker.adapters.libvirt_lock import AlreadyWatchedError, Guard
 from vmhb_worker.adapters.rpc_server import Server
 from vmhb_worker.core.events import HypervisorUp, Report
 from vmhb_worker.delivery.outbox import Outbox
 from vmhb_worker.delivery.sqlite import StoreError
 from vmhb_worker.engine.loop import Engine, Ports
-from vmhb_worker.interfaces import Clock, Hypervisor, Post
+from vmhb_worker.interfaces import Clock, Hypervisor, Post, Pressure
 from vmhb_worker.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -48,13 +49,17 @@ def run(conf: cfg.ConfigOpts) -> int:
         return 1
     calls = settings.agent.workers + settings.agent.slow_workers
     hypervisor = LibvirtHypervisor(settings.connection_uri, agent_calls=calls)
-    return Worker(conf, settings, hypervisor).run()
+    return Worker(conf, settings, hypervisor, ProcPressure()).run()
 
 
 class Worker:
     """One worker, from its parts to its end. `stop` from any thread or signal handler; the rest from one thread."""
 
-    def __init__(self, conf: cfg.ConfigOpts, settings: Settings, hypervisor: Hypervisor) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, settings: Settings, hypervisor: Hypervisor, pressure: Pressure | None = None
+    ) -> None:
+        """pressure: None where guests are simulated, and this host has no say in how they are."""
+        self._pressure = pressure
         self._conf = conf
         self._settings = settings
         self._hypervisor = hypervisor
@@ -84,6 +89,8 @@ class Worker:
         )
         self._check_topics()
         agent.open(engine.post)
+        if self._pressure is not None:
+            self._pressure.open(engine.post)
         self._hypervisor.open(self._guarded(engine.post))
         mute = threading.Timer(MUTE, self._serve)
         mute.daemon = True
@@ -96,6 +103,8 @@ class Worker:
         store.close(STORE_END)
         server.stop(RPC_END)
         self._hypervisor.close(HYPERVISOR_END)
+        if self._pressure is not None:
+            self._pressure.close()
         LOG.info("ended")
         return 1 if self._refused else 0
 

@@ -8,12 +8,14 @@ monotonic clock unless a name says `wall`.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core.codec import Objection
+from vmhb_worker.core.host_pressure import UNKNOWN, Counted, Strain
 from vmhb_worker.core.protocol import Health, Message
 from vmhb_worker.core.verdict import Verdict
 
@@ -211,9 +213,14 @@ class Unsilenced:
 
 @dataclass(frozen=True, slots=True)
 class Voided:
-    """What we saw, or failed to see, of late says nothing about the guest: we were not there ourselves."""
+    """What we saw, or failed to see, of late says nothing about the guest: we were not there, or libvirtd was not.
+
+    since: from when on; what began before it was last doubted is the same doubt. lasted: seconds.
+    """
 
     reason: str
+    since: float = math.inf
+    lasted: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +237,10 @@ class PolicyChanged:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed. `heard`: when the newest question that libvirtd has answered was put to it."""
+    """Time passed. `heard`: when the newest question that libvirtd has answered was put to it. `host`: its pressure."""
 
     heard: float
+    host: Strain = UNKNOWN
 
 
 # -- looks: what the host can be asked about a suspect
@@ -608,4 +616,5 @@ Report = (
     | AskEnded
     | CommandEnded
     | Provisioned
+    | Counted
 )

@@ -24,10 +24,12 @@ from vmhb_worker.core.beats import LONGEST_REQUEST, NOTHING, Beats, Judged, stag
 from vmhb_worker.core.brake import Member
 from vmhb_worker.core.caution import KINDS
 from vmhb_worker.core.codec import Objection
+from vmhb_worker.core.doubt import LATE, QUIET
 from vmhb_worker.core.evidence import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.health_source import Checkup
 from vmhb_worker.core.health_watch import Turn
+from vmhb_worker.core.host_pressure import UNKNOWN
 from vmhb_worker.core.instance_state import Memory, Standing, Timing
 from vmhb_worker.core.silences import Silence, Silences
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
@@ -54,6 +56,7 @@ _GIVEN_UP = (
 #: Why no recovery is asked for yet.
 _MAY_REBOOT = "it panicked, and may reboot by itself until [verdict] panic_grace is over"
 _SAVES_DUMP = "it saves a crash dump, and has until [verdict] crash_dump_grace is over"
+_IN_SPITE_OF_DOUBT = "it was judged in spite of doubt in its host, which has not been over for long enough"
 _MEMORY_IS_ELSEWHERE = "a part of its memory is still on another host, and a reset would destroy that"
 _STUCK = {
     Cause.PAUSED_IO_ERROR: Trigger.IO_ERROR,
@@ -75,6 +78,8 @@ class Monitor:
         "_checkup",
         "_given_up",
         "_graces",
+        "_host",
+        "_in_spite_at",
         "_leaves",
         "_out",
         "_panicked_at",
@@ -141,6 +146,8 @@ class Monitor:
         self._suspicion = Suspicion(timing.probe_interval, memory.balloon_seen)
         self._trigger = Trigger.SILENT
         self._unheard = False  # since the last acknowledgement, a challenge came back without one
+        self._in_spite_at = -math.inf  # when it was last judged in spite of doubt in ourselves
+        self._host = UNKNOWN
         self._undisturbed_since = -math.inf  # before, there were silences, or we or libvirtd were not there
         self._pending_since = now
         self._booted_at = -math.inf
@@ -390,6 +397,7 @@ class Monitor:
         self._undisturbed_since = self._pending_since = now
 
     def _on_tick(self, tick: ev.Tick, now: float) -> None:
+        self._host = tick.host
         if now >= self.silences.until:
             self._silence_expires(now)
         if self.state is State.GONE:
@@ -430,8 +438,10 @@ class Monitor:
             self._beats.void(now)
         else:
             # What libvirtd does is no matter where it is not asked.
-            judged = self._beats.judge(now, now if self._speaks else heard)
+            judged = self._beats.judge(now, now if self._speaks else heard, self._host.since)
             if judged is not NOTHING:
+                if judged.in_spite:
+                    self._in_spite_at = now
                 self._count(judged, now)
                 self._ask_again(now)
 
@@ -809,9 +819,12 @@ class Monitor:
             self._ask_other(now)
 
     def _on_voided(self, event: ev.Voided, now: float) -> None:
-        self._beats.void(now)
-        self._suspicion.stalled(now)
-        self._disturbed(now)
+        if event.lasted > LATE:  # less of it than a balloon is given for its answer beyond what it needs
+            self._suspicion.stalled(now)
+        if self._beats.doubt(event.since, now):
+            self._disturbed(now)
+        else:
+            self._in_spite_at = now
 
     def _silence(self, key: str, silence: Silence, now: float) -> None:
         if not self.silences:
@@ -961,6 +974,7 @@ class Monitor:
             gathered,
             connection=self._application.connection(now),
             other_channel=other.said,
+            host=self._host.reading(),
             pending=gathered.pending or other.pending,
         )
 
@@ -1014,7 +1028,7 @@ class Monitor:
         unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
         outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
         pending = silent and (outstanding or unsure or bool(self.silences))
-        held = self._held
+        held = self._held(now)
         if pending and self.standing is not None and not self.standing.pending and bool(held) is self.standing.held:
             return  # a further look at an old case: its outcome counts, not its beginning
         if self.standing is None:
@@ -1028,13 +1042,14 @@ class Monitor:
             self._raise(verdict)
             self._challenges.soon(now)
 
-    @property
-    def _held(self) -> str:
+    def _held(self, now: float) -> str:
         """Why it has time, whatever is wrong with it; "": it has none."""
         if self._trigger is not Trigger.FAILED and self._in_postcopy:
             return _MEMORY_IS_ELSEWHERE
         if self._trigger in (Trigger.SILENT, Trigger.PANIC) and self._graces.panic_at is not None:
             return _SAVES_DUMP if self._saves_dump else _MAY_REBOOT
+        if self._trigger is Trigger.SILENT and now - self._in_spite_at < QUIET:
+            return _IN_SPITE_OF_DOUBT
         return ""
 
     @property

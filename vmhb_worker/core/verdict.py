@@ -85,7 +85,7 @@ class Evidence:
     connection: is the application channel's socket connected to QEMU; other_channel: does the instance's other channel
     answer; vcpu: share of one CPU that the guest's vCPUs used during
     the probe; io: requests and packets during the probe; panic, watchdog: was the event seen this boot (panic: or
-    `CRASH_DUMP`).
+    `CRASH_DUMP`); host: how hard pressed the host itself is.
     """
 
     domain: Reading = _UNSEEN
@@ -99,6 +99,7 @@ class Evidence:
     io: Reading = _UNSEEN
     panic: Reading = _UNSEEN
     watchdog: Reading = _UNSEEN
+    host: Reading = _UNSEEN
     #: True while something that can change the verdict is still on its way.
     pending: bool = False
 
@@ -109,6 +110,7 @@ class Evidence:
             for name in (
                 *("domain", "process", "occupied", "port", "balloon"),
                 *("connection", "other_channel", "vcpu", "io", "panic", "watchdog"),
+                "host",
             )
         }
 

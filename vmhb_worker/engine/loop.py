@@ -28,9 +28,10 @@ from vmhb_worker.core.agent_lanes import Lanes, Request
 from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.caution import Caution, Limits
 from vmhb_worker.core.domain_xml import Travelled
-from vmhb_worker.core.doubt import AWAY, Doubt, Doubted, just_connected, we_were_late
+from vmhb_worker.core.doubt import AWAY, LATE, Doubt, Doubted, just_connected, we_were_late
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 from vmhb_worker.core.findings import finding, standing_of
+from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.mishaps import instead_of, not_started
 from vmhb_worker.core.monitor import Monitor
@@ -225,16 +226,17 @@ class Engine:
         return min(ours, owed, self._requests.deadline(), self._channels.deadline())
 
     def _were_late(self, late: float, now: float) -> None:
-        LOG.warning("%.1f s late: the host stalled, or this process did; open beats do not count", late)
-        self._void(we_were_late(late), now)
+        level = logging.WARNING if late > LATE else logging.DEBUG  # the latter may be ten times a second
+        LOG.log(level, "%.1f s late: the host stalled, or this process did; open beats do not count", late)
+        self._void(we_were_late(late, now), now)
 
     def _void(self, doubted: Doubted, now: float) -> None:
         for instance in self._roster:
-            if doubted.concerns(instance.monitor.policy):
+            if doubted.concerns(instance.monitor.in_force):
                 self._handle(instance, doubted.event, now)
 
     def _tick(self, now: float) -> None:
-        tick = ev.Tick(self._doubt.heard)
+        tick = ev.Tick(self._doubt.heard, self._doubt.host(now))
         for _ in range(SLICE):
             if not self._due or self._due[0][0] > now:
                 break
@@ -347,6 +349,11 @@ class Engine:
         if doubted is not None:
             self._void(doubted, now)
 
+    def _on_counted(self, report: Counted, now: float) -> None:
+        was, strain = self._doubt.host(now), self._doubt.counted(report)
+        if bool(was.why) is not bool(strain.why):
+            LOG.warning("the host is under pressure: %s", strain.why or "no longer")
+
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
         wall = self._wall()
         reading = self._roster.read(seen)
@@ -375,7 +382,7 @@ class Engine:
             self._handle(instance, event, now)
         action, observe_only = monitor.policy.action, self._settings.verdict.observe_only
         self._note(self._ledger.recommend_still(instance.uuid, action, observe_only, now=now, wall=wall))
-        self._handle(instance, ev.Tick(self._doubt.heard), now)
+        self._handle(instance, ev.Tick(self._doubt.heard, self._doubt.host(now)), now)
         self._connect(instance)
 
     def _connect(self, instance: Instance) -> None:
@@ -706,6 +713,7 @@ _REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
     ev.AskEnded: Engine._on_request_ended,
     ev.CommandEnded: Engine._on_request_ended,
     ev.Provisioned: Engine._on_provisioned,
+    Counted: Engine._on_counted,
     _PeriodStored: Engine._on_period_stored,
     _Call: Engine._on_call,
 }

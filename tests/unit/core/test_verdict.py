@@ -176,6 +176,7 @@ def test_every_input_is_told_with_its_age_also_those_that_there_were_not() -> No
     assert list(told) == [
         *("domain", "process", "occupied", "port", "balloon"),
         *("connection", "other_channel", "vcpu", "io", "panic", "watchdog"),
+        "host",
     ]
     assert told["domain"] == {"value": "running (booted)", "age": 10.0}
     assert told["balloon"] == {"value": "no answer", "age": 1.2}
