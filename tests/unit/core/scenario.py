@@ -25,12 +25,14 @@ from vmhb_worker.core.agent_lanes import Lanes, Request
 from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
 from vmhb_worker.core.caution import NONE, Caution, Limits
-from vmhb_worker.core.doubt import Doubt
+from vmhb_worker.core.doubt import Doubt, we_were_late
 from vmhb_worker.core.fault_register import Entry, Ledger
 from vmhb_worker.core.findings import finding
+from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.transitions import State
+from vmhb_worker.core.verdict import Reading
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 #: How long libvirt takes for anything that does not wait (seconds).
@@ -39,6 +41,8 @@ LIBVIRT = 0.005
 HEARD = 0.5
 #: libvirt waits this long for an agent job that somebody else holds (seconds).
 AGENT_JOB = 30.0
+#: How often the host's pressure is looked at (seconds).
+LOOKS = 2.0
 #: QEMU's timer fires after the period; the guest's kernel takes a moment.
 BALLOON_TAKES = 0.05
 
@@ -49,6 +53,20 @@ NEW = Memory()
 WELL = Memory(established=True, waited=None)
 #: The same, and its balloon driver is known to answer.
 KNOWN = Memory(established=True, waited=None, balloon_seen=True)
+
+
+#: When does who is to run at this time run? That time, or later.
+Runs = Callable[[float], float]
+
+
+def throttled(period: float, stalled: float, phase: float = 0.0, since: float = 0.0, until: float = math.inf) -> Runs:
+    """As by a quota: in each period, stalled for so long from its beginning on; between these times."""
+
+    def runs(at: float) -> float:
+        into = (at - phase) % period
+        return max(at, at + stalled - into) if since <= at < until and into < stalled else at
+
+    return runs
 
 
 def policy(**knobs: Any) -> HeartbeatPolicy:
@@ -362,6 +380,7 @@ class Application:
         self.rtt: float | None = 0.005  # None: it hangs, and what it is told waits for it
         self.health: protocol.Health | None = None
         self.heard: list[protocol.Message] = []
+        self.runs: Runs = lambda at: at
         self._waiting: list[protocol.Challenge] = []
 
     def hear(self, message: protocol.Message) -> None:
@@ -370,7 +389,7 @@ class Application:
         if isinstance(message, protocol.Challenge):
             self._waiting.append(message)
             if self.rtt is not None:
-                self._guest.host.later(self.rtt, lambda: self._answer(message))
+                self._guest.host.at(self.runs(self._guest.host.now + self.rtt), lambda: self._answer(message))
 
     def says(self, message: protocol.Message) -> None:
         """The worker hears this."""
@@ -415,6 +434,9 @@ class Host:
         self.doubt = Doubt(at)
         self.doubt.up(at)
         self.libvirtd = True
+        self.runs: Runs | None = None  # when the worker does; None: whenever there is something to do
+        self.pressed = 0.0  # the share of the time in which all waited for memory
+        self._waited = 0.0
         self.most_in_flight = 0
         self.turns = 0
         self._silent_since = math.inf
@@ -455,10 +477,12 @@ class Host:
         while True:
             happening = self._heap[0][0] if self._heap else math.inf
             due = min(self._due[0][0] if self._due else math.inf, self.lanes.deadline(), self.ledger.reconsider_at)
-            then = min(happening, due)
+            then = max(self.now, min(happening, due))
+            then = then if self.runs is None else self.runs(then)
             if then > until:
                 break
-            self.now = max(self.now, then)
+            self.now = then
+            self._be_late(due)
             while self._heap and self._heap[0][0] <= self.now:
                 heapq.heappop(self._heap)[2]()
             self._tick()
@@ -467,6 +491,20 @@ class Host:
                 self._reconsider()
                 self._admit()
         self.now = until
+
+    def _be_late(self, due: float) -> None:
+        """Who did not run when it meant to blames itself first."""
+        late = 0.0 if self.runs is None else self.doubt.late(due, self.now)
+        doubted = we_were_late(late, self.now)
+        for guest in self.guests.values() if late else ():
+            if doubted.concerns(guest.monitor.in_force):
+                self.hand(guest, doubted.event)
+
+    def is_looked_at(self) -> None:
+        """From now on, for its pressure."""
+        self._waited += LOOKS * self.pressed
+        self.doubt.counted(Counted(self.now, memory=Reading(self._waited, self.now)))
+        self.later(LOOKS, self.is_looked_at)
 
     def libvirtd_stops(self) -> None:
         """SIGSTOP to libvirtd: nothing is asked, nothing is answered."""
@@ -497,7 +535,7 @@ class Host:
             guest = self.guests[uuid]
             written = len(guest.effects)
             del self._due_of[uuid]
-            self.hand(guest, ev.Tick(self.heard))
+            self.hand(guest, ev.Tick(self.heard, self.doubt.host(self.now)))
             hot = self._due_of.get(uuid, math.inf) <= self.now and len(guest.effects) == written
             assert not hot, f"{uuid} is due again at once, and did nothing: {guest.monitor.told(self.now)}"
 
