@@ -819,12 +819,12 @@ class Monitor:
             self._ask_other(now)
 
     def _on_voided(self, event: ev.Voided, now: float) -> None:
-        if event.lasted > LATE:  # less of it than a balloon is given for its answer beyond what it needs
-            self._suspicion.stalled(now)
-        if self._beats.doubt(event.since, now):
-            self._disturbed(now)
-        else:
+        if not self._beats.doubt(event.since, now):
             self._in_spite_at = now
+            return
+        self._disturbed(now)
+        if event.lasted > LATE:  # what is shorter takes nothing from a balloon, which has seconds for its answer
+            self._suspicion.stalled(now)
 
     def _silence(self, key: str, silence: Silence, now: float) -> None:
         if not self.silences:
@@ -1028,7 +1028,7 @@ class Monitor:
         unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
         outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
         pending = silent and (outstanding or unsure or bool(self.silences))
-        held = self._held(now)
+        held = self._held(evidence, now)
         if pending and self.standing is not None and not self.standing.pending and bool(held) is self.standing.held:
             return  # a further look at an old case: its outcome counts, not its beginning
         if self.standing is None:
@@ -1042,15 +1042,20 @@ class Monitor:
             self._raise(verdict)
             self._challenges.soon(now)
 
-    def _held(self, now: float) -> str:
+    def _held(self, evidence: Evidence, now: float) -> str:
         """Why it has time, whatever is wrong with it; "": it has none."""
         if self._trigger is not Trigger.FAILED and self._in_postcopy:
             return _MEMORY_IS_ELSEWHERE
         if self._trigger in (Trigger.SILENT, Trigger.PANIC) and self._graces.panic_at is not None:
             return _SAVES_DUMP if self._saves_dump else _MAY_REBOOT
-        if self._trigger is Trigger.SILENT and now - self._in_spite_at < QUIET:
+        if self._trigger is Trigger.SILENT and self._in_spite_at > -math.inf and self._in_doubt(evidence, now):
             return _IN_SPITE_OF_DOUBT
         return ""
+
+    def _in_doubt(self, evidence: Evidence, now: float) -> bool:
+        """Has the host not been quiet for long enough, or its kernel not been asked since?"""
+        probed_at = now if evidence.balloon.at is None else evidence.balloon.at
+        return bool(self._host.why) or now - self._in_spite_at < QUIET or probed_at < self._in_spite_at
 
     @property
     def _in_postcopy(self) -> bool:
