@@ -116,14 +116,18 @@ def test_a_hang_is_one_fault_from_raise_to_clear() -> None:
 
 
 def test_late_ourselves_is_not_the_guests_fault() -> None:
-    """A worker that was stopped for a while finds beats unanswered; none of them counts."""
+    """A worker that is stopped again and again finds beats unanswered; none of them counts, and its host is suspect."""
     bench = Bench()
     bench.up(domain(ONE))
     well(bench, ONE)
     for _ in range(20):
         bench.clock.now += 5.0
         bench.run(0.5)
-    assert bench.raised() == []
+    (raised,) = bench.raised()
+    assert (raised["cause"], raised["instance_uuid"]) == ("host_suspect", None)
+    assert "the worker was 5.0 s late" in raised["reason"]
+    bench.run(70)
+    assert [fault["cause"] for fault in bench.cleared()] == ["host_suspect"]
 
 
 def test_nonsense_costs_nobody_else() -> None:

@@ -139,10 +139,6 @@ class Doubt:
         self._row = self._row + 1 if now - self._last_at < QUIET else 1
         self._last_at, self._last_why = max(now, self._last_at), why
 
-    def at_bound(self, now: float) -> str | None:
-        """Why this host is to be doubted as a whole; None: it is not."""
-        return None
-
 
 def we_were_late(late: float, now: float) -> Doubted:
     """By so many seconds: whatever came meanwhile, by whichever channel, nobody took."""

@@ -126,6 +126,7 @@ class Engine:
         dropped = self._ledger.load(saved.faults, saved.announce, now, self._started_at)
         self._suspects: set[str] = set()  # uuids of those that miss beats, or are silent
         self._crowd_changed = False  # since it was looked at
+        self._doubtful = False  # was the host, when it was looked at
         self._lanes = Lanes(agent.workers, agent.slow_workers)
         self._requests = AgentRequests(self._lanes, partial(secrets.randbits, 52))
         self._provisioner = Provisioner(self._roster, ports.hypervisor)
@@ -260,7 +261,9 @@ class Engine:
             self._take(report, now)
 
     def _periodic(self, now: float) -> None:
-        if self._crowd_changed or now >= self._ledger.reconsider_at:
+        doubtful = self._doubt.at_bound(now) is not None
+        if self._crowd_changed or doubtful is not self._doubtful or now >= self._ledger.reconsider_at:
+            self._doubtful = doubtful
             self._try("second thoughts", self._reconsider, now)
         if now >= self._ledger.deadline():
             self._try("reminders", self._remind, now)

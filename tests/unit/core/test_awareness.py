@@ -6,6 +6,7 @@ import itertools
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -19,7 +20,13 @@ from vmhb_worker.core.doubt import QUIET
 from vmhb_worker.core.host_pressure import UNKNOWN, Strain
 
 #: The shortest times that there are.
-HASTY = {"interval": 0.2, "timeout": 0.1, "threshold": 3, "channel": Channel.APPLICATION, "action": Action.RECOVER}
+HASTY: dict[str, Any] = {
+    "interval": 0.2,
+    "timeout": 0.1,
+    "threshold": 3,
+    "channel": Channel.APPLICATION,
+    "action": Action.RECOVER,
+}
 
 
 def stalls(spells: Sequence[tuple[float, float]], lag: float = 0.0) -> Runs:
