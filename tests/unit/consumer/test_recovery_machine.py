@@ -243,5 +243,5 @@ def _end(fault: Fault, connection: sa.Connection) -> None:
 
 TestRecoveries = Recoveries.TestCase
 TestRecoveries.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.unit.consumer.conftest import Desk
 from tests.unit.consumer.fakes import Witness
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Fault, Resolution
+from vmhb_consumer.database import Database
 from vmhb_consumer.doubt_rules import Told, Unknown
 from vmhb_consumer.outbox import Row
 from vmhb_consumer.recovery_limits import FRESH, OBSERVE, PAUSE, PAUSED, SHARE
@@ -22,7 +24,7 @@ from vmhb_consumer.recovery_permits import Permits, Witnesses
 from vmhb_consumer.recovery_places import Board, Picture
 from vmhb_consumer.reporters.base import Permit
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
-from vmhb_consumer.schema import HOLDERS, PERMITS, WAITING
+from vmhb_consumer.schema import HOLDERS, PAUSES, PERMITS, STEPS, WAITING
 from vmhb_consumer.settings import RecoverySettings
 from vmhb_consumer.stop_button import Pause
 
@@ -246,6 +248,29 @@ def test_forgotten(desk: Desk) -> None:
     for table in (PERMITS, HOLDERS, WAITING):
         left = desk.database.run(partial(rows_of, table))
         assert left == [], table.name
+
+
+def test_a_database_from_before(tmp_path: Path) -> None:
+    """What is under way in it goes on, and holds its places: nobody knows whose."""
+    url = f"sqlite:///{tmp_path / 'db'}"
+    before = Database(url, steps=STEPS[:1])
+    before.open()
+    desk = Desk(before)
+    desk.take(*(asks(number) for number in range(5)))
+    one = permits(desk, replace(LIMITS, max_concurrent=4))
+    assert one.ask(asks(0), "one", desk.clock).granted and one.ask(asks(1), "one", desk.clock).granted
+    for table in (HOLDERS, WAITING, PAUSES):
+        before.run(table.drop)
+    before.close()
+    after = Database(url)
+    after.open()
+    desk = Desk(after)
+    one = permits(desk, replace(LIMITS, max_concurrent=4))
+    assert held(desk) == {None: 2}
+    assert [one.ask(asks(number), "one", desk.clock).granted for number in range(5)] == [True] * 4 + [False]
+    desk.take(life.cleared(asks(0), Resolution.RECOVERED, NOON))
+    assert held(desk) == {None: 1, "acme": 2}
+    after.close()
 
 
 # -- the stop button, and observing ------------------------------------------------------------------------------------

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.unit.consumer.conftest import THEN, Desk, another
 from vmhb_common.model import fault as life
@@ -15,6 +17,7 @@ from vmhb_consumer import fault_rules
 from vmhb_consumer.database import Away, Database, Refused
 from vmhb_consumer.outbox import MEMBER_TTL, Outbox
 from vmhb_consumer.repository import Records, Sign
+from vmhb_consumer.schema import META
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 A1 = another("a")
@@ -219,6 +222,28 @@ def test_sqlite_has_one_consumer(tmp_path: Path) -> None:
     after.live("here", THEN + 1)
     assert after.take("one", THEN + 1) is not None
     database.close()
+
+
+def test_a_visitor_writes_in_between(tmp_path: Path) -> None:
+    """SQLite refuses a transaction that has read what another process has changed since: it is begun anew."""
+    ours, visitor = Database(f"sqlite:///{tmp_path / 'db'}"), Database(f"sqlite:///{tmp_path / 'db'}")
+    ours.open()
+    visitor.visit()
+    tries: list[str] = []
+
+    def set_to(value: str, connection: sa.Connection) -> None:
+        connection.execute(sa.update(META).where(META.c.name == "permits").values(value=value))
+
+    def work(connection: sa.Connection) -> None:
+        tries.append(str(connection.execute(sa.select(META.c.value).where(META.c.name == "permits")).scalar()))
+        if len(tries) == 1:
+            visitor.run(partial(set_to, "theirs"))
+        set_to("ours", connection)
+
+    ours.run(work)
+    assert tries == ["", "theirs"]
+    visitor.close()
+    ours.close()
 
 
 def test_versions(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class Story:
         self.memo: dict[str, Any] = {}
         self.permit = Permit(True)
         self.asked_permits = 0
+        self.over = False  # is its place another's, as the last try said?
         self.heard_at = self.now
         conf = cfg.ConfigOpts()
         conf.register_opts(MasakariReporter.options(), group="reporter_masakari")
@@ -76,6 +77,7 @@ class Story:
         """One try, in a line."""
         case = Case(Change.UPDATED, self.fault, self.latest, self.heard_at, 1, self.memo, self._permit, reminder)
         outcome = self.reporter.deliver(case)
+        self.over = isinstance(outcome, Refused) or outcome.over
         self.memo = dict(outcome.memo) if outcome.memo is not None else self.memo
         match outcome:
             case Later():
@@ -502,3 +504,37 @@ def test_a_memo_survives_json() -> None:
 def test_rows_are_functions_with_names() -> None:
     """`before` is the table, in this order."""
     assert [row.__name__ for row in masakari_rules.BEFORE][:2] == ["_no_fault", "_posted_already"]
+
+
+def test_its_place_is_held_while_masakari_is_at_it() -> None:
+    """From the report until nothing is left to be followed, however it ended."""
+    story = Story()
+    held = [(story.step(), story.over)]
+    story.clouds.becomes("running")
+    held.append((story.step(), story.over))
+    story.clouds.becomes("failed")
+    held += [(story.step(), story.over), (story.step(), story.over)]
+    assert [over for _line, over in held] == [False, False, False, True], held
+    story = Story()
+    story.step()
+    story.clouds.becomes("finished")
+    assert "answer is waited for" in story.step() and not story.over
+    story.clears()
+    assert story.step() == "again in 0.0: the guest answers again" and not story.over
+    assert story.step() == "done" and story.over
+
+
+@pytest.mark.parametrize("refusal", [No.MAINTENANCE, No.UNKNOWN_HOST, No.DUPLICATE])
+def test_what_masakari_does_not_take_holds_no_place(refusal: No) -> None:
+    """It is tried again, with a place of that moment; where Masakari gave no answer, it may be at it."""
+    story = Story()
+    story.clouds.raises["post"] = [Refusal(refusal, "no"), Unavailable("no answer")]
+    assert story.step().startswith("again in ") and story.over
+    assert story.step() == "again in None: no answer" and not story.over
+    assert story.asked_permits == 2
+
+
+def test_what_waits_for_something_else_holds_no_place() -> None:
+    """Nova is at the instance: nothing was posted yet."""
+    story = Story(replace(WELL, task_state="rebooting"))
+    assert story.step().startswith("again in ") and story.over

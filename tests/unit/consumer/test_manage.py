@@ -1,0 +1,220 @@
+"""`nova-vmhb-manage recoveries`: the operator's door, beside a consumer that runs, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from tests.unit.consumer.conftest import THEN, Desk
+from tests.unit.consumer.test_recovery_places import asks, permits
+from vmhb_consumer import recovery_places
+from vmhb_consumer.cmd import manage
+from vmhb_consumer.cmd.manage import DONE, FAILED, WRONG
+from vmhb_consumer.database import Database
+from vmhb_consumer.recovery_limits import PAUSED
+from vmhb_consumer.settings import RecoverySettings
+
+FILE = "nova-vmhb-consumer.sqlite"
+PAUSE = ("recoveries", "pause", "--reason", "storage is being moved", "--for", "2h")
+
+
+@dataclass
+class Door:
+    """The command, at a time that is set, with a configuration of its own."""
+
+    folder: Path
+    screen: pytest.CaptureFixture[str]
+    more: str = ""
+
+    def __call__(self, *arguments: str, at: float = THEN) -> tuple[int, str, str]:
+        """Exit code, and what it says."""
+        path = self.folder / "consumer.conf"
+        path.write_text(f"[DEFAULT]\nstate_path = {self.folder}\n{self.more}")
+        self.screen.readouterr()
+        code = manage.run([f"--config-file={path}", *arguments], cfg.ConfigOpts(), lambda: at)
+        return (code, *self.screen.readouterr())
+
+
+@pytest.fixture
+def door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Door:
+    return Door(tmp_path, capsys)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Desk]:
+    """A consumer on the SQLite file: it holds the lock that keeps a second one out."""
+    database = Database(f"sqlite:///{tmp_path / FILE}")
+    database.open()
+    yield Desk(database)
+    database.close()
+
+
+def test_beside_a_consumer(door: Door, running: Desk) -> None:
+    """Pressed, shown and released while it runs; the consumer obeys at once."""
+    running.take(asks(1), asks(2, "other"), asks(3))
+    one = permits(running)
+    assert one.ask(asks(1), "one", running.clock).granted
+    code, said, wrong = door(*PAUSE)
+    assert (code, wrong) == (DONE, "")
+    assert said.splitlines()[0] == "recoveries are paused until 2026-01-02 05:04:05 UTC: storage is being moved"
+    assert one.ask(asks(2, "other"), "one", running.clock).withheld == PAUSED
+    code, said, wrong = door("recoveries", "show", at=THEN + 60.0)
+    assert (code, wrong) == (DONE, "")
+    lines = said.splitlines()
+    assert lines[0].startswith(
+        "recoveries: paused until 2026-01-02 05:04:05 UTC: storage is being moved (for 1 h 59 min more; said by "
+    )
+    assert lines[1:] == [
+        "limits: 10 at a time, 20 a minute, 3 of one instance within 3600 s",
+        "places: 1 of 10 are held",
+        "  project acme: 1",
+        "waiting: 1",
+        "  project other: 1",
+        f"  instance {asks(2).instance_uuid}, for 1 min: paused until 2026-01-02 05:04:05 UTC: storage is being moved",
+    ]
+    assert door("recoveries", "resume")[:2] == (
+        DONE,
+        "recoveries go on; they were paused until 2026-01-02 05:04:05 UTC: storage is being moved\n",
+    )
+    assert one.ask(asks(2, "other"), "one", running.clock).granted
+    assert door("recoveries", "resume")[:2] == (DONE, "recoveries were not paused\n")
+    assert door("recoveries", "show")[1].startswith("recoveries: begun as they are asked for\n")
+
+
+def test_while_the_consumer_writes(door: Door, running: Desk) -> None:
+    """Neither keeps the other from writing, nor is it taken for a database that is away."""
+    ended, failed = threading.Event(), []
+
+    def work() -> None:
+        number = 10
+        while not ended.is_set():
+            number += 1
+            try:
+                running.take(asks(number))
+            except Exception as error:
+                failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        codes = [door(*command)[0] for _ in range(10) for command in (PAUSE, ("recoveries", "show"))]
+    finally:
+        ended.set()
+        thread.join(30)
+    assert codes == [DONE] * 20
+    assert failed == []
+
+
+def test_shown(door: Door, running: Desk) -> None:
+    """Limits by the configuration, projects that are not known, and no more than some of a crowd, without tricks."""
+    running.take(*(asks(number, None) for number in range(30)), asks(99, "a\x1b[2Jb"))
+    door.more = "[recovery]\nmax_concurrent = 1\n"
+    one = permits(running, limits := RecoverySettings(max_concurrent=1, action_ttl=9999.0))
+    for number in range(30):
+        one.ask(asks(number, None), "one", running.clock)
+    running.database.run(
+        lambda connection: recovery_places.wait(connection, asks(99, "a\x1b[2Jb"), "one", "x\ny", running.clock())
+    )
+    code, said, _ = door("recoveries", "show")
+    lines = said.splitlines()
+    assert code == DONE
+    assert lines[1].startswith(f"limits: {limits.max_concurrent} at a time")
+    assert lines[2:7] == [
+        "places: 1 of 1 are held",
+        "  project not known: 1",
+        "waiting: 30",
+        "  project not known: 29",
+        "  project a?[2Jb: 1",
+    ]
+    assert len(lines) == 7 + 20 + 1 and lines[-1] == "  and 10 more"
+    door.more = "[recovery]\nmax_concurrent = 0\n"
+    assert door("recoveries", "show")[1].startswith("recoveries: not begun ([recovery] max_concurrent = 0)\n")
+    door.more = "[recovery]\nobserve_only = true\n"
+    assert door("recoveries", "show")[1].startswith("recoveries: only observed ([recovery] observe_only)\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "the following arguments are required: recoveries"),
+        (("recoveries",), "the following arguments are required: pause|resume|show"),
+        (("recoveries", "stop"), "invalid choice: 'stop'"),
+        (("recoveries", "pause", "--for", "2h"), "the following arguments are required: --reason"),
+        (("recoveries", "pause", "--reason", "x"), "the following arguments are required: --for"),
+        ((*PAUSE[:-1], "8d"), "'8d' is no such time: say one from 1m to 7d, such as 30m or 2h"),
+        ((*PAUSE[:-1], "for ever"), "'for ever' is no such time: say one from 1m to 7d, such as 30m or 2h"),
+        (("recoveries", "pause", "--for", "2h", "--reason", " "), "' ' is no reason: say one line"),
+        ((*PAUSE, "--force"), "unrecognized arguments: --force"),
+    ],
+)
+def test_what_was_typed_makes_no_sense(door: Door, running: Desk, arguments: tuple[str, ...], says: str) -> None:
+    """Exit code 2, what to say instead, and nothing is changed."""
+    code, said, wrong = door(*arguments)
+    assert (code, said) == (WRONG, "") and says in wrong
+    assert running.database.run(recovery_places.pause_of) is None
+
+
+def test_help(door: Door) -> None:
+    """Is no error."""
+    code, said, wrong = door("--help")
+    assert (code, wrong) == (DONE, "") and "exit codes: 0 done" in said.lower()
+
+
+def test_no_database(door: Door, tmp_path: Path) -> None:
+    """It makes none, neither the file nor tables in it; and says what would."""
+    code, said, wrong = door(*PAUSE)
+    assert (code, said) == (FAILED, "")
+    assert wrong.startswith(f"nova-vmhb-manage: there is no database {tmp_path / FILE}: is this the consumer's own")
+    assert not (tmp_path / FILE).exists()
+    (tmp_path / FILE).touch()
+    code, said, wrong = door(*PAUSE)
+    assert (code, said) == (FAILED, "") and "has none of our tables" in wrong
+    assert (tmp_path / FILE).read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        ((), "has tables of version 1, and this program knows 3: start the consumers of this version"),
+        (((),) * 5, "has tables of version 6, and this program knows 3: upgrade it"),
+    ],
+)
+def test_of_another_version(door: Door, tmp_path: Path, steps: tuple[tuple[str, ...], ...], says: str) -> None:
+    """It brings nothing up to date, and touches nothing that it does not know."""
+    before = Database(f"sqlite:///{tmp_path / FILE}", steps=steps)
+    before.open()
+    before.close()
+    code, said, wrong = door(*PAUSE)
+    assert (code, said) == (FAILED, "") and says in wrong
+    assert door(*PAUSE)[2] == wrong
+
+
+def test_the_configuration(door: Door, running: Desk) -> None:
+    """Names that nobody knows are said, and keep nobody from the button; nor does a value that is not needed here."""
+    door.more = "[recovery]\nrates = 7\n[consumer]\nreporters = none-such\nkeep = x\n"
+    code, said, wrong = door(*PAUSE)
+    assert code == DONE and said
+    assert "[recovery] rates: unknown option" in wrong and "did you mean rate?" in wrong
+    door.more = "[recovery]\nrate = 0\n"
+    code, said, wrong = door(*PAUSE)
+    assert (code, said) == (FAILED, "") and "[recovery] rate: 0: " in wrong
+    door.more = "[database]\nconnection = x\n"
+    assert "[database] connection: say a URL such as" in door(*PAUSE)[2]
+    door.more = "[database]\nconnection = mysql+pymysql://u:s3cret@127.0.0.1:1/vmhb\n"
+    code, said, wrong = door(*PAUSE)
+    assert (code, said) == (FAILED, "")
+    assert wrong.startswith("nova-vmhb-manage: mysql+pymysql://u:***@127.0.0.1:1/vmhb can't be used: ")
+    assert "s3cret" not in wrong
+
+
+def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the configuration."""
+    assert manage.run(["--config-file=/nowhere", "recoveries", "show"], cfg.ConfigOpts()) == FAILED
+    assert "/nowhere" in capsys.readouterr().err
+    assert logging.root.manager.disable == logging.NOTSET
