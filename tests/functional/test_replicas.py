@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import itertools
 import random
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -131,12 +133,53 @@ def test_the_brake_is_of_both(site: Site, database: str) -> None:
     workers = site.workers()
     limits = {"max_concurrent": 7, "rate": 10000}
     both = [site.consumer(database, recovery=limits) for _ in range(2)]
-    workers.publish(*(new(number) for number in range(1, 61)))
+    workers.publish(*(new(number, project_id=f"p{number % 2}") for number in range(1, 61)))
     wait_for(lambda: len(both[0].told()) == 60, 30)
     wait_for(lambda: len(both[0].told("recovering")) == 7, 30)
     time.sleep(12)  # each of those that are held has asked again
     assert len(both[0].told("recovering")) == 7
-    assert all(one.said("recoveries are held: 7 recoveries") for one in both)
+    assert all(one.said("recoveries are held") == 1 for one in both)
+
+
+def manage(consumer: FaultConsumer, *arguments: str) -> str:
+    """What `nova-vmhb-manage recoveries` says, with that consumer's configuration."""
+    command = [sys.executable, "-m", "vmhb_consumer.cmd.manage", "--config-file", str(consumer.config), "recoveries"]
+    done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def stopped(site: Site, both: Sequence[FaultConsumer], figure: Figure) -> None:
+    """Pressed, obeyed by all and said by all; released, and gone on."""
+    workers = site.workers()
+    workers.publish(new(1))
+    wait_for(lambda: len(both[0].told("recovering")) == 1)
+    assert "paused until" in manage(both[0], "pause", "--reason", "storage is being moved", "--for", "1h")
+    pressed = time.time()
+    workers.publish(*(new(number) for number in range(2, 7)))
+    wait_for(lambda: all(one.said("recoveries are paused until") == 1 for one in both), 10)
+    figure("pressed, to all saying so", time.time() - pressed, "s", 5.0)
+    wait_for(lambda: len(both[0].told()) == 6)
+    time.sleep(11)  # those that wait have asked again
+    assert len(both[0].told("recovering")) == 1
+    assert site.api().about()["paused"]["reason"] == "storage is being moved"
+    shown = manage(both[0], "show")
+    assert "places: 1 of 10 are held" in shown and "waiting: 5" in shown
+    assert sum(one.said("not delivered yet: paused until") for one in both) == 5
+    assert "recoveries go on" in manage(both[-1], "resume")
+    wait_for(lambda: len(both[0].told("recovering")) == 6, 20)
+    assert all(one.said("recoveries are not paused any more: they were resumed") == 1 for one in both)
+    assert site.api().about()["paused"] is None
+
+
+def test_the_stop_button(site: Site, database: str, figure: Figure) -> None:
+    """It is one for all consumers, wherever it is pressed."""
+    stopped(site, [site.consumer(database) for _ in range(2)], figure)
+
+
+def test_the_stop_button_of_one(site: Site, figure: Figure) -> None:
+    """The same on SQLite, beside the consumer that runs."""
+    stopped(site, [site.consumer()], figure)
 
 
 def test_database_away(site: Site, server: MariaDB | PostgreSQL, database: str, figure: Figure) -> None:

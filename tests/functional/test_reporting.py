@@ -237,7 +237,7 @@ def test_the_brake_holds_two_hundred_faults(site: Site, figure: Figure) -> None:
     workers = site.workers()
     limits = {"max_concurrent": 10, "rate": 30, "recovery_time": 86400, "action_ttl": 3600}
     consumer = site.consumer(recovery=limits)
-    faults = [new(number, host=f"cn{number % 100}") for number in range(1, 201)]
+    faults = [new(number, host=f"cn{number % 100}", project_id=f"p{number % 2}") for number in range(1, 201)]
     began = time.time()
     workers.publish(*faults)
     wait_for(lambda: len(consumer.told()) == 200, 60)
