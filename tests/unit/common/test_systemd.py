@@ -29,6 +29,8 @@ def test_the_three_messages(manager: NotifySocket) -> None:
     assert manager.received() == "WATCHDOG=1"
     assert systemd.alive("3 instances", manager.environ)
     assert manager.received() == "WATCHDOG=1\nSTATUS=3 instances"
+    assert systemd.status("recoveries are paused", manager.environ)
+    assert manager.received() == "STATUS=recoveries are paused"
     assert systemd.stopping(environ=manager.environ)
     assert manager.received() == "STOPPING=1\nSTATUS=stopping"
 

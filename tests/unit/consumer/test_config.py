@@ -52,7 +52,8 @@ def test_values_of_the_faults_half_arrive(tmp_path: Path) -> None:
     text = (
         "[DEFAULT]\nhost = ctl\nstate_path = /srv\n[consumer]\nhalves = faults\nreporters = log, log, other\n"
         "reminder_interval = 60\nworker_forget = 120\nkeep = 7200\n[recovery]\nmax_concurrent = 1\nrecovery_time = 2\n"
-        "rate = 3\nrecoveries = 4\nrecovery_window = 5\naction_ttl = 6\n[vmhb_notifications]\ntopics = a, b\n"
+        "rate = 3\nrecoveries = 4\nrecovery_window = 5\naction_ttl = 6\n"
+        "observe_only = true\n[vmhb_notifications]\ntopics = a, b\n"
         "transport_url = rabbit://mq/\n"
     )
     conf = read(tmp_path, text)
@@ -65,7 +66,7 @@ def test_values_of_the_faults_half_arrive(tmp_path: Path) -> None:
         keep=7200.0,
         topics=("a", "b"),
         transport_url="rabbit://mq/",
-        recovery=RecoverySettings(1, 2.0, 3, 4, 5.0, 6.0),
+        recovery=RecoverySettings(1, 2.0, 3, 4, 5.0, 6.0, True),
     )
     assert faults_of.halves(conf) == {Half.FAULTS}
 
@@ -173,6 +174,8 @@ def checked(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> list
         ("[consumer]\nreporters = log\n[nova]\nauth_type = nonsense\n", ["[nova]: nonsense: [nova] makes no sense"]),
         ("[consumer]\nreporters = log\n[database]\nconnection = x\n", ["[database] connection: a secret: say a URL"]),
         ("[consumer]\nreporters = log\n[recovery]\nrate = 0\n", ["[recovery] rate: 0: "]),
+        ("[consumer]\nreporters = log\n[recovery]\nmax_concurrent = 0\n", []),
+        ("[consumer]\nreporters = log\n[recovery]\nmax_concurrent = -1\n", ["[recovery] max_concurrent: -1: "]),
         ("[consumer]\nhalves = instances\nreporters = lgo\n", []),
         ("[consumer]\nreporters = log\n[nova]\nauth_type = password\nauth_url = u\nusername = u\n", []),
         ("[consumer]\nreporters =\n", []),

@@ -39,7 +39,7 @@ class Line:
     def _permit(self, fault: life.Fault, target: str) -> Permit:
         assert target == "told"
         self.asked.append(fault.fault_id)
-        return Permit(False, "held", 5.0)
+        return Permit(False, "held", 5.0, "share")
 
     def turns(self) -> list[str]:
         """Until nothing is due: what was tried."""
@@ -62,9 +62,9 @@ def test_what_a_reporter_is_handed(line: Line) -> None:
     assert (first.change, first.fault, first.latest.sequence) == (Change.RAISED, A1, 2)
     assert second.change is Change.CLEARED
     assert first.received_at == datetime.fromtimestamp(THEN, UTC)
-    assert first.permit() == Permit(False, "held", 5.0)
+    assert first.permit() == Permit(False, "held", 5.0, "share")
     assert line.asked == [A1.fault_id]
-    assert line.tally.snapshot() == {"delivered.told": 2, "permits.held": 1}
+    assert line.tally.snapshot() == {"delivered.told": 2, "permits.held": 1, "permits.share": 1}
 
 
 def test_backs_off(line: Line, caplog: pytest.LogCaptureFixture) -> None:
