@@ -28,7 +28,9 @@ from vmhb_worker.core.events import (
     SetBalloonPeriod,
     Stopped,
 )
+from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.questions import Asked
+from vmhb_worker.core.verdict import Reading
 from vmhb_worker.engine.loop import Engine, Ports
 from vmhb_worker.interfaces import InstanceRow, Saved
 from vmhb_worker.settings import Settings, VerdictSettings
@@ -142,6 +144,50 @@ def test_nonsense_costs_nobody_else() -> None:
     bench.run(1)
     assert "hw:heartbeat_interval is 'soon'" in bench.ask("show", instance_uuid=TWO)["error"]
     assert len(bench.ask("list")) == 2
+
+
+def test_a_host_under_pressure_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Once in the log, in each sign of life and by `show`; its dead are told, later by three beats."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    well(bench, ONE)
+    for number in range(40):
+        at = bench.clock.now + 2.0 * number
+        bench.inbox.post_at(at, Counted(at, memory=Reading(1.9 * number if number < 30 else 57.0, at)))
+    bench.run(10)
+    assert bench.ask("show", instance_uuid=ONE)["host_pressure"]["memory"]["value"] == 0.95
+    assert bench.raised() == []
+    bench.host.dead.add(ONE)
+    bench.run(5.5)
+    assert bench.raised() == []
+    bench.run(2.5)
+    (raised,) = bench.raised()
+    assert raised["evidence"]["host"]["value"].startswith("memory 95%, io unavailable")
+    assert raised["skipped"] == 3
+    bench.run(65)
+    first, last = bench.store.messages("vmhb.worker.alive")[:2]
+    assert first["pressure"]["memory"] == {"value": "unavailable", "reason": "not looked at yet"}
+    assert last["pressure"]["memory"]["value"] in (0.0, 0.95)
+    said = [one.getMessage() for one in caplog.records if "under pressure" in one.getMessage()]
+    assert said == [
+        "the host is under pressure: 95% of the time everything stood still for want of memory",
+        "the host is under pressure: no longer",
+    ]
+
+
+def test_a_short_delay_voids_the_beats_of_short_timeouts() -> None:
+    """A guest with a time-out of a tenth of a second, of which we were away for most; and nobody else's."""
+    bench = Bench()
+    application = "channel='application' threshold='3' action='recover'"
+    bench.up(domain(ONE, f"{application} interval='0.2' timeout='0.1'"), domain(TWO))
+    bench.run(6)
+    voided = bench.engine._doubt
+    assert voided.at_bound(bench.clock.now) is None
+    for _ in range(100):
+        bench.clock.now += 0.08
+        bench.run(0.02)
+    assert bench.raised() == []
+    assert voided.at_bound(bench.clock.now) is None
 
 
 def test_a_report_that_cannot_be_taken_is_left_out() -> None:

@@ -10,6 +10,7 @@ from tools.lib import reference
 from vmhb_common.model.silences import LONG_SILENCE, MAX_SILENCE
 from vmhb_common.objects import WORKER_ALIVE, FaultPayload, HeartbeatState, fault_payload, parse_fault, schema
 from vmhb_worker.core.application_channel import WISH_EVERY, WISH_SHARE
+from vmhb_worker.core.beats import FRESH
 from vmhb_worker.core.cleared_faults import KEPT
 from vmhb_worker.engine.instance import LINE_EVERY, LINES
 
@@ -57,6 +58,14 @@ def test_the_bounds_of_a_wish_are_those_of_the_code() -> None:
     assert WISH_SHARE == 1 / 10
     assert "to no less than a tenth of each (nor less than what the operator bounds)" in page
     assert f"and to another wish once in {WISH_EVERY:g} s" in page
+
+
+def test_every_number_says_what_it_is_and_why() -> None:
+    """What the core decides by, and no operator can change: a number without a reason is none that can be judged."""
+    told = {name: (value, why) for name, value, why in reference.numbers()}
+    assert not [name for name, (_, why) in told.items() if not why]
+    assert told["beats.FRESH"][0] == FRESH
+    assert "twice a second" in told["beats.FRESH"][1]
 
 
 def test_the_example_is_a_notification() -> None:

@@ -6,6 +6,8 @@ from the objects. A test holds the page against the tables, and the meanings bel
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import sys
 import textwrap
@@ -25,6 +27,7 @@ from vmhb_worker.core.verdict import RULES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RST = ROOT / "docs" / "reference.rst"
+_CORE = ROOT / "vmhb_worker" / "core"
 _SCHEMAS = ROOT / "vmhb_common" / "objects" / "schemas"
 
 #: Payload -> the event types that carry it.
@@ -97,6 +100,9 @@ MEANINGS: dict[str, dict[str, str]] = {
         "store": "Notifications that wait (``waiting``, ``oldest`` in seconds), were ``dropped``, or fail to be "
         "delivered (``failing``: topic -> why), and what is wrong with the disk (``degraded``).",
         "degraded": "Sentences: what does not work. Empty when all is well.",
+        "pressure": "How hard pressed the host itself was at the last look: each of ``memory``, ``io``, ``steal`` and "
+        "``cpu`` with its share of the time and its age, or why it is unavailable. See `How a VM is found dead "
+        "<verdicts.rst>`__.",
     },
 }
 
@@ -119,7 +125,7 @@ Every table here is written by ``tools/reference`` from the one that the code re
 def text() -> str:
     """The page."""
     return _HEAD + "\n".join(
-        [*_knobs(), *_causes(), *_transitions(), *_lifecycle(), *_notifications(), *_crash_points()]
+        [*_knobs(), *_causes(), *_transitions(), *_lifecycle(), *_numbers(), *_notifications(), *_crash_points()]
     )
 
 
@@ -246,6 +252,38 @@ _PLAIN: dict[type[Any], str] = {
     ev.ShuttingDown: f"silence, {PASSAGE:g} s at most: it powers itself off",
     ev.Panicked: "``guest_panicked``, unless it acknowledges within ``panic_grace``",
 }
+
+
+def _numbers() -> Iterator[str]:
+    yield from _title("Numbers")
+    yield _prose(
+        "What is no option: what the worker decides by, and why it is this much. Where a time depends on an instance's "
+        "own, what stands here is the most that it can be: at the default policy, and whenever interval and time-out "
+        "are a second or more."
+    )
+    rows = ((f"``{name}``", f"{value:g}", " ".join(why.replace("`", "``").split())) for name, value, why in numbers())
+    yield from _table(("number", "value", "what it is"), (30, 10, 60), rows)
+
+
+def numbers() -> Iterator[tuple[str, float, str]]:
+    """Each number that has a name at the top of a module of the core, with the comment above it ("": there is none)."""
+    for path in sorted(_CORE.glob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        lines = source.splitlines()
+        module = importlib.import_module(f"vmhb_worker.core.{path.stem}")
+        for node in ast.parse(source).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            name = target.id if isinstance(target, ast.Name) else ""
+            value = getattr(module, name) if name.isupper() and not name.startswith("_") else None
+            if isinstance(value, int | float):
+                yield f"{path.stem}.{name}", value, _comment_above(lines, node.lineno - 1)
+
+
+def _comment_above(lines: Sequence[str], number: int) -> str:
+    begin = number
+    while begin and lines[begin - 1].startswith("#:"):
+        begin -= 1
+    return " ".join(line.removeprefix("#:").strip() for line in lines[begin:number])
 
 
 def _notifications() -> Iterator[str]:

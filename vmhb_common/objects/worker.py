@@ -24,7 +24,8 @@ class SignOfLife:
     started_at with sequence (1, 2, 3 … within one life of the worker) orders the signs of one host. interval: seconds
     until the next one, so that a receiver knows when to miss it. instances: how many are monitored; monitors: how many
     of them are in which state. open_faults: raised and not yet cleared. store: `Store.health()`. degraded: sentences,
-    each of which says what does not work and what to do; empty when all is well. Datetimes are aware, in UTC.
+    each of which says what does not work and what to do; empty when all is well. pressure: `Strain.told()`, None where
+    nobody looks. Datetimes are aware, in UTC.
     """
 
     host: str
@@ -39,6 +40,7 @@ class SignOfLife:
     hypervisor_connected: bool
     store: Mapping[str, Any]
     degraded: Sequence[str] = ()
+    pressure: Mapping[str, Any] | None = None
 
 
 @base.VersionedObjectRegistry.register
@@ -46,7 +48,8 @@ class WorkerPayload(Payload):
     """A worker's sign of life."""
 
     # 1.0: first version
-    VERSION = "1.0"
+    # 1.1: `pressure`
+    VERSION = "1.1"
 
     fields = {  # noqa: RUF012 # oslo's way
         "host": ovo.StringField(),
@@ -61,6 +64,7 @@ class WorkerPayload(Payload):
         "hypervisor_connected": ovo.BooleanField(),
         "store": JsonObjectField(),
         "degraded": ovo.ListOfStringsField(),
+        "pressure": JsonObjectField(nullable=True),
     }
 
 
@@ -68,4 +72,5 @@ def worker_payload(sign: SignOfLife) -> dict[str, Any]:
     """The serialised primitive. ValueError where a field is not of its type."""
     values = {field.name: getattr(sign, field.name) for field in dataclasses.fields(SignOfLife)}
     values |= {"monitors": dict(sign.monitors), "store": dict(sign.store), "degraded": list(sign.degraded)}
+    values["pressure"] = None if sign.pressure is None else dict(sign.pressure)
     return WorkerPayload(**values).to_dict()

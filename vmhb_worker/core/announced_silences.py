@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from vmhb_common.model.silences import MAX_SILENCE
 from vmhb_worker.core.bounded import keep
 
-#: How long an end is remembered (seconds), and how many hints and ends are kept at most: the oldest go first.
+#: How long an end is remembered (seconds).
 TOMBSTONE_LIFE = 3600.0
+#: How many hints and ends are kept at most: the oldest go first.
 LIMIT = 10_000
 
 

@@ -18,8 +18,10 @@ from vmhb_worker.core.nonce_window import Window, size
 from vmhb_worker.core.protocol import Challenge, Hello
 from vmhb_worker.core.verdict import Reading, unavailable
 
-#: The agent is given this long to show that the guest lives (seconds), and is waited for no longer than that.
+#: The agent is given this long to show that the guest lives (seconds). libvirt counts whole ones; agents answer in
+#: milliseconds, and a verdict waits for this one: it comes about as soon as the balloon's answer, whatever the policy.
 OTHER_TIMEOUT = 3
+#: It is waited for no longer than this (seconds): it may have to wait for a place, or for somebody else's command.
 OTHER_PATIENCE = 15.0
 #: A guest may wish for times as short as this share of its policy's: at a tenth, what it makes of itself (challenges,
 #: faults, lines of the log) is at most ten times what its flavor was sold for.

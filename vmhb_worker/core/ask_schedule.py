@@ -14,9 +14,9 @@ from vmhb_worker.core.transitions import State
 
 #: An answer slower than this makes its instance a slow one (seconds).
 SLOW_RTT = 0.25
-#: libvirt's time-out for one agent command is at most this, so that Nova never waits long for the agent.
+#: libvirt's time-out for one agent command is at most this (seconds), so that Nova never waits long for the agent.
 REQUEST_CEILING = 10
-#: libvirt resynchronises with an agent that once kept silent, with a time-out of its own that cannot be changed.
+#: libvirt resynchronises with an agent that once kept silent, with a time-out of its own (seconds).
 RESYNC_TIME = 5
 
 

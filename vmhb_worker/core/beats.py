@@ -35,9 +35,9 @@ LONGEST_REQUEST = 17.0
 #: and goes is waited for, and trouble that stays hides nobody's death.
 IN_A_ROW = 3
 
-#: Silent instances are still challenged: every 2, 4, 8 … intervals, up to so many of them,
+#: Silent instances are still challenged: every 2, 4, 8 … intervals, up to so many of them.
 BACK_OFF_FACTOR = 10.0
-#: and up to so many seconds.
+#: And up to so many seconds.
 BACK_OFF_CEILING = 60.0
 
 

@@ -15,8 +15,9 @@ from vmhb_worker.core.verdict import Evidence, Reading
 
 #: How often it is tried to learn, while a guest is well, whether its balloon answers.
 BASELINES = 3
-#: A job of libvirt's is looked at this often, and believed in for this long without an answer (seconds).
+#: A job of libvirt's is looked at this often (seconds).
 JOB_POLL = 2.0
+#: And believed in for this long (seconds) without an answer.
 JOB_BELIEVED = 30.0
 
 

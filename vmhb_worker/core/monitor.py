@@ -298,6 +298,7 @@ class Monitor:
             "answered_since_miss": self.answered_since_miss,
             "silences": self.silences.told(),
             "evidence": self._gathered(now).told(now) if self.suspected_at is not None else None,
+            "host_pressure": self._host.told(now),
             "application": self._application.told(now) if self._speaks else None,
             "health": self._checkup.told(now) if self.policy.health_check else None,
         }

@@ -13,8 +13,9 @@ from datetime import datetime
 
 from vmhb_worker.core.bounded import keep
 
-#: How long a domain is waited for (seconds), and for how many at most: the oldest wishes go first.
+#: How long a domain is waited for (seconds).
 LIFE = 3600.0
+#: How many are waited for at most: the oldest wishes go first.
 LIMIT = 1000
 #: A wish that finds a policy in place is kept for so much longer (seconds): what we know of the domain may be older
 #: than the wish, from before Nova defined it anew.

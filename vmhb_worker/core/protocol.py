@@ -14,8 +14,9 @@ from typing import Any
 
 #: The only one there is. A guest that says a higher one is welcomed with this, and takes it or leaves.
 VERSION = 1
-#: The longest texts, in characters; longer ones are cut.
+#: The longest name, in characters; longer ones are cut.
 NAME_LIMIT = 64
+#: The longest other text, in characters; longer ones are cut.
 TEXT_LIMIT = 255
 #: A nonce is echoed as it is: a longer one is none of ours.
 NONCE_LIMIT = 64

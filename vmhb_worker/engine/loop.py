@@ -657,6 +657,7 @@ class Engine:
                 hypervisor_connected=self._doubt.connected,
                 store=health,
                 degraded=degraded,
+                pressure=self._doubt.host(now).told(now),
             )
         )
 

@@ -29,7 +29,7 @@ ID = "3f0c4d6e-0a52-4a1e-9d0f-1f2e3d4c5b6a"
 FINGERPRINTS = {
     "FaultPayload": "1.1-2444efc0f7fdb616",
     "HeartbeatPayload": "1.0-bff6d09168ba06e5",
-    "WorkerPayload": "1.0-e69ff86871e14357",
+    "WorkerPayload": "1.1-7430d293e66394b4",
 }
 
 HEARTBEAT = objects.HeartbeatChange(
@@ -53,6 +53,7 @@ WORKER = objects.SignOfLife(
     hypervisor_connected=True,
     store={"waiting": 0, "oldest": None, "degraded": None, "dropped": 0, "failing": {}},
     degraded=["libvirtd answers slowly"],
+    pressure={"memory": {"value": 0.02, "age": 1.5}, "io": {"value": "unavailable", "reason": "switched off"}},
 )
 CLEARED = replace(
     a_fault(state=FaultState.CLEARED),

@@ -181,6 +181,7 @@ TURNS = st.lists(st.tuples(st.floats(0.03, 3.0), st.floats(0.0, 3.0)), min_size=
 POLICIES = st.sampled_from(
     [
         *((0.2, 0.1, 3, Channel.APPLICATION), (1.0, 1.0, 3, Channel.APPLICATION), (10.0, 5.0, 3, Channel.APPLICATION)),
+        *((1.0, 5.0, 3, Channel.APPLICATION), (1.0, 5.0, 3, Channel.AGENT)),
         *((1.0, 1.0, 3, Channel.AGENT), (1.0, 0.3, 2, Channel.AGENT), (10.0, 5.0, 3, Channel.AGENT)),
     ]
 )

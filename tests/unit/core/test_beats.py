@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from vmhb_worker.core.beats import DOUBT, LONGEST_REQUEST, SAME_SPAN, TARDY, Beats, Judged, back_off, stagger
+import pytest
+
+from vmhb_worker.core.beats import (
+    DOUBT,
+    IN_A_ROW,
+    LONGEST_REQUEST,
+    RECHECK,
+    SAME_SPAN,
+    TARDY,
+    Beats,
+    Judged,
+    back_off,
+    stagger,
+)
 
 
 def beats(interval: float = 10.0, timeout: float = 5.0) -> Beats:
@@ -152,6 +165,93 @@ def test_beats_that_were_slept_through_are_skipped() -> None:
     assert schedule.next_at == 21.0
     assert schedule.judge(20.6, heard=20.6) == Judged(skipped=11)
     assert schedule.judge(20.7, heard=20.7) == Judged()
+
+
+def test_who_always_wakes_too_late_opens_them_all_the_same() -> None:
+    """After three in a row, from the moment on that it is there: the next one is a whole interval later."""
+    schedule = beats(interval=1.0, timeout=1.0)
+    assert schedule.open_due(10.6)
+    assert schedule.open_due(11.6)
+    assert schedule.open_due(12.6)
+    assert not schedule.owed
+    assert schedule.open_due(13.6)
+    assert schedule.owed
+    assert schedule.next_at == 14.6
+    schedule.asked(13.6)
+    assert schedule.judge(14.6, heard=14.5) == Judged(missed=1, skipped=3)
+
+
+@pytest.mark.parametrize(("interval", "tardy"), [(0.2, 0.1), (1.0, TARDY), (10.0, TARDY)])
+def test_too_late_for_a_beat_is_half_of_a_short_interval(interval: float, tardy: float) -> None:
+    """Or two in a row would be opened at the same moment, and missed by one silence."""
+    in_time, late = beats(interval), beats(interval)
+    in_time.open_due(10.0 + 0.99 * tardy)
+    late.open_due(10.0 + 1.01 * tardy)
+    assert (in_time.owed, late.owed) == (True, False)
+
+
+def test_a_gap_between_requests_is_half_of_a_short_timeout_at_most() -> None:
+    """Or a guest would be accused for a time-out in most of which it was not asked."""
+    schedule = beats(interval=1.0, timeout=0.2)
+    schedule.open_due(10.0)
+    schedule.asked(10.0)
+    schedule.unanswered(10.05)
+    schedule.asked(10.16)
+    assert schedule.judge(10.2, heard=10.2) == Judged()
+    assert schedule.judge(10.36, heard=10.3) == Judged(missed=1)
+
+
+def test_doubt_saves_three_beats_in_a_row() -> None:
+    """Then what is open counts, until the guest answers. A doubt that meets no open beat is none."""
+    schedule = beats(interval=1.0, timeout=1.0)
+    for number in range(IN_A_ROW):
+        schedule.open_due(10.0 + number)
+        schedule.asked(10.0 + number)
+        assert schedule.doubt(since=10.2 + number, now=10.5 + number)
+        assert not schedule.owed
+        assert schedule.doubt(since=10.6 + number, now=10.7 + number) is (number < IN_A_ROW - 1)
+    schedule.open_due(13.0)
+    schedule.asked(13.0)
+    assert not schedule.doubt(since=13.2, now=13.5)
+    assert schedule.judge(14.0, heard=13.9) == Judged(missed=1)
+    schedule.open_due(14.0)
+    schedule.refused()
+    schedule.open_due(15.0)
+    assert not schedule.doubt(since=15.2, now=15.5), "an answer that is none ends nothing"
+    schedule.acked()
+    schedule.open_due(16.0)
+    assert schedule.doubt(since=16.2, now=16.5)
+
+
+def test_one_doubt_is_one_however_long_it_lasts() -> None:
+    """A libvirtd that is silent over ten beats, and then says so, has saved them once."""
+    schedule = beats(interval=1.0, timeout=1.0)
+    for second in range(10, 20):
+        schedule.open_due(float(second))
+        schedule.asked(float(second))
+        schedule.judge(float(second), heard=9.5)
+    assert schedule.doubt(since=9.5, now=20.0)
+    for again in (30.0, 40.0):
+        schedule.catch_up(again)
+        schedule.open_due(again + 1.0)
+        assert schedule.doubt(since=again, now=again + 1.5)
+    schedule.open_due(42.0)
+    assert not schedule.doubt(since=41.6, now=42.5)
+
+
+def test_after_that_libvirtd_is_waited_for() -> None:
+    """The beat is not skipped: as soon as it is known that the guest was asked, it counts."""
+    schedule = beats(interval=10.0, timeout=1.0)
+    for number in range(IN_A_ROW):
+        at = 10.0 * (1 + number)
+        schedule.open_due(at)
+        schedule.asked(at)
+        assert schedule.judge(at + 1.0 + DOUBT, heard=at - 1.0) == Judged(skipped=1)
+    schedule.open_due(40.0)
+    schedule.asked(40.0)
+    assert schedule.judge(45.0, heard=39.0) == Judged()
+    assert schedule.deadline() == 45.0 + RECHECK
+    assert schedule.judge(45.1, heard=44.9) == Judged(missed=1)
 
 
 def test_beats_of_a_time_in_which_nobody_was_judged_are_none() -> None:
