@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-#: Suspects are of one wave where they fell silent no further apart than this (seconds), or than so many of the longest
-#: interval: of guests that stop together, the last is asked one interval after the first.
+#: Suspects are of one wave where they fell silent no further apart than this (seconds): a storage's time-outs, after
+#: which guests stop one after the other, are half as long.
 WAVE = 60.0
+#: … or than so many of the longest interval: of guests that stop together, the last is asked one interval after the
+#: first, and a beat or two may have been void.
 WAVE_INTERVALS = 3.0
-#: However long the intervals are.
+#: … however long the intervals are: who died ten minutes ago is no part of what happens now.
 LONGEST_WAVE = 600.0
 #: It ends when fewer than this share are suspects, or only one is, …
 RELEASE_RATIO = 0.25

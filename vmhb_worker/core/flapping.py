@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-#: So many faults within so many seconds are one that flaps.
+#: So many faults within `WINDOW` are one that flaps: three may be an outage whose recovery did not help at once.
 RAISES = 4
+#: See `RAISES` (seconds): twice what it takes for one to be over.
 WINDOW = 600.0
 #: It is over after this long without a miss (seconds).
 QUIET = 300.0
