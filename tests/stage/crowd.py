@@ -13,6 +13,8 @@ from tests.lab.node import Node
 
 #: Guests that boot at a time. A boot is seconds of CPU, and the machine may have two processors.
 BOOTING = 3
+#: MiB that the two images need.
+AGENT_MEMORY, APPLICATION_MEMORY = 112, 160
 
 
 class Stub(Guest):
@@ -30,6 +32,31 @@ def crowd(node: Node, image: Image, number: int, **policy: object) -> list[Guest
     guests = [Guest(node, f"crowd-{n:02}", metadata=asked, guest_image=image) for n in range(number)]
     for guest in guests:
         guest.define()
+    with ThreadPoolExecutor(BOOTING) as pool:
+        list(pool.map(Guest.boot, guests))
+    return guests
+
+
+def mixed_crowd(node: Node, images: tuple[Image, Image], number: int) -> list[Guest]:
+    """So many guests that answer, opted in; every other one has vmhb-guest, and the application channel besides.
+
+    images: with the agent alone, and with vmhb-guest.
+    """
+    guests = []
+    for n in range(number):
+        application = n % 2 == 1
+        asked = [metadata.heartbeat(channel="application" if application else "agent")]
+        guests.append(
+            Guest(
+                node,
+                f"mixed-{n:02}",
+                metadata=asked,
+                guest_image=images[application],
+                application=application,
+                memory=APPLICATION_MEMORY if application else AGENT_MEMORY,
+            )
+        )
+        guests[-1].define()
     with ThreadPoolExecutor(BOOTING) as pool:
         list(pool.map(Guest.boot, guests))
     return guests
