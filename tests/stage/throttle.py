@@ -1,5 +1,5 @@
-"""Takes processors away from processes: each gets so much of one, in turns of a tenth of a second, as the kernel's
-own quota has it. By a cgroup of this machine's; where none can be made, by SIGSTOP and SIGCONT from a thread.
+"""Takes processors away from processes: so much of one, in turns of a tenth of a second, as the kernel's own quota has
+it. By cgroups of this machine's; where none can be made, by SIGSTOP and SIGCONT from a thread.
 """
 
 from __future__ import annotations
@@ -10,57 +10,72 @@ import signal
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 #: Microseconds.
 PERIOD = 100_000
 CGROUPS = Path("/sys/fs/cgroup")
-V1 = (CGROUPS / "cpu", CGROUPS / "cpu,cpuacct")
+ROOTS = ((CGROUPS, "cgroup v2"), (CGROUPS / "cpu", "cgroup v1"), (CGROUPS / "cpu,cpuacct", "cgroup v1"))
+SIGNALS = "SIGSTOP and SIGCONT"
+
+
+@dataclass(frozen=True)
+class Throttled:
+    """By what means; groups: the folders of the cgroups, one for each group of processes."""
+
+    how: str
+    groups: Sequence[Path] = ()
+
+    @property
+    def bites(self) -> list[float]:
+        """For each group: in which share of the periods in which it wanted to run, it was held up."""
+        found = []
+        for group in self.groups:
+            rows = (line.split() for line in (group / "cpu.stat").read_text().splitlines())
+            stat = {name: int(value) for name, value in rows}
+            found.append(stat["nr_throttled"] / max(stat["nr_periods"], 1))
+        return found
 
 
 @contextlib.contextmanager
-def throttled(pids: Sequence[int], share: float) -> Iterator[str]:
-    """While it lasts, each of them has this share of one processor. Says by what means."""
+def throttled(groups: Sequence[Sequence[int]], share: float) -> Iterator[Throttled]:
+    """While it lasts, the processes of each group have this share of one processor together."""
     with contextlib.ExitStack() as stack:
-        how = _by_cgroup(stack, pids, share)
-        if how is None:
-            stack.enter_context(_by_signals(pids, share))
-            how = "SIGSTOP and SIGCONT"
-        yield how
-
-
-def _by_cgroup(stack: contextlib.ExitStack, pids: Sequence[int], share: float) -> str | None:
-    for root, how in [(CGROUPS, "cgroup v2"), *((one, "cgroup v1") for one in V1)]:
-        quota = {"cpu.max": f"{share * PERIOD:.0f} {PERIOD}"}
-        if how == "cgroup v1":
-            quota = {"cpu.cfs_period_us": str(PERIOD), "cpu.cfs_quota_us": f"{share * PERIOD:.0f}"}
-        with contextlib.ExitStack() as made:
-            try:
-                for pid in pids:
-                    made.enter_context(_group(root, pid, quota))
-            except OSError:
-                continue  # and out of those that were made
-            stack.push(made.pop_all())
-            return how
-    return None
+        for root, how in ROOTS:
+            with contextlib.ExitStack() as made:
+                try:
+                    folders = [made.enter_context(_group(root, pids, share)) for pids in groups]
+                except OSError:
+                    continue  # and out of those that were made
+                stack.push(made.pop_all())
+                yield Throttled(how, folders)
+                return
+        stack.enter_context(_by_signals([pid for pids in groups for pid in pids], share))
+        yield Throttled(SIGNALS)
 
 
 @contextlib.contextmanager
-def _group(root: Path, pid: int, quota: dict[str, str]) -> Iterator[None]:
-    """A group of its own for this process; afterwards it is where it was."""
-    home = root / _home(pid, root).lstrip("/")
+def _group(root: Path, pids: Sequence[int], share: float) -> Iterator[Path]:
+    """A cgroup for them; afterwards they are where they were."""
+    homes = {pid: root / _home(pid, root).lstrip("/") for pid in pids}
     folder = root / f"vmhb-{uuid.uuid4().hex[:12]}"
     folder.mkdir()
+    quota = {"cpu.max": f"{share * PERIOD:.0f} {PERIOD}"}
+    if root != CGROUPS:
+        quota = {"cpu.cfs_period_us": str(PERIOD), "cpu.cfs_quota_us": f"{share * PERIOD:.0f}"}
     try:
         for name, value in quota.items():
             if not (folder / name).exists():
                 raise OSError(f"{folder} has no {name}")  # that controller is not here
             (folder / name).write_text(value)
-        (folder / "cgroup.procs").write_text(str(pid))
-        yield
+        for pid in pids:
+            (folder / "cgroup.procs").write_text(str(pid))
+        yield folder
     finally:
-        with contextlib.suppress(OSError):  # it may have ended
-            (home / "cgroup.procs").write_text(str(pid))
+        for pid, home in homes.items():
+            with contextlib.suppress(OSError):  # it may have ended
+                (home / "cgroup.procs").write_text(str(pid))
         with contextlib.suppress(OSError):
             folder.rmdir()
 

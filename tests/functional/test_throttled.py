@@ -1,0 +1,81 @@
+"""A host without time: a worker and guests that get a fifth of a processor are late, all of them, and well."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Figure
+from tests.functional.acting import acting
+from tests.lab import metadata
+from tests.lab.broker import Broker
+from tests.lab.guest import Guest
+from tests.lab.image import Image
+from tests.lab.node import Node
+from tests.lab.processes import wait_until
+from tests.stage.crowd import APPLICATION_MEMORY
+from tests.stage.throttle import throttled
+
+#: The shortest that there is.
+POLICY: dict[str, object] = {"interval": 0.2, "timeout": 0.1, "threshold": 3}
+SHARE = 0.2
+SECONDS = 30.0
+#: However late everything is: a kernel that is dead is told of within (seconds).
+TOLD = 30.0
+BUSY = "setsid sh -c 'echo $$ >/run/busy; while :; do :; done' </dev/null >/dev/null 2>&1 &"
+
+
+@pytest.fixture(scope="module")
+def pair(node: Node, application_image: Image) -> list[Guest]:
+    """Two guests over the application channel."""
+    asked = [metadata.heartbeat(**POLICY, channel="application", action="recover_unresponsive")]
+    options = {"metadata": asked, "application": True, "memory": APPLICATION_MEMORY, "guest_image": application_image}
+    guests = [Guest(node, f"throttled-{n}", **options) for n in range(2)]  # type: ignore[arg-type]
+    for guest in guests:
+        guest.define()
+        guest.boot()
+    return guests
+
+
+# Ordinarily the hardest: guests that do nothing want less than their share, and a worker of two guests by itself, too.
+@pytest.mark.parametrize("together", [pytest.param(False, marks=pytest.mark.long), True], ids=["each", "together"])
+@pytest.mark.parametrize("busy", [pytest.param(False, marks=pytest.mark.long), True], ids=["idle", "busy"])
+def test_whoever_has_no_time_accuses_nobody_and_still_finds_the_dead(
+    broker: Broker, pair: list[Guest], tmp_path: Path, figure: Figure, *, busy: bool, together: bool
+) -> None:
+    """0.2/0.1/3 over the application channel, worker and two guests throttled to 20 %, of a processor each or together,
+    for 30 s: no fault of either guest. Then, throttled as before, one kernel dies: an alarm at least."""
+    what = f"0.2/0.1/3, throttled to 20 % {'together' if together else 'each'}, guests {'busy' if busy else 'idle'}"
+    with acting(broker, pair[0].node, f"throttled-{busy}-{together}", tmp_path / "host") as host:
+        host.know(pair)
+        wait_until(lambda: not any(host.open(guest) for guest in pair), 60, "nothing is wrong with them")
+        time.sleep(3)
+        processes = [host.worker.pid, *(guest.qemu_pid for guest in pair)]
+        with throttled([processes] if together else [[pid] for pid in processes], SHARE) as throttle:
+            for guest in pair if busy else ():
+                guest.begin(BUSY)
+            began = time.monotonic()
+            time.sleep(SECONDS)
+            told = [(guest, one) for guest in pair for one in host.told(guest, began)]
+            accused = [one for _, one in told if one.event_type == "vmhb.fault.raised"]
+            suspected = len(host.suspicions("raised", began))
+            bites = throttle.bites
+            died = pair[0].panic()
+            while time.monotonic() < died + TOLD and not host.open(pair[0]):
+                time.sleep(0.1)
+            found = host.open(pair[0])
+        posted = [one for guest in pair for one in host.posted(guest)]
+    for guest in pair:
+        guest.reset()
+        guest.wait_agent()
+    print(f"by {throttle.how}:", *(f"{one.at - began:5.1f} {guest.name} {one}" for guest, one in told), sep="\n")
+    figure(f"{what}: faults raised", len(accused), "")
+    figure(f"{what}: host_suspect", suspected, "")
+    for bite in bites:
+        figure(f"{what}: {throttle.how}, periods held up", 100 * bite, "%")
+    assert found, "its kernel died, and nobody said so"
+    figure(f"{what}: a dead kernel until its fault is told", found[0].at - died, "s", TOLD)
+    assert [str(one) for one in accused] == []
+    assert posted == []
