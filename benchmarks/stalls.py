@@ -41,7 +41,6 @@ def main() -> int:
             print(f"run {run + 1}: {outcomes[-1]}", flush=True)
             if asked.story:
                 print(*outcomes[-1].story, sep="\n", flush=True)
-            host.heal(cell)
     print()
     for cell in cells:
         of_it = [outcome for outcome in outcomes if outcome.cell == cell]

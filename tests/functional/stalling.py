@@ -126,6 +126,7 @@ class Host:
     node: Node
     guests: list[Guest]
     folder: Path
+    _dead: list[Guest] = field(default_factory=list)
 
     @classmethod
     def boot(cls, broker: Broker, node: Node, images: tuple[Image, Image], number: int, folder: Path) -> Host:
@@ -133,9 +134,11 @@ class Host:
         return cls(broker, node, mixed_crowd(node, images, number), folder)
 
     def run(self, cell: Cell) -> Outcome:
-        """One run, with a worker and a consumer that know of no other. All guests are well afterwards, except the dead:
-        that is for `heal`."""
+        """One run, with a worker and a consumer that know of no other."""
+        self._heal()
         guests = self.guests[: cell.guests]
+        if cell.dead:
+            self._dead.append(guests[-1])
         for guest in guests:
             _ask(guest, cell.policy)
         name = f"stall-{next(_NUMBERS)}"
@@ -144,10 +147,10 @@ class Host:
             time.sleep(cell.policy.interval)
             return _Run(cell, host, guests).go()
 
-    def heal(self, cell: Cell) -> None:
-        """As Masakari would have done to the one that was dead."""
-        if cell.dead:
-            dead = self.guests[cell.guests - 1]
+    def _heal(self) -> None:
+        """As Masakari would have done to the one that is dead from the last run."""
+        while self._dead:
+            dead = self._dead.pop()
             dead.continue_qemu()
             dead.destroy()
             dead.boot()

@@ -55,7 +55,6 @@ def test_guests_that_stall_together_are_left_alone_and_the_dead_is_recovered(hos
     hosts = {number: host_of(number) for number in cells}
     with ThreadPoolExecutor(len(cells)) as pool:
         outcomes = list(pool.map(lambda number: hosts[number].run(cells[number]), cells))
-    hosts[4].heal(cells[4])
     judge(*outcomes)
 
 
@@ -68,10 +67,7 @@ def test_however_many_for_however_long(guests: int, seconds: int, policy: Policy
     """The same for four and for twelve, for less and for much more than any grace, at a short policy and by default."""
     if dead == "qemu" and seconds != 45:
         pytest.skip("a QEMU that never goes on is the same after any stall")
-    cell = Cell(guests, seconds, policy, dead)
-    outcome = host_of(guests).run(cell)
-    host_of(guests).heal(cell)
-    judge(outcome)
+    judge(host_of(guests).run(Cell(guests, seconds, policy, dead)))
 
 
 @pytest.mark.long
