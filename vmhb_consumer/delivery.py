@@ -22,7 +22,7 @@ from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
 from vmhb_consumer.outbox import Outbox, Row
 from vmhb_consumer.reporters import telling
-from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, outcome_of
+from vmhb_consumer.reporters.base import NO_QUEUE, Again, Case, GiveUp, Permit, Queue, outcome_of
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
 
 LOG = logging.getLogger(__name__)
@@ -57,12 +57,15 @@ class Delivery:
         tally: Tally,
         permit: Callable[[Fault, str], Permit],
         now: Callable[[], float] = time.time,
+        queue: Callable[[Fault], Queue] = lambda _fault: NO_QUEUE,
     ) -> None:
-        """permit: BLOCKS; may the recovery that this change asks for be begun, by the target of this name?"""
+        """permit: BLOCKS; may the recovery that this change asks for be begun, by the target of this name? queue: this
+        fault's place in lines."""
         self._target = target
         self._outbox = outbox
         self._tally = tally
         self._permit = permit
+        self._queue = queue
         self._now = now
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -245,6 +248,7 @@ class Delivery:
             memo=row.memo,
             permit=lambda: self._permitted(row.fault),
             reminder=row.reminder,
+            queue=self._queue(row.fault),
         )
 
     def _permitted(self, fault: Fault) -> Permit:

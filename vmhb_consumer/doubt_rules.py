@@ -117,13 +117,3 @@ def still_there(fault: Fault, word: Told) -> bool:
     """Does the worker have this very fault open?"""
     known = word.shown.get("fault") if word.shown is not None else None
     return isinstance(known, Mapping) and known.get("fault_id") == fault.fault_id
-
-
-def too_late(fault: Fault, word: Word, place: Whereabouts) -> str | None:
-    """Why a recovery that was asked for a while ago is not to be begun now; None: it is. Unknowns are the caller's."""
-    closed = by_place(fault, place)
-    if closed is not None:
-        return f"late, and meanwhile {closed.reason}"
-    if isinstance(word, Told) and not still_there(fault, word):
-        return f"late, and the worker on {fault.host} does not know of the fault any more"
-    return None

@@ -42,6 +42,7 @@ from vmhb_consumer.outbox import TOPIC, Outbox
 from vmhb_consumer.pause_watch import Watch
 from vmhb_consumer.recovery_permits import Permits, Witnesses
 from vmhb_consumer.recovery_places import Board
+from vmhb_consumer.report_queue import Turn
 from vmhb_consumer.reporters.base import Case, Reporter
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome
 from vmhb_consumer.repository import Records
@@ -111,7 +112,11 @@ class Faults:
         witnesses = Witnesses(self._word, self._place)
         self._permits = Permits(store, self._records, settings.recovery, witnesses)
         self._deliveries = [
-            Delivery(target, self._outbox, self._tally, lambda fault, name: self._permits.ask(fault, name, time.time))
+            Delivery(
+                *(target, self._outbox, self._tally),
+                *(lambda fault, name: self._permits.ask(fault, name, time.time), time.time),
+                lambda fault: Turn(store, fault, time.time),
+            )
             for target in self._targets()
         ]
         ask = housekeeper.Ask(self._word, self._place, self._answers)

@@ -3,11 +3,15 @@
 Who counts holds one row of the database locked until the permit is written, so two consumers can't both take the last
 place, and the stop button holds from the moment at which it is pressed. A permit is for (fault_id, recovery_attempt):
 asked for twice, it is one. `recovery_limits` decides, `recovery_places` keeps.
+
+A guest that may revive is asked about right before, each time: it may have answered since the fault was told. Who does
+not answer us is not asked again by the next fault of its host: a host that died has many, and each question takes 6 s.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,9 +19,10 @@ import sqlalchemy as sa
 
 from vmhb_common.app import crashpoint
 from vmhb_common.model.fault import Fault, FaultState
-from vmhb_consumer import doubt_rules, recovery_limits, recovery_places
+from vmhb_consumer import last_word, recovery_limits, recovery_places
 from vmhb_consumer.database import Away, Database
 from vmhb_consumer.doubt_rules import Unknown, Whereabouts, Word
+from vmhb_consumer.last_word import Spell
 from vmhb_consumer.recovery_limits import OBSERVE, PAUSED
 from vmhb_consumer.reporters.base import Permit
 from vmhb_consumer.repository import Records
@@ -27,15 +32,17 @@ LOG = logging.getLogger(__name__)
 
 #: `Permit.withheld`: the same words as of a fault's `withheld`.
 LATE, UNVERIFIED = "late", "unverified"
-#: Seconds until a late one is verified again, where nobody could tell.
+#: Seconds until one is verified again, where nobody could tell, or its fault does not stand at present.
 VERIFY_AGAIN = 15.0
+#: For so long (seconds) a worker that did not answer is not asked by other faults. Less than VERIFY_AGAIN.
+MUTE = 10.0
 #: None was held for so long (seconds): that is over. Those who are held ask again sooner.
 QUIET = 2 * recovery_limits.MINUTE
 
 
 @dataclass(frozen=True, slots=True)
 class Witnesses:
-    """Who is asked about a late one. Both BLOCK, for some 7 s at most, and raise nothing."""
+    """Who is asked before it is begun. Both BLOCK, for some 7 s at most, and raise nothing."""
 
     word: Callable[[Fault], Word]
     place: Callable[[Fault], Whereabouts]
@@ -52,6 +59,10 @@ class Permits:
         #: Why recoveries are held; None while they are not.
         self.held: str | None = None
         self._held_at = 0.0
+        #: Both are guarded by the lock. When it was first unclear, by (fault_id, attempt); who did not answer, by host.
+        self._lock = threading.Lock()
+        self._unclear: dict[tuple[str, int], Spell] = {}
+        self._mute: dict[str, tuple[float, Unknown]] = {}
 
     def ask(self, asked: Fault, target: str, now: Callable[[], float]) -> Permit:
         """BLOCKS. May the recovery that this change asks for be begun now, by this reporter? See `Case.permit`."""
@@ -65,32 +76,65 @@ class Permits:
             return Permit(False, f"the database is away: {error}", VERIFY_AGAIN)
 
     def _ask(self, asked: Fault, target: str, now: Callable[[], float]) -> Permit:
-        known = self._records.known(asked.fault_id)
-        latest, confirmed_at = known if known is not None else (asked, 0.0)
+        latest, confirmed_at = self._known(asked)
         refused = _outdated(asked, latest)
         if refused is not None:
             return Permit(False, refused)
         permit = self._weigh(latest, target, now(), look_only=True)
         if not (permit.granted or permit.withheld == OBSERVE):
             return permit
-        if now() - confirmed_at > self._limits.action_ttl:
-            permit = self._verify(latest, now)
+        ago = now() - confirmed_at
+        if last_word.must_be_asked(latest, ago, self._limits.action_ttl):
+            permit = self._verify(latest, now, late=last_word.is_late(ago, self._limits.action_ttl))
             if not permit.granted:
                 return permit
+            latest, _confirmed_at = self._known(asked)
+            refused = _outdated(asked, latest)
+            if refused is not None:  # while it was asked
+                return Permit(False, refused)
         return self._weigh(latest, target, now())
 
-    def _verify(self, fault: Fault, now: Callable[[], float]) -> Permit:
-        place = self._witnesses.place(fault)
-        word = self._witnesses.word(fault)
-        late = doubt_rules.too_late(fault, word, place)
-        if late is not None:
-            return Permit(False, late, withheld=LATE)
-        for said in (word, place):
-            if isinstance(said, Unknown):
-                return Permit(False, f"late, and not confirmed: {said.why}", VERIFY_AGAIN, UNVERIFIED)
-        at = now()
-        self._records.keep(fault, True, at + 60.0, at)
+    def _known(self, asked: Fault) -> tuple[Fault, float]:
+        return self._records.known(asked.fault_id) or (asked, 0.0)
+
+    def _verify(self, fault: Fault, now: Callable[[], float], late: bool) -> Permit:
+        place = self._witnesses.place(fault) if late else None
+        said = last_word.judge(fault, self._word(fault, now), place)
+        key = (fault.fault_id, fault.recovery_attempt)
+        if isinstance(said, last_word.Unclear):
+            return self._not_clear(key, said.why, now())
+        with self._lock:
+            self._unclear.pop(key, None)
+        match said:
+            case last_word.Never(why):
+                return Permit(False, why, withheld=LATE)
+            case last_word.NotNow(why):
+                return Permit(False, f"not now: {why}", VERIFY_AGAIN, UNVERIFIED)
+        if late:
+            at = now()
+            self._records.keep(fault, True, at + 60.0, at)
         return Permit(True)
+
+    def _not_clear(self, key: tuple[str, int], why: str, now: float) -> Permit:
+        with self._lock:
+            # Some were asked about last by another consumer, or are over: they do not come back to be removed.
+            self._unclear = {one: spell for one, spell in self._unclear.items() if spell.goes_on(now)}
+            spell = self._unclear[key] = last_word.unclear(self._unclear.get(key), now)
+        if spell.is_too_long:
+            return Permit(False, f"not confirmed for {spell.seconds:.0f} s: {why}", withheld=UNVERIFIED)
+        return Permit(False, f"not confirmed: {why}", VERIFY_AGAIN, UNVERIFIED)
+
+    def _word(self, fault: Fault, now: Callable[[], float]) -> Word:
+        with self._lock:
+            at, why = self._mute.get(fault.host, (-MUTE, Unknown("")))
+        if 0.0 <= now() - at < MUTE:
+            return why
+        word = self._witnesses.word(fault)
+        with self._lock:
+            self._mute.pop(fault.host, None)
+            if isinstance(word, Unknown):
+                self._mute[fault.host] = (now(), word)
+        return word
 
     def _weigh(self, fault: Fault, target: str, now: float, look_only: bool = False) -> Permit:
         def work(connection: sa.Connection) -> Permit:

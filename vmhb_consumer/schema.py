@@ -172,6 +172,17 @@ PAUSES = _table(
     sa.Column("who", sa.String(255), nullable=False),
 )
 
+#: Whose turn it is in a line of a reporter's: see `reporters.base.Queue`. until: then it is over, left or not.
+QUEUES = _table(
+    "vmhb_queues",
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("fault_id", sa.String(36), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("instance_uuid", sa.String(36)),
+    sa.Column("entered_at", _TIME, nullable=False),
+    sa.Column("until", _TIME, nullable=False),
+)
+
 #: Statements that lead from version 1, 2 … to the next. The tables above are those of the last version; tables that are
 #: not there yet are made before the first step.
 STEPS: Sequence[Sequence[str]] = (
@@ -180,7 +191,7 @@ STEPS: Sequence[Sequence[str]] = (
         "INSERT INTO vmhb_told (target, fault_id, handed, known, remind, bugs) "
         "SELECT '*', fault_id, TRUE, TRUE, FALSE, 0 FROM vmhb_faults",
     ),
-    # 3: vmhb_holders, vmhb_waiting and vmhb_pauses, which begin empty. A version all the same: a consumer from before
-    # would not see the stop button.
+    # 3: vmhb_holders, vmhb_waiting, vmhb_pauses and vmhb_queues, which begin empty. A version all the same: a consumer
+    # from before would not see the stop button.
     (),
 )

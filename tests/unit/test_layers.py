@@ -83,6 +83,7 @@ DECIDERS = {
     *("vmhb_consumer.door", "vmhb_consumer.reporters.telling", "vmhb_consumer.reporters.outcomes"),
     *("vmhb_consumer.nova_notification", "vmhb_consumer.nova_operations", "vmhb_consumer.fault_rules"),
     *("vmhb_consumer.recovery_limits", "vmhb_consumer.doubt_rules", "vmhb_consumer.stop_button"),
+    "vmhb_consumer.last_word",
 }
 
 #: The libraries that have a home, and nobody else knows: a folder, or a module.

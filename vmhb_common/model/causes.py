@@ -1,8 +1,12 @@
-"""What can be wrong with an instance, how bad it is, and how sure we are: the words of a fault. Pure."""
+"""What can be wrong with an instance, how bad it is, and how sure we are: the words of a fault. Pure.
+
+And what each cause rests on: that decides what refutes it, and whether a recovery that waited must be asked about anew.
+"""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 
 class Cause(enum.StrEnum):
@@ -40,3 +44,52 @@ class Confidence(enum.StrEnum):
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
+
+
+class Ground(enum.Enum):
+    """What a cause rests on."""
+
+    GONE = "its QEMU has ended: nobody is there who could answer"
+    TOLD = "its kernel told that it has panicked; it may boot again by itself"
+    SILENCE = "it does not answer"
+    OWN_WORD = "it answers, and says itself that it is not well"
+    NONE = "no recovery is ever asked for"
+
+    @property
+    def may_revive(self) -> bool:
+        """Can it be well again by itself, while its recovery waits somewhere? Then its worker is asked right before
+        the recovery is begun, however young the fault is."""
+        return self is not Ground.GONE
+
+    @property
+    def refuted_by_an_answer(self) -> bool:
+        """Has one acknowledgement since its last miss shown that it is not so any more? Of one whose QEMU has ended,
+        too: it has been started since."""
+        return self is not Ground.OWN_WORD
+
+
+#: By cause: total, a test says.
+RESTS_ON: Mapping[Cause, Ground] = {
+    Cause.QEMU_FAILED: Ground.GONE,
+    Cause.PAUSED_IO_ERROR: Ground.NONE,
+    Cause.PAUSED_FAILED: Ground.NONE,
+    Cause.QEMU_HUNG: Ground.SILENCE,  # a stalled host lets all of its QEMUs stand still, and go on
+    Cause.GUEST_PANICKED: Ground.TOLD,
+    Cause.GUEST_HUNG: Ground.SILENCE,
+    Cause.AGENT_EXITED: Ground.NONE,
+    Cause.APPLICATION_UNHEALTHY: Ground.OWN_WORD,
+    Cause.MAINTENANCE_OVERDUE: Ground.NONE,
+    Cause.APPLICATION_UNRESPONSIVE: Ground.SILENCE,
+    Cause.AGENT_UNRESPONSIVE: Ground.SILENCE,
+    Cause.GUEST_SILENT: Ground.SILENCE,
+    Cause.NOT_ESTABLISHED: Ground.NONE,
+    Cause.HOST_SUSPECT: Ground.NONE,
+    Cause.WORKER_LOST: Ground.NONE,
+    Cause.FLAPPING: Ground.NONE,
+}
+
+
+def rests_on(cause: str) -> Ground:
+    """What this cause rests on. One that only a newer worker knows, and for which it asks for a recovery, is taken for
+    one that an answer refutes."""
+    return RESTS_ON[Cause(cause)] if cause in set(Cause) else Ground.SILENCE

@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from oslo_config import cfg
 
@@ -32,7 +32,7 @@ from vmhb_common.model.fault import Change, Fault
 from vmhb_common.objects import fault_as_told
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
 
-__all__ = ["Case", "Change", "Done", "Fault", "Later", "Outcome", "Permit", "Refused", "Reporter"]
+__all__ = ["Case", "Change", "Done", "Fault", "Later", "Outcome", "Permit", "Queue", "Refused", "Reporter"]
 
 T = TypeVar("T")
 
@@ -98,6 +98,38 @@ class Permit:
     withheld: str = ""
 
 
+class Queue(Protocol):
+    """Lines in which one goes at a time, whichever consumer it is: for what a backend does one after the other, and
+    what may be over by the time it comes to it. All methods BLOCK for a query of the database, and raise nothing."""
+
+    def ahead(self, name: str) -> str | None:
+        """Whose turn it is in the line of this name, as a sentence; None where nobody's is, or this fault's."""
+
+    def enter(self, name: str, seconds: float) -> str | None:
+        """None: it is this fault's turn from now on, until `leave`, or for so many seconds, which a second call does
+        not prolong. Otherwise as `ahead`."""
+
+    def leave(self, name: str) -> bool:
+        """This fault's turn is over. False: that could not be written down, and is to be said again."""
+
+
+class _NoQueue:
+    """Where nobody else is."""
+
+    def ahead(self, name: str) -> str | None:
+        return None
+
+    def enter(self, name: str, seconds: float) -> str | None:
+        return None
+
+    def leave(self, name: str) -> bool:
+        return True
+
+
+#: For tests, and whoever hands out cases without a database.
+NO_QUEUE: Queue = _NoQueue()
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One change to deliver, with what is known besides."""
@@ -109,15 +141,17 @@ class Case:
     attempt: int  # 1 with the first try of this delivery
     memo: Mapping[str, Any] = field(default_factory=dict)
     #: BLOCKS, for 15 s at most. Asks for a place for one recovery: within the cloud-wide limits, its project's share
-    #: and the instance's budget, and unless all are paused. Call it just before the recovery is asked for, at each try,
-    #: once everything else speaks for it. A `recover` that is old by now is verified first: with the worker, and with
-    #: Nova. Idempotent per (fault_id, recovery_attempt): what was granted stays granted, for as long as it holds its
-    #: place and nobody has pressed the stop button. The place is free once this change is `Refused`, or `Done` or
-    #: `Later` say that it is `over`; else once the fault is cleared, or [recovery] recovery_time is over. Raises
-    #: nothing.
+    #: and the instance's budget, and unless all are paused. Call it right before the recovery is asked for, at each
+    #: try, once everything else speaks for it. Its worker is asked first whether the guest has answered meanwhile, if
+    #: it can have; of one that is old by now Nova is asked, too. Idempotent per (fault_id, recovery_attempt): what was
+    #: granted stays granted, for as long as it holds its place, still asks for it, stands, and nobody has pressed the
+    #: stop button. The place is free once this change is `Refused`, or `Done` or `Later` say that it is `over`; else
+    #: once the fault is cleared, or [recovery] recovery_time is over. Raises nothing.
     permit: Callable[[], Permit] = lambda: Permit(True)
     #: This reporter was handed the same before, and refused it: nothing that counts is new.
     reminder: bool = False
+    #: For a backend that does one thing after the other.
+    queue: Queue = NO_QUEUE
 
     def payload(self) -> dict[str, Any]:
         """This change as JSON, for whoever is to be told of it: `event_type`, `recovery_was_asked_for`, and `fault`,

@@ -94,7 +94,11 @@ class MasakariReporter(Reporter):
     # -- before it is posted -----------------------------------------------------------------------------------------
 
     def _ask(self, case: Case, memo: Memo) -> Outcome:
-        uuid = str(case.fault.instance_uuid)
+        uuid, line = str(case.fault.instance_uuid), masakari_rules.line_of(case.latest)
+        if line is not None and masakari_rules.over(case.fault, case.latest) is None:
+            ahead = case.queue.ahead(line)
+            if ahead is not None:
+                return _waits(case, ahead)
         begun = masakari_rules.since(case.fault, memo)
         # Nova last: it changes while we ask Masakari.
         notifications = self._clouds.notifications(uuid, begun)
@@ -109,9 +113,31 @@ class MasakariReporter(Reporter):
             engine=self._engine,
         )
         step = masakari_rules.before(situation)
-        return self._post(case, begun) if isinstance(step, masakari_rules.Post) else self._take(case, step)
+        if isinstance(step, masakari_rules.Post):
+            return self._in_turn(case, line, begun)
+        if isinstance(step, masakari_rules.Leave):
+            return self._let_go(case, step, masakari_rules.is_with_masakari(situation))
+        return self._take(case, step)
+
+    def _let_go(self, case: Case, step: masakari_rules.Leave, reported: bool) -> Outcome:
+        """We may have been killed after it was posted: then it is still its host's turn."""
+        if reported:
+            return Later(masakari_rules.POLL, f"{_of(case)}: {step.why}, and Masakari still has a report of it")
+        self._leave(case)
+        return self._take(case, step)
+
+    def _in_turn(self, case: Case, line: str | None, begun: datetime) -> Outcome:
+        """Its turn is over at once where nothing is posted: others of its host may be granted what this one was not."""
+        ahead = None if line is None else case.queue.enter(line, self._times.recovery_time)
+        if ahead is not None:
+            return _waits(case, ahead)
+        outcome = self._post(case, begun)
+        if not (isinstance(outcome, Later) and outcome.known):
+            self._leave(case)
+        return outcome
 
     def _post(self, case: Case, begun: datetime) -> Outcome:
+        """Raises Unavailable: it may have been posted, and its turn goes on."""
         permit = case.permit()
         if not permit.granted:
             why = f"{_of(case)} is held back: {permit.why}"
@@ -125,6 +151,11 @@ class MasakariReporter(Reporter):
             return self._refused(case, refusal, begun)
         LOG.info("%s: asked Masakari for it, notification %s", _of(case), notification)
         return self._take(case, masakari_rules.Follow(notification))
+
+    @staticmethod
+    def _leave(case: Case) -> bool:
+        """The same whatever its cause was when it entered."""
+        return case.queue.leave(masakari_rules.line_at(case.fault.host))
 
     def _refused(self, case: Case, refusal: Refusal, begun: datetime) -> Outcome:
         fault = case.latest
@@ -153,6 +184,9 @@ class MasakariReporter(Reporter):
         if isinstance(step, masakari_rules.Leave):
             return Refused(f"{what}: {step.why}", rightly=step.rightly)
         memo = Memo(case.fault.recovery_attempt, step.notification, posted_at=self._now())
+        line = masakari_rules.line_of(case.latest)
+        if line is not None:  # somebody else's report, or ours from before we were killed, is one of its host's, too
+            case.queue.enter(line, self._times.recovery_time)
         return Later(masakari_rules.POLL, f"{what}: follows notification {step.notification}", memo.json(), known=True)
 
     # -- afterwards --------------------------------------------------------------------------------------------------
@@ -164,6 +198,10 @@ class MasakariReporter(Reporter):
         step = masakari_rules.after(
             masakari_rules.Progress(case.fault, case.latest, memo, shown, self._now(), self._times)
         )
+        done = shown is None or shown.status in masakari_rules.ENDED or isinstance(step, masakari_rules.End)
+        if done and not self._leave(case):
+            why = "it is done, and the next one's turn can't be written down"
+            return Later(masakari_rules.POLL, f"{_of(case)}, notification {notification}: {why}", known=True)
         if isinstance(step, masakari_rules.Wait):
             return Later(step.seconds, f"{_of(case)}, notification {notification}: {step.why}", memo.json(), known=True)
         if not step.good and self._clouds.server(str(case.fault.instance_uuid)) is None:
@@ -180,6 +218,10 @@ class MasakariReporter(Reporter):
         if memo.outcome is not None and memo.told_by == case.fault.sequence:
             return Refused(f"{_of(case)}, notification {memo.notification}: {memo.outcome}", known=True)
         return Done(over=True)
+
+
+def _waits(case: Case, ahead: str) -> Later:
+    return Later(masakari_rules.TURN, f"{_of(case)} waits for its turn on {case.latest.host}: {ahead}")
 
 
 def _of(case: Case) -> str:
@@ -260,8 +302,8 @@ Seconds, 1 to 86400.
         """
 How long Masakari may take until its notification has finished; afterwards it is reported as not recovered.
 
-Masakari's engine recovers the instances of one host one after the other, and waits up to a minute for each that hangs:
-raise it where many instances of a host may fail together.
+Until then no other instance of its host that may answer again by itself is reported. Masakari's engine takes a minute
+for one that hangs, and waits for what else was reported of the host: lower it no further than that takes.
 
 Seconds, 60 to 86400.
 """,

@@ -7,6 +7,10 @@ included. So the question is asked anew before each try, and everything must spe
 - `after`: a notification is there, ours or somebody else's of the same outage. What became of it?
 
 Only the heartbeat says that an instance is recovered. `finished` says that the engine came to an end.
+
+Masakari's own tasks stop whatever they are told of, also a guest that answers by the time the engine comes to it, which
+does one instance of a host after the other. So of guests that may revive only one of each host is told of at a time:
+the others wait where they can still be asked.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from vmhb_common.model.causes import rests_on
 from vmhb_common.model.fault import Fault, FaultState, Resolution
 
 #: Causes that are told as a crash of QEMU: word for word as masakari-instancemonitor tells it, so that of two reports
@@ -24,6 +29,8 @@ CRASHES = {"qemu_failed"}
 CRASH = ("LIFECYCLE", "STOPPED_FAILED")
 #: Any other cause, as masakari-introspectiveinstancemonitor tells it.
 SILENT = ("QEMU_GUEST_AGENT_ERROR", "STOPPED_FAILED")
+#: The engine is done with these, and will not come back to them. `error` it tries once more.
+ENDED = {"finished", "failed", "ignored"}
 #: All that the engine acts on (masakari.engine.instance_events); it ignores whatever else it is told.
 ACTED_ON = {CRASH, SILENT, ("IO_ERROR", "IO_ERROR_REPORT")}
 
@@ -35,6 +42,8 @@ POLL = 5.0
 #: … and at what has lasted for longer than LONG.
 SLOW_POLL = 15.0
 LONG = 120.0
+#: Between two looks whether it is our turn: no more than two requests to the database.
+TURN = 5.0
 #: Between two looks at what an operator, or the user, has to change.
 PATIENCE = 30.0
 #: Who posted it had another clock than the worker that dated the first miss.
@@ -177,11 +186,40 @@ def event_of(fault: Fault) -> tuple[str, str]:
     return CRASH if fault.cause in CRASHES else SILENT
 
 
+def line_of(fault: Fault) -> str | None:
+    """The line in which it waits for its turn, one for each host; None: it goes at once.
+
+    A guest whose QEMU has failed can't have revived by the time the engine comes to it. It takes no turn either: it
+    must not keep others from theirs for longer than the engine, which is done with it in seconds.
+    """
+    return line_at(fault.host) if rests_on(fault.cause).may_revive else None
+
+
+def line_at(host: str) -> str:
+    """The line of this host."""
+    return f"masakari:{host}"
+
+
 def since(fault: Fault, memo: Memo) -> datetime:
     """A notification of this instance from this moment on is about this outage, and this attempt."""
     if memo.ended_at is not None and memo.attempt < fault.recovery_attempt:
         return memo.ended_at
     return (fault.suspected_at or fault.raised_at) - CLOCKS
+
+
+def over(fault: Fault, latest: Fault) -> Leave | None:
+    """Nobody need be asked about it."""
+    if latest.state is FaultState.CLEARED:
+        return Leave(f"the fault is over: {latest.resolution}")
+    if latest.recovery_attempt > fault.recovery_attempt:
+        return Leave(f"attempt {latest.recovery_attempt} has taken its place")
+    return None
+
+
+def is_with_masakari(s: Situation) -> bool:
+    """Is there a report that the engine may yet act on, and not for as long already as we wait for any?"""
+    old = s.at - timedelta(seconds=s.times.recovery_time)
+    return any(one.event in ACTED_ON and one.status not in ENDED and one.generated_at > old for one in s.notifications)
 
 
 def before(situation: Situation) -> Post | Follow | Wait | Leave:
@@ -194,11 +232,7 @@ def before(situation: Situation) -> Post | Follow | Wait | Leave:
 
 
 def _no_fault(s: Situation) -> Leave | None:
-    if s.latest.state is FaultState.CLEARED:
-        return Leave(f"the fault is over: {s.latest.resolution}")
-    if s.latest.recovery_attempt > s.fault.recovery_attempt:
-        return Leave(f"attempt {s.latest.recovery_attempt} has taken its place")
-    return None
+    return over(s.fault, s.latest)
 
 
 def _no_server(s: Situation) -> Leave | None:
@@ -332,10 +366,17 @@ def after(progress: Progress) -> Wait | End:
     """The row of its status; the heartbeat goes before all of them."""
     latest, one = progress.latest, progress.notification
     if latest.state is FaultState.CLEARED and latest.resolution is Resolution.RECOVERED:
-        return End("the guest answers again", good=True)
+        return _answers(progress, one)
     if one is None:
         return End("Masakari has its notification no more, and the guest does not answer")
     return AFTER.get(one.status, _underway)(progress, one)
+
+
+def _answers(p: Progress, one: Notification | None) -> Wait | End:
+    """It is recovered; but as long as the engine may act, no other of its host has its turn."""
+    if one is None or one.status in ENDED or p.running > p.times.recovery_time:
+        return End("the guest answers again", good=True)
+    return Wait(f"the guest answers again, and Masakari has it: {one.status}", POLL if p.running < LONG else SLOW_POLL)
 
 
 def _underway(p: Progress, one: Notification) -> Wait | End:

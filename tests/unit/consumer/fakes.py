@@ -9,8 +9,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from vmhb_common.model.causes import Ground, rests_on
 from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.database import Away
+from vmhb_consumer.doubt_rules import Told
 from vmhb_consumer.reporters.base import Case, Done, Outcome, Reporter
 from vmhb_consumer.reporters.masakari_rules import Notification, Server
 
@@ -115,8 +117,15 @@ class _Response:
         return self._body
 
 
+def standing(fault: Fault, **changed: Any) -> Told:
+    """What a worker of today says of a guest whose fault stands."""
+    known = {"fault_id": fault.fault_id, "cause": fault.cause, "recommended_action": "recover", "withheld": None}
+    state = {Ground.GONE: "gone", Ground.OWN_WORD: "alive"}.get(rests_on(fault.cause), "silent")
+    return Told({"state": state, "answered_since_miss": False, "silences": {}, "fault": known, **changed})
+
+
 class Witness:
-    """Answers about faults as it is told, and notes who was asked."""
+    """Answers about faults as it is told, and notes who was asked. word None: whatever it is, it stands."""
 
     def __init__(self, word: Any = None, place: Any = None, alive: Any = True) -> None:
         self.said_word, self.said_place, self.said_alive = word, place, alive
@@ -124,7 +133,7 @@ class Witness:
 
     def word(self, fault: Fault) -> Any:
         self.asked.append(f"worker on {fault.host}")
-        return self.said_word
+        return standing(fault) if self.said_word is None else self.said_word
 
     def place(self, fault: Fault) -> Any:
         self.asked.append("Nova")

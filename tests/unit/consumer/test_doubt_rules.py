@@ -18,7 +18,6 @@ from vmhb_consumer.doubt_rules import (
     Whereabouts,
     Word,
     among_rivals,
-    too_late,
     when_quiet,
 )
 
@@ -106,19 +105,3 @@ def test_a_hosts_own_fault() -> None:
     fault = replace(MINE, instance_uuid=None)
     assert said(when_quiet(fault, Told(None), None)) == "superseded"
     assert said(when_quiet(fault, MUTE, None)) == "keep"
-
-
-@pytest.mark.parametrize(
-    ("word", "place", "late"),
-    [
-        (STILL, Place("cn1"), None),
-        (STILL, None, None),
-        (STILL, Place("cn2"), "late, and meanwhile the instance is on cn2 now, Nova says"),
-        (MUTE, Place("cn1"), None),  # the caller waits
-        (ALIVE, Place("cn1"), "late, and the worker on cn1 does not know of the fault any more"),
-        (Told(None), AWAY, "late, and the worker on cn1 does not know of the fault any more"),
-    ],
-)
-def test_late(word: Word, place: Whereabouts, late: str | None) -> None:
-    """An old recommendation is followed only where both confirm it."""
-    assert too_late(MINE, word, place) == late

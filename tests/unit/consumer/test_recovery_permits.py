@@ -1,4 +1,4 @@
-"""Recoveries that are let through: counted, verified when they are late, and never twice."""
+"""Recoveries that are let through: counted, asked about where the guest may have revived, or late; and never twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.unit.consumer.conftest import Desk, another
-from tests.unit.consumer.fakes import Witness
+from tests.unit.consumer.fakes import Witness, standing
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Fault, Resolution
 from vmhb_consumer.database import Database
@@ -106,18 +106,23 @@ def test_budget(desk: Desk) -> None:
 
 
 LATE = 61.0
+A = asks("a")
+ANSWERED = standing(A, answered_since_miss=True)
+MUTE = Unknown("the worker on cn1 does not answer")
 
 
 @pytest.mark.parametrize(
     ("word", "place", "outcome"),
     [
-        (Told({"fault": {"fault_id": asks("a").fault_id}}), Place("cn1"), "granted"),
-        (Told({"fault": {"fault_id": asks("a").fault_id}}), None, "granted"),
-        (Told({"fault": {"fault_id": asks("a").fault_id}}), Place("cn2"), "never"),
-        (Told({"fault": {"fault_id": asks("a").fault_id}}), Unknown("Nova is away"), "later"),
-        (Told(None), Place("cn1"), "never"),
-        (Unknown("no answer"), Place("cn1"), "later"),
-        (Unknown("no answer"), Place(None, exists=False), "never"),
+        (standing(A), Place("cn1"), "granted"),
+        (standing(A), None, "granted"),
+        (standing(A), Place("cn2"), "never"),
+        (standing(A), Unknown("Nova is away"), "later"),
+        (Told(None), Place("cn1"), "later"),
+        (Told({"state": "alive", "fault": None}), Place("cn1"), "never"),
+        (ANSWERED, Place("cn1"), "later"),
+        (MUTE, Place("cn1"), "later"),
+        (MUTE, Place(None, exists=False), "never"),
     ],
 )
 def test_late(desk: Desk, word: object, place: object, outcome: str) -> None:
@@ -128,20 +133,105 @@ def test_late(desk: Desk, word: object, place: object, outcome: str) -> None:
     desk.clock.now += LATE
     told = one.ask(a, "one", desk.clock)
     assert outcome == ("granted" if told.granted else "never" if told.seconds is None else "later")
-    assert "worker on cn1" in witness.asked
+    assert witness.asked == ["Nova", "worker on cn1"]
     if outcome == "later":
         assert told.seconds == VERIFY_AGAIN
 
 
-def test_not_late(desk: Desk) -> None:
-    """Nobody is asked for what was just said, nor again for what was just confirmed."""
-    witness, a = Witness(Told({"fault": {"fault_id": asks("a").fault_id}})), asks("a")
+def test_one_that_may_revive_is_asked_about_each_time(desk: Desk) -> None:
+    """However young its fault: it may have answered since it was told. Also where it was granted before."""
+    witness, a = Witness(place=Place("cn1")), asks("a")
+    one = permits(desk, witness)
+    desk.take(a)
+    witness.said_word = ANSWERED
+    told = one.ask(a, "one", desk.clock)
+    why = "not now: it has answered since its last miss, the worker on cn1 says"
+    assert told == Permit(False, why, VERIFY_AGAIN, UNVERIFIED)
+    witness.said_word = None
+    assert one.ask(a, "one", desk.clock).granted
+    witness.said_word = ANSWERED
+    assert not one.ask(a, "one", desk.clock).granted
+    assert witness.asked == ["worker on cn1"] * 3, "and Nova of what is late"
+
+
+def test_one_whose_qemu_failed_goes_at_once(desk: Desk) -> None:
+    """It can't have revived: nobody is asked, but where it is late, and that once."""
+    witness, a = Witness(place=Place("cn1")), asks("a", cause="qemu_failed")
     one = permits(desk, witness)
     desk.take(a)
     assert one.ask(a, "one", desk.clock).granted and witness.asked == []
     desk.clock.now += LATE
     assert one.ask(a, "one", desk.clock).granted and len(witness.asked) == 2
     assert one.ask(a, "one", desk.clock).granted and len(witness.asked) == 2
+
+
+def test_held_ones_are_not_asked_about(desk: Desk) -> None:
+    """A question costs seconds where a worker is away: first the limits, which cost nothing."""
+    witness = Witness()
+    one = permits(desk, witness, max_concurrent=1)
+    desk.take(asks("a"), asks("b"))
+    assert one.ask(asks("a"), "one", desk.clock).granted
+    assert not one.ask(asks("b"), "one", desk.clock).granted
+    assert len(witness.asked) == 1
+
+
+def test_what_nobody_knows_is_waited_for_and_then_said(desk: Desk) -> None:
+    """Neither dead nor well: never begun, and not asked about for ever. Its next attempt is asked about anew."""
+    witness, a = Witness(MUTE), asks("a")
+    one = permits(desk, witness, action_ttl=9999.0)
+    desk.take(a)
+    while (told := one.ask(a, "one", desk.clock)).seconds is not None:
+        assert not told.granted and told.why == f"not confirmed: {MUTE.why}"
+        desk.clock.now += VERIFY_AGAIN
+    assert told.why == f"not confirmed for 300 s: {MUTE.why}"
+    second = replace(a, sequence=2, recovery_attempt=2)
+    desk.take(second)
+    assert one.ask(second, "one", desk.clock).seconds == VERIFY_AGAIN
+    witness.said_word = None
+    desk.clock.now += VERIFY_AGAIN
+    assert one.ask(second, "one", desk.clock).granted
+
+
+def test_what_was_unclear_once_has_its_time_again(desk: Desk) -> None:
+    """It was clear in between, or another consumer found that it was."""
+    witness, a = Witness(MUTE), asks("a")
+    one = permits(desk, witness, action_ttl=9999.0)
+    desk.take(a)
+    for word in (MUTE, None, MUTE):
+        witness.said_word = word
+        one.ask(a, "one", desk.clock)
+        desk.clock.now += 110.0
+    one.ask(a, "one", desk.clock)
+    desk.clock.now += 200.0
+    assert one.ask(a, "one", desk.clock).seconds == VERIFY_AGAIN, "200 s of another's, of which nothing is known here"
+
+
+def test_a_worker_that_does_not_answer_is_not_asked_by_each_of_its_faults(desk: Desk) -> None:
+    """A host that died has many, each question takes 6 s, and other hosts' recoveries wait for the same thread."""
+    witness = Witness(MUTE)
+    one = permits(desk, witness)
+    desk.take(*(asks(letter) for letter in "abcd"), asks("e", host="cn2"))
+    assert {one.ask(asks(letter), "one", desk.clock).seconds for letter in "abcd"} == {VERIFY_AGAIN}
+    one.ask(asks("e", host="cn2"), "one", desk.clock)
+    assert witness.asked == ["worker on cn1", "worker on cn2"]
+    desk.clock.now += VERIFY_AGAIN
+    witness.said_word = None
+    assert one.ask(asks("a"), "one", desk.clock).granted and one.ask(asks("b"), "one", desk.clock).granted
+
+
+def test_cleared_while_its_worker_was_asked(desk: Desk) -> None:
+    """The answer took seconds, and the clear came first."""
+    a = asks("a")
+
+    class Slow(Witness):
+        def word(self, fault: Fault) -> object:
+            desk.take(life.cleared(a, Resolution.RECOVERED, NOON))
+            return super().word(fault)
+
+    desk.take(a)
+    assert permits(desk, Slow()).ask(a, "one", desk.clock) == Permit(
+        False, "the fault was cleared meanwhile (recovered)"
+    )
 
 
 def test_database_away(desk: Desk) -> None:

@@ -1,0 +1,160 @@
+"""The last word before a recovery is begun: every cause, state and answer, held against the table of the recovery."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from nova_vmhb import last_moment
+from nova_vmhb.last_moment import Deed, Kind
+from tests.fakes import a_fault
+from tests.unit.consumer.fakes import standing
+from vmhb_common.model.causes import RESTS_ON, Cause, Ground, rests_on
+from vmhb_consumer.doubt_rules import Place, Told, Unknown, Whereabouts, Word
+from vmhb_consumer.last_word import (
+    FORGOTTEN,
+    STANDS,
+    STATES,
+    UNCLEAR_FOR,
+    Go,
+    Never,
+    NotNow,
+    Spell,
+    Unclear,
+    judge,
+    must_be_asked,
+    unclear,
+)
+from vmhb_worker.core.transitions import State
+
+HUNG = a_fault(host="cn1", cause="guest_hung", recommended_action="recover")
+
+
+def shown(cause: str = "guest_hung", state: str = "silent", answered: Any = False, **more: Any) -> Told:
+    """As a worker of today says it of this very fault; more: of the fault by `fault_…`, else of the answer."""
+    told = standing(replace(HUNG, cause=cause), state=state, answered_since_miss=answered)
+    assert told.shown is not None
+    values = dict(told.shown)
+    values["fault"] = {
+        **values["fault"],
+        **{name.removeprefix("fault_"): value for name, value in more.items() if name.startswith("fault_")},
+    }
+    return Told(values | {name: value for name, value in more.items() if not name.startswith("fault_")})
+
+
+# -- the tables are total, and say the same as the other one -----------------------------------------------------------
+
+
+def test_every_cause_rests_on_something() -> None:
+    """And on what the recovery's own table says: it can't import this one."""
+    same = {
+        Kind.GONE: {Ground.GONE},
+        Kind.DEAD: {Ground.SILENCE, Ground.TOLD},
+        Kind.SILENT: {Ground.SILENCE},
+        Kind.UNHEALTHY: {Ground.OWN_WORD},
+        Kind.NO_RECOVERY: {Ground.NONE},
+    }
+    assert set(RESTS_ON) == set(Cause)
+    for cause, kind in last_moment.CAUSES.items():
+        assert rests_on(cause) in same[kind], cause
+        assert STANDS[rests_on(cause)] == last_moment.STANDS.get(kind, frozenset()), cause
+    assert rests_on("demons") is Ground.SILENCE
+
+
+def test_every_ground_and_every_state_has_its_row() -> None:
+    """The worker's own states."""
+    assert set(STANDS) == set(Ground)
+    assert {state.value for state in State} == STATES
+    assert set().union(*STANDS.values()) <= STATES
+
+
+EVERYTHING = list(product(Cause, sorted(STATES), (True, False, None), ({}, {"x": "reboot"}), (None, "brake")))
+
+
+def test_nothing_is_begun_that_would_be_left_alone() -> None:
+    """The whole table: whatever this lets through, a recovery at that moment would carry out; and what this refuses for
+    good it would leave alone."""
+    for cause, state, answered, silences, withheld in EVERYTHING:
+        told = shown(cause, state, answered, silences=silences, fault_withheld=withheld)
+        said, step = judge(HUNG, told, None), last_moment.judge(told.shown)
+        if isinstance(said, Go):
+            assert step.deed in (Deed.REBOOT, Deed.STOP), (cause, state, answered)
+        else:
+            assert step.deed in (Deed.LEAVE, Deed.UNKNOWN), (cause, state, answered)
+        if isinstance(said, Never):
+            assert step.deed is Deed.LEAVE, (cause, state, answered)
+
+
+def test_nobody_who_answers_is_stopped() -> None:
+    """One acknowledgement since the last miss refutes every cause but the guest's own word."""
+    for cause, state in product(Cause, STATES):
+        goes = isinstance(judge(HUNG, shown(cause, state, True), None), Go)
+        assert goes == (cause is Cause.APPLICATION_UNHEALTHY and state in STANDS[Ground.OWN_WORD]), (cause, state)
+
+
+def test_an_older_worker_does_not_tell() -> None:
+    """Neither whether it has answered, nor what is asked for: its state tells, which an acknowledgement ends."""
+    for cause, state in product(Cause, STATES):
+        word = Told({"state": state, "silences": {}, "fault": {"fault_id": HUNG.fault_id, "cause": str(cause)}})
+        goes = isinstance(judge(HUNG, word, None), Go)
+        assert goes == (state in STANDS[rests_on(cause)]), (cause, state)
+
+
+# -- the rest ----------------------------------------------------------------------------------------------------------
+
+AWAY = Unknown("it does not answer")
+HERE = Place("cn1")
+
+
+@pytest.mark.parametrize(
+    ("word", "place", "says"),
+    [
+        (shown(), HERE, Go()),
+        (shown(), None, Go()),
+        (shown(answered=None), None, Go()),
+        (shown(), Place("cn2"), Never("meanwhile the instance is on cn2 now, Nova says")),
+        (AWAY, Place(None, exists=False), Never("meanwhile Nova has no such instance any more")),
+        (AWAY, HERE, Unclear("it does not answer")),
+        (shown(), AWAY, Unclear("it does not answer")),
+        (Told(None), HERE, Unclear("the worker on cn1 does not watch the instance")),
+        (Told({"error": "its policy makes no sense"}), HERE, Unclear("the worker on cn1 does not watch the instance")),
+        (Told({"state": "alive", "fault": None}), None, Never("the worker on cn1 does not know of the fault any more")),
+        (shown(fault_fault_id="c" * 36), None, Never("the worker on cn1 does not know of the fault any more")),
+        (Told({"state": "silent"}), None, Unclear("the worker on cn1 says nothing of a fault that makes sense")),
+        (shown("agent_exited"), None, Never("the worker on cn1 says agent_exited by now, for which no recovery is")),
+        (shown(fault_withheld="brake"), None, NotNow("the worker on cn1 withholds it for now: brake")),
+        (shown(fault_recommended_action="alarm"), None, Never("the worker on cn1 asks for no recovery any more")),
+        (shown(answered=True), None, NotNow("it has answered since its last miss, the worker on cn1 says")),
+        (shown(silences={"x": "reboot"}), None, NotNow("the worker on cn1 expects no answer at present")),
+        (shown(state="asleep"), None, Unclear("the worker on cn1 says asleep, which is not known here")),
+        (shown(state="waiting"), None, NotNow("its fault does not stand at present, the worker on cn1 says: waiting")),
+        (shown("demons"), None, Go()),  # a newer worker's cause, for which it asks
+        (shown("demons", "missing"), None, NotNow("its fault does not stand at present")),
+    ],
+)
+def test_what_is_said(word: Word, place: Whereabouts, says: Any) -> None:
+    """A row for each answer: begun, not now, never, or not known."""
+    said = judge(HUNG, word, place)
+    assert type(said) is type(says)
+    assert getattr(said, "why", "").startswith(getattr(says, "why", ""))
+
+
+@pytest.mark.parametrize("ago", [0.0, 60.0, 61.0])
+def test_who_is_asked_about(ago: float) -> None:
+    """Whoever may revive, always; any other where it is late."""
+    for cause in Cause:
+        asked = must_be_asked(replace(HUNG, cause=cause), ago, 60.0)
+        assert asked == (cause is not Cause.QEMU_FAILED or ago > 60.0), cause
+
+
+def test_unclear_for_too_long() -> None:
+    """From the first time on, as long as it is met again; a clock that was set back begins anew."""
+    spell = unclear(None, 100.0)
+    assert not spell.is_too_long and spell.goes_on(100.0 + FORGOTTEN) and not spell.goes_on(101.0 + FORGOTTEN)
+    assert not spell.goes_on(99.0 - FORGOTTEN)
+    assert not unclear(spell, 99.0 + UNCLEAR_FOR).is_too_long
+    assert unclear(spell, 100.0 + UNCLEAR_FOR) == Spell(100.0, 100.0 + UNCLEAR_FOR)
+    assert unclear(spell, 100.0 + UNCLEAR_FOR).is_too_long

@@ -1,0 +1,147 @@
+"""Is a recovery still wanted in the moment in which it is begun? By what the fault's worker says then. Pure.
+
+Nobody who answers is ever stopped: one acknowledgement since the last miss refutes every cause but the guest's own word
+that it is not well. What nobody knows is neither dead nor well: it is asked again for a while, and then left alone.
+
+Masakari's engine asks once more where it has our tasks, by `nova_vmhb.last_moment`, which must not import this; a test
+holds one against the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vmhb_common.model.causes import Ground, rests_on
+from vmhb_common.model.fault import Fault
+from vmhb_consumer.doubt_rules import Unknown, Whereabouts, Word, by_place
+
+#: How long one may be unclear (seconds): then its fault asks for its next recovery, which is asked about anew. The
+#: workers' recovery_timeout.
+UNCLEAR_FOR = 300.0
+#: A spell is over, whoever ended it, once nobody has met it for so long (seconds): several consumers take turns.
+FORGOTTEN = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Nothing speaks against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """It is over, as far as this attempt goes."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """Known, and not for now: the fault is there, and does not stand. Ask again."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """Nobody knows. Ask again, for UNCLEAR_FOR."""
+
+    why: str
+
+
+LastWord = Go | Never | NotNow | Unclear
+
+#: In these states of its worker's a fault stands. The worker leaves `silent` with the first acknowledgement, whatever
+#: its version: an older one does not tell `answered_since_miss`.
+STANDS: Mapping[Ground, frozenset[str]] = {
+    Ground.GONE: frozenset({"gone"}),
+    Ground.TOLD: frozenset({"silent"}),
+    Ground.SILENCE: frozenset({"silent"}),
+    Ground.OWN_WORD: frozenset({"alive", "missing", "silent"}),
+    Ground.NONE: frozenset(),
+}
+
+
+def must_be_asked(fault: Fault, confirmed_ago: float, action_ttl: float) -> bool:
+    """Must its worker be asked, before its recovery is begun? Of one that may revive always."""
+    return rests_on(fault.cause).may_revive or is_late(confirmed_ago, action_ttl)
+
+
+def is_late(confirmed_ago: float, action_ttl: float) -> bool:
+    """Did it wait for so long, in seconds, that Nova is asked as well where the instance is?"""
+    return confirmed_ago > action_ttl
+
+
+def judge(fault: Fault, word: Word, place: Whereabouts) -> LastWord:
+    """word: of the worker of its host. place: of the instance, None where Nova was not asked."""
+    closed = by_place(fault, place)
+    if closed is not None:
+        return Never(f"meanwhile {closed.reason}")
+    if isinstance(word, Unknown):
+        return Unclear(word.why)
+    if isinstance(place, Unknown):
+        return Unclear(place.why)
+    worker = f"the worker on {fault.host}"
+    if not isinstance(word.shown, Mapping) or "error" in word.shown:
+        # One that has just started may not have met it yet.
+        return Unclear(f"{worker} does not watch the instance")
+    return _by_fault(fault, word.shown, worker)
+
+
+def _by_fault(fault: Fault, shown: Mapping[str, Any], worker: str) -> LastWord:
+    known = shown.get("fault", "")
+    if known is None or (isinstance(known, Mapping) and known.get("fault_id") != fault.fault_id):
+        return Never(f"{worker} does not know of the fault any more")
+    if not isinstance(known, Mapping):
+        return Unclear(f"{worker} says nothing of a fault that makes sense")
+    ground = rests_on(str(known.get("cause", fault.cause)))
+    if ground is Ground.NONE:
+        return Never(f"{worker} says {str(known['cause'])[:40]} by now, for which no recovery is asked for")
+    if known.get("withheld"):
+        return NotNow(f"{worker} withholds it for now: {str(known['withheld'])[:40]}")
+    if known.get("recommended_action", "recover") != "recover":  # an older worker does not tell
+        return Never(f"{worker} asks for no recovery any more")
+    return _by_state(ground, shown, worker)
+
+
+def _by_state(ground: Ground, shown: Mapping[str, Any], worker: str) -> LastWord:
+    state = str(shown.get("state"))[:40]
+    if ground.refuted_by_an_answer and shown.get("answered_since_miss") is True:
+        return NotNow(f"it has answered since its last miss, {worker} says")
+    if shown.get("silences"):
+        return NotNow(f"{worker} expects no answer at present")
+    if state not in STATES:
+        return Unclear(f"{worker} says {state}, which is not known here")
+    return Go() if state in STANDS[ground] else NotNow(f"its fault does not stand at present, {worker} says: {state}")
+
+
+#: Of a worker's `show`: a test holds them against the worker's own.
+STATES = frozenset({"waiting", "alive", "missing", "silent", "gone"})
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """How long one has been unclear: from first to last, seconds of some clock."""
+
+    first: float
+    last: float
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self.last - self.first
+
+    @property
+    def is_too_long(self) -> bool:
+        """Is it to be given up?"""
+        return self.seconds >= UNCLEAR_FOR
+
+    def goes_on(self, now: float) -> bool:
+        """Or was it long ago? A clock may be set back."""
+        return abs(now - self.last) <= FORGOTTEN
+
+
+def unclear(before: Spell | None, now: float) -> Spell:
+    """It is unclear now."""
+    return Spell(now, now) if before is None else Spell(before.first, now)
