@@ -8,107 +8,20 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import oslo_messaging
 import pytest
-from oslo_config import cfg
 
 from tests.conftest import Figure
-from tests.fakes import a_fault
 from tests.lab.broker import Broker
 from tests.lab.processes import wait_until
-from tests.stage.cloud import Cloud, FakeServer
+from tests.stage.cloud import FakeServer
 from tests.stage.masakari import VENV, Masakari
-from vmhb_common import worker_api
-from vmhb_common.messaging import broker as brokers
-from vmhb_common.model.fault import Change, Fault, Resolution, cleared
-from vmhb_consumer.reporters.base import Case, Later, Refused
-from vmhb_consumer.reporters.masakari import MasakariReporter
+from tests.stage.recovery import TASKS, Delivery, Worker, now, reporter
 
 pytestmark = pytest.mark.patient
 
 RECOVERED = ["os-stop", "os-start"]
-
-
-def now() -> datetime:
-    """As the consumer has it."""
-    return datetime.now(UTC)
-
-
-def reporter(cloud: Cloud, **options: Any) -> MasakariReporter:
-    """With the credentials of our cloud."""
-    conf = cfg.ConfigOpts()
-    conf.register_opts(MasakariReporter.options(), group="reporter_masakari")
-    conf([], default_config_files=[], default_config_dirs=[])
-    given = {
-        "auth_url": f"{cloud.url}/v3",
-        "username": "admin",
-        "password": "secret",
-        "project_name": "admin",
-        "user_domain_name": "Default",
-        "project_domain_name": "Default",
-    }
-    for name, value in {**given, **options}.items():
-        conf.set_override(name, value, group="reporter_masakari")
-    return MasakariReporter(conf.reporter_masakari, now)
-
-
-class Delivery:
-    """One fault's delivery, as the consumer's outbox does it: what is kept, and when it is tried again."""
-
-    def __init__(self, to: MasakariReporter, one: FakeServer, **changed: Any) -> None:
-        self.reporter = to
-        fields = {"recommended_action": "recover", "recovery_attempt": 1, "withheld": None, "host": one.host, **changed}
-        moment = now()
-        self.fault = a_fault(
-            instance_uuid=one.uuid,
-            suspected_at=moment - timedelta(seconds=4),
-            raised_at=moment,
-            occurred_at=moment,
-            **fields,
-        )
-        self.latest: Fault = self.fault
-        self.memo: dict[str, Any] = {}
-        self.said: list[str] = []
-        self.tries = 0
-
-    def clear(self, resolution: Resolution = Resolution.RECOVERED) -> None:
-        """What the worker says next."""
-        self.latest = cleared(self.latest, resolution, now())
-
-    def step(self) -> str | None:
-        """One try. None: it is to be tried again; otherwise how it ended."""
-        self.tries += 1
-        case = Case(Change.RAISED, self.fault, self.latest, now(), self.tries, self.memo)
-        outcome = self.reporter.deliver(case)
-        self.memo = dict(outcome.memo) if outcome.memo is not None else self.memo
-        match outcome:
-            case Later(why=why):
-                if why not in self.said:
-                    self.said.append(why)
-                return None
-            case Refused(why=why):
-                return f"{'withheld' if outcome.rightly else 'given up'}: {why}"
-        return "delivered"
-
-    def run(self, seconds: float = 60.0, until: Callable[[], bool] = lambda: False) -> str:
-        """Until it ends, or until something holds ("": it goes on then)."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            ended = self.step()
-            if ended is not None:
-                return ended
-            if until():
-                return ""
-            time.sleep(0.2)
-        raise AssertionError(f"not within {seconds} s: {self.said}")
-
-    @property
-    def posted(self) -> bool:
-        """Has Masakari been told?"""
-        return "notification" in self.memo
 
 
 @pytest.fixture(scope="module")
@@ -303,53 +216,6 @@ def test_masakari_down_then_up() -> None:
 
 
 # -- our tasks in its engine -----------------------------------------------------------------------------------------
-
-#: As docs/masakari.rst has it.
-TASKS = {
-    "taskflow_driver_recovery_flows": {
-        "instance_failure_recovery_tasks": "pre:['vmhb_stop_or_reboot'],main:['vmhb_start_unless_rebooted'],"
-        "post:['confirm_instance_active_task', 'vmhb_confirm_heartbeat']"
-    },
-    "vmhb": {"heartbeat_time": "20", "poll_interval": "0.5", "unknown_time": "5"},
-}
-
-
-class Worker:
-    """The worker of cpt1, as far as the engine asks it: RPC `show`, on a real broker."""
-
-    target = oslo_messaging.Target(version=worker_api.VERSION)
-
-    def __init__(self, url: str) -> None:
-        self.shown: dict[str, Any] = {}
-        conf = cfg.ConfigOpts()
-        conf([], project="stage", default_config_files=[], default_config_dirs=[])
-        brokers.transport(conf, "fake://")
-        transport = worker_api.get_transport(conf, url)
-        target = oslo_messaging.Target(
-            exchange=worker_api.EXCHANGE, topic=worker_api.TOPIC, server="cpt1", version=worker_api.VERSION
-        )
-        self._server = brokers.Background(
-            "listens", "cannot listen", lambda: oslo_messaging.get_rpc_server(transport, target, [self]), threads=1
-        )
-        self._server.start()
-        assert self._server.listening.wait(30)
-
-    def show(self, _context: Any, instance_uuid: str) -> Any:
-        """As `vmhb_worker.engine.instance.told`, what counts here."""
-        return self.shown.get(instance_uuid)
-
-    def is_silent(self, one: FakeServer, cause: str) -> None:
-        self.shown[one.uuid] = {
-            "instance_uuid": one.uuid,
-            "state": "silent",
-            "fault": {"fault_id": "f", "cause": cause},
-        }
-
-    def answers(self, one: FakeServer) -> None:
-        self.shown[one.uuid] = {"instance_uuid": one.uuid, "state": "alive", "fault": None}
-
-    def close(self) -> None:
-        self._server.stop(2)
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,30 @@ class FlakyRecords:
             raise self.error or Away("no route")
 
 
-# -- for the masakari reporter: Nova and Masakari ---------------------------------------------------------------------
+# -- for the masakari reporter: lines, Nova and Masakari ---------------------------------------------------------------
+
+
+class ToldLine:
+    """A fault's place in lines: `others` has who is ahead, by line; `mine` the lines in which it has its turn, and for
+    how long. While `away`, nothing can be written down."""
+
+    def __init__(self) -> None:
+        self.others: dict[str, str] = {}
+        self.mine: dict[str, float] = {}
+        self.away = False
+
+    def ahead(self, name: str) -> str | None:
+        return self.others.get(name)
+
+    def enter(self, name: str, seconds: float) -> str | None:
+        if name not in self.others:
+            self.mine.setdefault(name, seconds)
+        return self.others.get(name)
+
+    def leave(self, name: str) -> bool:
+        if not self.away:
+            self.mine.pop(name, None)
+        return not self.away
 
 
 class ToldClouds:

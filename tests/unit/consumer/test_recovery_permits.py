@@ -14,7 +14,7 @@ from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Fault, Resolution
 from vmhb_consumer.database import Database
 from vmhb_consumer.doubt_rules import Place, Told, Unknown
-from vmhb_consumer.recovery_permits import QUIET, VERIFY_AGAIN, Permits, Witnesses
+from vmhb_consumer.recovery_permits import QUIET, UNVERIFIED, VERIFY_AGAIN, Permits, Witnesses
 from vmhb_consumer.reporters.base import Permit
 from vmhb_consumer.settings import RecoverySettings
 

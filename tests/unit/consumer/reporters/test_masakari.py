@@ -10,7 +10,7 @@ import pytest
 from oslo_config import cfg
 
 from tests.fakes import a_fault
-from tests.unit.consumer.fakes import ToldClouds
+from tests.unit.consumer.fakes import ToldClouds, ToldLine
 from vmhb_common.model.fault import Change, Fault, Resolution, cleared
 from vmhb_consumer.reporters import masakari_rules
 from vmhb_consumer.reporters.base import Case, Later, Permit, Refused
@@ -49,6 +49,7 @@ class Story:
         self.permit = Permit(True)
         self.asked_permits = 0
         self.over = False  # is its place another's, as the last try said?
+        self.line = ToldLine()
         self.heard_at = self.now
         conf = cfg.ConfigOpts()
         conf.register_opts(MasakariReporter.options(), group="reporter_masakari")
@@ -75,7 +76,9 @@ class Story:
 
     def step(self, *, reminder: bool = False) -> str:
         """One try, in a line."""
-        case = Case(Change.UPDATED, self.fault, self.latest, self.heard_at, 1, self.memo, self._permit, reminder)
+        case = Case(
+            *(Change.UPDATED, self.fault, self.latest, self.heard_at, 1, self.memo, self._permit, reminder, self.line)
+        )
         outcome = self.reporter.deliver(case)
         self.over = isinstance(outcome, Refused) or outcome.over
         self.memo = dict(outcome.memo) if outcome.memo is not None else self.memo
@@ -313,6 +316,152 @@ def test_the_permit_is_asked_for_last() -> None:
     story.permit = Permit(True)
     story.step()
     assert story.posted == 1
+
+
+# -- one of a host at a time -------------------------------------------------------------------------------------------
+
+LINE = "masakari:cn1"
+
+
+def test_the_next_of_a_host_waits_for_its_turn() -> None:
+    """Masakari's own tasks stop whatever they were told of: who waits here can still be asked. Nobody is asked anything
+    until then, and it is asked about anew when its turn comes."""
+    story = Story()
+    story.line.others[LINE] = "recovery 1 of instance x is under way there"
+    for _ in range(3):
+        assert story.step() == "again in 5.0: recovery 1 of instance x is under way there"
+        story.later(5)
+    assert (story.posted, story.asked_permits) == (0, 0)
+    story.line.others.clear()
+    assert "follows notification n1" in story.step()
+    assert story.line.mine == {LINE: 1800.0}
+
+
+def test_somebody_was_quicker_to_take_the_turn() -> None:
+    """Between our look and our step: then nothing is asked for."""
+    story = Story()
+    story.line.ahead = lambda name: None  # type: ignore[method-assign]
+    story.line.others[LINE] = "somebody else"
+    assert story.step() == "again in 5.0: somebody else"
+    assert (story.posted, story.asked_permits) == (0, 0)
+
+
+def test_a_fault_that_is_over_does_not_wait_for_its_turn() -> None:
+    """It ends at once."""
+    story = Story()
+    story.line.others[LINE] = "somebody else"
+    story.clears()
+    assert story.step() == "withheld: the fault is over: recovered"
+
+
+def test_one_whose_qemu_failed_goes_at_once() -> None:
+    """It can't revive: it waits for nobody, and nobody for it."""
+    story = Story(cause="qemu_failed")
+    story.line.others[LINE] = "somebody else"
+    assert "follows notification n1" in story.step()
+    assert story.line.mine == {}
+
+
+def test_its_turn_is_over_where_nothing_was_posted() -> None:
+    """Others of its host may be granted what it was not. What may have been posted keeps its turn."""
+    story = Story()
+    story.permit = Permit(False, "it has answered", 15.0)
+    story.step()
+    assert story.line.mine == {}
+    story.permit = Permit(True)
+    for why in No:
+        story.clouds.raises["post"] = [Refusal(why, "no")]
+        story.step()
+        assert story.line.mine == {}, why
+    story.clouds.raises["post"] = [Unavailable("no answer")]
+    story.step()
+    assert list(story.line.mine) == [LINE]
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "ignored"])
+def test_its_turn_lasts_until_masakari_is_done(status: str) -> None:
+    """Not until the guest answers; and `error` is not the end: the engine comes back to it."""
+    story = Story()
+    story.step()
+    for under_way in ("running", "error"):
+        story.clouds.becomes(under_way)
+        story.step()
+        assert list(story.line.mine) == [LINE]
+    story.clouds.becomes(status)
+    story.step()
+    assert story.line.mine == {}
+
+
+def test_its_turn_lasts_though_the_guest_answers_again() -> None:
+    """By itself, and Masakari will still come to it: then the next one's report would wait in Masakari."""
+    story = Story()
+    story.step()
+    story.clears()
+    story.clouds.becomes("running")
+    assert story.step() == "again in 5.0: the guest answers again, and Masakari has it: running"
+    story.later(121)
+    assert story.step().startswith("again in 15.0")
+    assert list(story.line.mine) == [LINE]
+    story.clouds.becomes("finished")
+    assert story.step() == "again in 0.0: the guest answers again"
+    assert story.line.mine == {}
+
+
+def test_its_turn_is_over_after_recovery_time() -> None:
+    """An engine that is down holds up nobody for ever."""
+    story = Story()
+    story.step()
+    story.later(1801)
+    story.clears()
+    assert story.step() == "again in 0.0: the guest answers again"
+    assert story.line.mine == {}
+
+
+def test_its_turn_is_over_when_its_notification_is_gone() -> None:
+    """Purged: the engine will not come to it."""
+    story = Story()
+    story.step()
+    story.clears()
+    story.clouds.known.clear()
+    assert story.step() == "again in 0.0: the guest answers again"
+    assert story.line.mine == {}
+
+
+def test_the_end_of_its_turn_is_written_down() -> None:
+    """While the database is away it is said again, and nothing is lost."""
+    story = Story()
+    story.step()
+    story.clouds.becomes("finished")
+    story.line.away = True
+    assert "the next one's turn can't be written down" in story.step()
+    story.line.away = False
+    assert "answer is waited for" in story.step()
+    assert story.line.mine == {}
+
+
+def test_somebody_elses_report_of_the_same_outage_has_its_turn() -> None:
+    """It is one that Masakari acts on; and so is ours, found again after we were killed."""
+    story = Story()
+    story.step()
+    story.memo, story.line.mine = {}, {}
+    assert "follows notification n1" in story.step()
+    assert list(story.line.mine) == [LINE]
+
+
+def test_over_while_nobody_knew_that_it_was_posted() -> None:
+    """We were killed right after, and the guest answered: until Masakari is done no other is posted, or for so long."""
+    story = Story()
+    story.step()
+    story.memo = {}
+    story.clears()
+    assert story.step() == "again in 5.0: the fault is over: recovered, and Masakari still has a report of it"
+    assert list(story.line.mine) == [LINE]
+    story.later(1800)
+    assert story.step() == "withheld: the fault is over: recovered"
+    assert story.line.mine == {}
+
+
+# -- refused -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_duplicate_of_the_same_outage_is_followed() -> None:
