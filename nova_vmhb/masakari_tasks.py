@@ -129,10 +129,15 @@ WORKERS = Workers()
 
 
 class StopOrRebootTask(instance_failure.StopInstanceTask):
-    """`vmhb_stop_or_reboot`, for `pre`. Provides whether it was rebooted."""
+    """`vmhb_stop_or_reboot`, for `pre`. Provides whether it was rebooted.
+
+    Who answers between its worker's last word and Nova's power-off is stopped all the same, so nothing else is done in
+    between: Nova's client has its token by then, and what is done is noted afterwards.
+    """
 
     def __init__(self, context: Any, novaclient: Any, **kwargs: Any) -> None:
         super().__init__(context, novaclient, provides="vmhb_rebooted", **kwargs)
+        self._nova: Any = None  # Masakari's own makes a new one, and fetches a token, for each request
         self._server: Any = None
         self._fault_id: str | None = None
 
@@ -153,14 +158,15 @@ class StopOrRebootTask(instance_failure.StopInstanceTask):
             *(_seconds("unknown_time"), _seconds("poll_interval"), time.monotonic, time.sleep),
         )
         if step.deed is Deed.REBOOT:
+            heard = self._on_it(lambda: self._nova.servers.reboot(instance_uuid, "HARD"))
             self.update_details(f"Hard rebooting instance: {instance_uuid}, {step.why}")
-            if not self._on_it(self._reboot, instance_uuid) and not self._is_rebooting(instance_uuid):
+            if not heard and not self._is_rebooting(instance_uuid):
                 _fail(self, f"Nova did not take the hard reboot of instance {instance_uuid}")
             self._wait(instance_uuid, ("active",), CONF.wait_period_after_power_off)
             return True
         if step.deed is Deed.STOP or (step.deed is Deed.UNWATCHED and _asks_for_heartbeats(self._server) is False):
+            self._on_it(lambda: self._nova.servers.stop(instance_uuid))
             self.update_details(f"Stopping instance: {instance_uuid}, {step.why}")
-            self._on_it(self.novaclient.stop_server, self.context, instance_uuid)
             self._wait(instance_uuid, ("stopped",), CONF.wait_period_after_power_off)
             return False
         self._ignore(f"Recovery of instance {instance_uuid} is ignored: {step.why}")
@@ -171,19 +177,21 @@ class StopOrRebootTask(instance_failure.StopInstanceTask):
     def _workers(self) -> Workers:
         return WORKERS
 
-    def _reboot(self, instance_uuid: str) -> None:
-        nova.novaclient(self.context).servers.reboot(instance_uuid, "HARD")
+    def _client(self) -> Any:
+        return nova.novaclient(self.context)
 
     def _ask(self, instance_uuid: str, notification: Any) -> Step:
         """Nova, and then the worker: what it says is what is acted on, at once."""
         try:
-            self._server = self.novaclient.get_server(self.context, instance_uuid)
+            self._nova = self._nova or self._client()
+            self._server = self._nova.servers.get(instance_uuid)
             self._check_that_it_is_wanted(self._server)
             self._check_that_it_is_left_alone(self._server)
             host = getattr(self._server, HOST)
         except (exception.SkipInstanceRecoveryException, exception.IgnoreInstanceRecoveryException):
             raise
         except Exception as error:  # also an attribute that Nova does not tell the engine's user
+            self._nova = None
             return last_moment.unknown(f"Nova can't be asked: {_said(error)}")
         if not host:
             return last_moment.unknown("Nova has it on no host")
@@ -219,11 +227,11 @@ class StopOrRebootTask(instance_failure.StopInstanceTask):
             LOG.warning("Nova can't be asked whether it reboots instance %s: %s", instance_uuid, _said(error))
             return False
 
-    def _on_it(self, ask: Callable[..., Any], *arguments: Any) -> bool:
+    def _on_it(self, ask: Callable[[], Any]) -> bool:
         """Ask Nova; False: whether it has heard is not known, and it may be at it. That somebody else was quicker is no
         failure."""
         try:
-            ask(*arguments)
+            ask()
             return True
         except (exception.Conflict, nova_exceptions.Conflict) as error:
             self._ignore(f"Recovery is ignored, somebody else is at it: {_said(error)}")

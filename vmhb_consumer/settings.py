@@ -36,7 +36,8 @@ class RecoverySettings:
 
     max_concurrent: under way at a time, 0: none; recovery_time: for how long one counts as such; rate: begun within a
     minute; recoveries: of one instance within recovery_window; action_ttl: how long a recommendation is acted on
-    unasked; observe_only: none is begun, and what would have been is said.
+    without asking Nova where the instance is, and of an instance that can't have revived without asking its worker;
+    observe_only: none is begun, and what would have been is said.
     """
 
     max_concurrent: int = 10

@@ -133,7 +133,7 @@ def test_the_brake_is_of_both(site: Site, database: str) -> None:
     workers = site.workers()
     limits = {"max_concurrent": 7, "rate": 10000}
     both = [site.consumer(database, recovery=limits) for _ in range(2)]
-    workers.publish(*(new(number, project_id=f"p{number % 2}") for number in range(1, 61)))
+    workers.publish(*(new(number, cause="qemu_failed", project_id=f"p{number % 2}") for number in range(1, 61)))
     wait_for(lambda: len(both[0].told()) == 60, 30)
     wait_for(lambda: len(both[0].told("recovering")) == 7, 30)
     time.sleep(12)  # each of those that are held has asked again

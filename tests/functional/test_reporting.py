@@ -237,7 +237,10 @@ def test_the_brake_holds_two_hundred_faults(site: Site, figure: Figure) -> None:
     workers = site.workers()
     limits = {"max_concurrent": 10, "rate": 30, "recovery_time": 86400, "action_ttl": 3600}
     consumer = site.consumer(recovery=limits)
-    faults = [new(number, host=f"cn{number % 100}", project_id=f"p{number % 2}") for number in range(1, 201)]
+    faults = [
+        new(number, host=f"cn{number % 100}", cause="qemu_failed", project_id=f"p{number % 2}")
+        for number in range(1, 201)
+    ]
     began = time.time()
     workers.publish(*faults)
     wait_for(lambda: len(consumer.told()) == 200, 60)
@@ -274,16 +277,31 @@ def test_hours_old(site: Site) -> None:
     """A host that comes back delivers a `recover` of hours ago: its worker is asked first, and nothing comes of it."""
     workers, consumer = site.workers("back"), site.consumer()
     then = datetime.now(UTC) - timedelta(hours=3)
-    workers.publish(new(1, host="back", occurred_at=then, raised_at=then))
-    wait_for(lambda: consumer.said("withheld: late, and the worker on back does not know of the fault any more") == 1)
+    over = new(1, host="back", occurred_at=then, raised_at=then)
+    workers.shown["back"][str(over.instance_uuid)] = {"state": "alive", "fault": None}
+    workers.publish(over)
+    wait_for(lambda: consumer.said("withheld: the worker on back does not know of the fault any more") == 1)
     still = new(2, host="back", occurred_at=then, raised_at=then)
-    workers.shown["back"][str(still.instance_uuid)] = {"state": "silent", "fault": {"fault_id": still.fault_id}}
     workers.publish(still)
     wait_for(lambda: len(consumer.told("recovering")) == 1)
     assert consumer.told("recovering")[0]["fault_id"] == still.fault_id
     workers.publish(new(3, host="gone", occurred_at=then, raised_at=then))
     wait_for(lambda: consumer.said("not confirmed: the worker on gone does not answer") == 1)
     assert len(consumer.told("recovering")) == 1
+
+
+def test_who_answers_is_not_recovered(site: Site) -> None:
+    """However young its fault: it answered while the recovery was on its way. When it falls silent again, it is."""
+    workers, consumer = site.workers("cn1"), site.consumer()
+    fault = new(1)
+    silent = {"state": "silent", "answered_since_miss": False, "fault": {"fault_id": fault.fault_id}}
+    shown = workers.shown["cn1"]
+    shown[str(fault.instance_uuid)] = {**silent, "state": "alive", "answered_since_miss": True}
+    workers.publish(fault)
+    wait_for(lambda: consumer.said("not now: it has answered since its last miss, the worker on cn1 says") == 1)
+    assert consumer.told("recovering") == []
+    shown[str(fault.instance_uuid)] = silent
+    wait_for(lambda: len(consumer.told("recovering")) == 1, 30)
 
 
 def test_a_drill_leads_to_nothing(site: Site) -> None:

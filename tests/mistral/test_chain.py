@@ -58,8 +58,8 @@ def mistral(url: str) -> Iterator[Mistral]:
 
 @pytest.fixture
 def workers(url: str) -> Iterator[FaultWorkers]:
-    """Publish faults."""
-    one = FaultWorkers(url)
+    """Publish faults, and stand by them when they are asked."""
+    one = FaultWorkers(url, a_fault().host)
     yield one
     one.close()
 

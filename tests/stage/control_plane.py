@@ -206,7 +206,8 @@ class FaultConsumer(WorkerProcess):
 class FaultWorkers:
     """What workers publish, and what they answer when they are asked.
 
-    shown: host -> instance uuid -> what `show` tells. A host that is not in it has no worker that answers.
+    shown: host -> instance uuid -> what `show` tells: of what was published and asks for a recovery, that it stands; or
+    what a test says. A host that is not in it has no worker that answers.
     """
 
     def __init__(self, url: str, *names: str, topics: Sequence[str] = ("vmhb_notifications",)) -> None:
@@ -214,6 +215,7 @@ class FaultWorkers:
         self._topics = topics
         self.shown: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
         self.asked: list[tuple[str, str]] = []
+        self._ours: list[dict[str, Any]] = []  # what no test has put into shown
         self._sender = publisher.Sender(_conf(), url, "cn1")
         transport = worker_api.get_transport(_conf(), url)
         self._servers = [self._server(transport, name) for name in names]
@@ -225,8 +227,22 @@ class FaultWorkers:
     def publish(self, *faults: Fault, event: str | None = None) -> None:
         """As their workers do."""
         for fault in faults:
+            self._stands(fault)
             change = "cleared" if fault.state == "cleared" else "raised" if fault.sequence == 1 else "updated"
             self.send(event or f"vmhb.fault.{change}", fault_payload(fault), fault.project_id)
+
+    def _stands(self, fault: Fault) -> None:
+        of_host, uuid = self.shown.get(fault.host), str(fault.instance_uuid)
+        if of_host is None or (uuid in of_host and of_host[uuid] not in self._ours):
+            return
+        open_one = {"fault_id": fault.fault_id, "cause": fault.cause, "recommended_action": fault.recommended_action}
+        if fault.state == "cleared":
+            of_host[uuid] = {"state": "alive", "silences": {}, "answered_since_miss": True, "fault": None}
+        elif fault.recommended_action == "recover":
+            of_host[uuid] = {"state": "silent", "silences": {}, "answered_since_miss": False, "fault": open_one}
+        else:
+            return
+        self._ours.append(of_host[uuid])
 
     def alive(self, host: str, started_at: datetime, sequence: int, interval: float = 1.0) -> None:
         """A sign of life."""

@@ -67,8 +67,8 @@ class Case:
         self.asked: list[str] = []
         self.said: list[str] = []
 
-    def get_server(self, _context: Any, _uuid: str) -> Any:
-        """As Masakari's client of Nova."""
+    def get_server(self, *_: Any) -> Any:
+        """As Nova's client, and as Masakari's, which has a context besides."""
         changed = self._server()
         values = {name: value for name, value in {**SERVER, **changed}.items() if value != "hidden"}
         return types.SimpleNamespace(**values)
@@ -98,7 +98,9 @@ class Case:
         """How it ended, what Nova was asked to do, and what was said last."""
         made = getattr(masakari_tasks, self.task)(None, self)
         made._workers = lambda: types.SimpleNamespace(show=self.show)
-        made._notification, made._reboot = self.notification, self.reboot
+        made._notification = self.notification
+        servers = types.SimpleNamespace(get=self.get_server, stop=self.stop_server, reboot=self.reboot)
+        made._client = lambda: types.SimpleNamespace(servers=servers)
         made.update_details = lambda text, *_: self.said.append(text)
         arguments: Any = {"StopOrRebootTask": ("n",), "StartUnlessRebootedTask": (False,)}.get(self.task, ())
         try:
