@@ -23,8 +23,8 @@ from tests.stage.recovery import TASKS, Delivery, Desk, Guest, Race, Worker, now
 
 pytestmark = pytest.mark.patient
 
-#: The engine does one instance of a host after the other.
-HOSTS = ("cpt1", "cpt2", "cpt3", "cpt4")
+#: The engine does one instance of a host after the other, and those of two hosts at once.
+HOSTS = ("cpt1", "cpt2")
 ENDED = ("finished", "failed", "ignored")
 #: A clean stop of a guest whose kernel lives, and a boot (seconds).
 QUICK = {"shutdown_time": 0.2, "boot_time": 0.1}
@@ -51,6 +51,16 @@ def seen_through(masakari: Masakari, guests: dict[str, tuple[FakeServer, Guest]]
 def ended(masakari: Masakari, one: FakeServer) -> bool:
     """Is Masakari done with it?"""
     return any(told["status"] in ENDED for told in masakari.notifications(one.uuid))
+
+
+def wait_ended(masakari: Masakari, notification: str) -> None:
+    """Asked rarely: API and engine are one process here, and each question takes time from what is measured."""
+
+    def done() -> bool:
+        return masakari.ask("GET", f"/notifications/{notification}")["notification"]["status"] in ENDED
+
+    time.sleep(1.0)
+    wait_until(done, 60, "Masakari is done with it", every=1.0)
 
 
 def race_all(number: int, race: Callable[[int, str], Race]) -> list[Race]:
@@ -90,16 +100,16 @@ def test_with_our_tasks_nobody_is_stopped_who_answered_before_the_last_question(
 
     def race(which: int, host: str) -> Race:
         one = masakari.cloud.server(host=host, **QUICK)
-        guest = Guest(cause=("guest_hung", "agent_unresponsive")[which % 4 // 2])
-        if which % 2:
+        guest = Guest(cause=("guest_hung", "agent_unresponsive")[which // 4 % 2])
+        if which // len(HOSTS) % 2:
             guest.aim = lambda: chance.uniform(0.0, 0.3)
         else:
             guest.answers_at = time.monotonic() + chance.uniform(0.0, 1.5)
         guests[one.uuid], worker.shown[one.uuid] = (one, guest), guest.show
         told = {"type": "VM", "hostname": host, "generated_time": now().isoformat()}
         payload = {"event": "QEMU_GUEST_AGENT_ERROR", "instance_uuid": one.uuid, "vir_domain_event": "STOPPED_FAILED"}
-        masakari.ask("POST", "/notifications", notification={**told, "payload": payload})
-        wait_until(lambda: ended(masakari, one), 60, "Masakari is done with it", every=0.3)
+        taken = masakari.ask("POST", "/notifications", notification={**told, "payload": payload})
+        wait_ended(masakari, taken["notification"]["notification_uuid"])
         return race_of(one, guest)
 
     races = race_all(number, race)
@@ -110,6 +120,8 @@ def test_with_our_tasks_nobody_is_stopped_who_answered_before_the_last_question(
     figure("Masakari, our tasks: of these stopped or rebooted", len(windows), "")
     figure("Masakari, our tasks: stopped, and answered before the last question", 0, "", 0)
     figure("Masakari, our tasks: stopped, and answered after it", sum(one.inside for one in races), "")
+    for window in windows:
+        figure("Masakari, our tasks: last question to Nova's power-off", window, "s")
     figure("Masakari, our tasks: last question to Nova's power-off, p99", p99(windows), "s", WINDOW)
 
 
@@ -145,11 +157,12 @@ def test_with_masakaris_own_tasks_the_window_is_the_way_through_masakari(
 
     def race(which: int, host: str) -> Race:
         one, guest = a_guest(stock, guests, host)
-        if which % 2:
+        if which // len(HOSTS) % 2:
             guest.aim = lambda: chance.uniform(0.0, 0.5)
         desk = Desk(lambda uuid: guests[uuid][1].show())
         delivery = Delivery(reporter(stock.cloud), one, desk, fault_id=guest.fault_id)
-        delivery.run(60, until=lambda: ended(stock, one))
+        delivery.run(60, until=lambda: delivery.posted)
+        wait_ended(stock, delivery.memo["notification"])
         return race_of(one, guest)
 
     races = race_all(number, race)
