@@ -26,8 +26,9 @@ STALL = 2.0
 #: Without any doubt for so long (seconds), it is over: the longest that a challenge and its evidence take under the
 #: default policy, and so what a guest is judged by is all from after it.
 QUIET = 60.0
-#: Libvirtd that has been silent for so long (seconds), and still is, is at its bound: three times what is a doubt.
-MUTE = IN_A_ROW * STALL
+#: A libvirtd that is connected and has been silent for so long (seconds) stays so: one that is frozen is found to be
+#: away after 16 s (keepalive), this one has all its workers taken.
+MUTE = 20.0
 #: libvirt is away: nothing is known, nothing is asked.
 AWAY = Silenced("hypervisor", "libvirt is away")
 
@@ -125,8 +126,8 @@ class Doubt:
     def at_bound(self, now: float) -> str | None:
         """Why this host is suspect now, in one sentence; None while it is not.
 
-        It is from the third doubt in a row on, until there has been none for `QUIET`; and while libvirtd is silent for
-        longer than `MUTE`. Nobody is to be recovered meanwhile: who is judged dead is told, as an alarm.
+        It is from the third doubt in a row on, until there has been none for `QUIET`; and while libvirtd has been
+        silent for longer than `MUTE`. Nobody is to be recovered meanwhile: who is judged dead is told, as an alarm.
         """
         silent = now - max(self.heard, self._there_since)
         if self.connected and silent > MUTE:
