@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from tests.lab.image import Image
 from tests.lab.node import Node
 from tests.lab.processes import wait_until
 from tests.stage.crowd import APPLICATION_MEMORY
-from tests.stage.throttle import throttled
+from tests.stage.throttle import Throttled, halted, throttled
 
 #: The shortest that there is.
 POLICY: dict[str, object] = {"interval": 0.2, "timeout": 0.1, "threshold": 3}
@@ -39,22 +41,49 @@ def pair(node: Node, application_image: Image) -> list[Guest]:
     return guests
 
 
-# Ordinarily the hardest: guests that do nothing want less than their share, and a worker of two guests by itself, too.
-@pytest.mark.parametrize("together", [pytest.param(False, marks=pytest.mark.long), True], ids=["each", "together"])
-@pytest.mark.parametrize("busy", [pytest.param(False, marks=pytest.mark.long), True], ids=["idle", "busy"])
+@dataclass(frozen=True)
+class Shortage:
+    """How time is taken away. busy: the guests want all that they can get. halted: by SIGSTOP, whatever they want;
+    else by quotas, one for all of them or one for each."""
+
+    name: str
+    busy: bool = False
+    halted: bool = False
+    together: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def begin(self, pids: list[int]) -> AbstractContextManager[Throttled]:
+        """From now on."""
+        if self.halted:
+            return halted(pids, SHARE)
+        return throttled([pids] if self.together else [[pid] for pid in pids], SHARE)
+
+
+HALTED = Shortage("stopped for 80 ms of each 100", halted=True)
+#: Who is idle wants less than a fifth of a processor, and is hardly held up by a quota; the figures say how often.
+OTHERS = (
+    Shortage("a quota of 20 % each, idle"),
+    Shortage("a quota of 20 % together, idle", together=True),
+    Shortage("a quota of 20 % each, busy", busy=True),
+    Shortage("a quota of 20 % together, busy", busy=True, together=True),
+)
+
+
+@pytest.mark.parametrize("shortage", [HALTED, *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS)], ids=str)
 def test_whoever_has_no_time_accuses_nobody_and_still_finds_the_dead(
-    broker: Broker, pair: list[Guest], tmp_path: Path, figure: Figure, *, busy: bool, together: bool
+    broker: Broker, pair: list[Guest], tmp_path: Path, figure: Figure, shortage: Shortage
 ) -> None:
-    """0.2/0.1/3 over the application channel, worker and two guests throttled to 20 %, of a processor each or together,
-    for 30 s: no fault of either guest. Then, throttled as before, one kernel dies: an alarm at least."""
-    what = f"0.2/0.1/3, throttled to 20 % {'together' if together else 'each'}, guests {'busy' if busy else 'idle'}"
-    with acting(broker, pair[0].node, f"throttled-{busy}-{together}", tmp_path / "host") as host:
+    """0.2/0.1/3 over the application channel, worker and two guests throttled to 20 % for 30 s: no fault of either
+    guest. Then, throttled as before, one kernel dies: an alarm at least."""
+    what = f"0.2/0.1/3, {shortage}"
+    with acting(broker, pair[0].node, f"throttled-{time.monotonic_ns()}", tmp_path / "host") as host:
         host.know(pair)
         wait_until(lambda: not any(host.open(guest) for guest in pair), 60, "nothing is wrong with them")
         time.sleep(3)
-        processes = [host.worker.pid, *(guest.qemu_pid for guest in pair)]
-        with throttled([processes] if together else [[pid] for pid in processes], SHARE) as throttle:
-            for guest in pair if busy else ():
+        with shortage.begin([host.worker.pid, *(guest.qemu_pid for guest in pair)]) as throttle:
+            for guest in pair if shortage.busy else ():
                 guest.begin(BUSY)
             began = time.monotonic()
             time.sleep(SECONDS)
@@ -74,7 +103,7 @@ def test_whoever_has_no_time_accuses_nobody_and_still_finds_the_dead(
     figure(f"{what}: faults raised", len(accused), "")
     figure(f"{what}: host_suspect", suspected, "")
     for bite in bites:
-        figure(f"{what}: {throttle.how}, periods held up", 100 * bite, "%")
+        figure(f"{what}: periods held up, {throttle.how}", 100 * bite, "%")
     assert found, "its kernel died, and nobody said so"
     figure(f"{what}: a dead kernel until its fault is told", found[0].at - died, "s", TOLD)
     assert [str(one) for one in accused] == []

@@ -1,5 +1,8 @@
-"""Takes processors away from processes: so much of one, in turns of a tenth of a second, as the kernel's own quota has
-it. By cgroups of this machine's; where none can be made, by SIGSTOP and SIGCONT from a thread.
+"""Takes processors away from processes, in turns of a tenth of a second.
+
+`throttled`: so much of one and no more, as the kernel's own quota has it. Who wants less never notices. By cgroups of
+this machine's; where none can be made, by `halted`. `halted`: for the rest of each turn, they stand still, whatever
+they want.
 """
 
 from __future__ import annotations
@@ -51,8 +54,7 @@ def throttled(groups: Sequence[Sequence[int]], share: float) -> Iterator[Throttl
                 stack.push(made.pop_all())
                 yield Throttled(how, folders)
                 return
-        stack.enter_context(_by_signals([pid for pids in groups for pid in pids], share))
-        yield Throttled(SIGNALS)
+        yield stack.enter_context(halted([pid for pids in groups for pid in pids], share))
 
 
 @contextlib.contextmanager
@@ -90,7 +92,8 @@ def _home(pid: int, root: Path) -> str:
 
 
 @contextlib.contextmanager
-def _by_signals(pids: Sequence[int], share: float) -> Iterator[None]:
+def halted(pids: Sequence[int], share: float) -> Iterator[Throttled]:
+    """While it lasts, they run for this share of each turn, all at the same time."""
     ended = threading.Event()
     seconds = PERIOD / 1e6
 
@@ -108,7 +111,7 @@ def _by_signals(pids: Sequence[int], share: float) -> Iterator[None]:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        yield
+        yield Throttled(SIGNALS)
     finally:
         ended.set()
         thread.join()
