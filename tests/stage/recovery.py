@@ -79,7 +79,7 @@ class Desk:
 
     def permit(self, fault: Fault) -> Permit:
         """May it begin?"""
-        return self._permits.ask(fault, time.time)
+        return self._permits.ask(fault, "masakari", time.time)
 
     def queue(self, fault: Fault) -> Queue:
         """Its place in lines."""

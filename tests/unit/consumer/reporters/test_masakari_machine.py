@@ -259,7 +259,7 @@ class Recoveries(RuleBasedStateMachine):
         asked, memo = known[0], guest.memo
         case = Case(
             *(Change.UPDATED, asked, asked, self.now(), 1, memo),
-            permit=lambda: permits.ask(asked, self.clock),
+            permit=lambda: permits.ask(asked, "masakari", self.clock),
             queue=Turn(self.database, asked, self.clock),
         )
         outcome = reporter.deliver(case)
