@@ -23,10 +23,10 @@ with without_eventlet():
 #: Named in every Target: a message to another exchange is lost without an error.
 EXCHANGE = "vmhb"
 TOPIC = "vmhb_worker"
-#: 1.0: list, show, configure, expect_silence, end_silence. 1.1: `observed_at` of configure.
-VERSION = "1.1"
+#: 1.0: list, show, configure, expect_silence, end_silence. 1.1: `observed_at` of configure. 1.2: release_brake.
+VERSION = "1.2"
 #: What calls are sent as that have not changed since: a worker that is older understands them.
-_FIRST, _TIMED = "1.0", "1.1"
+_FIRST, _TIMED, _RELEASED = "1.0", "1.1", "1.2"
 
 #: The worker answers a call within this many seconds, if only to say that it cannot.
 ANSWER_TIME = 5.0
@@ -152,9 +152,18 @@ class WorkerAPI:
             self._to(host), "end_silence", instance_uuid=instance_uuid, key=key, observed_at=observed_at.isoformat()
         )
 
-    def _call(self, host: str, method: str, **arguments: Any) -> Any:
+    def release_brake(self, host: str, reason: str) -> bool:
+        """Hold back no recovery on this host any more for the sake of those who are silent now. Was any held back?
+
+        Workers before 1.2 have no brake: raises oslo_messaging.RemoteError, UnsupportedVersion.
+        """
+        released: bool = self._call(host, "release_brake", _RELEASED, reason=reason)
+        return released
+
+    def _call(self, host: str, method: str, version: str = _FIRST, **arguments: Any) -> Any:
+        client = self._client.prepare(server=host, version=version)
         try:
-            return self._within_call(lambda: self._to(host).call({}, method, **arguments))
+            return self._within_call(lambda: client.call({}, method, **arguments))
         except _ERRORS as error:
             # oslo.messaging puts the worker's traceback into the text, and derives a class of its own.
             kind = next(kind for kind in _ERRORS if isinstance(error, kind))

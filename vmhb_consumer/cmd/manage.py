@@ -1,7 +1,7 @@
 """`nova-vmhb-manage`: an operator's door to the consumers' database. What it shows and changes is `recovery_places`'.
 
-It reads the consumer's own configuration, and needs neither a broker nor a consumer that runs: it is for the moment
-when nothing else works. It makes no tables and changes none.
+It reads the consumer's own configuration, and for `recoveries` needs neither a broker nor a consumer that runs: it is
+for the moment when nothing else works. It makes no tables and changes none. `brake` asks a worker, over the broker.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from oslo_config import cfg
 
+from vmhb_common import worker_api
 from vmhb_common.app import command_line
 from vmhb_common.app.command_line import BadFiles
 from vmhb_common.conf import check, groups
@@ -60,6 +61,8 @@ def run(arguments: Sequence[str], conf: cfg.ConfigOpts, now: Callable[[], float]
         limits = _configured(wanted, conf)
         if limits is None:
             return FAILED
+        if wanted.thing == "brake":
+            return _release_brake(wanted, conf)
         return _on_board(wanted, conf, limits, now())
     finally:
         logging.disable(logging.NOTSET)
@@ -88,6 +91,21 @@ def _on_board(wanted: argparse.Namespace, conf: cfg.ConfigOpts, limits: Recovery
     return DONE
 
 
+def _release_brake(wanted: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
+    """Over the workers' broker; BLOCKS until the worker answers."""
+    try:
+        api = worker_api.WorkerAPI(worker_api.get_transport(conf), conf)
+        was_on = api.release_brake(wanted.host, f"{wanted.reason}; said by {_who()}")
+    except Exception as error:  # oslo.messaging lets through whatever amqp, kombu and a wrong URL raise
+        why = str(error).partition("\n")[0] or type(error).__name__
+        return _fail(
+            f"the worker on {_plain(wanted.host)} can't be told ({_plain(why):.200}): is that its [DEFAULT] host, does "
+            f"it run, and is it as new as this command?"
+        )
+    print(f"the brake of {_plain(wanted.host)} {'is released' if was_on else 'was not on'}")
+    return DONE
+
+
 # -- what is typed -----------------------------------------------------------------------------------------------------
 
 
@@ -103,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, what in (("file", "/etc/vmhb/nova-vmhb-consumer.conf"), ("dir", "/etc/vmhb/nova-vmhb-consumer.conf.d")):
         text = f"the consumer's configuration, where that is not {what}; may be given several times"
         parser.add_argument(f"--config-{name}", action="append", default=[], metavar="PATH", help=text)
-    things = parser.add_subparsers(dest="thing", required=True, metavar="recoveries")
+    things = parser.add_subparsers(dest="thing", required=True, metavar="recoveries|brake")
     recoveries = things.add_parser("recoveries", help="the stop button for all recoveries, of all consumers")
     acts = recoveries.add_subparsers(dest="what", required=True, metavar="pause|resume|show")
     pause = acts.add_parser("pause", help="begin no recovery from now on; those that are under way go on")
@@ -118,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     acts.add_parser("resume", help="go on: what has waited is begun, within the limits, in some seconds")
     acts.add_parser("show", help="is it paused, who holds places, who waits, and what are the limits")
+    brake = things.add_parser("brake", help="the brake of one host, which its worker holds")
+    acts = brake.add_subparsers(dest="what", required=True, metavar="release")
+    release = acts.add_parser("release", help="hold back nobody any more who is silent there now")
+    release.add_argument("host", help="the compute node, as its worker's [DEFAULT] host names it")
+    release.add_argument("--reason", required=True, type=_typed(stop_button.reason_of), help="one line, for its log")
     return parser
 
 

@@ -18,7 +18,7 @@ from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.policy import MAX_KNOB, MAX_KNOBS
 from vmhb_common.worker_api import ANSWER_TIME, EXCHANGE, TOPIC, VERSION, InvalidArgument, WorkerBusy, WorkerFailed
-from vmhb_worker.core.questions import Configure, EndSilence, ExpectSilence, List, Question, Show
+from vmhb_worker.core.questions import Configure, EndSilence, ExpectSilence, List, Question, ReleaseBrake, Show
 
 with without_eventlet():
     import oslo_messaging
@@ -91,6 +91,10 @@ class Endpoint:
                 uuid_of(instance_uuid), text_of("key", key, MAX_KEY), time_of("observed_at", observed_at)
             ),
         )
+
+    def release_brake(self, _context: dict[str, Any], *, reason: Any) -> Any:
+        """An operator lets recoveries through."""
+        return self._put(ReleaseBrake, lambda: ReleaseBrake(text_of("reason", reason, MAX_REASON)))
 
     def _put(self, kind: type[Question[Any]], check: Callable[[], Question[Any]]) -> Any:
         """Check, call, and turn whatever goes wrong into one of the contract's exceptions."""

@@ -16,6 +16,7 @@ from vmhb_common.model import fault as life
 from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.fault import Change, Fault, Finding, Identity, Resolution
 from vmhb_common.model.policy import Action, HeartbeatPolicy
+from vmhb_worker.core.brake import Braking
 from vmhb_worker.core.caution import BRAKED, LOOK, Caution, kind_of
 from vmhb_worker.core.cleared_faults import ClearedFaults
 from vmhb_worker.core.verdict import recommend_still
@@ -225,6 +226,13 @@ class Ledger:
         return Entry(Change.CLEARED, fault, ANNOUNCEMENTS, dropped=dropped)
 
     # -- what was put off ------------------------------------------------------------------------------------------
+
+    def release_brake(self, now: float) -> bool:
+        """An operator ends it; `reconsider` is due. Was it on?"""
+        was_on = self._caution.brake.state(now) is not Braking.OFF
+        self._caution.brake.release(now)
+        self.reconsider_at = now
+        return was_on
 
     def to_verify(self, now: float) -> list[str]:
         """See `Caution.to_verify`: uuids of those whose monitors are to ask anew, before `reconsider`."""

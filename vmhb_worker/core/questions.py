@@ -69,5 +69,16 @@ class EndSilence(Question[bool]):
     observed_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ReleaseBrake(Question[bool]):
+    """Hold back no recovery any more for the sake of those who are silent now. Was any held back?
+
+    reason: why, for the log.
+    """
+
+    method: ClassVar[str] = "release_brake"
+    reason: str
+
+
 #: All of them: the table of answers is held against this, and this against the contract.
-Asked = List | Show | Configure | ExpectSilence | EndSilence
+Asked = List | Show | Configure | ExpectSilence | EndSilence | ReleaseBrake

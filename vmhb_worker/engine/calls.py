@@ -12,7 +12,7 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core.announced_silences import Hint, Hints, hint_of
 from vmhb_worker.core.fault_register import Ledger
 from vmhb_worker.core.pending_policies import Wish
-from vmhb_worker.core.questions import A, Configure, EndSilence, ExpectSilence, List, Question, Show
+from vmhb_worker.core.questions import A, Configure, EndSilence, ExpectSilence, List, Question, ReleaseBrake, Show
 from vmhb_worker.engine.instance import Instance
 from vmhb_worker.engine.provisioner import Provisioner
 from vmhb_worker.engine.registry import Roster
@@ -98,6 +98,11 @@ class Desk:
             self._handle(instance, ev.Unsilenced(f"hint:{asked.key}"), now)
         return ended
 
+    def _release_brake(self, asked: ReleaseBrake, now: float, wall: datetime) -> bool:
+        was_on = self._ledger.release_brake(now)
+        LOG.warning("the brake is released by an operator (%s); it was %s", asked.reason, "on" if was_on else "off")
+        return was_on
+
 
 def _silence(key: str, hint: Hint, now: float, wall: datetime) -> ev.Silenced:
     return ev.Silenced(f"hint:{key}", hint.reason, now + hint.expires - wall.timestamp())
@@ -109,4 +114,5 @@ _ANSWERS: dict[type[Any], Callable[[Desk, Any, float, datetime], Any]] = {
     Configure: Desk._configure,
     ExpectSilence: Desk._expect_silence,
     EndSilence: Desk._end_silence,
+    ReleaseBrake: Desk._release_brake,
 }

@@ -7,18 +7,24 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from oslo_config import cfg
 
 from tests.unit.consumer.conftest import THEN, Desk
 from tests.unit.consumer.test_recovery_places import asks, permits
+from vmhb_common import worker_api
+from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_consumer import recovery_places
 from vmhb_consumer.cmd import manage
 from vmhb_consumer.cmd.manage import DONE, FAILED, WRONG
 from vmhb_consumer.database import Database
 from vmhb_consumer.recovery_limits import PAUSED
 from vmhb_consumer.settings import RecoverySettings
+
+with without_eventlet():
+    import oslo_messaging
 
 FILE = "nova-vmhb-consumer.sqlite"
 PAUSE = ("recoveries", "pause", "--reason", "storage is being moved", "--for", "2h")
@@ -31,11 +37,12 @@ class Door:
     folder: Path
     screen: pytest.CaptureFixture[str]
     more: str = ""
+    config: str = ""  # of [DEFAULT]
 
     def __call__(self, *arguments: str, at: float = THEN) -> tuple[int, str, str]:
         """Exit code, and what it says."""
         path = self.folder / "consumer.conf"
-        path.write_text(f"[DEFAULT]\nstate_path = {self.folder}\n{self.more}")
+        path.write_text(f"[DEFAULT]\nstate_path = {self.folder}\n{self.config}{self.more}")
         self.screen.readouterr()
         code = manage.run([f"--config-file={path}", *arguments], cfg.ConfigOpts(), lambda: at)
         return (code, *self.screen.readouterr())
@@ -218,3 +225,47 @@ def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert manage.run(["--config-file=/nowhere", "recoveries", "show"], cfg.ConfigOpts()) == FAILED
     assert "/nowhere" in capsys.readouterr().err
     assert logging.root.manager.disable == logging.NOTSET
+
+
+@pytest.fixture
+def worker() -> Iterator[list[str]]:
+    """A worker on the host `braked`, in this process: the reasons that it was told. Its brake is on the first time."""
+    told: list[str] = []
+
+    class Endpoint:
+        target = oslo_messaging.Target(version="1.2")
+
+        def release_brake(self, _context: dict[str, Any], *, reason: str) -> bool:
+            told.append(reason)
+            return len(told) == 1
+
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[], default_config_dirs=[])
+    target = oslo_messaging.Target(exchange="vmhb", topic="vmhb_worker", server="braked")
+    transport = worker_api.get_transport(conf, "fake:///")
+    server = oslo_messaging.get_rpc_server(transport, target, [Endpoint()], executor="threading")
+    server.start()
+    yield told
+    server.stop()
+    server.wait()
+
+
+def test_the_brake_of_a_host_is_released(door: Door, worker: list[str]) -> None:
+    """By its worker, which is told why and by whom; whether it was on is said. No database is needed."""
+    door.config = "transport_url = fake:///\n"
+    release = ("brake", "release", "braked", "--reason", "the storage is back")
+    assert door(*release) == (DONE, "the brake of braked is released\n", "")
+    assert door(*release) == (DONE, "the brake of braked was not on\n", "")
+    assert len(worker) == 2
+    assert worker[0].startswith("the storage is back; said by ")
+
+
+def test_a_worker_that_cannot_be_told(door: Door) -> None:
+    """Which, why, and what to look at; typed wrongly, it is not tried at all."""
+    door.config = "transport_url = rabbit://nobody@127.0.0.1:1/\n"
+    code, said, wrong = door("brake", "release", "cn1", "--reason", "the storage is back")
+    assert (code, said) == (FAILED, "")
+    assert "the worker on cn1 can't be told (" in wrong
+    assert "is that its [DEFAULT] host" in wrong
+    assert door("brake", "release", "cn1")[0] == WRONG
+    assert door("brake", "release", "--reason", "x")[0] == WRONG

@@ -20,7 +20,7 @@ from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.policy import MAX_KNOBS
 from vmhb_common.worker_api import InvalidArgument, WorkerAPI, WorkerBusy, WorkerFailed
 from vmhb_worker.adapters.rpc_server import Endpoint, Server
-from vmhb_worker.core.questions import Asked, Configure, EndSilence, ExpectSilence, List, Question, Show
+from vmhb_worker.core.questions import Asked, Configure, EndSilence, ExpectSilence, List, Question, ReleaseBrake, Show
 
 with without_eventlet():
     import oslo_messaging
@@ -85,6 +85,16 @@ def test_casts_arrive(connect: Callable[[CalledEngine, str], WorkerAPI]) -> None
     api.end_silence("casts", UUID, key="nova:stop", observed_at=NOON)
     assert engine.called.wait(10)
     assert engine.calls[1:] == [EndSilence(UUID, "nova:stop", NOON)]
+
+
+def test_the_brake_is_released(connect: Callable[[CalledEngine, str], WorkerAPI]) -> None:
+    """Since 1.2: with the reason; whether it was on is the answer. Without a reason it is refused."""
+    engine = CalledEngine(release_brake=True)
+    api = connect(engine, "braked")
+    assert api.release_brake("braked", "the storage is back") is True
+    assert engine.calls == [ReleaseBrake("the storage is back")]
+    with pytest.raises(InvalidArgument, match="reason is ' '"):
+        api.release_brake("braked", " ")
 
 
 @pytest.mark.parametrize(
