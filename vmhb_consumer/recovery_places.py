@@ -22,6 +22,8 @@ from vmhb_consumer.stop_button import Pause
 
 #: What is paused, in `vmhb_pauses`.
 RECOVERIES = "recoveries"
+#: Seconds until it is written down again that one waits: well within FRESH.
+NOTED = FRESH / 5
 
 
 def lock(connection: sa.Connection, by: str) -> None:
@@ -123,12 +125,15 @@ def _holds(row: Any, limits: RecoverySettings, now: float) -> bool:
 
 
 def wait(connection: sa.Connection, fault: Fault, target: str, why: str, now: float) -> None:
-    """It was held, and asks again."""
+    """It was held, and asks again. Not written down with each try: hundreds may wait, and each write is on disk."""
+    mine = WAITING.c.fault_id == fault.fault_id
+    row = connection.execute(sa.select(WAITING).where(mine)).mappings().first()
     values = {"target": target, "asked_at": now, "why": why}
-    update = sa.update(WAITING).where(WAITING.c.fault_id == fault.fault_id).values(**values)
-    if connection.execute(update).rowcount == 0:
+    if row is None:
         who = {"fault_id": fault.fault_id, "instance_uuid": fault.instance_uuid, "project": fault.project_id}
         connection.execute(sa.insert(WAITING).values(**who, since=now, **values))
+    elif (row["target"], row["why"]) != (target, why) or not row["asked_at"] <= now < row["asked_at"] + NOTED:
+        connection.execute(sa.update(WAITING).where(mine).values(**values))
 
 
 def leave(connection: sa.Connection, fault_id: str, target: str | None = None) -> None:

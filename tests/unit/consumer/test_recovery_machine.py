@@ -21,7 +21,7 @@ from vmhb_common.model.fault import Fault, Resolution
 from vmhb_consumer import recovery_places
 from vmhb_consumer.database import Database
 from vmhb_consumer.recovery_limits import BUDGET, FRESH, OBSERVE, PAUSE, PAUSED, SHARE
-from vmhb_consumer.recovery_places import Board
+from vmhb_consumer.recovery_places import NOTED, Board
 from vmhb_consumer.settings import RecoverySettings
 from vmhb_consumer.stop_button import Pause
 
@@ -68,6 +68,7 @@ class Recoveries(RuleBasedStateMachine):
         self.open: dict[int, Fault] = {}
         self.granted: dict[tuple[str, int], Place] = {}
         self.waiting: dict[str, tuple[Fault, float]] = {}
+        self.whys: dict[str, str] = {}
         self.until = 0.0
         self.number = 0
 
@@ -190,7 +191,10 @@ class Recoveries(RuleBasedStateMachine):
         else:
             assert permit.withheld in ("", PAUSED, SHARE)
             assert 1.0 <= permit.seconds <= 60.0
-            self.waiting[fault.fault_id] = (fault, now)
+            # It counts as waiting since the last time that this was written down.
+            why, at = self.whys.get(fault.fault_id, ""), self.waiting.get(fault.fault_id, (fault, -NOTED))[1]
+            self.waiting[fault.fault_id] = (fault, at if why == permit.why and now - at < NOTED else now)
+            self.whys[fault.fault_id] = permit.why
 
     def _rightly(self, fault: Fault, others: list[Place], begun: list[Place], mine: bool) -> None:
         """Never while it is paused, observed or stopped, nor over a limit, nor over its share while another waits."""
