@@ -138,7 +138,7 @@ def _with_a_fault(shown: Mapping[str, Any], state: str, fault: Mapping[str, Any]
         kind = Kind.SILENT  # a newer worker's cause, which asks for it: the gentle way, and only of one that is silent
     if kind is None:
         return unknown(f"its worker says {cause}, which is not known here, and asks for no recovery")
-    return _against(shown, kind, cause, fault) or _by_state(state, kind, cause)
+    return _against(shown, kind, cause, fault) or _by_state(shown, state, kind, cause)
 
 
 def _against(shown: Mapping[str, Any], kind: Kind, cause: str, fault: Mapping[str, Any]) -> Step | None:
@@ -155,10 +155,13 @@ def _against(shown: Mapping[str, Any], kind: Kind, cause: str, fault: Mapping[st
     return None
 
 
-def _by_state(state: str, kind: Kind, cause: str) -> Step:
+def _by_state(shown: Mapping[str, Any], state: str, kind: Kind, cause: str) -> Step:
     if state not in STANDS[kind]:
         deed, why = OTHERWISE.get(state, (Deed.UNKNOWN, f"its worker says {state[:40]}, which is not known here"))
         return Step(deed, why)
+    # An older worker does not tell, and its state is enough. One that has just started may not know.
+    if kind in (Kind.DEAD, Kind.SILENT) and shown.get("answered_since_miss", False) is not False:
+        return unknown("its worker does not know whether it has answered since its last miss")
     return Step(Deed.REBOOT if kind is Kind.DEAD else Deed.STOP, f"its worker says {cause}, and {state}")
 
 

@@ -113,7 +113,12 @@ def _by_state(ground: Ground, shown: Mapping[str, Any], worker: str) -> LastWord
         return NotNow(f"{worker} expects no answer at present")
     if state not in STATES:
         return Unclear(f"{worker} says {state}, which is not known here")
-    return Go() if state in STANDS[ground] else NotNow(f"its fault does not stand at present, {worker} says: {state}")
+    if state not in STANDS[ground]:
+        return NotNow(f"its fault does not stand at present, {worker} says: {state}")
+    # An older worker does not tell, and its state is enough. One that has just started may not know.
+    if ground in (Ground.SILENCE, Ground.TOLD) and shown.get("answered_since_miss", False) is not False:
+        return Unclear(f"{worker} does not know whether it has answered")
+    return Go()
 
 
 #: Of a worker's `show`: a test holds them against the worker's own.

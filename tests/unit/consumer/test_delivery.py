@@ -15,6 +15,7 @@ from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Change, Resolution
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.delivery import MAX_PAUSE, Delivery, Recipient
+from vmhb_consumer.report_queue import Turn
 from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, Withheld
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
 from vmhb_consumer.reporters.telling import BUGS
@@ -34,7 +35,10 @@ class Line:
         self.tally = Tally()
         self.asked: list[str] = []
         target = Recipient("told", self.reporter.deliver)
-        self.delivery = Delivery(target, desk.outbox, self.tally, self._permit, desk.clock)
+        self.delivery = Delivery(
+            *(target, desk.outbox, self.tally, self._permit, desk.clock),
+            lambda fault: Turn(desk.database, fault, desk.clock),
+        )
 
     def _permit(self, fault: life.Fault, target: str) -> Permit:
         assert target == "told"
@@ -64,6 +68,8 @@ def test_what_a_reporter_is_handed(line: Line) -> None:
     assert first.received_at == datetime.fromtimestamp(THEN, UTC)
     assert first.permit() == Permit(False, "held", 5.0, "share")
     assert line.asked == [A1.fault_id]
+    assert first.queue.enter("host", 9.0) is None and second.queue.ahead("host") is None, "it is this fault's turn"
+    assert Turn(line.desk.database, another("b"), line.desk.clock).ahead("host") is not None
     assert line.tally.snapshot() == {"delivered.told": 2, "permits.held": 1, "permits.share": 1}
 
 

@@ -114,7 +114,10 @@ HERE = Place("cn1")
     [
         (shown(), HERE, Go()),
         (shown(), None, Go()),
-        (shown(answered=None), None, Go()),
+        (shown(answered=None), None, Unclear("the worker on cn1 does not know whether it has answered")),
+        (shown(answered="yes"), None, Unclear("the worker on cn1 does not know whether it has answered")),
+        (shown("application_unhealthy", "alive", None), None, Go()),
+        (shown("qemu_failed", "gone", None), None, Go()),
         (shown(), Place("cn2"), Never("meanwhile the instance is on cn2 now, Nova says")),
         (AWAY, Place(None, exists=False), Never("meanwhile Nova has no such instance any more")),
         (AWAY, HERE, Unclear("it does not answer")),

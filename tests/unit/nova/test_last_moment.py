@@ -75,10 +75,15 @@ def test_who_answers_is_never_stopped(cause: Cause, state: str) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, "yes", 1, 0, [], {}])
-def test_only_a_yes_is_an_answer(answer: Any) -> None:
-    """Any other word is none: then the worker's state decides."""
-    assert judge(shown(answered_since_miss=answer)).deed is Deed.REBOOT
+def test_what_is_neither_yes_nor_no_is_not_known(answer: Any) -> None:
+    """A worker that has just started does not know. Of one that does not speak of it, an older one, the state tells."""
+    for cause in Cause:
+        if CAUSES[cause] in (Kind.DEAD, Kind.SILENT):
+            assert judge(shown(cause=cause, answered_since_miss=answer)).deed is Deed.UNKNOWN
+            assert judge(older(cause=cause)).deed in ACTS
     assert judge(shown("alive", answered_since_miss=answer)).deed is Deed.UNKNOWN
+    for word, state in (("qemu_failed", "gone"), ("application_unhealthy", "alive")):
+        assert judge(shown(state, word, answered_since_miss=answer)).deed is Deed.STOP
 
 
 # -- what else speaks against it ---------------------------------------------------------------------------------------
