@@ -43,12 +43,12 @@ def pair(node: Node, application_image: Image) -> list[Guest]:
 
 @dataclass(frozen=True)
 class Shortage:
-    """How time is taken away. busy: the guests want all that they can get. halted: by SIGSTOP, whatever they want;
-    else by quotas, one for all of them or one for each."""
+    """How time is taken away. busy: the guests want all that they can get. halted: by SIGSTOP, whatever they want, so
+    that each runs for a fifth of each period of so many seconds; 0: by quotas, one for all of them or one for each."""
 
     name: str
     busy: bool = False
-    halted: bool = False
+    halted: float = 0.0
     together: bool = False
 
     def __str__(self) -> str:
@@ -57,13 +57,15 @@ class Shortage:
     def begin(self, pids: list[int]) -> AbstractContextManager[Throttled]:
         """From now on."""
         if self.halted:
-            return halted(pids, SHARE)
+            return halted(pids, SHARE, self.halted)
         return throttled([pids] if self.together else [[pid] for pid in pids], SHARE)
 
 
-HALTED = Shortage("stopped for 80 ms of each 100", halted=True)
+#: A host that deals out its time in pieces as long as those between two beats.
+HALTED = Shortage("stopped for 0.4 s of each 0.5 s", halted=0.5)
 #: Who is idle wants less than a fifth of a processor, and is hardly held up by a quota; the figures say how often.
 OTHERS = (
+    Shortage("stopped for 80 ms of each 100 ms", halted=0.1),
     Shortage("a quota of 20 % each, idle"),
     Shortage("a quota of 20 % together, idle", together=True),
     Shortage("a quota of 20 % each, busy", busy=True),

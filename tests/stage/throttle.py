@@ -1,14 +1,15 @@
-"""Takes processors away from processes, in turns of a tenth of a second.
+"""Takes processors away from processes.
 
-`throttled`: so much of one and no more, as the kernel's own quota has it. Who wants less never notices. By cgroups of
-this machine's; where none can be made, by `halted`. `halted`: for the rest of each turn, they stand still, whatever
-they want.
+`throttled`: so much of one and no more, as the kernel's own quota has it, in turns of a tenth of a second. Who wants
+less never notices. By cgroups of this machine's; where none can be made, by `halted`. `halted`: for the rest of each
+turn they stand still, whatever they want.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import threading
 import uuid
@@ -92,27 +93,28 @@ def _home(pid: int, root: Path) -> str:
 
 
 @contextlib.contextmanager
-def halted(pids: Sequence[int], share: float) -> Iterator[Throttled]:
-    """While it lasts, they run for this share of each turn, all at the same time."""
+def halted(pids: Sequence[int], share: float, period: float = PERIOD / 1e6) -> Iterator[Throttled]:
+    """While it lasts, each of them runs for this share of each period (seconds), at some place in it of its own."""
     ended = threading.Event()
-    seconds = PERIOD / 1e6
 
-    def tell(number: signal.Signals) -> None:
-        for pid in pids:
+    def work(pid: int) -> None:
+        idle = (1 - share) * period
+        while not ended.is_set():
+            early = random.uniform(0.0, period - idle)
+            ended.wait(early)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(pid, signal.SIGSTOP)
+            ended.wait(idle)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+            ended.wait(period - idle - early)
 
-    def work() -> None:
-        while not ended.wait(share * seconds):
-            tell(signal.SIGSTOP)
-            ended.wait((1 - share) * seconds)
-            tell(signal.SIGCONT)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    threads = [threading.Thread(target=work, args=(pid,), daemon=True) for pid in pids]
+    for thread in threads:
+        thread.start()
     try:
         yield Throttled(SIGNALS)
     finally:
         ended.set()
-        thread.join()
-        tell(signal.SIGCONT)
+        for thread in threads:
+            thread.join()
