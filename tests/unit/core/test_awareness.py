@@ -76,6 +76,21 @@ def test_whoever_is_throttled_with_its_worker_is_not_accused(period: float) -> N
         assert guest.transcript == [], f"seed {seed}"
 
 
+@pytest.mark.parametrize(("interval", "timeout"), [(0.2, 0.1), (1.0, 1.0)])
+def test_stalls_explain_three_beats_more(interval: float, timeout: float) -> None:
+    """A guest that its host gives nothing for six beats, while we have a fifth of a processor ourselves, is not accused;
+    when we are there all the time, it is."""
+    for seed in range(20):
+        guests = [Host().guest("vm", WELL, **HASTY | {"interval": interval, "timeout": timeout}) for _ in range(2)]
+        for guest in guests:
+            guest.run(20.0)
+            guest.application.runs = stalls([(20.05, 20.05 + 6 * interval)])
+        guests[0].host.runs = quota(0.2, 1.5 * interval, 20.0, 40.0, seed)
+        for guest in guests:
+            guest.run(60.0)
+        assert [len(guest.raised) for guest in guests] == [0, 1], f"seed {seed}"
+
+
 @pytest.mark.parametrize("period", [0.1, 0.3, 0.5])
 def test_whoever_dies_meanwhile_is_told(period: float) -> None:
     """After 7 beats at most, each as late as we are. Where its beats had to be judged in spite of doubt, no recovery is
