@@ -78,8 +78,8 @@ def test_whoever_is_throttled_with_its_worker_is_not_accused(period: float) -> N
 
 @pytest.mark.parametrize(("interval", "timeout"), [(0.2, 0.1), (1.0, 1.0)])
 def test_stalls_explain_three_beats_more(interval: float, timeout: float) -> None:
-    """A guest that its host gives nothing for six beats, while we have a fifth of a processor ourselves, is not accused;
-    when we are there all the time, it is."""
+    """A guest that its host gives nothing for six beats, while we have a fifth of a processor, is not accused; when we
+    are there all the time, it is."""
     for seed in range(20):
         guests = [Host().guest("vm", WELL, **HASTY | {"interval": interval, "timeout": timeout}) for _ in range(2)]
         for guest in guests:
