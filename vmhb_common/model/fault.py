@@ -100,6 +100,11 @@ class Fault:
         """
         return self.recovery_attempt > 0
 
+    @property
+    def subject(self) -> str:
+        """Whom it is about, as a part of a sentence."""
+        return f"host {self.host}" if self.instance_uuid is None else f"instance {self.instance_uuid} on {self.host}"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

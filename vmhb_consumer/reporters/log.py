@@ -26,8 +26,8 @@ class LogReporter(Reporter):
         """One line. What a guest may have had a say in is escaped."""
         fault = case.fault
         LOG.info(
-            "fault %s (%d) %s: instance %s on %s: %s, %s: %r",
-            *(fault.fault_id, fault.sequence, case.change, fault.instance_uuid, fault.host),
+            "fault %s (%d) %s: %s: %s, %s: %r",
+            *(fault.fault_id, fault.sequence, case.change, fault.subject),
             *(fault.cause, fault.recommended_action, fault.reason),
         )
         return Done()

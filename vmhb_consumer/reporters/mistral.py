@@ -59,7 +59,7 @@ def _start(workflow: str, of: str, change: Change, fault: Fault) -> Start:
     # The namespace only has to be the same for ever.
     execution_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"nova-vmhb:{workflow}:{of}"))
     data = fault_as_told(fault)["vmhb_object.data"]
-    description = f"nova-vmhb: {change} {fault.cause}, instance {fault.instance_uuid} on {fault.host}"
+    description = f"nova-vmhb: {change} {fault.cause}, {fault.subject}"
     return Start(workflow, execution_id, {"event_type": str(change), "fault": data}, description)
 
 

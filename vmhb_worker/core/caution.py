@@ -3,7 +3,8 @@ instance's own past, says; that the instance is dead was decided before.
 
 In this order, the first that has a word for it withholds the recovery: the brake (many at once, or a host that is
 doubtful itself), the hold (whoever may come back by itself has a moment to do so), the budget. Positive evidence, that
-is QEMU's end or a panic that was told, passes brake and hold: waiting does not revive those.
+is QEMU's end or a panic that was told, passes brake and hold: waiting does not revive those. Only a guest that panicked
+and came back by itself within ten minutes is held: it boots anew after each panic.
 
 Pure: times are monotonic seconds. It must not know how a fault is stored or told.
 """
@@ -188,12 +189,11 @@ class Caution:
         wanted = self._wanted[uuid]
         if wanted.asked:
             return None
-        if wanted.kind.revives:
-            if self._braked(now):
-                self._wanted[uuid] = replace(wanted, braked=True, verifying_since=None)
-                return "brake"
-            if now < self._held_until(wanted):
-                return "hold"
+        if wanted.kind.revives and self._braked(now):
+            self._wanted[uuid] = replace(wanted, braked=True, verifying_since=None)
+            return "brake"
+        if now < self._held_until(wanted):
+            return "hold"
         return "budget" if self._used_up(uuid, now) else None
 
     def to_verify(self, now: float) -> list[str]:
@@ -235,9 +235,10 @@ class Caution:
 
     def _held_until(self, wanted: Wanted) -> float:
         longest = self._limits.hold[1]
-        if not wanted.kind.revives or not longest:
+        if not longest:
             return wanted.since
-        return wanted.since + max(self._hold, wanted.kind.grace, longest if wanted.again else 0.0)
+        hold = max(self._hold, wanted.kind.grace) if wanted.kind.revives else 0.0
+        return wanted.since + max(hold, longest if wanted.again and wanted.cause != Cause.QEMU_FAILED else 0.0)
 
     def _used_up(self, uuid: str, now: float) -> bool:
         spent = self._spent.get(uuid, ())

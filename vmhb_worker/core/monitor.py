@@ -1028,8 +1028,10 @@ class Monitor:
         verdict = judge(Case(self._trigger, self.policy.channel, evidence, self._leaves.overrun))
         unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
         outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
-        pending = silent and (outstanding or unsure or bool(self.silences))
         held = self._held(evidence, now)
+        # What a kernel told of itself is final while it has time: what else is found out is told when it is.
+        final = bool(held) and verdict.cause is Cause.GUEST_PANICKED
+        pending = silent and not final and (outstanding or unsure or bool(self.silences))
         if pending and self.standing is not None and not self.standing.pending and bool(held) is self.standing.held:
             return  # a further look at an old case: its outcome counts, not its beginning
         if self.standing is None:

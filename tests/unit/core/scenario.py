@@ -627,6 +627,7 @@ class Host:
                 guest.transcript.append(f"{self.now:.2f} returned")
 
     def _look_around(self) -> None:
+        self.doubt.heard = max(self.doubt.heard, self.heard)
         members = [guest.monitor.as_member(guest.project) for guest in self.guests.values()]
         self.caution.look(members, self.doubtful or self.doubt.at_bound(self.now), self.now)
 

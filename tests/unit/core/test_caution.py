@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.core.scenario import KNOWN, Guest, Host
-from vmhb_common.model.causes import Cause
+from vmhb_common.model.causes import Cause, Ground, rests_on
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core.brake import LAST, Member
 from vmhb_worker.core.caution import KINDS, PACE, Caution, Limits, kind_of
@@ -56,7 +57,9 @@ def test_every_cause_has_its_row() -> None:
 def test_positive_evidence_is_what_waiting_does_not_change() -> None:
     """Only QEMU's end and a panic that was told: all else that recovers may revive."""
     recovers = {rule.cause for rule in RULES if rule.recovery is not Recovery.NEVER}
-    assert {cause for cause in recovers if not KINDS[cause].revives} == {Cause.QEMU_FAILED, Cause.GUEST_PANICKED}
+    positive = {cause for cause in recovers if not KINDS[cause].revives}
+    assert positive == {Cause.QEMU_FAILED, Cause.GUEST_PANICKED}
+    assert positive == {cause for cause in recovers if rests_on(cause) in (Ground.GONE, Ground.TOLD)}
 
 
 def test_a_cause_of_a_newer_worker_may_be_any() -> None:
@@ -460,3 +463,62 @@ def suspect_at(made: Host, at: float) -> bool:
             break
         open_since = float(when) if what == "raised" else None
     return open_since is not None and at < open_since + 900.0
+
+
+def by_agent(guest: Guest) -> None:
+    """Stopped for 10 s, well for 10 s."""
+    guest.agent_stops()
+    guest.host.run(guest.host.now + 10.0)
+    guest.agent_goes_on()
+    guest.host.run(guest.host.now + 10.0)
+
+
+def by_port(guest: Guest) -> None:
+    """Its port is closed, and opened by whoever does not answer before one comes that does."""
+    guest.agent_exits()
+    guest.host.run(guest.host.now + 2.0)
+    guest.agent_starts(rtt=None)
+    guest.host.run(guest.host.now + 10.0)
+    guest.agent_goes_on()
+    guest.host.run(guest.host.now + 8.0)
+
+
+def by_health(guest: Guest) -> None:
+    """Unhealthy for 8 s, healthy for 8 s."""
+    guest.check = {"exited": True, "exitcode": 2}
+    guest.host.run(guest.host.now + 8.0)
+    guest.check = {"exited": True, "exitcode": 0}
+    guest.host.run(guest.host.now + 8.0)
+
+
+def by_panics(guest: Guest) -> None:
+    """It panics after each boot, tells so, and is reset by its own watchdog."""
+    guest.kernel_dies(told=True)
+    guest.host.run(guest.host.now + 12.0)
+    guest.boots(1.0)
+    guest.host.run(guest.host.now + 10.0)
+
+
+def by_hangs(guest: Guest) -> None:
+    """Its kernel hangs after each boot, without a word, and somebody resets it."""
+    guest.host.run(guest.host.now + 5.0)
+    guest.kernel_dies()
+    guest.host.run(guest.host.now + 15.0)
+    guest.boots(1.0)
+    guest.host.run(guest.host.now + 5.0)
+
+
+@pytest.mark.parametrize("happens", [by_agent, by_port, by_health, by_panics, by_hangs], ids=lambda one: one.__name__)
+def test_five_minutes_of_flapping(happens: Callable[[Guest], None]) -> None:
+    """Whatever it is that comes and goes: four faults at most, of which the last stays open; twelve notifications;
+    and no more recoveries than its budget."""
+    made, (guest,) = host(**FAST, health_check=happens is by_health)
+    while made.now < 500.0:
+        happens(guest)
+    told_of = [line for line in guest.transcript if line.split()[1] in {"raised", "updated", "cleared"}]
+    assert len(guest.raised) <= 4, told_of
+    assert len(told_of) <= 12, told_of
+    assert len(asked(guest)) <= 3, told_of
+    assert guest.fault is not None, told_of
+    made.run(made.now + QUIET + 60.0)
+    assert guest.fault is None, guest.transcript[-3:]
