@@ -94,7 +94,7 @@ class Database:
     def visit(self) -> None:
         """BLOCKS. Connect to what a consumer has made, beside those that run: makes and changes no table, and keeps
         nobody out. Raises Refused, Away."""
-        if self.path is not None and not self.path.exists():
+        if self.path is not None and not _exists(self.path):
             raise Refused(
                 f"there is no database {self.path}: is this the consumer's own configuration ([DEFAULT] state_path, "
                 f"[database] connection)? The consumer makes it when it starts first"
@@ -205,6 +205,16 @@ class Database:
             )
         for number in range(found, version):
             self.run(partial(_step, number, self._steps[number - 1]))
+
+
+def _exists(path: Path) -> bool:
+    """Raises Refused where that can't be seen."""
+    try:
+        return path.exists()
+    except PermissionError as error:
+        raise Refused(
+            f"{path} can't be looked at (permission denied): run this as root, or as the consumer's user (vmhb)"
+        ) from error
 
 
 def _write_ahead(engine: sa.Engine) -> None:

@@ -215,7 +215,7 @@ class Faults:
         LOG.info("faults are kept in %s", self._store.shown)
         limits = self._settings.recovery
         if limits.observe_only or not limits.max_concurrent:
-            which = "observe_only = true" if limits.observe_only else "max_concurrent = 0"
+            which = "observe_only = true" if limits.max_concurrent else "max_concurrent = 0"
             LOG.warning("no recovery is begun by this consumer: [recovery] %s", which)
 
     def _may_take(self) -> bool:

@@ -45,7 +45,9 @@ def seconds_of(text: str) -> float:
     found = _TIME.fullmatch(text.strip())
     seconds = float(found[1]) * _UNITS[found[2]] if found else None
     if seconds is None or not SHORTEST <= seconds <= CEILING:
-        raise ValueError(f"{text!a:.40} is no such time: say one from 1m to 7d, such as 30m or 2h")
+        raise ValueError(
+            f"{text!a:.40} is no such time: say one whole number and m, h or d, from 1m to 7d, such as 90m or 2h"
+        )
     return seconds
 
 

@@ -172,7 +172,7 @@ def test_a_host_under_pressure_says_so(caplog: pytest.LogCaptureFixture) -> None
     said = [one.getMessage() for one in caplog.records if "under pressure" in one.getMessage()]
     assert said == [
         "the host is under pressure: 95% of the time everything stood still for want of memory",
-        "the host is under pressure: no longer",
+        "the host is not under pressure any more",
     ]
 
 

@@ -58,7 +58,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "recovery_attempt": "0 while no recovery was asked for, 1 from the first ``recover`` on; one more each time "
         "that it is asked for again, 3 at most.",
         "drill": "True: an exercise, on which nobody may act.",
-        "resolution": "On a clear, why it is over. Only ``recovered`` says that the guest answers again.",
+        "resolution": "On a clear, why it is over. Only ``recovered`` says that the guest answers again; of a host, "
+        "that it is not suspect any more, or its worker is back.",
         "host": "The compute node, as nova-compute names it.",
         "instance_uuid": "The Nova server; null for a fault of the host itself.",
         **_WHO,
@@ -174,8 +175,9 @@ def _causes() -> Iterator[str]:
     )
     without = [f"``{cause}``" for cause in Cause if cause not in {rule.cause for rule in RULES}]
     yield _prose(
-        f"Words for causes that no worker judges: {', '.join(without)}. ``worker_lost`` is raised by the consumer; the "
-        "others are kept for later."
+        f"Words that no row of this table gives: {', '.join(without)}. The worker says ``host_suspect`` of its host, "
+        "and ``flapping`` of an instance that comes and goes: see `To act or not <verdicts.rst#to-act-or-not>`__. "
+        "``worker_lost`` is raised by the consumer."
     )
 
 

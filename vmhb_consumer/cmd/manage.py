@@ -25,6 +25,7 @@ from vmhb_common import worker_api
 from vmhb_common.app import command_line
 from vmhb_common.app.command_line import BadFiles
 from vmhb_common.conf import check, groups
+from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_consumer import conf as options
 from vmhb_consumer import stop_button
@@ -34,6 +35,7 @@ from vmhb_consumer.settings import RecoverySettings
 from vmhb_consumer.stop_button import Pause
 
 with without_eventlet():
+    import oslo_messaging
     from oslo_log import log
 
 NAME = "nova-vmhb-manage"
@@ -41,6 +43,12 @@ NAME = "nova-vmhb-manage"
 DONE, FAILED, WRONG = 0, 1, 2
 #: Groups whose values count here. All else in the file may be wrong: the button works.
 NEEDED = (None, "database", "recovery")
+#: The thing that is its worker's, and no database's.
+BRAKE = "brake"
+#: Seconds that the broker has to let us in.
+CONNECT = 10.0
+#: A worker takes a reason of so many characters, with who says it.
+REASON = 255
 #: How many of those that wait are shown by name.
 SHOWN = 20
 
@@ -61,7 +69,7 @@ def run(arguments: Sequence[str], conf: cfg.ConfigOpts, now: Callable[[], float]
         limits = _configured(wanted, conf)
         if limits is None:
             return FAILED
-        if wanted.thing == "brake":
+        if wanted.thing == BRAKE:
             return _release_brake(wanted, conf)
         return _on_board(wanted, conf, limits, now())
     finally:
@@ -93,17 +101,36 @@ def _on_board(wanted: argparse.Namespace, conf: cfg.ConfigOpts, limits: Recovery
 
 def _release_brake(wanted: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
     """Over the workers' broker; BLOCKS until the worker answers."""
+    away = broker.check(conf, None, [broker.calling], CONNECT)
+    if away is not None:
+        return _fail(f"no worker can be asked: {away}: see [DEFAULT] transport_url")
     try:
         api = worker_api.WorkerAPI(worker_api.get_transport(conf), conf)
-        was_on = api.release_brake(wanted.host, f"{wanted.reason}; said by {_who()}")
-    except Exception as error:  # oslo.messaging lets through whatever amqp, kombu and a wrong URL raise
-        why = str(error).partition("\n")[0] or type(error).__name__
-        return _fail(
-            f"the worker on {_plain(wanted.host)} can't be told ({_plain(why):.200}): is that its [DEFAULT] host, does "
-            f"it run, and is it as new as this command?"
-        )
-    print(f"the brake of {_plain(wanted.host)} {'is released' if was_on else 'was not on'}")
+        was_on = api.release_brake(wanted.host, f"{wanted.reason}; said by {_who()}"[:REASON])
+    except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
+        return _fail(f"the brake of {_plain(wanted.host)} is not released: {_plain(_untold(error, wanted.host))}")
+    print(f"the brake of {_plain(wanted.host)} {_RELEASED if was_on else _NOT_ON}")
     return DONE
+
+
+_RELEASED = "is released: who was held back is asked anew, and recovered if still silent"
+_NOT_ON = (
+    "was not on. If faults there say `withheld: brake` all the same, the worker doubts its host (see the evidence "
+    "`awareness` of host_suspect): that ends by itself, a minute after the trouble does"
+)
+
+
+def _untold(error: Exception, host: str) -> str:
+    """Why the worker was not told, and what to do."""
+    said = str(error).partition("\n")[0] or type(error).__name__
+    match error:
+        case oslo_messaging.MessagingTimeout():
+            return f"no worker answers for host {host!r}: is that its [DEFAULT] host, exactly, and does it run?"
+        case oslo_messaging.RPCVersionCapError():
+            return f"[upgrade_levels] vmhb_worker forbids it ({said}): raise it to {worker_api.VERSION}"
+        case oslo_messaging.RemoteError() if error.exc_type == "UnsupportedVersion":
+            return f"the worker on {host} is older than this command, and has no brake"
+    return f"{said:.200}: see the worker's log"
 
 
 # -- what is typed -----------------------------------------------------------------------------------------------------
@@ -112,9 +139,11 @@ def _release_brake(wanted: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=NAME,
-        description="Stop and steer the consumers, by their database. Run it as a user who may read the consumer's "
-        "configuration, and its database where that is a file.",
-        epilog="Exit codes: 0 done; 1 the configuration or the database can't be used, nothing was changed; 2 what was "
+        description="Stop all recoveries, by the consumers' database; or end the brake of one host, by its worker. Run "
+        "it as a user who may read the consumer's configuration (and for `recoveries` its database, where that is a "
+        "file).",
+        epilog="--config-file and --config-dir stand before `recoveries` or `brake`. Exit codes: 0 done; 1 the "
+        "configuration, the database or the worker can't be used: of `recoveries` nothing was changed; 2 what was "
         "typed makes no sense.",
     )
     parser.add_argument("--version", action="version", version=command_line.version())
@@ -136,9 +165,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     acts.add_parser("resume", help="go on: what has waited is begun, within the limits, in some seconds")
     acts.add_parser("show", help="is it paused, who holds places, who waits, and what are the limits")
-    brake = things.add_parser("brake", help="the brake of one host, which its worker holds")
+    text = "where many instances of one host fell silent together, its worker has none of them recovered: end that"
+    brake = things.add_parser(BRAKE, help=text)
     acts = brake.add_subparsers(dest="what", required=True, metavar="release")
-    release = acts.add_parser("release", help="hold back nobody any more who is silent there now")
+    release = acts.add_parser("release", help="let the recoveries through that a host's brake withholds")
     release.add_argument("host", help="the compute node, as its worker's [DEFAULT] host names it")
     release.add_argument("--reason", required=True, type=_typed(stop_button.reason_of), help="one line, for its log")
     return parser
@@ -161,7 +191,7 @@ def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def _configured(wanted: argparse.Namespace, conf: cfg.ConfigOpts) -> RecoverySettings | None:
     """The consumer's. Unknown names are said, as by the consumer itself. None: it can't be used, which was said."""
-    if not any(group.GROUP == "database" for group in options.libraries()):
+    if wanted.thing != BRAKE and not any(group.GROUP == "database" for group in options.libraries()):
         _fail("there is no database without nova-vmhb[consumer]: install it")
         return None
     program = consumer.complete()
@@ -192,15 +222,18 @@ def _fail(text: str) -> int:
 
 def _pause(wanted: argparse.Namespace, board: Any, _limits: RecoverySettings, now: float) -> Iterator[str]:
     pause = Pause(wanted.reason, now, now + wanted.seconds, _who())
+    was = board.picture(_limits, now).pause
     board.press(pause)
     yield f"recoveries are {pause.text}"
+    if was is not None and stop_button.in_force(was, now):
+        yield f"in place of: {_plain(was.text)} (said by {_plain(was.by)})"
     yield "No consumer begins one from now on; those that are under way go on. To end it before: recoveries resume"
 
 
-def _resume(_wanted: argparse.Namespace, board: Any, _limits: RecoverySettings, now: float) -> Iterator[str]:
+def _resume(_wanted: argparse.Namespace, board: Any, limits: RecoverySettings, now: float) -> Iterator[str]:
     was = board.release()
     if stop_button.in_force(was, now):
-        yield f"recoveries go on; they were {was.text}"
+        yield f"the pause is over (it was {_plain(was.text)}); recoveries are {_how(None, limits, now)}"
     else:
         yield "recoveries were not paused"
 
@@ -226,9 +259,9 @@ def _how(pause: Pause | None, limits: RecoverySettings, now: float) -> str:
     if pause is not None and stop_button.in_force(pause, now):
         left, since = stop_button.roughly(pause.until - now), stop_button.utc(pause.since)
         return f"{_plain(pause.text)} (for {left} more; said by {_plain(pause.by)}, {since})"
-    if limits.observe_only:
-        return "only observed ([recovery] observe_only)"
-    return "begun as they are asked for" if limits.max_concurrent else "not begun ([recovery] max_concurrent = 0)"
+    if not limits.max_concurrent:
+        return "not begun ([recovery] max_concurrent = 0)"
+    return "only observed ([recovery] observe_only)" if limits.observe_only else "begun as they are asked for"
 
 
 def _by_project(numbers: Mapping[str | None, int]) -> Iterator[str]:

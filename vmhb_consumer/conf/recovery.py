@@ -44,7 +44,8 @@ all: what asks for recovery waits, until you say another number and restart the 
         1.0,
         86400.0,
         """
-How long a recovery that has not cleared its fault counts as under way.
+How long a recovery counts as under way at the most, where neither its reporter says that it has ended nor its fault is
+cleared.
 
 Raise it to what a recovery can take in your cloud, with its boot, where that is longer.
 
@@ -71,7 +72,8 @@ A fault of the network or of the storage looks like many dead guests: this gives
 How many recoveries of one instance may begin within recovery_window. What is above is not asked for, and the log says
 so.
 
-An instance that dies again and again is not helped by another restart. The same as the worker's own, or more.
+An instance that dies again and again is not helped by another restart. The worker counts on its own host,
+the consumer over all hosts: set the same number and window in both.
 
 1 to 1000.
 """,

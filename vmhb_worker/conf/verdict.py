@@ -105,7 +105,8 @@ Seconds, 0 to 604800.
         default=_DEFAULT.brake_ratio,
         help=prose(
             """
-The share of this host's judged instances that fall silent together, from which on the host is suspected, and not they.
+The share of this host's judged instances (those that have answered, or failed to, since the first fell silent) that
+fall silent together, from which on the host is suspected, and not they.
 
 A host whose storage or network stalls looks like many dead guests: then host_suspect is raised, and faults of its
 instances ask for no recovery, and say `brake`. Raise it on hosts whose guests depend on each other. QEMU's own end and
@@ -122,10 +123,12 @@ panics that guests tell are not held back.
         max=10000,
         help=prose(
             """
-The least number of instances that brake_ratio is applied to.
+How many instances must have fallen silent together, at the least, for the host to be suspected; and brake_ratio of
+those that are judged, too.
 
 With fewer, a host's trouble cannot be told from that of its guests. A QEMU that hangs has a minute to go on in any
-case. Raise it where guests that belong together run on one host, and fail together.
+case. Raise it where guests that belong together run on one host, and fail together. A number above that of the host's
+instances switches the brake off.
 
 2 to 10000.
 """
@@ -140,8 +143,8 @@ case. Raise it where guests that belong together run on one host, and fail toget
             """
 How many recoveries of one instance are asked for within recovery_window. Further faults say `budget`.
 
-An instance that dies again and again is not helped by another restart. The consumer counts, too, over all hosts: the
-same number there, or less.
+An instance that dies again and again is not helped by another restart. The worker counts on its own host, the consumer
+over all hosts: set the same number and window in both.
 
 1 to 1000.
 """
@@ -167,7 +170,8 @@ Seconds, 60 to 604800.
             """
 Judge and report everything, but ask for no recovery: notifications say `alarm`, with `observe` as the reason.
 
-Set it while monitoring is being introduced, to see what would have been recovered.
+Set it while monitoring is being introduced, to see what would have been recovered. Hold, brake and budget are not
+looked at then: fewer would have been.
 """
         ),
     ),

@@ -811,13 +811,10 @@ class Monitor:
             self._silence_over(now)
 
     def _on_verify(self, event: ev.Verify, now: float) -> None:
-        """Ask anew: the guest itself, and what else can tell."""
+        """Ask it anew. Its kernel is asked every `probe_interval` as it is."""
         self._challenges.soon(now)
         if self.silences.asking:
             self._ask_again(now)
-        if now >= self._again_at():
-            self._look(self._suspicion.again(now))
-            self._ask_other(now)
 
     def _on_voided(self, event: ev.Voided, now: float) -> None:
         if not self._beats.doubt(event.since, now):

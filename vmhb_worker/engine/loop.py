@@ -355,7 +355,8 @@ class Engine:
     def _on_counted(self, report: Counted, now: float) -> None:
         was, strain = self._doubt.host(now), self._doubt.counted(report)
         if bool(was.why) is not bool(strain.why):
-            LOG.warning("the host is under pressure: %s", strain.why or "no longer")
+            how = f"is under pressure: {strain.why}" if strain.why else "is not under pressure any more"
+            LOG.warning("the host %s", how)
 
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
         wall = self._wall()

@@ -20,7 +20,7 @@ from vmhb_consumer.database import Database
 from vmhb_consumer.doubt_rules import Told, Unknown
 from vmhb_consumer.outbox import Row
 from vmhb_consumer.recovery_limits import FRESH, OBSERVE, PAUSE, PAUSED, SHARE
-from vmhb_consumer.recovery_permits import Permits, Witnesses
+from vmhb_consumer.recovery_permits import MUTE, Permits, Witnesses
 from vmhb_consumer.recovery_places import Board, Picture
 from vmhb_consumer.reporters.base import Permit
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
@@ -113,7 +113,7 @@ def test_who_waits_no_more_holds_nobody(desk: Desk, then: str) -> None:
     """Its fault is over, its reporter doesn't ask any more, it waits for its worker, or it has not asked for long."""
     desk.to = ["one"]
     limits = replace(LIMITS, max_concurrent=4, action_ttl=50.0, recovery_time=4000.0)
-    witness = Witness(Unknown("no answer") if then == "unverified" else Told(None))
+    witness = Witness()
     one = permits(desk, limits, witness)
     other = asks(99, "other")
     row = taken(desk, other)
@@ -132,8 +132,10 @@ def test_who_waits_no_more_holds_nobody(desk: Desk, then: str) -> None:
             desk.outbox.done(row, Done())
         case "late" | "unverified":
             desk.clock.now += 50.0
+            witness.said_word = Unknown("no answer") if then == "unverified" else Told({"fault": None})
             assert one.ask(other, "one", desk.clock).withheld == then
-            witness.said_word = Told({"fault": {"fault_id": tenant[2].fault_id}})
+            witness.said_word = None
+            desk.clock.now += MUTE
         case "forgotten":
             desk.clock.now += FRESH - 6.0
             assert [waiter.project for waiter in picture(desk).waiting] == ["other", "acme", "acme"]
@@ -310,7 +312,8 @@ def test_pressed_again(desk: Desk) -> None:
 
 def test_observed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is let through, for good; what would have been is said, once all else speaks for it."""
-    one = permits(desk, replace(LIMITS, observe_only=True, action_ttl=60.0), Witness(Told(None)))
+    witness = Witness()
+    one = permits(desk, replace(LIMITS, observe_only=True, action_ttl=60.0), witness)
     a, b = asks(1), asks(2)
     desk.take(a)
     permit = one.ask(a, "masakari", desk.clock)
@@ -321,4 +324,5 @@ def test_observed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     assert held(desk) == {} and not picture(desk).waiting
     desk.take(b)
     desk.clock.now += 61.0
+    witness.said_word = Told({"fault": None})
     assert one.ask(b, "masakari", desk.clock).withheld == "late", "it would not have been begun"

@@ -23,7 +23,7 @@ def test_how_long(text: str, seconds: float) -> None:
 )
 def test_never_for_ever(text: str) -> None:
     """What is no time, too short to be meant, or longer than a week is refused, with what to say instead."""
-    with pytest.raises(ValueError, match="say one from 1m to 7d, such as 30m or 2h"):
+    with pytest.raises(ValueError, match="say one whole number and m, h or d, from 1m to 7d, such as 90m or 2h"):
         seconds_of(text)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.core.scenario import KNOWN, Guest, Host
 from vmhb_common.model.causes import Cause, Ground, rests_on
 from vmhb_common.model.policy import Action, Channel
+from vmhb_worker.core import events as ev
 from vmhb_worker.core.brake import LAST, Member
 from vmhb_worker.core.caution import KINDS, PACE, Caution, Limits, kind_of
 from vmhb_worker.core.flapping import QUIET
@@ -228,6 +229,21 @@ def test_who_answers_when_it_is_asked_anew_is_left_alone() -> None:
     made.run(700.0)
     assert asked(guests[0]) == []
     assert guests[0].fault is None
+
+
+def test_who_need_not_answer_is_not_asked_anew() -> None:
+    """It is paused, by a user: nothing would come of it; it is asked when it goes on."""
+    made, (guest,) = host(**FAST)
+    guest.kernel_dies()
+    made.run(220.0)
+    guest.is_paused()
+    before = len(guest.asks())
+    guest.happens(ev.Verify())
+    made.run(225.0)
+    assert len(guest.asks()) == before
+    guest.is_resumed()
+    made.run(226.0)
+    assert len(guest.asks()) > before
 
 
 def test_a_host_that_is_doubtful_itself_recovers_nobody() -> None:
