@@ -20,7 +20,7 @@ WAVE = 60.0
 WAVE_INTERVALS = 3.0
 #: … however long the intervals are: who died ten minutes ago is no part of what happens now.
 LONGEST_WAVE = 600.0
-#: It ends when fewer than this share are suspects, or only one is, …
+#: It ends when fewer than this share are suspects, or only one is, or all of them are one project's, …
 RELEASE_RATIO = 0.25
 #: … for this long (seconds): hosts that stalled once often stall again.
 CALM = 60.0
@@ -58,6 +58,7 @@ class Crowd:
     """Those of one wave.
 
     judged: the suspects, and whoever has answered since the first of them was asked in vain. since: when that was.
+    known: all there are.
     """
 
     suspects: int = 0
@@ -65,6 +66,7 @@ class Crowd:
     since: float = math.inf
     #: Those without the project that has the most suspects; None where there is one project only.
     others: tuple[int, int] | None = None
+    known: int = 0
 
     def reaches(self, ratio: float, count: int) -> bool:
         """Is it a host's trouble? Not the doing of one project alone, unless the host has only one.
@@ -81,7 +83,12 @@ class Crowd:
     @property
     def calm(self) -> bool:
         """Is it over, if that lasts?"""
-        return self.suspects <= 1 or self.suspects < RELEASE_RATIO * self.judged
+        if not self.judged:
+            return not self.known  # nobody is known to be well
+        if self.suspects <= 1 or self.suspects < RELEASE_RATIO * self.judged:
+            return True
+        # As it takes more than one project to trip it, so it does to hold it.
+        return self.others is not None and (self.others[0] == 0 or self.others[0] < RELEASE_RATIO * self.others[1])
 
 
 class Brake:
@@ -144,10 +151,11 @@ def crowd(members: Iterable[Member], wave: float) -> Crowd:
     suspects = Counter(project for _, project in silent)
     total, judged = suspects.total(), suspects.total() + answer.total()
     if not suspects:
-        return Crowd(0, judged)
+        return Crowd(0, judged, known=len(members))
     biggest, most = suspects.most_common(1)[0]
     alone = len({member.project for member in members}) == 1
-    return Crowd(total, judged, first, None if alone else (total - most, judged - most - answer[biggest]))
+    others = None if alone else (total - most, judged - most - answer[biggest])
+    return Crowd(total, judged, first, others, len(members))
 
 
 def _answered(member: Member, first: float) -> bool:

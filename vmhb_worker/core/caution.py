@@ -36,28 +36,30 @@ BRAKED = "suspects"
 class Kind:
     """What a cause means to us. revives: its guest may come back by itself. crowd: a host's trouble looks like this.
 
-    grace: seconds that it must have lasted, where that is longer than the hold. rank: 0, or how hard it is: such a one
-    is told, and recovered once, in spite of flapping, unless a harder one was.
+    silent: its guest does not answer, and so can be asked anew. grace: seconds that it must have lasted, where that is
+    longer than the hold. rank: 0, or how hard it is: such a one is told, and recovered once, in spite of flapping,
+    unless one as hard was.
     """
 
     revives: bool
     crowd: bool
     grace: float = 0.0
     rank: int = 0
+    silent: bool = True
 
 
 #: Every cause has a row. Those that never ask for a recovery have one for the crowd's sake.
 KINDS: dict[Cause, Kind] = {
-    Cause.QEMU_FAILED: Kind(revives=False, crowd=False, rank=3),
+    Cause.QEMU_FAILED: Kind(revives=False, crowd=False, rank=3, silent=False),
     Cause.GUEST_PANICKED: Kind(revives=False, crowd=False, rank=2),
     # A QEMU that stands still may go on: 45 s were seen of a host whose storage stalled, and two guests of a host of
     # two are no crowd.
-    Cause.QEMU_HUNG: Kind(revives=True, crowd=True, grace=60.0),
+    Cause.QEMU_HUNG: Kind(revives=True, crowd=True, grace=60.0, rank=1),
     Cause.GUEST_HUNG: Kind(revives=True, crowd=True, rank=1),
     Cause.AGENT_UNRESPONSIVE: Kind(revives=True, crowd=True),
     Cause.GUEST_SILENT: Kind(revives=True, crowd=True),
     # These are about one application: many of one image fail together, on a host that is well.
-    Cause.APPLICATION_UNHEALTHY: Kind(revives=True, crowd=False),
+    Cause.APPLICATION_UNHEALTHY: Kind(revives=True, crowd=False, silent=False),
     Cause.APPLICATION_UNRESPONSIVE: Kind(revives=True, crowd=False),
     Cause.AGENT_EXITED: Kind(revives=True, crowd=False),
     Cause.MAINTENANCE_OVERDUE: Kind(revives=True, crowd=False),
@@ -97,12 +99,14 @@ NONE = Limits(brake_ratio=1.0, brake_count=10**9, recoveries=10**6, hold=(0.0, 0
 class Wanted:
     """A recovery that an instance's verdict asks for. since: when it first did, for this cause.
 
-    asked: it was asked for. braked: it was held back by the brake: what was found before is to
-    be found again. verifying_since: it is being. again: its instance came back by itself of late, and may again.
+    turn: its place in the line of those that the brake lets through one by one. asked: it was asked for. braked: it was
+    held back by the brake: what was found before is to be found again. verifying_since: it is being. again: its instance
+    came back by itself of late, and may again.
     """
 
     cause: str
     since: float
+    turn: float
     asked: bool = False
     again: bool = False
     braked: bool = False
@@ -144,8 +148,6 @@ class Caution:
         self._hold = min(max(least, max((member.interval for member in members), default=least)), longest)
         self._doubtful = doubtful
         self.brake.look(members, now)
-        if self.brake.state(now) is Braking.PACED and not any(self._queues(uuid, now) for uuid in self._wanted):
-            self.brake.release(now)  # all that waited have had their turn, or ask for nothing
 
     def suspect(self, now: float) -> str | None:
         """Why this host is suspect now, as a sentence; None: it is not."""
@@ -172,9 +174,13 @@ class Caution:
         was = self._wanted.get(uuid)
         if was is None or was.cause != cause:
             again = self.flaps.again(uuid, now)
-            was = Wanted(cause, now, again=again, braked=was is not None and was.braked)
+            was = Wanted(cause, now, now, again=again, braked=was is not None and was.braked and kind_of(cause).silent)
         self._wanted[uuid] = replace(was, asked=was.asked and not again)
         return self.weigh(uuid, now)
+
+    def resume(self, uuid: str, cause: str, braked: bool, now: float) -> None:
+        """Its recovery was withheld when the worker ended."""
+        self._wanted[uuid] = Wanted(cause, now, now, braked=braked and kind_of(cause).silent)
 
     def unwant(self, uuid: str) -> None:
         """None is asked for any more."""
@@ -190,7 +196,7 @@ class Caution:
         if wanted.asked:
             return None
         if wanted.kind.revives and self._braked(now):
-            self._wanted[uuid] = replace(wanted, braked=True, verifying_since=None)
+            self._wanted[uuid] = replace(wanted, braked=wanted.kind.silent, verifying_since=None)
             return "brake"
         if now < self._held_until(wanted):
             return "hold"
@@ -200,12 +206,16 @@ class Caution:
         """Whose recovery was held back by the brake, and is not any more: they are to be asked anew, from now on."""
         paced = self.brake.state(now) is Braking.PACED
         begun: list[str] = []
-        for uuid, wanted in sorted(self._wanted.items(), key=lambda item: item[1].since):
-            if not wanted.braked or self.weigh(uuid, now) is not None:
+        for uuid, wanted in sorted(self._wanted.items(), key=lambda item: item[1].turn):
+            if not wanted.braked or wanted.asked or self.weigh(uuid, now) is not None:
                 continue
-            if wanted.verifying_since is None:
+            since = wanted.verifying_since
+            if since is None:
                 self._wanted[uuid] = replace(wanted, verifying_since=now)
                 begun.append(uuid)
+            elif paced and now >= since + PACE:  # who cannot be asked keeps nobody else from it
+                self._wanted[uuid] = replace(wanted, turn=now, verifying_since=None)
+                continue
             if paced:  # one at a time
                 break
         return begun
@@ -222,10 +232,6 @@ class Caution:
         if not waiting:
             return math.inf
         return min([now + LOOK, *(at for at in map(self._held_until, waiting) if at > now)])
-
-    def _queues(self, uuid: str, now: float) -> bool:
-        wanted = self._wanted[uuid]
-        return wanted.kind.revives and not wanted.asked and not self._used_up(uuid, now)
 
     def _braked(self, now: float) -> bool:
         braking = self.brake.state(now)

@@ -159,6 +159,10 @@ class Suspicion:
         """Is an inquiry under way? Then its balloon's period may be changed."""
         return self._inquiry is not None and self._inquiry.phase is not Phase.DONE
 
+    def looked_since(self, at: float) -> bool:
+        """Has the host been asked since then, and answered all that it will?"""
+        return self._inquired_at >= at and not self.pending
+
     @property
     def pending(self) -> bool:
         """Is something on its way that can change the verdict?"""

@@ -83,6 +83,12 @@ class Ledger:
         self._answering: dict[str, Resolution] = {}
         #: … and of those whose fault is not told of each time that they do, since they flap.
         self._kept: set[str] = set()
+        #: … and of those whose next recovery is another attempt: it was well in between, or the last did not help.
+        self._anew: set[str] = set()
+        #: How hard what a recovery was asked for is: of open faults.
+        self._ranks: dict[str, int] = {}
+        #: The causes that each open fault has had. One that comes back is as good as a fault of its own.
+        self._had: dict[str, set[str]] = {}
         self._cleared = ClearedFaults()
         #: fault_id -> when its latest recovery attempt was asked for: of open faults.
         self._asked_at: dict[str, float] = {}
@@ -105,6 +111,9 @@ class Ledger:
             elif fault.state is life.FaultState.RAISED and fault.instance_uuid is not None:
                 self.open[fault.instance_uuid] = fault
                 self._asked(None, fault, now)
+                if fault.withheld in ("brake", "budget"):
+                    self._caution.resume(fault.instance_uuid, fault.cause, fault.withheld == "brake", now)
+                    self.reconsider_at = now
                 if fault.cause == Cause.FLAPPING or fault.withheld == "flapping":
                     self._caution.flaps.resume(fault.instance_uuid, now)
             elif owed.get(fault.fault_id):
@@ -127,22 +136,41 @@ class Ledger:
         """Raise a fault, or update the one that is open. None: that it flaps is known, and this adds nothing."""
         uuid = who.instance_uuid
         was = self.open.get(uuid)
-        if was is None or uuid in self._answering:
+        answered = self._answering.pop(uuid, None) is not None
+        if was is None or answered or self._comes_back(uuid, was, finding):
             self._caution.flaps.raised(uuid, now)
         else:
             self._caution.flaps.found(uuid, now)
-        self._answering.pop(uuid, None)
+        flapping = self._caution.flaps.flaps(uuid)
+        if answered or (flapping and kind_of(finding.cause).rank > self._ranks.get(uuid, 0)):
+            self._anew.add(uuid)
+        # It was told that it answers: that is not so any more.
+        stale = answered and was is not None and was.recovery_was_asked_for and was.withheld == "hold"
         finding = self._weighed(uuid, was, finding, now)
-        if was is not None and uuid in self._kept and not _harder(finding, was):
+        if was is not None and uuid in self._kept and not stale and not _harder(finding, was):
             return None
-        if self._caution.flaps.flaps(uuid):
+        if flapping:
             self._kept.add(uuid)
             finding = _flapping(finding)
         if was is None:
             fault = life.raised(self._new_id(), self._host, who, policy, finding, wall)
         else:
             fault = life.updated(was, finding, wall)
+            if fault.recommended_action == "recover":
+                fault = self._numbered(uuid, was, fault)
         return self._changed(uuid, was, fault, now)
+
+    def _numbered(self, uuid: str, was: Fault, fault: Fault) -> Fault:
+        """With the number of its attempt: reporters act once for each."""
+        another = uuid in self._anew and was.recovery_was_asked_for and was.recovery_attempt < ATTEMPTS
+        self._anew.discard(uuid)
+        return life.asked_again(fault) if another else fault
+
+    def _comes_back(self, uuid: str, was: Fault, finding: Finding) -> bool:
+        had = self._had.setdefault(uuid, {was.cause})
+        back = finding.cause != was.cause and finding.cause in had and finding.withheld != "evidence"
+        had.add(finding.cause)
+        return back
 
     def _weighed(self, uuid: str, was: Fault | None, finding: Finding, now: float) -> Finding:
         barred = self._barred(uuid, was, finding.cause)
@@ -159,9 +187,11 @@ class Ledger:
         return withheld
 
     def _barred(self, uuid: str, was: Fault | None, cause: str) -> bool:
-        """Whoever flaps is recovered only of what is harder than that, and once."""
-        again = was is not None and was.recovery_was_asked_for
-        return self._caution.flaps.flaps(uuid) and (again or not kind_of(cause).rank)
+        """Whoever flaps is recovered only of what is harder than what was asked for before: of each such, once."""
+        if not self._caution.flaps.flaps(uuid):
+            return False
+        before = self._ranks.get(uuid, 0) if was is not None and was.recovery_was_asked_for else 0
+        return kind_of(cause).rank <= before
 
     def _changed(self, uuid: str, was: Fault | None, fault: Fault, now: float) -> Entry:
         self.open[uuid] = fault
@@ -199,6 +229,8 @@ class Ledger:
             if flapping or (doubtful and not well):
                 self._answering[uuid] = resolution
                 return self._keep_open(uuid, was, now, wall)
+        if gone:
+            self._caution.flaps.forget(uuid)
         return self._clear(uuid, was, resolution, now, wall)
 
     def _keep_open(self, uuid: str, was: Fault, now: float, wall: datetime) -> Entry | None:
@@ -213,6 +245,9 @@ class Ledger:
         del self.open[uuid]
         self._answering.pop(uuid, None)
         self._kept.discard(uuid)
+        self._anew.discard(uuid)
+        self._had.pop(uuid, None)
+        self._ranks.pop(uuid, None)
         self._caution.unwant(uuid)
         if resolution not in _ITS_OWN:
             self._caution.flaps.forget(uuid)
@@ -285,7 +320,7 @@ class Ledger:
     ) -> Entry | None:
         if was.recommended_action == "recover" or was.withheld == "late":
             return None  # asked for; or it does not run at present: its reminders see to it
-        if uuid not in free:
+        if uuid not in free or self._caution.weigh(uuid, now) is not None:  # another one's turn was just now
             withheld = self._caution.weigh(uuid, now) or "brake"
             if withheld == was.withheld:
                 return None
@@ -293,7 +328,7 @@ class Ledger:
         asked = free[uuid]
         if monitor is None or not monitor.stands or (asked is not None and not monitor.silent_since(asked, now)):
             return None
-        return self._changed(uuid, was, life.asked_now(was, wall), now)
+        return self._changed(uuid, was, self._numbered(uuid, was, life.asked_now(was, wall)), now)
 
     # -- reminders -------------------------------------------------------------------------------------------------
 
@@ -331,8 +366,10 @@ class Ledger:
 
     def _asked(self, was: Fault | None, fault: Fault, now: float) -> None:
         if fault.recovery_attempt > (0 if was is None else was.recovery_attempt):
+            uuid = str(fault.instance_uuid)
             self._asked_at[fault.fault_id] = now
-            self._caution.asked(str(fault.instance_uuid), fault.cause, now)
+            self._ranks[uuid] = max(self._ranks.get(uuid, 0), kind_of(fault.cause).rank)
+            self._caution.asked(uuid, fault.cause, now)
 
     def _again(self, fault: Fault, now: float) -> bool:
         """Has its recovery been waited for in vain?"""
@@ -365,10 +402,12 @@ class Ledger:
         if was is None or was.fault_id != fault_id:  # another fault of the same instance took its page
             return None
         died = was.cause == Cause.QEMU_FAILED  # does not run: that is what is wrong
-        fault = life.reminded(was, wall, late=gone(uuid) and not died)
+        fault = life.reminded(was, wall, late=(gone(uuid) and not died) or uuid in self._answering)
         due = self._again(fault, now) and stands(uuid)
         withheld = self._withheld(uuid, fault, due, now)
         if withheld is not None:
+            if due:
+                self._anew.add(uuid)
             fault = replace(fault, recommended_action="alarm", withheld=withheld)
         elif due:
             fault = life.asked_again(fault)

@@ -96,6 +96,7 @@ class Monitor:
         "_undisturbed_since",
         "_unheard",
         "_unwatched_since",
+        "_verify_at",
         "_watchdog",
         "acks",
         "established",
@@ -131,7 +132,8 @@ class Monitor:
         self.skipped = 0  # since the last acknowledgement
         self.acks = 0  # in a row
         self._answering_since = now  # when the first of them came
-        self._asked_at = -math.inf  # when the newest challenge left
+        self._asked_at = -math.inf  # when the first challenge since `Verify` left
+        self._verify_at = -math.inf
         self.last_ack: float | None = None
         self.last_miss: float | None = None  # or when it was last accused without one: of a panic, of QEMU's end
         self.suspected_at: float | None = None
@@ -251,7 +253,22 @@ class Monitor:
             return False
         if self._unhealthy_stands:
             return self.state in (State.ALIVE, State.MISSING)
-        return self.state is (State.GONE if self.standing.cause is Cause.QEMU_FAILED else State.SILENT)
+        if self.standing.cause is Cause.QEMU_FAILED:
+            return self.state is State.GONE
+        return self.state is State.SILENT and self._found_since_disturbed
+
+    @property
+    def _found_since_disturbed(self) -> bool:
+        """Was it found once more after the last silence, or stall of ours? What was found before may be over."""
+        if self._trigger is not Trigger.SILENT or self._speaks or self._unheard:
+            return True
+        return self._is_the_hosts_word(self._undisturbed_since)
+
+    def _is_the_hosts_word(self, since: float) -> bool:
+        """Does its verdict rest on what the host said since then, since the guest itself cannot be asked?"""
+        by_host = self.standing is not None and self.standing.cause in (Cause.GUEST_HUNG, Cause.QEMU_HUNG)
+        unasked = not self._application.connected if self._speaks else bool(self._unasked)
+        return by_host and unasked and self._suspicion.looked_since(since)
 
     @property
     def answered_since_miss(self) -> bool | None:
@@ -266,10 +283,16 @@ class Monitor:
         return self.state is State.ALIVE and self.standing is None and self.acks >= acks and long_enough
 
     def silent_since(self, asked: float, now: float) -> bool:
-        """Was it asked anew since then, and has not answered in time? An agent that closed its port need not be."""
+        """Was it asked anew since then, and has not answered in time? An agent that closed its port need not be; where
+        somebody else holds it, or we are not connected, the host's word counts."""
+        if self.last_ack is not None and self.last_ack >= asked:
+            return False
+        if self._trigger_is_stuck:
+            return True  # it is paused, and stays so: nobody can be asked
         in_vain = self._asked_at >= asked and now >= self._asked_at + self.in_force.timeout
-        unasked = self._unasked not in ("", ev.Failure.CLOSED.value)
-        return in_vain and not unasked and (self.last_ack is None or self.last_ack < asked)
+        if in_vain and self._unasked in ("", ev.Failure.CLOSED.value):
+            return True
+        return self._is_the_hosts_word(asked)
 
     def as_member(self, project: str | None) -> Member:
         """How the brake sees it. project: the instance's, as Nova names it."""
@@ -277,8 +300,8 @@ class Monitor:
 
     def _silent_since(self) -> float | None:
         """When the first challenge left that it did not answer, where a host's trouble could be why."""
-        if self.suspected_at is None or self.silences.on or self.state not in (State.MISSING, State.SILENT):
-            return None
+        if self.suspected_at is None or self.state not in (State.MISSING, State.SILENT):
+            return None  # who is silent already is so still, whatever silence begins
         if self.state is State.SILENT and self._trigger is not Trigger.SILENT:
             return None
         if self.standing is not None and not (self.standing.pending or KINDS[self.standing.cause].crowd):
@@ -308,7 +331,8 @@ class Monitor:
     def _on_asked(self, event: ev.Asked, now: float) -> None:
         if self._speaks:  # its agent was, as a witness
             return
-        self._challenges.left_at = self._asked_at = now
+        self._challenges.left_at = now
+        self._left(now)
         self._beats.asked(now)
 
     def _on_acked(self, event: ev.Acked, now: float) -> None:
@@ -316,6 +340,11 @@ class Monitor:
             self._on_ask_failed(ev.AskFailed(ev.Failure.UNREACHABLE), now)
         else:
             self._acked(event.rtt, now)
+
+    def _left(self, now: float) -> None:
+        """A challenge leaves. Of those since the last `Verify` the first counts: others may follow within its time."""
+        if self._asked_at < self._verify_at:
+            self._asked_at = now
 
     def _acked(self, rtt: float, now: float) -> None:
         self._challenges.answered(rtt)
@@ -474,8 +503,8 @@ class Monitor:
     # -- the application channel ---------------------------------------------------------------------------------
 
     def _challenge(self, now: float) -> None:
-        self._asked_at = now  # also where nobody holds its port open, or as many as are remembered are out
         if self._application.connected:
+            self._left(now)  # also where as many as are remembered are out: each may still be answered
             challenge = self._application.challenge(now)
             if challenge is not None:
                 self._emit(ev.Say(challenge))
@@ -497,6 +526,7 @@ class Monitor:
 
     def _on_channel_down(self, event: ev.ChannelDown, now: float) -> None:
         self._application.connected, self._application.why = False, event.why
+        self._asked_at = -math.inf  # what is out is not answered any more
         if self._speaks:
             self._beats.not_asked()  # whether it would have answered is not known any more
 
@@ -812,6 +842,7 @@ class Monitor:
 
     def _on_verify(self, event: ev.Verify, now: float) -> None:
         """Ask it anew. Its kernel is asked every `probe_interval` as it is."""
+        self._verify_at = now
         self._challenges.soon(now)
         if self.silences.asking:
             self._ask_again(now)
@@ -1054,8 +1085,13 @@ class Monitor:
 
     def _in_doubt(self, evidence: Evidence, now: float) -> bool:
         """Has the host not been quiet for long enough, or its kernel not been asked since?"""
+        if self._host.why or now - self._in_spite_at < QUIET:
+            return True
         probed_at = now if evidence.balloon.at is None else evidence.balloon.at
-        return bool(self._host.why) or now - self._in_spite_at < QUIET or probed_at < self._in_spite_at
+        if probed_at < self._in_spite_at and not self._suspicion.looked_since(self._in_spite_at):
+            return True
+        self._in_spite_at = -math.inf  # it is over: no later look takes that back
+        return False
 
     @property
     def _in_postcopy(self) -> bool:

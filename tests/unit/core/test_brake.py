@@ -45,7 +45,7 @@ def test_who_has_not_been_asked_since_says_nothing() -> None:
     """An hour's interval: whether it would answer is not known, and it does not count."""
     unasked = Member("b", None, 20.0, 3600.0)
     assert crowd([*[SILENT] * 3, *[unasked] * 50], 0.0).judged == 3
-    assert crowd([*[SILENT] * 3, *[WELL] * 2, unasked], 0.0) == Crowd(3, 5, 100.0, (0, 0))
+    assert crowd([*[SILENT] * 3, *[WELL] * 2, unasked], 0.0) == Crowd(3, 5, 100.0, (0, 0), 6)
 
 
 def test_who_has_been_silent_for_long_is_no_part_of_it() -> None:
@@ -113,6 +113,27 @@ def test_it_goes_on_after_a_restart() -> None:
     brake.resume(-800.0)
     assert brake.state(99.0) is Braking.ON
     assert brake.state(100.0) is Braking.PACED
+
+
+def test_ignorance_is_no_calm() -> None:
+    """Nobody is known to be well: each is away, or expected to be silent. Without any instance there is nothing."""
+    brake = Brake(0.5, 3)
+    brake.look(members(("a", 4, 0)), 110.0)
+    unseen = [Member("a", None, None, 10.0)] * 4
+    assert not brake.look(unseen, 120.0)
+    assert not brake.look(unseen, 130.0 + CALM)
+    assert not brake.look([], 200.0)
+    assert brake.look([], 200.0 + CALM)
+
+
+def test_one_project_does_not_hold_it() -> None:
+    """As it takes more than one to trip it: all others have come back."""
+    brake = Brake(0.5, 3)
+    brake.look(members(("a", 4, 0), ("b", 4, 0)), 110.0)
+    brake.look(members(("a", 4, 0), ("b", 1, 3)), 120.0)
+    assert not brake.look(members(("a", 4, 0), ("b", 1, 3)), 120.0 + CALM)  # a quarter
+    brake.look(members(("a", 4, 0), ("b", 0, 4)), 200.0)
+    assert brake.look(members(("a", 4, 0), ("b", 0, 4)), 200.0 + CALM)
 
 
 def test_it_does_not_last_for_ever() -> None:
