@@ -100,8 +100,8 @@ class Wanted:
     """A recovery that an instance's verdict asks for. since: when it first did, for this cause.
 
     turn: its place in the line of those that the brake lets through one by one. asked: it was asked for. braked: it was
-    held back by the brake: what was found before is to be found again. verifying_since: it is being. again: its instance
-    came back by itself of late, and may again.
+    held back by the brake: what was found before is to be found again. verifying_since: it is being. again: its
+    instance came back by itself of late, and may again.
     """
 
     cause: str

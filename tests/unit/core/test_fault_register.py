@@ -574,7 +574,8 @@ def test_what_was_late_is_held_back_like_any_other() -> None:
     assert book.reconsider(400.0) == []
     book.gone.clear()
     book.doubt("late")
-    assert [entry.fault.withheld for entry in tell_all(book, 620.0)] == ["brake"]
+    (entry,) = book.ledger.remind(620.0, book.wall, book.gone.__contains__, lambda _: False)
+    assert (entry.fault.withheld, entry.fault.recovery_attempt) == ("brake", 1)
 
 
 def test_what_is_gone_from_here_is_cleared_at_once() -> None:

@@ -15,8 +15,9 @@ from tests.unit.core.test_caution import FAST, USUAL, asked, host, told
 from vmhb_common.model.fault import Resolution
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.doubt import AWAY, just_connected
+from vmhb_worker.core.doubt import AWAY, QUIET, just_connected
 from vmhb_worker.core.findings import standing_of
+from vmhb_worker.core.instance_state import Timing
 
 HEALTH: dict[str, Any] = {"interval": 10.0, "timeout": 5.0, "threshold": 3, "health_check": True}
 UNHEALTHY = {"exited": True, "exitcode": 2}
@@ -269,3 +270,32 @@ def test_who_is_not_watched_any_more_is_not_remembered() -> None:
     wall = START + timedelta(seconds=made.now)
     made.ledger.acquit(guest.uuid, Resolution.UNMONITORED, now=made.now, wall=wall, gone=True)
     assert not made.caution.flaps.flaps(guest.uuid)
+
+
+def test_whoever_has_answered_since_is_not_silent() -> None:
+    """Whatever was found before."""
+    made, (guest,) = host(**FAST)
+    guest.agent_stops()
+    made.run(205.0)
+    guest.happens(ev.Verify())
+    made.run(225.0)
+    assert guest.monitor.silent_since(205.0, made.now)
+    guest.agent_goes_on()
+    made.run(245.0)
+    assert not guest.monitor.silent_since(205.0, made.now)
+
+
+def test_in_spite_of_doubt_its_kernel_is_asked_once_more() -> None:
+    """The host is quiet again, and what its balloon said is from amid the doubt: it is asked anew before a recovery."""
+    made = Host(limits=USUAL)
+    guest = made.guest("vm", KNOWN, Timing(probe_interval=300.0), **FAST, action=Action.RECOVER)
+    made.run(100.0)
+    guest.kernel_dies()
+    while made.now < 130.0:
+        guest.happens(ev.Voided("the worker was late", lasted=0.6))
+        made.run(made.now + 0.7)
+    made.run(130.0 + QUIET + 60.0)
+    assert guest.fault is not None
+    assert (guest.fault.cause, guest.fault.withheld) == ("guest_hung", "hold")
+    made.run(800.0)
+    assert len(asked(guest)) == 1
