@@ -86,7 +86,10 @@ def outages(
     hurt, heal = deeds
     causes: set[str] = set()
     seen: set[str] = set()
-    for _ in range(times):
+    for number in range(times):
+        if number and number % 3 == 0:  # the fourth of one life of the worker would be called flapping
+            daemon.stop()
+            daemon.start()
         daemon.wait_known(guest.uuid)
         moment = hurt()
         raised = consumer.wait_fault("raised", guest.uuid, 10, since=moment)
