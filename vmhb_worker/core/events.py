@@ -462,9 +462,11 @@ class RaiseFault:
 
 @dataclass(frozen=True, slots=True)
 class ClearFault:
-    """Nothing is wrong with the instance any more. Clears its open fault."""
+    """Nothing is wrong with the instance any more. Clears its open fault. final: also one that is kept open until it is
+    certain that its guest is well."""
 
     resolution: str
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -911,9 +911,19 @@ class Monitor:
             self._checkup.drop()
             if self._unhealthy_stands:
                 self._acquit("unmonitored")
+        elif event.policy.action is not was.action:
+            self._judge_by_action(now)
         self._graces.await_ack()
         if self.standing is not None:
             self._graces.overdue_at = None
+
+    def _judge_by_action(self, now: float) -> None:
+        """What is asked for is another matter now, though nothing about the guest has changed."""
+        if self._unhealthy_stands:
+            self._accuse_health(now)
+        elif self.standing is not None and self.state is State.SILENT:
+            self.standing = replace(self.standing, pending=True)
+            self._judge(now)
 
     def _change_channel(self, now: float) -> None:
         """Somebody else is to acknowledge, who never has: what was found on the other channel is nobody's any more."""
@@ -927,8 +937,8 @@ class Monitor:
         self._leaves.away = False
         self._checkup.drop()
         self.port_open = None
-        if self.standing is not None:
-            self._acquit("unmonitored")
+        self.standing = None
+        self._emit(ev.ClearFault("unmonitored", final=True))  # also one that is kept open though it answers
         if self.state is not State.GONE:
             self.established, self.waiting_since = False, now
             self._apply(Input.BOOT, now)

@@ -525,7 +525,8 @@ class Engine:
     def _clear_fault(self, instance: Instance, effect: ev.ClearFault, now: float) -> None:
         well = instance.monitor.well(self._caution.acks, now)
         resolution = Resolution(effect.resolution)
-        self._note(self._ledger.acquit(instance.uuid, resolution, now=now, wall=self._wall(), well=well))
+        wall, final = self._wall(), effect.final
+        self._note(self._ledger.acquit(instance.uuid, resolution, now=now, wall=wall, well=well, gone=final))
         crashpoint.reach("verdict.acquitted")
         self._write_state(instance)
 

@@ -299,3 +299,41 @@ def test_in_spite_of_doubt_its_kernel_is_asked_once_more() -> None:
     assert (guest.fault.cause, guest.fault.withheld) == ("guest_hung", "hold")
     made.run(800.0)
     assert len(asked(guest)) == 1
+
+
+def test_a_policy_that_asks_for_more_while_it_is_dead() -> None:
+    """Nothing about the guest has changed, and its recovery is asked for from now on; not where it asks for less."""
+    made, (guest,) = host(**FAST, action=Action.ALARM)
+    guest.kernel_dies()
+    made.run(300.0)
+    assert asked(guest) == []
+    guest.happens(ev.PolicyChanged(replace(guest.monitor.policy, action=Action.RECOVER)))
+    made.run(320.0)
+    assert len(asked(guest)) == 1
+    guest.happens(ev.PolicyChanged(replace(guest.monitor.policy, action=Action.ALARM)))
+    made.run(330.0)
+    assert guest.fault is not None
+    assert guest.fault.recommended_action == "alarm"
+
+
+def test_the_same_of_one_that_is_unhealthy() -> None:
+    """It answers, so nobody would judge it again."""
+    made, (guest,) = host(**HEALTH, action=Action.ALARM)
+    guest.check = UNHEALTHY
+    made.run(300.0)
+    assert guest.fault is not None
+    guest.happens(ev.PolicyChanged(replace(guest.monitor.policy, action=Action.RECOVER_UNRESPONSIVE)))
+    made.run(320.0)
+    assert len(asked(guest)) == 1
+
+
+def test_another_channel_ends_what_was_kept_open() -> None:
+    """It answered, and whether that lasts was waited for: on a channel that nobody asks any more."""
+    made, (guest,) = host(**FAST, grace=0.0)
+    guest.kernel_dies()
+    made.run(260.0)
+    guest.boots(1.0)
+    made.run(262.0)
+    assert guest.fault is not None
+    guest.happens(ev.PolicyChanged(replace(guest.monitor.policy, channel=Channel.APPLICATION)))
+    assert guest.fault is None
