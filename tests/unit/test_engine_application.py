@@ -329,3 +329,16 @@ def test_a_suspect_that_stops_is_asked_no_more() -> None:
     bench.run(10)
     assert bench.raised() == []
     assert bench.ask("show", instance_uuid=ONE)["state"] == "gone"
+
+
+def test_another_channel_ends_what_was_kept_open() -> None:
+    """It answered, and whether that lasts was waited for: on a channel that nobody asks any more."""
+    bench = Bench()
+    bench.up(spoken(ONE))
+    well(bench, ONE)
+    bench.channels.health = BAD
+    bench.run(20)
+    assert bench.store.messages("vmhb.fault.updated")[-1]["recommended_action"] == "recover"
+    bench.engine.post(domain(ONE))
+    bench.run(1)
+    assert [fault["resolution"] for fault in bench.cleared()] == ["unmonitored"]

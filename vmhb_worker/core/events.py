@@ -462,11 +462,9 @@ class RaiseFault:
 
 @dataclass(frozen=True, slots=True)
 class ClearFault:
-    """Nothing is wrong with the instance any more. Clears its open fault. final: also one that is kept open until it is
-    certain that its guest is well."""
+    """Nothing is wrong with the instance any more. Clears its open fault."""
 
     resolution: str
-    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

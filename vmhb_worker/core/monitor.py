@@ -937,8 +937,8 @@ class Monitor:
         self._leaves.away = False
         self._checkup.drop()
         self.port_open = None
-        self.standing = None
-        self._emit(ev.ClearFault("unmonitored", final=True))  # also one that is kept open though it answers
+        if self.standing is not None:
+            self._acquit("unmonitored")
         if self.state is not State.GONE:
             self.established, self.waiting_since = False, now
             self._apply(Input.BOOT, now)

@@ -380,8 +380,12 @@ class Engine:
         monitor.has_other_channel(reconcile.has_witness(monitor.policy.channel, ports))
         if sighting.fresh:
             self._changes.instance(instance.row(now, wall))
+        channel = monitor.policy.channel
         for event in events:
             self._handle(instance, event, now)
+        if monitor.policy.channel is not channel:  # nor is one kept open that answers on a channel nobody asks any more
+            unmonitored = Resolution.UNMONITORED
+            self._note(self._ledger.acquit(instance.uuid, unmonitored, now=now, wall=wall, gone=True))
         for event in reconcile.port_events(monitor.policy.channel, ports, monitor.port_open):
             self._handle(instance, event, now)
         action, observe_only = monitor.policy.action, self._settings.verdict.observe_only
@@ -525,8 +529,7 @@ class Engine:
     def _clear_fault(self, instance: Instance, effect: ev.ClearFault, now: float) -> None:
         well = instance.monitor.well(self._caution.acks, now)
         resolution = Resolution(effect.resolution)
-        wall, final = self._wall(), effect.final
-        self._note(self._ledger.acquit(instance.uuid, resolution, now=now, wall=wall, well=well, gone=final))
+        self._note(self._ledger.acquit(instance.uuid, resolution, now=now, wall=self._wall(), well=well))
         crashpoint.reach("verdict.acquitted")
         self._write_state(instance)
 

@@ -593,11 +593,11 @@ class Host:
                 guest.look(look)
             case ev.RaiseFault():
                 self._accuse(guest, effect, wall)
-            case ev.ClearFault(resolution, final):
-                assert final or guest.uuid in self.ledger.open, f"{guest.uuid} is acquitted of nothing"
+            case ev.ClearFault(resolution):
+                assert guest.uuid in self.ledger.open, f"{guest.uuid} is acquitted of nothing"
                 well = guest.monitor.well(self.caution.acks, self.now)
                 how = Resolution(resolution)
-                self._write(guest, self.ledger.acquit(guest.uuid, how, now=self.now, wall=wall, well=well, gone=final))
+                self._write(guest, self.ledger.acquit(guest.uuid, how, now=self.now, wall=wall, well=well))
             case ev.Established(first):
                 guest.transcript.append(
                     f"{self.now:.2f} " + ("established" if first else "answers again after its boot")

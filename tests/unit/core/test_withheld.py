@@ -325,15 +325,3 @@ def test_the_same_of_one_that_is_unhealthy() -> None:
     guest.happens(ev.PolicyChanged(replace(guest.monitor.policy, action=Action.RECOVER_UNRESPONSIVE)))
     made.run(320.0)
     assert len(asked(guest)) == 1
-
-
-def test_another_channel_ends_what_was_kept_open() -> None:
-    """It answered, and whether that lasts was waited for: on a channel that nobody asks any more."""
-    made, (guest,) = host(**FAST, grace=0.0)
-    guest.kernel_dies()
-    made.run(260.0)
-    guest.boots(1.0)
-    made.run(262.0)
-    assert guest.fault is not None
-    guest.happens(ev.PolicyChanged(replace(guest.monitor.policy, channel=Channel.APPLICATION)))
-    assert guest.fault is None
