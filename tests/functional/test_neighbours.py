@@ -208,8 +208,8 @@ def test_domstats_of_another_client(
 
 
 def test_memory(street: Neighbourhood, node: Node, image: Image, figure: Figure) -> None:
-    """Twenty instances: twelve that answer, of which three hang meanwhile, and eight that run and never answer."""
-    more = stubs(node, image, 20 - 2 - HUNG, **POLICY)
+    """Twenty instances: those that answer, of which three hang meanwhile, and others that run and never answer."""
+    more = stubs(node, image, 20 - (VICTIMS + 1 + HUNG), **POLICY)
     wait_until(lambda: len(street.daemon.api.list("lab-node")) == 20, 20, "twenty instances are watched")
     street.hang(street.others[:3])
     time.sleep(5)
