@@ -166,7 +166,7 @@ def stopped(site: Site, both: Sequence[FaultConsumer], figure: Figure) -> None:
     shown = manage(both[0], "show")
     assert "places: 1 of 10 are held" in shown and "waiting: 5" in shown
     assert sum(one.said("not delivered yet: paused until") for one in both) == 5
-    assert "recoveries go on" in manage(both[-1], "resume")
+    assert "recoveries are begun as they are asked for" in manage(both[-1], "resume")
     wait_for(lambda: len(both[0].told("recovering")) == 6, 20)
     assert all(one.said("recoveries are not paused any more: they were resumed") == 1 for one in both)
     assert site.api().about()["paused"] is None
