@@ -152,11 +152,11 @@ def manage(consumer: FaultConsumer, *arguments: str) -> str:
 def stopped(site: Site, both: Sequence[FaultConsumer], figure: Figure) -> None:
     """Pressed, obeyed by all and said by all; released, and gone on."""
     workers = site.workers()
-    workers.publish(new(1))
+    workers.publish(new(1, cause="qemu_failed"))
     wait_for(lambda: len(both[0].told("recovering")) == 1)
     assert "paused until" in manage(both[0], "pause", "--reason", "storage is being moved", "--for", "1h")
     pressed = time.time()
-    workers.publish(*(new(number) for number in range(2, 7)))
+    workers.publish(*(new(number, cause="qemu_failed") for number in range(2, 7)))
     wait_for(lambda: all(one.said("recoveries are paused until") == 1 for one in both), 10)
     figure("pressed, to all saying so", time.time() - pressed, "s", 5.0)
     wait_for(lambda: len(both[0].told()) == 6)
