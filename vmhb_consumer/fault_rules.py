@@ -13,8 +13,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from vmhb_common.model.causes import Cause, Confidence, Severity
-from vmhb_common.model.fault import Change, Fault, FaultState, Resolution
+from vmhb_common.model.causes import Cause
+from vmhb_common.model.fault import Change, Fault, FaultState, Resolution, of_host
 from vmhb_common.model.fault import cleared as as_cleared
 from vmhb_common.objects import fault_as_told, parse_fault
 from vmhb_consumer import door
@@ -108,35 +108,12 @@ def worker_lost(
 ) -> Fault:
     """A worker stopped announcing itself: nobody knows how the instances there are. Never a reason to recover them."""
     silent = (now - heard_at).total_seconds()
-    return Fault(
-        fault_id=fault_id,
-        sequence=1,
-        state=FaultState.RAISED,
-        severity=str(Severity.CRITICAL),
-        occurred_at=now,
-        cause=str(Cause.WORKER_LOST),
-        confidence=str(Confidence.MEDIUM),
-        recommended_action="alarm",
-        withheld=None,
-        recovery_attempt=0,
-        drill=False,
-        resolution=None,
-        host=host,
-        instance_uuid=None,
-        instance_name=None,
-        display_name=None,
-        project_id=None,
-        flavor_name=None,
-        channel=None,
+    reason = f"the worker on {host[:150]} has not been heard of for {silent:.0f} s: its instances are not watched"
+    return replace(
+        of_host(fault_id, host, Cause.WORKER_LOST, reason, evidence, now),
         misses=max(0, int(silent // interval)),
-        skipped=0,
         threshold=3,
         interval=interval,
-        timeout=0.0,
         last_ack_at=heard_at,
         suspected_at=heard_at,
-        raised_at=now,
-        cleared_at=None,
-        reason=f"the worker on {host[:150]} has not been heard of for {silent:.0f} s: its instances are not watched",
-        evidence=dict(evidence),
     )

@@ -150,15 +150,15 @@ def raised(fault_id: str, host: str, who: Identity, policy: HeartbeatPolicy, fin
     )
 
 
-def host_suspect(fault_id: str, host: str, reason: str, evidence: Mapping[str, Any], wall: datetime) -> Fault:
-    """Of a host, not of an instance: while it is open, what is found on that host asks for no recovery."""
+def of_host(fault_id: str, host: str, cause: Cause, reason: str, evidence: Mapping[str, Any], wall: datetime) -> Fault:
+    """Of a host, not of an instance: nobody is recovered for it."""
     return Fault(
         fault_id=fault_id,
         sequence=1,
         state=FaultState.RAISED,
         severity=str(Severity.CRITICAL),
         occurred_at=wall,
-        cause=str(Cause.HOST_SUSPECT),
+        cause=str(cause),
         confidence=str(Confidence.MEDIUM),
         recommended_action="alarm",
         withheld=None,

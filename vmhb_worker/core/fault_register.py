@@ -291,7 +291,7 @@ class Ledger:
         why, was = self._caution.suspect(now), self.host_fault
         if was is None and why is not None:
             evidence = self._caution.host_evidence(now)
-            self.host_fault = life.host_suspect(self._new_id(), self._host, why, evidence, wall)
+            self.host_fault = life.of_host(self._new_id(), self._host, Cause.HOST_SUSPECT, why, evidence, wall)
             self._told(self.host_fault.fault_id, "", now)
             return Entry(Change.RAISED, self.host_fault)
         if was is not None and why is None:

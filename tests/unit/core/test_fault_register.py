@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import (
     REASON_LIMIT,
     Change,
@@ -15,7 +16,7 @@ from vmhb_common.model.fault import (
     Finding,
     Identity,
     Resolution,
-    host_suspect,
+    of_host,
 )
 from vmhb_common.model.policy import Action, HeartbeatPolicy
 from vmhb_worker.core.brake import Braking
@@ -477,14 +478,14 @@ def test_a_suspect_host_has_a_fault_of_its_own() -> None:
 
 def test_a_suspect_host_is_one_still_after_a_restart() -> None:
     """Its brake goes on from when it tripped; a doubt that is over ends with the first look."""
-    braked = host_suspect("h", "compute-1", "3 of 4", {BRAKED: {"value": 3, "age": 0.0}}, START)
+    braked = of_host("h", "compute-1", Cause.HOST_SUSPECT, "3 of 4", {BRAKED: {"value": 3, "age": 0.0}}, START)
     book = Careful()
     book.now = 800.0
     book.ledger.load([braked], {}, book.now, book.wall)
     assert book.caution.brake.state(899.0) is Braking.ON
     assert book.caution.brake.state(901.0) is Braking.PACED
     assert book.ledger.reconsider_at == 800.0
-    doubted = host_suspect("h", "compute-1", "late", {"awareness": {"value": "late", "age": 0.0}}, START)
+    doubted = of_host("h", "compute-1", Cause.HOST_SUSPECT, "late", {"awareness": {"value": "late", "age": 0.0}}, START)
     book = Careful()
     book.ledger.load([doubted], {}, book.now)
     assert [short(entry) for entry in book.see()] == ["h #2 cleared"]
