@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vmhb_common.model.causes import Cause
+from vmhb_common.model.causes import Cause, Ground, rests_on
 from vmhb_worker.core.brake import Brake, Braking, Member
 from vmhb_worker.core.flapping import RAISES, Flaps
 
@@ -34,43 +34,40 @@ BRAKED = "suspects"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a cause means to us. revives: its guest may come back by itself. crowd: a host's trouble looks like this.
+    """What a cause means to us. crowd: a host's trouble looks like this.
 
-    silent: its guest does not answer, and so can be asked anew. grace: seconds that it must have lasted, where that is
-    longer than the hold. rank: 0, or how hard it is: such a one is told, and recovered once, in spite of flapping,
-    unless one as hard was.
+    grace: seconds that it must have lasted, where that is longer than the hold. rank: 0, or how hard it is: such a one
+    is told, and recovered once, in spite of flapping, unless one as hard was.
     """
 
-    revives: bool
-    crowd: bool
+    crowd: bool = False
     grace: float = 0.0
     rank: int = 0
-    silent: bool = True
 
 
 #: Every cause has a row. Those that never ask for a recovery have one for the crowd's sake.
 KINDS: dict[Cause, Kind] = {
-    Cause.QEMU_FAILED: Kind(revives=False, crowd=False, rank=3, silent=False),
-    Cause.GUEST_PANICKED: Kind(revives=False, crowd=False, rank=2),
+    Cause.QEMU_FAILED: Kind(rank=3),
+    Cause.GUEST_PANICKED: Kind(rank=2),
     # A QEMU that stands still may go on: 45 s were seen of a host whose storage stalled, and two guests of a host of
     # two are no crowd.
-    Cause.QEMU_HUNG: Kind(revives=True, crowd=True, grace=60.0, rank=1),
-    Cause.GUEST_HUNG: Kind(revives=True, crowd=True, rank=1),
-    Cause.AGENT_UNRESPONSIVE: Kind(revives=True, crowd=True),
-    Cause.GUEST_SILENT: Kind(revives=True, crowd=True),
+    Cause.QEMU_HUNG: Kind(crowd=True, grace=60.0, rank=1),
+    Cause.GUEST_HUNG: Kind(crowd=True, rank=1),
+    Cause.AGENT_UNRESPONSIVE: Kind(crowd=True),
+    Cause.GUEST_SILENT: Kind(crowd=True),
     # These are about one application: many of one image fail together, on a host that is well.
-    Cause.APPLICATION_UNHEALTHY: Kind(revives=True, crowd=False, silent=False),
-    Cause.APPLICATION_UNRESPONSIVE: Kind(revives=True, crowd=False),
-    Cause.AGENT_EXITED: Kind(revives=True, crowd=False),
-    Cause.MAINTENANCE_OVERDUE: Kind(revives=True, crowd=False),
-    Cause.NOT_ESTABLISHED: Kind(revives=True, crowd=False),
-    Cause.FLAPPING: Kind(revives=True, crowd=False),
+    Cause.APPLICATION_UNHEALTHY: Kind(),
+    Cause.APPLICATION_UNRESPONSIVE: Kind(),
+    Cause.AGENT_EXITED: Kind(),
+    Cause.MAINTENANCE_OVERDUE: Kind(),
+    Cause.NOT_ESTABLISHED: Kind(),
+    Cause.FLAPPING: Kind(),
     # QEMU says so itself; no recovery is asked for.
-    Cause.PAUSED_IO_ERROR: Kind(revives=True, crowd=False),
-    Cause.PAUSED_FAILED: Kind(revives=True, crowd=False),
+    Cause.PAUSED_IO_ERROR: Kind(),
+    Cause.PAUSED_FAILED: Kind(),
     # About a host.
-    Cause.HOST_SUSPECT: Kind(revives=True, crowd=False),
-    Cause.WORKER_LOST: Kind(revives=True, crowd=False),
+    Cause.HOST_SUSPECT: Kind(),
+    Cause.WORKER_LOST: Kind(),
 }
 
 
@@ -112,18 +109,20 @@ class Wanted:
     braked: bool = False
     verifying_since: float | None = None
 
-    @property
-    def kind(self) -> Kind:
-        """See `kind_of`."""
-        return kind_of(self.cause)
-
 
 def kind_of(cause: str) -> Kind:
-    """Its row. A cause that only a newer worker knows may be any: such a guest may revive."""
-    try:
-        return KINDS[Cause(cause)]
-    except ValueError:
-        return Kind(revives=True, crowd=False)
+    """Its row. A cause that only a newer worker knows is no crowd, and not hard."""
+    return KINDS[Cause(cause)] if cause in set(Cause) else Kind()
+
+
+def revives(cause: str) -> bool:
+    """May its guest come back by itself? Not one of which there is positive evidence that it is dead."""
+    return rests_on(cause) not in (Ground.GONE, Ground.TOLD)
+
+
+def to_be_asked_anew(cause: str) -> bool:
+    """Does its guest not answer, so that another challenge can tell whether that is still so?"""
+    return rests_on(cause) not in (Ground.GONE, Ground.OWN_WORD)
 
 
 class Caution:
@@ -173,14 +172,14 @@ class Caution:
         """
         was = self._wanted.get(uuid)
         if was is None or was.cause != cause:
-            again = self.flaps.again(uuid, now)
-            was = Wanted(cause, now, now, again=again, braked=was is not None and was.braked and kind_of(cause).silent)
+            back = self.flaps.again(uuid, now)
+            was = Wanted(cause, now, now, again=back, braked=was is not None and was.braked and to_be_asked_anew(cause))
         self._wanted[uuid] = replace(was, asked=was.asked and not again)
         return self.weigh(uuid, now)
 
     def resume(self, uuid: str, cause: str, braked: bool, now: float) -> None:
         """Its recovery was withheld when the worker ended."""
-        self._wanted[uuid] = Wanted(cause, now, now, braked=braked and kind_of(cause).silent)
+        self._wanted[uuid] = Wanted(cause, now, now, braked=braked and to_be_asked_anew(cause))
 
     def unwant(self, uuid: str) -> None:
         """None is asked for any more."""
@@ -195,8 +194,8 @@ class Caution:
         wanted = self._wanted[uuid]
         if wanted.asked:
             return None
-        if wanted.kind.revives and self._braked(now):
-            self._wanted[uuid] = replace(wanted, braked=wanted.kind.silent, verifying_since=None)
+        if revives(wanted.cause) and self._braked(now):
+            self._wanted[uuid] = replace(wanted, braked=to_be_asked_anew(wanted.cause), verifying_since=None)
             return "brake"
         if now < self._held_until(wanted):
             return "hold"
@@ -243,7 +242,7 @@ class Caution:
         longest = self._limits.hold[1]
         if not longest:
             return wanted.since
-        hold = max(self._hold, wanted.kind.grace) if wanted.kind.revives else 0.0
+        hold = max(self._hold, kind_of(wanted.cause).grace) if revives(wanted.cause) else 0.0
         return wanted.since + max(hold, longest if wanted.again and wanted.cause != Cause.QEMU_FAILED else 0.0)
 
     def _used_up(self, uuid: str, now: float) -> bool:
@@ -252,7 +251,7 @@ class Caution:
 
     def asked(self, uuid: str, cause: str, now: float) -> None:
         """A recovery of it was asked for, by this life of the worker or the one before."""
-        if kind_of(cause).revives:
+        if revives(cause):
             self._paced_at = now
         if uuid in self._wanted:
             self._wanted[uuid] = replace(self._wanted[uuid], asked=True, braked=False, verifying_since=None)

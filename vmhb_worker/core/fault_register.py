@@ -229,7 +229,7 @@ class Ledger:
             if flapping or (doubtful and not well):
                 self._answering[uuid] = resolution
                 return self._keep_open(uuid, was, now, wall)
-        if gone:
+        if gone or resolution not in _ITS_OWN:
             self._caution.flaps.forget(uuid)
         return self._clear(uuid, was, resolution, now, wall)
 
@@ -249,8 +249,6 @@ class Ledger:
         self._had.pop(uuid, None)
         self._ranks.pop(uuid, None)
         self._caution.unwant(uuid)
-        if resolution not in _ITS_OWN:
-            self._caution.flaps.forget(uuid)
         return self._ended(life.cleared(was, resolution, wall), uuid, now)
 
     def _ended(self, fault: Fault, uuid: str, now: float) -> Entry:

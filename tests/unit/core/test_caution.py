@@ -16,7 +16,7 @@ from vmhb_common.model.causes import Cause, Ground, rests_on
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.brake import LAST, Member
-from vmhb_worker.core.caution import KINDS, PACE, Caution, Limits, kind_of
+from vmhb_worker.core.caution import KINDS, PACE, Caution, Limits, revives
 from vmhb_worker.core.flapping import QUIET
 from vmhb_worker.core.verdict import RULES, Recovery
 
@@ -58,14 +58,14 @@ def test_every_cause_has_its_row() -> None:
 def test_positive_evidence_is_what_waiting_does_not_change() -> None:
     """Only QEMU's end and a panic that was told: all else that recovers may revive."""
     recovers = {rule.cause for rule in RULES if rule.recovery is not Recovery.NEVER}
-    positive = {cause for cause in recovers if not KINDS[cause].revives}
+    positive = {cause for cause in recovers if not revives(cause)}
     assert positive == {Cause.QEMU_FAILED, Cause.GUEST_PANICKED}
     assert positive == {cause for cause in recovers if rests_on(cause) in (Ground.GONE, Ground.TOLD)}
 
 
 def test_a_cause_of_a_newer_worker_may_be_any() -> None:
     """Its guest is taken for one that may come back."""
-    assert kind_of("eaten_by_mice").revives
+    assert revives("eaten_by_mice")
 
 
 # -- hold --------------------------------------------------------------------------------------------------------------
@@ -452,7 +452,7 @@ def test_never_a_recovery_against_our_own_word(deeds: list[tuple[str, int, float
         times = asked(guest)
         assert all(sum(at - 3600.0 < then <= at for then in times) <= 3 for at in times), guest.transcript
     for at, guest, cause, answered in made.recommended:
-        if KINDS[Cause(cause)].revives:
+        if revives(cause):
             assert not suspect_at(made, at), (at, guest.transcript, made.transcript)
             assert not answered, (at, guest.transcript)
 
