@@ -28,6 +28,8 @@ VERSION = "1.2"
 #: What calls are sent as that have not changed since: a worker that is older understands them.
 _FIRST, _TIMED, _RELEASED = "1.0", "1.1", "1.2"
 
+#: The worker takes a reason of so many characters.
+MAX_REASON = 255
 #: The worker answers a call within this many seconds, if only to say that it cannot.
 ANSWER_TIME = 5.0
 #: So the client need not wait much longer, whatever [DEFAULT] rpc_response_timeout says.

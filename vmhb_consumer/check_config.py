@@ -16,14 +16,13 @@ from vmhb_common.app.command_line import INNER_LIMIT, Check
 from vmhb_common.messaging import broker, publisher
 from vmhb_consumer import database, nova_client
 from vmhb_consumer.conf import consumer as options
-from vmhb_consumer.faults_half import FILE
 from vmhb_consumer.reporters import loader
 
 
 def endpoints(conf: cfg.ConfigOpts, now: Callable[[], datetime]) -> list[Check]:
     """Whatever is there to be reached. Raises ValueError where an option is out of bounds."""
     settings = options.settings(conf)
-    store = database.of(conf, settings.state_path / FILE)
+    store = database.of(conf, settings.state_path)
     value, problem = broker.shown(conf, settings.transport_url)
     found = [
         Check(

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,8 @@ LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: SQLite's file, in [DEFAULT] state_path, unless [database] names another database.
+FILE = "nova-vmhb-consumer.sqlite"
 #: Somebody else was at the same rows: worth another try at once, for so many times.
 COLLISIONS = (exception.DBDeadlock, exception.DBDuplicateEntry)
 TRIES = 20
@@ -79,13 +81,18 @@ class Database:
     def open(self) -> None:
         """BLOCKS. Connect, and bring the tables to our version. Raises Refused, Away. May be tried again after Away."""
         self._lock_out_others()
-        try:
-            # A second try is ours: oslo.db's own waits 10 s between its tries, and can't be ended.
-            options = {**self._options, "max_retries": 0}
-            self._engine = self._engine or engines.create_engine(self.url, **options)
+        with self._connected() as engine:
             if self.path is not None:
-                _write_ahead(self._engine)
-            self._make_tables(self._engine)
+                _write_ahead(engine)
+            self._make_tables(engine)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sa.Engine]:
+        try:
+            if self._engine is None:
+                # A second try is ours: oslo.db's own waits 10 s between its tries, and can't be ended.
+                self._engine = engines.create_engine(self.url, **{**self._options, "max_retries": 0})
+            yield self._engine
         except sa.exc.NoSuchModuleError as error:
             raise Refused(f"{self.shown}: {error}: install that database's driver") from error
         except (exception.DBError, sa.exc.SQLAlchemyError, OSError) as error:
@@ -100,12 +107,8 @@ class Database:
                 f"[database] connection)? The consumer makes it when it starts first"
             )
         try:
-            self._engine = engines.create_engine(self.url, **{**self._options, "max_retries": 0})
-            found = int(self.run(lambda connection: _value(connection, "schema_version")) or 0)
-        except sa.exc.NoSuchModuleError as error:
-            raise Refused(f"{self.shown}: {error}: install that database's driver") from error
-        except (exception.DBError, sa.exc.SQLAlchemyError, OSError) as error:
-            raise Away(_first_line(error)) from error
+            with self._connected():
+                found = int(self.run(lambda connection: _value(connection, "schema_version")) or 0)
         except Away as error:
             if isinstance(error.__cause__, exception.DBNonExistentTable):
                 raise Refused(
@@ -250,10 +253,10 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def of(conf: cfg.ConfigOpts, default: Path) -> Database:
-    """The database that [database] names. default: the file where it names none. Raises ValueError."""
+def of(conf: cfg.ConfigOpts, folder: Path) -> Database:
+    """The database that [database] names. folder: of our file, where it names none. Raises ValueError."""
     group = conf.database
-    url = group.connection or f"sqlite:///{default}"
+    url = group.connection or f"sqlite:///{folder / FILE}"
     options = {
         "mysql_sql_mode": group.mysql_sql_mode,
         "connection_recycle_time": group.connection_recycle_time,

@@ -53,8 +53,6 @@ with without_eventlet():
 
 LOG = logging.getLogger(__name__)
 
-#: The database's file, in [DEFAULT] state_path.
-FILE = "nova-vmhb-consumer.sqlite"
 #: Notifications that a broker hands out before the first is acknowledged.
 PREFETCH = 100
 #: Seconds that a worker has to answer a question: its own limit is `worker_api.ANSWER_TIME`.
@@ -391,7 +389,7 @@ def make(
     conf: cfg.ConfigOpts, settings: FaultSettings, reporters: Mapping[str, Reporter], refused: Callable[[str], None]
 ) -> Faults:
     """By the configuration. Raises ValueError."""
-    store = database.of(conf, settings.state_path / FILE)
+    store = database.of(conf, settings.state_path)
     return Faults(conf, settings, store, reporters, nova_client.from_conf(conf), refused)
 
 

@@ -47,8 +47,6 @@ NEEDED = (None, "database", "recovery")
 BRAKE = "brake"
 #: Seconds that the broker has to let us in.
 CONNECT = 10.0
-#: A worker takes a reason of so many characters, with who says it.
-REASON = 255
 #: How many of those that wait are shown by name.
 SHOWN = 20
 
@@ -83,7 +81,7 @@ def _on_board(wanted: argparse.Namespace, conf: cfg.ConfigOpts, limits: Recovery
     except ImportError as error:
         return _fail(f"{error}: install nova-vmhb[consumer]")
     try:
-        store = database.of(conf, Path(conf.state_path) / "nova-vmhb-consumer.sqlite")
+        store = database.of(conf, Path(conf.state_path))
     except ValueError as error:
         return _fail(f"[database] connection: {error}")
     try:
@@ -106,7 +104,7 @@ def _release_brake(wanted: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
         return _fail(f"no worker can be asked: {away}: see [DEFAULT] transport_url")
     try:
         api = worker_api.WorkerAPI(worker_api.get_transport(conf), conf)
-        was_on = api.release_brake(wanted.host, f"{wanted.reason}; said by {_who()}"[:REASON])
+        was_on = api.release_brake(wanted.host, f"{wanted.reason}; said by {_who()}"[: worker_api.MAX_REASON])
     except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
         return _fail(f"the brake of {_plain(wanted.host)} is not released: {_plain(_untold(error, wanted.host))}")
     print(f"the brake of {_plain(wanted.host)} {_RELEASED if was_on else _NOT_ON}")

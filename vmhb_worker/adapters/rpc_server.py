@@ -17,7 +17,16 @@ from typing import Any
 from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.policy import MAX_KNOB, MAX_KNOBS
-from vmhb_common.worker_api import ANSWER_TIME, EXCHANGE, TOPIC, VERSION, InvalidArgument, WorkerBusy, WorkerFailed
+from vmhb_common.worker_api import (
+    ANSWER_TIME,
+    EXCHANGE,
+    MAX_REASON,
+    TOPIC,
+    VERSION,
+    InvalidArgument,
+    WorkerBusy,
+    WorkerFailed,
+)
 from vmhb_worker.core.questions import Configure, EndSilence, ExpectSilence, List, Question, ReleaseBrake, Show
 
 with without_eventlet():
@@ -31,7 +40,6 @@ Call = Callable[[Question[Any]], Any]
 
 #: Bounds of what callers may send.
 MAX_KEY = 128
-MAX_REASON = 255
 #: Thirty years: no time that anybody means. How much of it is granted is for the engine to say.
 MAX_TIMEOUT = 1e9
 

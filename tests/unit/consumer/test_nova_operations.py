@@ -9,6 +9,7 @@ import pytest
 
 from tests.stage.nova import NOON, UUID, Message, notification, sample, samples
 from vmhb_common.model.silences import MAX_SILENCE
+from vmhb_common.worker_api import MAX_REASON
 from vmhb_consumer.nova_notification import parse
 from vmhb_consumer.nova_operations import (
     PLANNED,
@@ -23,7 +24,7 @@ from vmhb_consumer.nova_operations import (
     concerns,
     decide,
 )
-from vmhb_worker.adapters.rpc_server import MAX_KEY, MAX_REASON
+from vmhb_worker.adapters.rpc_server import MAX_KEY
 
 #: Nova 34: the actions of the samples named in nova/notifications/objects/instance.py.
 NOVAS = """
