@@ -40,6 +40,8 @@ from tests.stage.worker import WorkerProcess
 POLICY: dict[str, object] = {"interval": 1, "timeout": 1, "threshold": 3}
 #: The same, in seconds: what a detection may take, from the deed to the notification in the consumer's hands.
 DETECTION = 3 * 1 + 1 + 0.5
+#: Each for itself, though many of a host fall silent together: the brake has tests of its own.
+ALONE = {"brake_count": 100}
 #: "No fault" means: none for this long, threshold x interval + timeout and a second more, and acks are back.
 QUIET = 3 * 1 + 1 + 1.0
 #: Emulated guests that run at a time: more would take each other's time on two processors.

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Figure
-from tests.functional.conftest import Guests, Workers
+from tests.functional.conftest import ALONE, Guests, Workers
 from tests.functional.test_silences import migrate
 from tests.lab.guest import Guest
 from tests.lab.node import Node
@@ -24,8 +24,6 @@ from tests.stage.consumer import ConsumerProcess, Notification
 from tests.stage.worker import WorkerProcess
 
 DEFAULTS: dict[str, object] = {"interval": 10, "timeout": 5, "threshold": 3, "action": "recover"}
-#: Each for itself, though all of a host die together: the brake has tests of its own.
-ALONE = {"brake_count": 100}
 #: From the last acknowledgement to the fault, at most: and a second for a busy machine.
 BOUND = 3 * 10 + 5 + 1.0
 #: Evidence that was on its way at the raise is there this much later.

@@ -10,11 +10,12 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
 from tests.conftest import Figure, Repetitions
-from tests.functional.conftest import POLICY, Workers
+from tests.functional.conftest import ALONE, POLICY, Workers
 from tests.functional.story import assert_sound
 from tests.lab.guest import Guest
 from tests.lab.image import Image
@@ -39,6 +40,8 @@ COMMANDS = 4 + 4
 HUNG = 10
 #: Those that hang one at a time take turns: the fourth fault of one within ten minutes would be kept open.
 VICTIMS = 4
+#: Once nothing holds a worker up, it trusts itself again within so many seconds.
+TRUSTED = 60.0
 #: Calls of `domstats` in one measurement: some 2.5 s.
 CALLS = 25
 
@@ -117,14 +120,28 @@ class Neighbourhood:
         raises = [one.instance_uuid for one in told if one.event_type == "vmhb.fault.raised"]
         for guest in (*self.victims, self.witness, *self.others):
             assert raises.count(guest.uuid) == self.outages.get(guest.uuid, 0), guest
+        self.wait_trusted()
         assert_sound(self.consumer.read)
+
+    def wait_trusted(self) -> None:
+        """Until the host is not suspect any more: a worker that was made to stand still doubts itself, and says so."""
+        last = {one.fault_id: one for one in self.consumer.faults(since=self.began) if one.instance_uuid is None}
+        for one in last.values():
+            assert one.cause == "host_suspect" and "awareness" in one.evidence, one
+            if one.event_type != "vmhb.fault.cleared":
+                is_its_clear = partial(_clears, one.fault_id)
+                self.consumer.wait_for("the host is trusted again", is_its_clear, TRUSTED, since=self.began)
+
+
+def _clears(fault_id: str, one: Notification) -> bool:
+    return one.event_type == "vmhb.fault.cleared" and one.fault_id == fault_id
 
 
 @pytest.fixture
 def street(worker: Workers, consumer: ConsumerProcess, everybody: list[Guest], tap: Tap) -> Iterator[Neighbourhood]:
     """A worker that knows them all, through the tap. Afterwards all are well again, and were treated fairly."""
     victims, (witness, *others) = everybody[:VICTIMS], everybody[VICTIMS:]
-    one = Neighbourhood(worker(uri=tap.uri), tap, consumer, victims, witness, others)
+    one = Neighbourhood(worker(uri=tap.uri, verdict=ALONE), tap, consumer, victims, witness, others)
     one.know_all()
     yield one
     together(lambda guest: guest.continue_agent(), everybody)  # a test that failed may have left them hanging
