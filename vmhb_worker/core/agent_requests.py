@@ -53,7 +53,9 @@ class AgentRequests:
         if instance.command:
             instance.waiting = ask
             if self._lanes.withdraw(uuid):  # not begun: the heartbeat comes first
-                return self._command_ended(uuid, AgentReplied(None, Failure.UNREACHABLE, "withdrawn"), policy)
+                return self._command_ended(
+                    uuid, AgentReplied(None, Failure.UNREACHABLE, "withdrawn", left=False), policy
+                )
         elif self._lanes.busy(uuid):  # of an earlier life of this instance, never given back
             return (_failed(Failure.UNREACHABLE, "an earlier challenge is still out", policy),)
         else:
@@ -68,7 +70,7 @@ class AgentRequests:
         """Put this to its agent, if it is free."""
         instance = self._instances.get(uuid) or self._new(uuid)
         if self._lanes.busy(uuid) or instance.command:
-            return self._command_ended(uuid, AgentReplied(None, Failure.UNREACHABLE, "busy"), policy)
+            return self._command_ended(uuid, AgentReplied(None, Failure.UNREACHABLE, "busy", left=False), policy)
         instance.command = True
         # Whoever waits for a heartbeat goes first: among the slow ones there are never many.
         timeout = command.timeout

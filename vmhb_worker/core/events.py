@@ -83,11 +83,15 @@ class OtherAnswered:
 
 @dataclass(frozen=True, slots=True)
 class AgentReplied:
-    """The end of an `AgentCommand`: the reply; None where there was none, and `failure` and `detail` say why."""
+    """The end of an `AgentCommand`: the reply; None where there was none, and `failure` and `detail` say why.
+
+    left: it may have reached the agent. False where it was never put to libvirt.
+    """
 
     reply: str | None
     failure: Failure | None = None
     detail: str = ""
+    left: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """A health check through the stock guest agent: a program of the image's is started, and its end asked for, each beat.
 
 Each step is one command of the agent's, sent after an answered challenge; so a check takes as long as it takes, and
-holds nobody's place. One runs at a time. A guest controls every byte of the replies.
+holds nobody's place. One runs at a time: where it is not known whether one runs, none is started for as long as one may
+take. A guest controls every byte of the replies.
 
 The commands and their replies are those of QEMU's guest agent reference, guest-exec and guest-exec-status.
 """
@@ -11,10 +12,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from vmhb_worker.core import protocol
+from vmhb_worker.core.health_absence import ROWS, Absent, refused
 from vmhb_worker.core.protocol import TEXT_LIMIT, Check, Health, Status, clean
 
 #: What is run in the guest.
@@ -38,6 +41,9 @@ exit $code
 STEP_TIMEOUT = 3
 #: A check that runs for longer than this is taken for hung, and for unhealthy (seconds).
 CHECK_TIMEOUT = 30.0
+#: An agent that may start programs and may not say what became of them keeps what each of them printed until its own
+#: end. So from the second time on it is given another one only after this (seconds): it may be configured anew.
+UNTOLD_PAUSE = 600.0
 _NAME = "health-check"
 _OF_EXIT = {0: Status.HEALTHY, 1: Status.DEGRADED}
 
@@ -47,43 +53,60 @@ class Outcome:
     """A check's end: its report, or why there is none."""
 
     report: Health | None
-    why: str = ""
+    why: str = ""  # in words
+    absent: Absent | None = None
 
 
 class GuestExec:
-    """The checks of one instance."""
+    """The checks of one instance. `now`: seconds of one clock."""
 
-    __slots__ = ("_out", "_pid", "_since")
+    __slots__ = ("_not_before", "_out", "_pid", "_since", "_stale", "_untold")
 
     def __init__(self) -> None:
         self._pid: int | None = None  # of the check that runs
-        self._since = 0.0
+        self._since = 0.0  # when it was started, or the last try to start one left
+        self._not_before = -math.inf  # no other is started: it is not known whether one runs
         self._out = False  # a step is under way
+        self._stale = False  # and it was put to the boot before
+        self._untold = False  # the last check that was started was not told of: the agent may not
 
-    def step(self) -> str | None:
-        """The next command for the agent, in its JSON; None while one is under way."""
-        if self._out:
+    def step(self, now: float = 0.0) -> str | None:
+        """The next command for the agent, in its JSON; None while one is under way, or none may be started."""
+        if self._out or (self._pid is None and now < self._not_before):
             return None
         self._out = True
         if self._pid is None:
+            self._since = now
             return _command("guest-exec", {"path": _SHELL, "arg": ["-c", _SCRIPT], "capture-output": True})
         return _command("guest-exec-status", {"pid": self._pid})
 
     def reset(self) -> None:
-        """Another boot: what ran does not run any more. A step that is under way will end."""
-        self._pid = None
+        """Another boot: what ran does not run any more. A step that is under way will end, and mean nothing."""
+        self._pid, self._not_before = None, -math.inf
+        self._stale, self._untold = self._out, False
 
-    def failed(self, answered: bool, detail: str) -> Outcome | None:
-        """A step brought no reply. answered: the agent refused, rather than kept silent; `detail` is its word."""
-        self._out = False
+    def failed(self, answered: bool, detail: str, left: bool = True) -> Outcome | None:
+        """A step brought no reply. answered: the agent refused, rather than kept silent; `detail` is its word.
+
+        left: the agent may have been given the step.
+        """
+        if self._is_stale():
+            return None
+        starting = self._pid is None
         if not answered:
+            if starting and left:
+                self._pause(CHECK_TIMEOUT)  # the answer is lost, which is not to say that nothing was started
             return None  # silence is the heartbeat's business
-        self._pid = None
-        return Outcome(None, _refusal(detail))
+        reason = refused(detail)
+        if not (ROWS[reason].not_begun if starting else ROWS[reason].runs_on):
+            self._pause(UNTOLD_PAUSE if self._untold else CHECK_TIMEOUT)
+            self._untold = reason is Absent.FORBIDDEN
+        return Outcome(None, _refusal(reason, detail), reason)
 
     def replied(self, reply: str, now: float) -> Outcome | None:
         """A step's reply; None: there is nothing to tell yet."""
-        self._out = False
+        if self._is_stale():
+            return None
         try:
             told = json.loads(reply)["return"]
             if self._pid is None:
@@ -91,8 +114,17 @@ class GuestExec:
                 return None
             return self._ended(told, now)
         except (ValueError, TypeError, KeyError, RecursionError):
-            self._pid = None
-            return Outcome(None, "the agent's reply about its check makes no sense")
+            self._pause(CHECK_TIMEOUT)
+            return Outcome(None, "the agent's reply about its check makes no sense", Absent.UNREADABLE)
+
+    def _is_stale(self) -> bool:
+        """A step has come to its end: of the boot before?"""
+        stale, self._out, self._stale = self._stale, False, False
+        return stale
+
+    def _pause(self, seconds: float) -> None:
+        """What was started last, if it was, is asked for no more; no other for so long after it."""
+        self._pid, self._not_before = None, self._since + seconds
 
     def _ended(self, told: dict[str, Any], now: float) -> Outcome | None:
         if told["exited"] is not True:
@@ -100,10 +132,10 @@ class GuestExec:
             if lasted < CHECK_TIMEOUT:
                 return None
             return _outcome(Status.UNHEALTHY, f"has been running for {lasted:.0f} s")
-        self._pid = None
+        self._pid, self._untold = None, False
         complaint = _text(told.get("err-data", "")).strip()
         if complaint:
-            return Outcome(None, _complaint(complaint))
+            return _not_run(complaint)
         if "signal" in told:
             return _outcome(Status.UNHEALTHY, f"was killed by signal {_number(told['signal'])}")
         code = _number(told["exitcode"])
@@ -141,29 +173,38 @@ def _outcome(status: Status, message: str) -> Outcome:
     return Outcome(Health(status, (Check(_NAME, status, message),)))
 
 
-def _refusal(detail: str) -> str:
-    """In our words, what the agent said in its; they are the same since guest-exec there is."""
-    if "frozen" in detail:
-        return "its file systems are frozen"
-    if "has been disabled" in detail or "has not been found" in detail:
-        return (
-            "its guest agent's policy forbids guest-exec: allow guest-exec and guest-exec-status in the image "
-            "(allow-rpcs or block-rpcs of qemu-ga), or use the application channel"
-        )
-    if "No such file" in detail:
-        return f"{_SHELL} is missing in the guest, which runs {PROGRAM}"
-    if "ermission denied" in detail:
-        return f"{_SHELL}, which runs {PROGRAM}, must not be run by the guest agent: see the guest's security policy"
-    return f"the guest agent could not run {PROGRAM}: {clean(detail, TEXT_LIMIT)!r}"
-
-
-_COMPLAINTS = {
-    "missing": f"{PROGRAM} is missing in the guest",
-    "not executable": f"{PROGRAM} cannot be run in the guest: make it executable",
-    "not started": f"{PROGRAM} could not be started in the guest: it has no memory, or no room for another process",
+_REFUSALS = {
+    Absent.FROZEN: "its file systems are frozen",
+    Absent.FORBIDDEN: (
+        "its guest agent's policy forbids guest-exec: allow guest-exec and guest-exec-status in the image "
+        "(allow-rpcs or block-rpcs of qemu-ga), or use the application channel"
+    ),
+    Absent.NO_ROOM: f"the guest has no memory, or no room for another process, to run {PROGRAM}",
+    Absent.NO_SHELL: f"{_SHELL} is missing in the guest, which runs {PROGRAM}",
+    Absent.NOT_ALLOWED: (
+        f"{_SHELL}, which runs {PROGRAM}, must not be run by the guest agent: see the guest's security policy"
+    ),
+    Absent.LOST: "its guest agent knows nothing of the check that it started: it was started anew, as a rule",
 }
 
 
-def _complaint(said: str) -> str:
-    """Of the shell that is to run the program: in our words, or in its."""
-    return _COMPLAINTS.get(said, f"{_SHELL} in the guest could not run {PROGRAM}: {clean(said, TEXT_LIMIT)!r}")
+def _refusal(reason: Absent, detail: str) -> str:
+    """In our words, what the agent said in its."""
+    return _REFUSALS.get(reason) or f"the guest agent could not run {PROGRAM}: {clean(detail, TEXT_LIMIT)!r}"
+
+
+_COMPLAINTS = {
+    "missing": (Absent.MISSING, f"{PROGRAM} is missing in the guest"),
+    "not executable": (Absent.NOT_EXECUTABLE, f"{PROGRAM} cannot be run in the guest: make it executable"),
+    "not started": (
+        Absent.NO_ROOM,
+        f"{PROGRAM} could not be started in the guest: it has no memory, or no room for another process",
+    ),
+}
+
+
+def _not_run(said: str) -> Outcome:
+    """The shell that is to run the program complains: in our words, or in its."""
+    own = f"{_SHELL} in the guest could not run {PROGRAM}: {clean(said, TEXT_LIMIT)!r}"
+    reason, why = _COMPLAINTS.get(said, (Absent.OTHER, own))
+    return Outcome(None, why, reason)

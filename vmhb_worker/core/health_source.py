@@ -9,8 +9,9 @@ from typing import Any
 
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.guest_exec import STEP_TIMEOUT, GuestExec, Outcome
+from vmhb_worker.core.health_absence import ROWS, Absent
 from vmhb_worker.core.health_watch import HealthWatch, Turn, in_words
-from vmhb_worker.core.protocol import Health
+from vmhb_worker.core.protocol import Ack, Health
 
 
 class Checkup:
@@ -39,15 +40,15 @@ class Checkup:
         """What is wrong, by its last report, for people; "" without one."""
         return "" if self._watch.report is None else in_words(self._watch.report)
 
-    def step(self) -> ev.AgentCommand | None:
+    def step(self, now: float) -> ev.AgentCommand | None:
         """The agent has just answered: it may run the guest's health check, or tell of the one that runs."""
-        command = self._through_agent.step()
+        command = self._through_agent.step(now)
         return None if command is None else ev.AgentCommand(command, STEP_TIMEOUT)
 
     def replied(self, event: ev.AgentReplied, now: float) -> Outcome | None:
         """The end of a step; None: there is nothing to tell yet."""
         if event.reply is None:
-            return self._through_agent.failed(event.failure is ev.Failure.GARBLED, event.detail)
+            return self._through_agent.failed(event.failure is ev.Failure.GARBLED, event.detail, event.left)
         return self._through_agent.replied(event.reply, now)
 
     def remark(self, outcome: Outcome) -> ev.Remark | None:
@@ -58,9 +59,12 @@ class Checkup:
         self._remarked.add(kind)
         return ev.Remark(f"its health is not known: {outcome.why}")
 
-    def heard(self, report: Health | None, why: str, threshold: int, now: float) -> Turn:
-        """A report; or None, and why there is none."""
-        return self._watch.missed(why, threshold) if report is None else self._watch.heard(report, threshold, now)
+    def heard(self, outcome: Outcome, threshold: int, now: float) -> Turn:
+        """A report, or why there is none."""
+        if outcome.report is not None:
+            return self._watch.heard(outcome.report, threshold, now)
+        stands = outcome.absent is None or not ROWS[outcome.absent].ends
+        return self._watch.missed(outcome.why, threshold, stands)
 
     def rebooted(self) -> None:
         """What was counted so far does not count; what was found stands."""
@@ -75,3 +79,10 @@ class Checkup:
     def told(self, now: float) -> dict[str, Any]:
         """For people."""
         return self._watch.told(now)
+
+
+def said_with(ack: Ack) -> Outcome:
+    """What an application says of itself with its answer."""
+    if ack.health is None and not ack.refused:
+        return Outcome(None, "it answered without one", Absent.UNSAID)
+    return Outcome(ack.health, ack.refused, None if ack.health else Absent.UNREADABLE)

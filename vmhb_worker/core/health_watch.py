@@ -22,7 +22,7 @@ class Turn(enum.Enum):
     BAD = "unhealthy for the threshold-th time in a row"
     NEWS = "unhealthy as before, for other reasons"
     WELL = "not unhealthy for the threshold-th time in a row"
-    UNKNOWN = "no report for the threshold-th time in a row"
+    UNKNOWN = "nobody asks any more, for the threshold-th time in a row"
 
 
 class HealthWatch:
@@ -36,7 +36,7 @@ class HealthWatch:
         self.at: float | None = None  # when it came
         self.unavailable = ""  # why there was none instead, the last time
         self._row = 0  # reports in a row that speak for a change
-        self._missing = 0  # in a row
+        self._missing = 0  # that could withdraw it, since the last one
         self._why: frozenset[str] = frozenset()  # what was unhealthy when that was said
         self._told_at = -math.inf  # when
 
@@ -53,15 +53,18 @@ class HealthWatch:
         self._row, self.bad, self._why, self._told_at = 0, unhealthy, unhealthy_checks(report), now
         return Turn.BAD if unhealthy else Turn.WELL
 
-    def missed(self, why: str, threshold: int) -> Turn:
-        """No report came. That says nothing about the application; after `threshold` of them in a row an unhealthy
-        verdict is withdrawn."""
+    def missed(self, why: str, threshold: int, stands: bool = False) -> Turn:
+        """No report came. That says nothing about the application: it neither counts nor starts the counting anew.
+
+        stands: nor does it withdraw what was found. Else, `threshold` of them in a row do.
+        """
         self.unavailable = why
-        self._row = 0
-        self._missing += 1
-        if not self.bad or self._missing < threshold:
+        if stands or not self.bad:
             return Turn.NONE
-        self.bad, self._missing = False, 0
+        self._missing += 1
+        if self._missing < threshold:
+            return Turn.NONE
+        self.bad, self._row, self._missing = False, 0, 0
         return Turn.UNKNOWN
 
     def reset(self) -> None:

@@ -27,7 +27,8 @@ from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.doubt import LATE, QUIET
 from vmhb_worker.core.evidence import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.graces import Graces
-from vmhb_worker.core.health_source import Checkup
+from vmhb_worker.core.guest_exec import Outcome
+from vmhb_worker.core.health_source import Checkup, said_with
 from vmhb_worker.core.health_watch import Turn
 from vmhb_worker.core.host_pressure import UNKNOWN
 from vmhb_worker.core.instance_state import Memory, Standing, Timing
@@ -376,7 +377,7 @@ class Monitor:
         if self.standing is not None:
             self._clear(now)
         if self.policy.health_check and not self._speaks and not self.silences.on:
-            self._emit_if(self._checkup.step())
+            self._emit_if(self._checkup.step(now))
 
     def _clear(self, now: float) -> None:
         """It answers: that ends a silence, and not what it says of itself."""
@@ -554,7 +555,7 @@ class Monitor:
         if ack.refused:
             self._emit(ev.Say(protocol.Error(str(protocol.Code.BAD_HEALTH), ack.refused)))
         if self.policy.health_check:
-            self._hear_health(ack.health, ack.refused or "it answered without one", now)
+            self._hear_health(said_with(ack), now)
 
     def _on_hello(self, hello: protocol.Hello, now: float) -> None:
         """It introduces itself: that clears nothing and counts for nothing."""
@@ -637,12 +638,12 @@ class Monitor:
         if outcome is None or not self.policy.health_check or self._speaks:
             return
         self._emit_if(self._checkup.remark(outcome))
-        self._hear_health(outcome.report, outcome.why, now)
+        self._hear_health(outcome, now)
 
-    def _hear_health(self, report: protocol.Health | None, why: str, now: float) -> None:
+    def _hear_health(self, outcome: Outcome, now: float) -> None:
         if self._in_postcopy:
             return  # how it is says nothing yet, and no recovery may be asked for
-        turn = self._checkup.heard(report, why, self.policy.threshold, now)
+        turn = self._checkup.heard(outcome, self.policy.threshold, now)
         if turn in (Turn.BAD, Turn.NEWS) and self.state in (State.ALIVE, State.MISSING):
             self._accuse_health(now)
         elif turn in (Turn.WELL, Turn.UNKNOWN) and self._unhealthy_stands:

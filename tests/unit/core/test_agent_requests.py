@@ -19,7 +19,7 @@ BY_APPLICATION = policy(channel=Channel.APPLICATION)
 ASK = ev.Ask(4, Pace.QUICK)
 CHECK = ev.AgentCommand("guest-exec", 3)
 WITHDRAWN = ev.AskFailed(Failure.UNREACHABLE, "withdrawn")
-NOT_CHECKED = ev.AgentReplied(None, Failure.UNREACHABLE, "withdrawn")
+NOT_CHECKED = ev.AgentReplied(None, Failure.UNREACHABLE, "withdrawn", left=False)
 
 
 class Desk:
@@ -181,7 +181,7 @@ def test_a_check_is_not_begun_while_its_agent_is_asked() -> None:
     desk = Desk()
     desk.ask()
     desk.admit()
-    assert desk.check() == [ev.AgentReplied(None, Failure.UNREACHABLE, "busy")]
+    assert desk.check() == [ev.AgentReplied(None, Failure.UNREACHABLE, "busy", left=False)]
     assert desk.ended(101) == [ev.Acked(0.2)]
 
 

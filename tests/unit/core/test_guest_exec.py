@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from hypothesis import strategies as st
 
 from tests.unit.core.scenario import KNOWN, Guest, changed, lone
 from vmhb_common.model.causes import Cause
+from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.guest_exec import CHECK_TIMEOUT, PRINTED_LIMIT, PROGRAM, GuestExec, Outcome
+from vmhb_worker.core.guest_exec import CHECK_TIMEOUT, PRINTED_LIMIT, PROGRAM, UNTOLD_PAUSE, GuestExec, Outcome
+from vmhb_worker.core.health_absence import REFUSALS, ROWS, Absent, refused
+from vmhb_worker.core.health_source import Checkup, said_with
+from vmhb_worker.core.health_watch import Turn
 from vmhb_worker.core.instance_state import Standing
-from vmhb_worker.core.protocol import Check, Health, Status
+from vmhb_worker.core.protocol import Ack, Check, Health, Status
 
 
 def printed(text: str) -> str:
@@ -196,6 +201,175 @@ def test_any_reply(told: Any) -> None:
             json.dumps(ended.report.told()).encode()
 
 
+# -- one at a time
+
+
+def starts(check: GuestExec, until: float, failed: Callable[[GuestExec], object], every: float = 1.0) -> int:
+    """How many checks are started, step after step, each of which ends as `failed` has it."""
+    started, now = 0, 0.0
+    while now < until:
+        command = check.step(now)
+        started += command is not None and json.loads(command)["execute"] == "guest-exec"
+        if command is not None:
+            failed(check)
+        now += every
+    return started
+
+
+@pytest.mark.parametrize("failure", ev.Failure)
+def test_a_start_whose_answer_is_lost_may_have_started_it(failure: ev.Failure) -> None:
+    """However it was lost: no other start before the first may be taken for hung. But for what the agent refused."""
+    checkup = Checkup(False)
+    begun: list[float] = []
+    for second in range(int(2 * CHECK_TIMEOUT)):
+        command = checkup.step(float(second))
+        if command is None:
+            continue
+        begun.append(float(second))
+        words = "Cannot allocate memory" if failure is ev.Failure.GARBLED else "whatever libvirt says"
+        outcome = checkup.replied(ev.AgentReplied(None, failure, words), float(second))
+        assert (outcome is not None) is (failure is ev.Failure.GARBLED), "silence is the heartbeat's business"
+    assert begun == ([float(at) for at in range(60)] if failure is ev.Failure.GARBLED else [0.0, CHECK_TIMEOUT])
+
+
+def test_a_start_that_never_left_started_nothing() -> None:
+    """A heartbeat went first, say: it is tried again with the next beat."""
+    assert starts(GuestExec(), 10.0, lambda check: check.failed(False, "withdrawn", left=False)) == 10
+
+
+def test_the_next_boot_ends_the_wait() -> None:
+    """What ran before runs no more, and what was under way then is not taken for an answer of this boot's."""
+    check = GuestExec()
+    check.step(0.0)
+    check.failed(False, "timed out")
+    assert check.step(1.0) is None
+    check.reset()
+    assert check.step(1.0) is not None
+    check.reset()
+    assert check.step(2.0) is None, "it has not ended"
+    assert check.replied('{"return": {"pid": 42}}', 2.0) is None
+    assert json.loads(check.step(2.0) or "")["execute"] == "guest-exec"
+    check.reset()
+    assert check.failed(True, "no such thing") is None
+    assert json.loads(check.step(3.0) or "")["execute"] == "guest-exec"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "next_start"),
+    [
+        ("Command guest-exec-status has been disabled: the agent is in frozen state", None),  # it is asked for again
+        ("Invalid parameter 'pid'", CHECK_TIMEOUT),  # the agent was restarted, or its answer was lost
+        ("Cannot allocate memory", CHECK_TIMEOUT),
+        ("no words of ours", CHECK_TIMEOUT),
+        ("The command guest-exec-status has been disabled for this instance", CHECK_TIMEOUT),
+    ],
+)
+def test_a_check_that_cannot_be_asked_for_may_run_on(refusal: str, next_start: float | None) -> None:
+    """So no other is started beside it; what is only frozen is found again."""
+    check = GuestExec()
+    check.step(0.0)
+    check.replied('{"return": {"pid": 42}}', 0.0)
+    check.step(1.0)
+    outcome = check.failed(True, refusal)
+    assert outcome is not None
+    assert outcome.report is None
+    if next_start is None:
+        assert json.loads(check.step(1.5) or "") == {"execute": "guest-exec-status", "arguments": {"pid": 42}}
+        return
+    assert check.step(next_start - 0.1) is None
+    assert json.loads(check.step(next_start) or "")["execute"] == "guest-exec"
+
+
+def test_an_agent_that_may_start_checks_and_may_not_tell_of_them() -> None:
+    """It keeps all that they print: so it is given ever fewer."""
+    check, begun = GuestExec(), []
+    for second in range(2000):
+        command = json.loads(check.step(float(second)) or "{}").get("execute")
+        if command == "guest-exec":
+            begun.append(float(second))
+            check.replied('{"return": {"pid": 42}}', float(second))
+        elif command:
+            check.failed(True, "The command guest-exec-status has been disabled for this instance")
+    assert begun == [0.0, CHECK_TIMEOUT, *(CHECK_TIMEOUT + number * UNTOLD_PAUSE for number in (1, 2, 3))]
+
+
+@pytest.mark.parametrize("refusal", ["no words of ours", '{"class": "GenericError"}'])
+def test_words_that_are_not_known_may_mean_that_it_was_started(refusal: str) -> None:
+    """What we can't read is no word that nothing was."""
+    assert starts(GuestExec(), CHECK_TIMEOUT, lambda check: check.failed(True, refusal)) == 1
+
+
+def test_a_reply_to_a_start_that_makes_no_sense() -> None:
+    """The same."""
+    assert starts(GuestExec(), CHECK_TIMEOUT, lambda check: check.replied("{}", 0.0)) == 1
+
+
+# -- why there is no report
+
+
+@pytest.mark.parametrize(
+    ("says", "absent"),
+    [
+        ("Command guest-exec has been disabled: the agent is in frozen state", Absent.FROZEN),
+        ("The command guest-exec has been disabled for this instance", Absent.FORBIDDEN),
+        ("The command guest-exec has not been found", Absent.FORBIDDEN),
+        ('error was "Failed to fork (Cannot allocate memory)"', Absent.NO_ROOM),
+        ("Failed to fork (Resource temporarily unavailable)", Absent.NO_ROOM),
+        ("Failed to create pipe for communicating with child process (Too many open files)", Absent.NO_ROOM),
+        ("Failed to execute child process (No such file or directory)", Absent.NO_SHELL),
+        ("Failed to execute child process (Permission denied)", Absent.NOT_ALLOWED),
+        ("Failed to execute child process (Operation not permitted)", Absent.NOT_ALLOWED),
+        ("Invalid parameter 'pid'", Absent.LOST),
+        ("no space of ours", Absent.OTHER),
+    ],
+)
+def test_what_a_refusal_means(says: str, absent: Absent) -> None:
+    """By QEMU's agent's words, and GLib's."""
+    assert refused(says) is absent
+
+
+def absences() -> dict[Absent, Outcome]:
+    """Each reason, as it comes out of whoever was asked."""
+    made = []
+    for says, _ in REFUSALS:
+        check = GuestExec()
+        check.step()
+        made.append(check.failed(True, says))
+    check = GuestExec()
+    check.step()
+    made += [check.failed(True, "words"), check.replied("nonsense", 0.0)]
+    made += [outcome({"exited": True, "err-data": printed(said)}) for said in ("missing", "not executable")]
+    made += [said_with(Ack(1, "n")), said_with(Ack(1, "n", None, "status must be one of us"))]
+    return {one.absent: one for one in made if one is not None and one.absent is not None}
+
+
+#: The reasons by which an unhealthy fault ends without a report that is well.
+ENDS = {Absent.FORBIDDEN, Absent.MISSING, Absent.UNSAID}
+
+
+def test_each_reason_has_a_row_and_comes_from_somewhere() -> None:
+    """And words of its own. Only where somebody has seen to it that nobody asks any more may a fault end by it."""
+    made = absences()
+    assert set(ROWS) == set(Absent) == set(made)
+    assert {reason for reason, row in ROWS.items() if row.ends} == ENDS
+    assert len({one.why for one in made.values()}) == len(made)
+
+
+@pytest.mark.parametrize("absent", Absent)
+def test_no_reason_clears_or_doubles_but_those_that_end_the_asking(absent: Absent) -> None:
+    """Unhealthy, then no report for this reason, then unhealthy again: one fault, found once."""
+    checkup, why = Checkup(False), absences()[absent]
+    bad = Outcome(Health(Status.UNHEALTHY))
+    assert [checkup.heard(bad, 2, 0.0) for _ in range(2)] == [Turn.NONE, Turn.BAD]
+    turns = {checkup.heard(why, 2, 1.0) for _ in range(10)}
+    assert turns == ({Turn.NONE, Turn.UNKNOWN} if absent in ENDS else {Turn.NONE})
+    assert checkup.bad is (absent not in ENDS)
+    assert checkup.told(1.0)["unavailable"] == why.why
+    if absent not in ENDS:
+        assert {checkup.heard(bad, 2, 2.0) for _ in range(4)} == {Turn.NONE}
+        assert [checkup.heard(Outcome(Health(Status.HEALTHY)), 2, 3.0) for _ in range(2)] == [Turn.NONE, Turn.WELL]
+
+
 # -- in an instance's life
 
 
@@ -234,6 +408,40 @@ def test_what_cannot_be_checked_is_said_once() -> None:
     guest.boots(after=1.0)
     guest.run(100.0)
     assert guest.fault is None
+
+
+FROZEN = "Command guest-exec has been disabled: the agent is in frozen state"
+
+
+@pytest.mark.parametrize("why", [FROZEN, "Failed to fork (Cannot allocate memory)", "words that nobody knows"])
+def test_unhealthy_and_then_it_cannot_be_asked(why: str) -> None:
+    """A backup, say, or no memory for the check: it is as ill as it was. One fault, and one recovery."""
+    guest = checked(action=Action.RECOVER_UNRESPONSIVE)
+    guest.check = {"exited": True, "exitcode": 2, "out-data": printed("no database")}
+    guest.run(40.0)
+    guest.check = why
+    guest.run(400.0)
+    assert guest.fault is not None
+    assert "unavailable" in guest.monitor.told(400.0)["health"]
+    guest.check = {"exited": True, "exitcode": 2, "out-data": printed("no database")}
+    guest.run(600.0)
+    assert [line for line in words(guest) if "remark" not in line] == ["raised application_unhealthy, recover"]
+    guest.check = {"exited": True, "exitcode": 0}
+    guest.run(700.0)
+    assert words(guest)[-1] == "cleared application_unhealthy: recovered"
+
+
+@pytest.mark.parametrize(
+    "why", ["The command guest-exec has been disabled", {"exited": True, "err-data": printed("missing")}]
+)
+def test_unhealthy_and_then_nobody_asks_any_more(why: Any) -> None:
+    """The image's owner took the check away: what it found is nobody's to clear."""
+    guest = checked()
+    guest.check = {"exited": True, "exitcode": 2}
+    guest.run(40.0)
+    guest.check = why
+    guest.run(100.0)
+    assert words(guest)[-1] == "cleared application_unhealthy: unmonitored"
 
 
 def test_a_hung_agent_is_found_all_the_same() -> None:

@@ -34,6 +34,19 @@ def test_none_at_all() -> None:
     assert watch.report is None
 
 
+def test_one_that_says_nothing_about_it() -> None:
+    """It neither counts, for or against, nor starts the counting anew."""
+    watch = HealthWatch(False)
+    turns = [watch.heard(BAD, 3, 1.0), watch.heard(BAD, 3, 1.0)]
+    turns += [watch.missed("why", 3, stands) for stands in (True, False, True, False, False)]
+    assert [*turns, watch.heard(BAD, 3, 2.0)] == [Turn.NONE] * 7 + [Turn.BAD]
+    assert [watch.missed("why", 2, stands=True) for _ in range(100)] == [Turn.NONE] * 100
+    assert [watch.missed("why", 2, stands) for stands in (False, True, False)] == [Turn.NONE, Turn.NONE, Turn.UNKNOWN]
+    watch = HealthWatch(True)
+    turns = [watch.heard(GOOD, 2, 3.0), watch.missed("why", 2, stands=True), watch.heard(GOOD, 2, 4.0)]
+    assert turns == [Turn.NONE, Turn.NONE, Turn.WELL]
+
+
 def test_reasons_in_words() -> None:
     """What is wrong, or that nothing more was said."""
     assert in_words(BAD) == "db: gone"
