@@ -1,71 +1,52 @@
-"""The applications that have joined: each with its deadline, and what it is found to be. No I/O, no clock.
+"""The applications that have joined: who is one, who speaks for which, under which name. No I/O, no clock.
 
-An application is a process that spoke to us. It leaves by saying so; one that ends without a word is a fault until it
-is started again, or an operator has it forgotten.
+One leaves by saying so, or with its unit; one that ends without a word is a fault until it is started again, or an
+operator has it forgotten.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vmhb_guest import names
-from vmhb_guest.codec import MAX_NAME, MAX_TEXT, clean
-from vmhb_guest.health import HEALTHY, STATUSES, UNHEALTHY, Finding
+from vmhb_guest import names, units
+from vmhb_guest.application import Application, Groups, load
+from vmhb_guest.codec import MAX_NAME, clean
+from vmhb_guest.health import Finding
 from vmhb_guest.places import Places
+from vmhb_guest.senders import HELPERS, MIN_INTERVAL, Sender, interval_of
+from vmhb_guest.units import Told
+
+__all__ = ["MAX_APPLICATIONS", "MIN_INTERVAL", "OWN", "Applications", "Sender", "interval_of", "joins"]
 
 #: Applications in all, of all users other than root together, and of one of those.
 MAX_APPLICATIONS, MAX_OF_USERS, MAX_OF_A_USER = 64, 48, 8
-#: What a deadline may be, in seconds. A shorter one is taken for the minimum, a longer one for the maximum.
-MIN_INTERVAL, MAX_INTERVAL = 0.05, 86400.0
+#: Processes remembered of applications that are over: what they go on to say is nobody's.
+MAX_GONE = 256
 
-#: A message with one of these makes its sender an application: see `joins`.
-JOINS = ("READY", "WATCHDOG", "WATCHDOG_USEC", "X-VMHB-NAME", "X-VMHB-HEALTH")
+#: A message with one of these makes its sender's service an application: see `joins`.
+JOINS = ("READY", "WATCHDOG", "WATCHDOG_USEC", "MAINPID", "X-VMHB-NAME", "X-VMHB-HEALTH")
 #: Under these the daemon itself speaks in a report.
 OWN = frozenset({"vmhb-guest", "checks.d"})
-#: How WATCHDOG_USEC is spelt. str.isdigit() won't do: it takes "²" as well, which int() refuses.
-_MICROSECONDS = re.compile(r"[0-9]{1,18}")
 
 
 def joins(said: Mapping[str, str]) -> bool:
-    """Does this message make its sender an application?"""
+    """Does this message make its sender's service an application?"""
     return any(word in said for word in JOINS)
-
-
-@dataclasses.dataclass(frozen=True)
-class Sender:
-    """Who sent a message, as the kernel says, and what /proc says of it."""
-
-    pid: int
-    uid: int
-    command: str  #: the program's name; "" where the process has ended
-    born: int  #: when the process was started, in the kernel's own unit; 0 where it has ended
-    interval: float | None = None  #: seconds: what a service manager told it that its watchdog wants
-
-
-@dataclasses.dataclass
-class Application:
-    """One of them, as it is known."""
-
-    sender: Sender
-    name: str  #: nobody else has it
-    asked: str  #: what it calls itself, which others may do as well
-    interval: float | None = None  #: seconds; None: only its end is noticed
-    heard: float = 0.0  #: monotonic seconds; later, where we had no ears
-    status: str = HEALTHY
-    text: str = ""
-    ended: bool = False
-    gave_up: bool = False  #: it said itself that its watchdog has run out
 
 
 class Applications:
     """The table. Bounded. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Groups | None = None) -> None:
         self.refused = 0  #: messages of senders for whom there is no room, or who were gone before they were known
-        self._all: dict[int, Application] = {}
+        self.helpers = 0  #: senders that were no applications: they ended when they had spoken
+        self.dismissed = ""  #: why nobody is accused of anything; "" where everybody may be
+        self._groups = groups or Groups()
+        self._all: list[Application] = []
+        self._of: dict[int, Application] = {}  # by the number of a process that speaks for it
+        self._gone: dict[tuple[int, int], None] = {}  # number and start of processes; the oldest first
         self._places = Places(MAX_APPLICATIONS, MAX_OF_USERS, MAX_OF_A_USER)
         self._reserved = OWN
 
@@ -73,45 +54,69 @@ class Applications:
         return len(self._all)
 
     def __contains__(self, pid: int) -> bool:
-        return pid in self._all
+        return pid in self._of
 
     def living(self) -> list[Sender]:
-        """Those whose end must be noticed."""
-        return [one.sender for one in self._all.values() if not one.ended]
+        """The processes whose end must be noticed."""
+        return [process.sender for one in self._all for process in one.processes.values()]
 
     def hear(self, sender: Sender, said: Mapping[str, str], now: float) -> bool:
-        """One message of it. True if the sender is an application from now on, False if it isn't (any more)."""
-        one = self._known(sender)
+        """One message. Does the sender speak for an application from now on? Not, where it says that it stops."""
+        main = sender.main
+        own = self._speaker(sender, said, now)
+        one = own or self._service(sender, said)
         if said.get("STOPPING") == "1":
-            if one:
-                del self._all[sender.pid]
-                self._places.leave(one.sender.uid, one.asked, now)
+            if one is not None:
+                self._stops(one, sender, now)
             return False
+        if main is not None and main.pid != sender.pid:
+            one = self._handed_over(own, self._speaker(main, {}, now)) or one
         if one is None:
-            one = self._join(sender, said, now)
+            one = self._join(main or sender, said, now, uid=sender.uid)
             if one is None:
                 return False
-        self._listen(one, said, now)
-        return not one.ended
+        else:
+            one.interval = one.interval or (sender.interval if said.get("WATCHDOG") == "1" else None)
+        self._speaks(one, sender, said, now)
+        one.listen(said, now)
+        self._rename(one, sender, said)
+        return True
 
-    def end(self, pid: int) -> str | None:
-        """This process is no more. The name of the application that it was, if it had not left."""
-        one = self._all.get(pid)
-        if one is None or one.ended:
+    def waits(self, pid: int, now: float) -> None:
+        """This process waits for the service manager to have read what it said (BARRIER=1)."""
+        one = self._of.get(pid)
+        if one is not None:
+            one.processes[pid].waits = now
+
+    def end(self, pid: int, now: float = float("inf")) -> str | None:
+        """This process is no more. The name of the application that it was, or that is to be asked for, if any."""
+        one = self._of.pop(pid, None)
+        if one is None:
             return None
-        one.ended = True
-        return one.name
+        if not one.lose(pid, now):
+            self.helpers += 1
+            self._drop(one)
+            return None
+        if one.ended:
+            self._release(one)
+        return one.name if one.ended or one.doubted else None
 
     def excuse(self, seconds: float) -> None:
         """We were not scheduled for so long: no application is to blame for what we didn't hear."""
-        for one in self._all.values():
+        for one in self._all:
             one.heard += seconds
+
+    def dismiss(self, why: str, now: float) -> None:
+        """Nobody is accused of anything, from now on; "": everybody may be again, for what is from now on."""
+        self.dismissed = why
+        for one in self._all:
+            one.heard = max(one.heard, now)
 
     def forget(self, name: str) -> bool:
         """An operator's word that an ended application is not to come back."""
-        gone = [pid for pid, one in self._all.items() if one.ended and one.name == name]
-        for pid in gone:
-            del self._all[pid]
+        gone = [one for one in self._all if one.ended and one.name == name]
+        for one in gone:
+            self._drop(one)
         return bool(gone)
 
     def reserve(self, names_of_checks: Iterable[str]) -> None:
@@ -120,152 +125,256 @@ class Applications:
         if reserved == self._reserved:
             return
         self._reserved = reserved
-        for one in self._all.values():
+        for one in self._all:
             if one.name in self._reserved:
                 self._name(one)
 
+    # -- what systemd says of their units
+
+    def asks(self, now: float) -> set[str]:
+        """The units that systemd is to be asked about."""
+        self._notice(now)
+        return {one.sender.keeper for one in self._all if one.wants_word(now)}
+
+    def told(self, unit: str, said: Told, asked: float, now: float) -> None:
+        """What it says of one of them, when asked then."""
+        for one in [one for one in self._all if one.sender.keeper == unit]:
+            if not one.hear_of_unit(said.word, self._groups, asked, said.began):
+                self._leave(one, now)
+            elif one.ended:
+                self._release(one)
+
+    # -- what they are found to be
+
     def due(self, now: float) -> float | None:
         """Seconds until the next deadline that is not over yet."""
-        left = [one.heard + one.interval - now for one in self._all.values() if one.interval and not one.ended]
+        left = [one.heard + one.interval - now for one in self._all if one.interval and not one.ended]
         return min((seconds for seconds in left if seconds >= 0), default=None)
 
     def findings(self, now: float) -> list[Finding]:
         """What each is found to be."""
-        return [_finding(one, now) for one in self._all.values()]
+        self._notice(now)
+        if self.dismissed:
+            return [Finding(one.name, one.status, self.dismissed) for one in self._all if not one.ended]
+        return [one.finding(now) for one in self._all]
 
     def describe(self, now: float) -> list[dict[str, Any]]:
         """For people."""
+        self._notice(now)
         return [
             {
                 "name": one.name,
                 "pid": one.sender.pid,
                 "uid": one.sender.uid,
+                "unit": units.title(one.unit) if one.unit else None,
                 "watchdog": one.interval,
                 "heard": round(max(now - one.heard, 0), 1),
-                "status": _finding(one, now).status,
-                "message": _finding(one, now).message,
+                "status": one.finding(now).status,
+                "message": one.finding(now).message,
             }
-            for one in self._all.values()
+            for one in self._all
         ]
+
+    def _notice(self, now: float) -> None:
+        for one in self._all:
+            one.notice(self._groups, now)
 
     # -- what outlives us
 
-    def dump(self) -> list[dict[str, Any]]:
+    def dump(self, now: float = float("inf")) -> list[dict[str, Any]]:
         """What the next daemon must know, so that an end meanwhile is not forgotten."""
-        return [
-            {
-                "sender": dataclasses.asdict(one.sender),
-                "name": one.name,
-                "asked": one.asked,
-                "interval": one.interval,
-                "ended": one.ended,
-            }
-            for one in self._all.values()
-        ]
+        return [one.dump(now) for one in self._all]
 
     def load(self, rows: list[dict[str, Any]], now: float) -> None:
         """Take over what `dump` gave. Deadlines begin anew. KeyError, TypeError, ValueError for anything else."""
         for row in rows[:MAX_APPLICATIONS]:
-            sender = Sender(**row["sender"])
-            interval = None if row["interval"] is None else _bounded(float(row["interval"]))
-            name = clean(str(row["name"]), MAX_NAME)
-            asked = clean(str(row.get("asked", name)), MAX_NAME)  # earlier releases did not write it
-            one = Application(sender, name, asked, interval, now, ended=bool(row["ended"]))
-            self._all[sender.pid if sender.pid not in self._all else self._no_number()] = one
+            one = load(row, now)
+            one.processes = {pid: process for pid, process in one.processes.items() if pid not in self._of}
+            self._of.update(dict.fromkeys(one.processes, one))
+            self._all.append(one)
 
-    # -- one message
+    # -- who speaks for which
 
-    def _known(self, sender: Sender) -> Application | None:
-        one = self._all.get(sender.pid)
+    def _speaker(self, sender: Sender, said: Mapping[str, str], now: float) -> Application | None:
+        """The application of a process that is known, unless it says now that it is another one."""
+        one = self._of.get(sender.pid)
         if one is None:
             return None
-        if sender.born and one.sender.born != sender.born:
-            # Another process has the number by now. What was under it is kept under one that no process has.
-            del self._all[sender.pid]
-            one.ended = True
-            self._all[self._no_number()] = one
+        if sender.born and one.processes[sender.pid].sender.born != sender.born:
+            self.end(sender.pid, now)  # another process has the number by now
+            return None
+        name = _name_in(said)
+        if name and name != one.asked and one.lives_without(sender.pid):
+            del self._of[sender.pid], one.processes[sender.pid]
             return None
         return one
 
-    def _join(self, sender: Sender, said: Mapping[str, str], now: float) -> Application | None:
-        if not joins(said):
+    def _service(self, sender: Sender, said: Mapping[str, str]) -> Application | None:
+        """The living application for which a process speaks that is not known: of its unit, or of its name."""
+        name = _name_in(said)
+        if sender.unit:
+            # What another user's process says from within a unit is that user's word, unless it is root's.
+            there = [one for one in self._there(sender.unit) if sender.uid in (0, one.sender.uid)]
+            if name:
+                return next((one for one in there if one.named and one.asked == name), None)
+            unnamed = [one for one in there if not one.named]
+            return next(iter(unnamed or (there if len(there) == 1 else ())), None)
+        if name and "READY" in said:
+            # A service has one start: whoever says that it is ready under that name is the service, from now on.
+            there = [one for one in self._there("") if one.named and one.asked == name]
+            return next((one for one in there if one.sender.uid == sender.uid), None)
+        return None
+
+    def _there(self, unit: str) -> list[Application]:
+        return [one for one in self._all if one.unit == unit and not one.ended]
+
+    def _join(self, sender: Sender, said: Mapping[str, str], now: float, *, uid: int) -> Application | None:
+        """A new one: the service that is this process, or its unit."""
+        if not joins(said) or ((sender.pid, sender.born) in self._gone and "READY" not in said):
             return None
-        gone = not sender.born
-        if gone and "X-VMHB-NAME" not in said:
-            # A helper such as `systemd-notify`, which has ended by now: who it spoke for is not known.
+        if not sender.born:
+            self.refused += 1  # a helper that has ended by now: who it spoke for is not known
+            return None
+        if sender.command in HELPERS and not sender.unit:
+            self.helpers += 1
+            return None
+        name = _name_in(said)
+        asked = name or clean(units.title(sender.unit) or sender.command, MAX_NAME) or str(sender.pid)
+        self._replace(asked, uid, sender.unit)
+        if not self._places.take(uid, asked, [one.sender.uid for one in self._all], now):
             self.refused += 1
             return None
-        asked = clean(said.get("X-VMHB-NAME", ""), MAX_NAME) or clean(sender.command, MAX_NAME) or str(sender.pid)
-        self._replace(asked, sender.uid)
-        if not self._places.take(sender.uid, asked, [one.sender.uid for one in self._all.values()], now):
-            self.refused += 1
-            return None
-        one = Application(sender, "", asked, sender.interval, now, ended=gone)
+        sender = dataclasses.replace(sender, uid=uid, main=None)
+        one = Application(sender, "", asked, named=bool(name), interval=sender.interval, heard=now)
+        # A name or a deadline of its own is a promise, which a helper has no use for.
+        self._admit(one, sender, now, sure=bool(name) or "WATCHDOG_USEC" in said)
         self._name(one)
-        self._all[sender.pid] = one
+        self._all.append(one)
         return one
 
-    def _replace(self, asked: str, uid: int) -> None:
-        """It is back: the one of that name that ended, if it was the same user's."""
-        for pid, one in list(self._all.items()):
-            if one.ended and one.asked == asked and one.sender.uid == uid:
-                del self._all[pid]
+    def _speaks(self, one: Application, sender: Sender, said: Mapping[str, str], now: float) -> None:
+        """Take note of who spoke for it, and of who it is by now."""
+        main = sender.main
+        if sender.born:
+            self._admit(one, sender, now)
+        if main is not None:
+            self._admit(one, main, now, sure=True)
+            one.lead(main.pid, main=True, ready="READY" in said)
+            if main.pid == sender.pid:
+                self._inherit(one, self._alike(one))
+        elif self._succeeds(one, sender, said):
+            one.lead(sender.pid, main=False, ready="READY" in said)
 
-    def _no_number(self) -> int:
-        """A key that no process has."""
-        return min([0, *self._all]) - 1
+    def _succeeds(self, one: Application, sender: Sender, said: Mapping[str, str]) -> bool:
+        """Is it the service from now on? Where another one is, since it says that it is ready under its name."""
+        if sender.pid not in one.processes or sender.pid == one.sender.pid or sender.command in HELPERS:
+            return False
+        if one.sender.pid not in one.processes:
+            return True
+        return "READY" in said and one.named and not one.unit  # of a unit, systemd knows
+
+    def _handed_over(self, own: Application | None, led: Application | None) -> Application | None:
+        """One that is known says that the service is a process which has joined by itself: the two are one."""
+        if own is not None and led is not None and own is not led and not own.unit and not led.unit:
+            self._inherit(led, own)
+        return led
+
+    def _alike(self, one: Application) -> Application | None:
+        """The one whose place it takes that says MAINPID= of itself: of its name, or running the same as it does."""
+        if one.unit:
+            return None  # there it is the same application already
+        mine = [other for other in self._there("") if other is not one and other.sender.uid == one.sender.uid]
+        if one.named:
+            alike = [other for other in mine if other.named and other.asked == one.asked]
+        else:
+            program = one.sender.program
+            alike = [other for other in mine if not other.named and program and other.sender.program == program]
+        return alike[0] if len(alike) == 1 else None  # of several, nobody knows which
+
+    def _inherit(self, one: Application, other: Application | None) -> None:
+        """It takes the place of the other, and its name."""
+        if other is None:
+            return
+        self._all.remove(other)
+        for pid, process in other.processes.items():
+            del self._of[pid]
+            self._admit(one, process.sender, process.since)
+            one.processes[pid].former = True
+        one.asked, one.named = other.asked, other.named or one.named
+        self._name(one)
+
+    def _admit(self, one: Application, sender: Sender, now: float, *, sure: bool = False) -> None:
+        other = self._of.get(sender.pid)
+        if other is not None and other is not one:
+            del self._of[sender.pid], other.processes[sender.pid]
+            if not other.unit and not other.processes:
+                self._drop(other)  # all of it goes over
+        self._of[sender.pid] = one
+        dropped = one.admit(sender, now, sure=sure)
+        if dropped is not None:
+            del self._of[dropped.pid]
+
+    # -- who is no more
+
+    def _stops(self, one: Application, sender: Sender, now: float) -> None:
+        """STOPPING=1: it leaves; but who has handed over to another one leaves by itself."""
+        process = one.processes.get(sender.pid)
+        if process is not None and process.former:
+            del one.processes[sender.pid], self._of[sender.pid]
+            self._over(sender)
+            return
+        self._over(sender)
+        self._leave(one, now)
+
+    def _leave(self, one: Application, now: float) -> None:
+        self._places.leave(one.sender.uid, one.asked, now)
+        self._drop(one)
+
+    def _drop(self, one: Application) -> None:
+        self._release(one)
+        self._all.remove(one)
+
+    def _release(self, one: Application) -> None:
+        """None of its processes speaks for anybody, until it says that it is ready."""
+        for pid, process in list(one.processes.items()):
+            self._over(process.sender)
+            del one.processes[pid], self._of[pid]
+
+    def _over(self, sender: Sender) -> None:
+        self._gone.pop((sender.pid, sender.born), None)
+        self._gone[sender.pid, sender.born] = None
+        if len(self._gone) > MAX_GONE:
+            del self._gone[next(iter(self._gone))]
+
+    # -- names
+
+    def _rename(self, one: Application, sender: Sender, said: Mapping[str, str]) -> None:
+        name = _name_in(said)
+        if name and (name != one.asked or not one.named):
+            self._replace(name, one.sender.uid, one.unit)
+            one.asked, one.named = name, True
+            if sender.pid in one.processes:
+                one.processes[sender.pid].sure = True
+            self._name(one)
+
+    def _replace(self, asked: str, uid: int, unit: str) -> None:
+        """It is back: the one of that name that ended, if it was of the same unit, or the same user's and of none."""
+        for one in [one for one in self._all if one.ended and one.asked == asked]:
+            if one.unit == unit if one.unit and unit else one.sender.uid == uid:
+                self._drop(one)
 
     def _name(self, one: Application) -> None:
         """Give it the name that it asks for, or one like it. Root's need not stand back for any other user's."""
-        holder = next((other for other in self._all.values() if other.name == one.asked and other is not one), None)
+        holder = next((other for other in self._all if other.name == one.asked and other is not one), None)
         if holder is not None and holder.sender.uid and not one.sender.uid:
             holder.name = names.free(holder.asked, holder.sender.pid, self._taken(holder) | {one.asked})
         one.name = names.free(one.asked, one.sender.pid, self._taken(one))
 
     def _taken(self, one: Application) -> set[str]:
         """The names that this one can't have."""
-        others = {other.name for other in self._all.values() if other is not one}
+        others = {other.name for other in self._all if other is not one}
         return others | self._reserved if one.sender.uid else others
 
-    def _listen(self, one: Application, said: Mapping[str, str], now: float) -> None:
-        if "WATCHDOG_USEC" in said:
-            one.interval = interval_of(said["WATCHDOG_USEC"])
-            one.heard = now
-        if "READY" in said or said.get("WATCHDOG") == "1":
-            one.heard = now
-            one.gave_up = False
-        if said.get("WATCHDOG") == "trigger":
-            one.gave_up = True
-        if "STATUS" in said:
-            one.text = clean(said["STATUS"], MAX_TEXT)
-        if said.get("X-VMHB-HEALTH") in STATUSES:
-            one.status = said["X-VMHB-HEALTH"]
-        asked = clean(said.get("X-VMHB-NAME", ""), MAX_NAME)
-        if asked and asked != one.asked:
-            self._replace(asked, one.sender.uid)
-            one.asked = asked
-            self._name(one)
 
-
-def interval_of(microseconds: str) -> float | None:
-    """A deadline in seconds, as WATCHDOG_USEC says it; None for none, and for what is not a number there."""
-    if _MICROSECONDS.fullmatch(microseconds) is None or int(microseconds) == 0:
-        return None
-    return _bounded(int(microseconds) / 1e6)
-
-
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, MIN_INTERVAL), MAX_INTERVAL)
-
-
-def _finding(one: Application, now: float) -> Finding:
-    if one.ended:
-        # Any user can join under a name that another would have had: whose it was is said.
-        whose = f", uid {one.sender.uid}" if one.sender.uid else ""
-        return Finding(one.name, UNHEALTHY, f"ended without STOPPING=1 (pid {one.sender.pid}{whose})", silent=True)
-    if one.gave_up:
-        return Finding(one.name, UNHEALTHY, "said itself that its watchdog has run out", silent=True)
-    if one.interval is not None and now - one.heard > one.interval:
-        message = f"silent for {now - one.heard:.1f} s, its watchdog allows {one.interval:g} s"
-        return Finding(one.name, UNHEALTHY, message, silent=True)
-    return Finding(one.name, one.status, one.text)
+def _name_in(said: Mapping[str, str]) -> str:
+    return clean(said.get("X-VMHB-NAME", ""), MAX_NAME)

@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     maintenance.set_defaults(do=_maintenance)
     goodbye = verbs.add_parser("goodbye", help="leave monitoring, until the next challenge is answered")
     goodbye.add_argument("--reason", default="", help="a sentence for the cloud's operator")
+    goodbye.add_argument(
+        "--shutdown", action="store_true", help="the machine goes down: answer no more, and accuse nobody any more"
+    )
     goodbye.set_defaults(do=_goodbye)
     forget = verbs.add_parser("forget", help="an application that ended will not come back, and is no fault")
     forget.add_argument("name")
@@ -108,6 +111,8 @@ def _status(asked: argparse.Namespace) -> int:
     print(f"host         {'connected' if host['connected'] else 'away'}, {challenged}, {host['acks']} answered")
     if host["last_error"]:
         print(f"             it objected: {host['last_error']}")
+    if host["left"]:
+        print(f"             left: {host['left']}")
     if known["maintenance"]:
         print(f"maintenance  {known['maintenance']} s left")
     for what in ("applications", "checks"):
@@ -123,7 +128,7 @@ def _maintenance(asked: argparse.Namespace) -> int:
 
 
 def _goodbye(asked: argparse.Namespace) -> int:
-    _ask(asked, do="goodbye", reason=asked.reason)
+    _ask(asked, do="goodbye", reason=asked.reason, shutdown=asked.shutdown)
     print("left monitoring")
     return 0
 

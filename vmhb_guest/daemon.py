@@ -28,9 +28,10 @@ from vmhb_guest.codec import MAX_TEXT, clean
 from vmhb_guest.control import Desk
 from vmhb_guest.faults import Faults
 from vmhb_guest.health import HEALTHY, Report, merge
-from vmhb_guest.notify import Way
+from vmhb_guest.notify import Datagram, Way
 from vmhb_guest.port import Gone, Port
 from vmhb_guest.session import Session
+from vmhb_guest.systemd import GROUPS, ControlGroups, Systemd
 
 LOG = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ FLOODED = 60.0
 FEEDS = 4
 #: Seconds that a farewell may take.
 FAREWELL = 2.0
+#: Why we leave when the machine goes down; seconds between two questions whether it still does; and, where nobody can
+#: say that, after how many we are back: a machine that takes longer is one that hangs.
+SHUTDOWN, STILL, LONGEST = "the machine shuts down", 10.0, 1800.0
 #: Seconds of maintenance that can be asked for.
 MAX_MAINTENANCE = 7 * 86400
 
@@ -61,6 +65,7 @@ class Settings:
     relay: str = ""  #: the service manager's socket; "" for none
     name: str = ""
     watchdog: float | None = None  #: seconds: after so long a silence the service manager ends us; None: it doesn't
+    groups: str = GROUPS  #: the tree of control groups
 
     @property
     def control(self) -> str:
@@ -99,10 +104,14 @@ class Daemon:
         self._port = Port(settings.port)
         self._faults = Faults(clock)
         self._session = Session(settings.name or socket.gethostname(), self.report, self._faults)
-        self._applications = Applications() if applications is None else applications
+        self._applications = Applications(ControlGroups(settings.groups)) if applications is None else applications
         self._allowance = Allowance()
         self._checks = Checks(settings.checks, clock=clock, faults=self._faults)
         self._ends = processes.Ends()
+        self._systemd = Systemd(self._rouse, self._faults, clock=clock)
+        self._home = processes.home_of("self")
+        self._left_at = 0.0  # when we last knew that the machine goes down
+        self._asked_still = 0.0
         self._stop: str | None = None
         self._gone: Gone | None = None
         self._whole = True  # no part of a round has failed since we last waited
@@ -128,6 +137,10 @@ class Daemon:
     def stop(self, reason: str) -> None:
         """Say goodbye and end. Any thread, and signal handlers."""
         self._stop = reason
+        self._rouse()
+
+    def _rouse(self) -> None:
+        """Another round, now. Any thread."""
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
 
@@ -144,7 +157,7 @@ class Daemon:
     def run(self) -> int:
         """Until stop(). The exit code: 0 also where there is no port, 1 where another runs, with a line in the log."""
         with contextlib.ExitStack() as stack:
-            for one in (self._poll, self._wake, self._waker, self._relay):
+            for one in (self._poll, self._wake, self._waker, self._relay, self._systemd):
                 stack.callback(one.close)
             try:
                 # The port first: where there is none, nothing else is touched.
@@ -290,29 +303,36 @@ class Daemon:
     def _hear(self) -> None:
         now = self._clock()
         for _ in range(HEARD):
-            got = self._mailbox.read()
-            if got is None:
+            one = self._mailbox.look()
+            if one is None:
                 return
-            data, (pid, uid, gid) = got
-            if not data:
-                continue
-            if not self._allowance.take(pid, uid, joined=pid in self._applications, now=now):
-                if self._floods.take(now):
-                    LOG.warning("pid %d (uid %d) says more than is listened to: the rest is thrown away", pid, uid)
-                continue
-            with self._faults.of(f"a datagram of pid {pid}, uid {uid}"):
-                self._listen(data, (pid, uid, gid), now)
+            pid, uid, _ = one.sender
+            heard = one.data != b"" and self._allowance.take(pid, uid, joined=pid in self._applications, now=now)
+            fd = self._mailbox.take(one, heard=heard)
+            if heard:
+                with self._faults.of(f"a datagram of pid {pid}, uid {uid}"):
+                    self._listen(one, fd, now)
+            elif one.data and self._floods.take(now):
+                LOG.warning("pid %d (uid %d) says more than is listened to: the rest is thrown away", pid, uid)
 
-    def _listen(self, data: bytes, sender: tuple[int, int, int], now: float) -> None:
+    def _listen(self, one: Datagram, fd: int, now: float) -> None:
         # First, so that it is passed on whatever becomes of it here.
-        self._relay.send(data, sender)
-        pid, uid, _ = sender
-        said, known = notify.parse(data), pid in self._applications
-        if not known and not joins(said):
+        self._relay.send(one.data, one.sender, fd)
+        pid, uid, _ = one.sender
+        if one.barrier:
+            self._applications.waits(pid, now)
+            return
+        said, known = notify.parse(one.data), pid in self._applications
+        if not known and not joins(said) and said.get("STOPPING") != "1":
             return  # to look at its process costs more than all else
-        found = processes.look(pid, uid, closely=not known)
+        closely, feeds = not known or "MAINPID" in said, said.get("WATCHDOG") == "1"
+        found = processes.look(pid, uid, closely=closely, ours=self._home, feeds=feeds)
+        if "MAINPID" in said:
+            found = dataclasses.replace(found, main=processes.main_of(found, said, self._home))
         if self._applications.hear(found, said, now):
-            self._ends.watch(found, self._poll)
+            for each in (found, found.main):
+                if each is not None and each.pid in self._applications:
+                    self._ends.watch(each, self._poll)
 
     def _serve(self, fd: int) -> None:
         now = self._clock()
@@ -330,6 +350,7 @@ class Daemon:
         self._relay.flush()
         self._desk.tidy(self._poll, self._clock())
         self._end(self._ends.sweep())
+        self._ask_systemd()
         self._applications.reserve(self._checks.names())
         living = {sender.pid: sender for sender in self._applications.living()}
         for pid in self._ends.watched():
@@ -343,7 +364,37 @@ class Daemon:
             self._hear()  # what they said before they ended, first: they may have left in good order
         for pid in pids:
             self._ends.release(pid, self._poll)
-            self._applications.end(pid)
+            self._applications.end(pid, self._clock())
+
+    def _ask_systemd(self) -> None:
+        """What it says of the units of those that would be accused; and whether the machine goes down."""
+        now, answer = self._clock(), self._systemd.answer()
+        if answer is not None:
+            if answer.shuts_down or (answer.shuts_down is False and answer.at > self._left_at):
+                self._shut_down(answer.shuts_down, now)
+            for unit, told in answer.units.items():
+                self._applications.told(unit, told, answer.at, now)
+        names = self._applications.asks(now)
+        leaving = self._applications.dismissed != ""
+        if leaving and now - self._left_at > LONGEST:
+            self._shut_down(False, now)
+        if (names and not leaving) or (leaving and now - self._asked_still >= STILL):
+            self._asked_still = now
+            self._systemd.ask(names)
+
+    def _shut_down(self, really: bool, now: float) -> None:
+        """Does the machine go down? Then nobody is accused of anything, and nothing is answered."""
+        if really:
+            self._left_at = now
+        if really == (self._applications.dismissed != ""):
+            return
+        self._applications.dismiss(SHUTDOWN if really else "", now)
+        if really:
+            self._asked_still = now
+            self._session.leave(SHUTDOWN)
+        else:
+            self._session.stay()
+        LOG.info("%s: nobody is judged", SHUTDOWN) if really else LOG.info("the machine goes on")
 
     def _log_changes(self) -> None:
         now = self._clock()
@@ -364,7 +415,7 @@ class Daemon:
     # -- what outlives us: on a file system in memory, gone with the boot, as the applications are
 
     def _remember(self) -> None:
-        text = json.dumps(self._applications.dump())
+        text = json.dumps(self._applications.dump(self._clock()))
         if text == self._remembered:
             return
         self._remembered = text
@@ -389,7 +440,8 @@ class Daemon:
             if processes.born(sender.pid) == sender.born:
                 self._ends.watch(sender, self._poll)
             else:
-                self._applications.end(sender.pid)
+                # It may have been a helper, which we did not see long enough to know.
+                self._applications.end(sender.pid, self._clock())
 
     # -- callers
 
@@ -399,6 +451,9 @@ class Daemon:
             return self.describe()
         if verb == "maintenance":
             return self._begin_maintenance(question)
+        if verb == "goodbye" and question.get("shutdown") is True:
+            self._shut_down(True, self._clock())
+            return {}
         if verb == "goodbye":
             self._must_be_connected()
             self._session.goodbye(str(question.get("reason", "")))
@@ -440,6 +495,7 @@ class Daemon:
                 "bad_lines": session.bad + session.too_long,
                 "last_error": session.last_error,
                 "last_notice": session.last_notice,
+                "left": session.left,
             },
             "maintenance": round(left) if left is not None and left > 0 else None,
             "rounds": self._rounds_done,
@@ -447,6 +503,7 @@ class Daemon:
             "checks": self._checks.describe(),
             "applications": self._applications.describe(now),
             "refused": self._applications.refused,
+            "helpers": self._applications.helpers,
             "dropped": self._mailbox.dropped,
             "not_listened_to": self._allowance.refused,
             "not_passed_on": self._relay.lost,

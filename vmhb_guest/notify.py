@@ -8,11 +8,13 @@ from __future__ import annotations
 import array
 import collections
 import contextlib
+import dataclasses
 import logging
 import os
 import socket
 import stat
 import struct
+import threading
 
 LOG = logging.getLogger(__name__)
 
@@ -22,8 +24,22 @@ MAX_MESSAGE = 4096
 #: those. Beyond that, the newest is dropped: nobody's flood takes the place of what root's services say.
 MAX_WAITING, MAX_OF_USERS, MAX_OF_A_USER = 256, 128, 32
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+_NAMED, _NOBODY = socket.SCM_CREDENTIALS, (0, 0, 0)
 #: Room for credentials and nothing else: descriptors that somebody sends never arrive here, the kernel closes them.
 _ROOM = socket.CMSG_SPACE(_CREDENTIALS.size)
+#: And for one descriptor: that of a barrier (sd_notify_barrier(3)), all of whose message this is.
+_ROOM_FOR_ONE, BARRIER = _ROOM + socket.CMSG_SPACE(array.array("i").itemsize), b"BARRIER=1"
+#: Descriptors of others that we are about to close and that may take for ever: beyond that no barrier is taken.
+MAX_CLOSING = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Datagram:
+    """One that waits to be read. sender: pid, uid and gid. barrier: a descriptor comes with it, and is to be kept."""
+
+    data: bytes
+    sender: tuple[int, int, int]
+    barrier: bool = False
 
 
 class Mailbox:
@@ -32,30 +48,52 @@ class Mailbox:
     def __init__(self, path: str) -> None:
         """Bind it; OSError where that can't be. Any user may send."""
         self.path = path
-        self.dropped = 0  #: datagrams that were too long, or carried descriptors
+        self.dropped = 0  #: datagrams that were too long, or carried descriptors that are none of ours
+        self._closing: list[threading.Thread] = []
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         remove_socket(path)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.socket.bind(path)
         os.chmod(path, 0o666)  # noqa: S103 -- who sends is checked, not who may
 
-    def read(self) -> tuple[bytes, tuple[int, int, int]] | None:
-        """The next datagram with its sender's pid, uid and gid; None for none. One to be dropped is (b"", …)."""
+    def look(self) -> Datagram | None:
+        """The next datagram, which stays where it is until `take`; None for none. Of one to be dropped, no data."""
         try:
-            data, extra, flags, _ = self.socket.recvmsg(MAX_MESSAGE, _ROOM)
+            data, extra, flags, _ = self.socket.recvmsg(MAX_MESSAGE, _ROOM, socket.MSG_PEEK)
         except BlockingIOError:
             return None
-        sender = (0, 0, 0)
-        for level, kind, content in extra:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-                sender = _CREDENTIALS.unpack(content[: _CREDENTIALS.size])
-            elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                _close_all(content)
-                flags |= socket.MSG_CTRUNC
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or sender[0] <= 0:
-            self.dropped += 1
-            return b"", sender
-        return data, sender
+        sender = next(
+            (_CREDENTIALS.unpack(row[: _CREDENTIALS.size]) for _, kind, row in extra if kind == _NAMED), _NOBODY
+        )
+        carries = bool(flags & socket.MSG_CTRUNC)
+        barrier = carries and data == BARRIER and self._closing_now() < MAX_CLOSING
+        bad = flags & socket.MSG_TRUNC or (carries and not barrier) or sender[0] <= 0
+        return Datagram(b"" if bad else data, sender, barrier)
+
+    def take(self, one: Datagram, *, heard: bool) -> int:
+        """Read it. heard: it is not thrown away. The descriptor of a barrier, which is the caller's then; else -1."""
+        self.dropped += not one.data
+        wanted = heard and one.barrier
+        _, extra, _, _ = self.socket.recvmsg(1, _ROOM_FOR_ONE if wanted else _ROOM)
+        fds = array.array("i")
+        for _, kind, content in extra:
+            if kind == socket.SCM_RIGHTS:
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+        if len(fds) == 1 and os.readlink(f"/proc/self/fd/{fds[0]}").startswith("pipe:"):
+            return fds[0]
+        for fd in fds:
+            self._close(fd)
+        return -1
+
+    def _close(self, fd: int) -> None:
+        """To close what is no pipe may take as long as whoever sent it likes: a file system may be theirs (FUSE)."""
+        thread = threading.Thread(target=os.close, args=(fd,), daemon=True)
+        self._closing.append(thread)
+        thread.start()
+
+    def _closing_now(self) -> int:
+        self._closing = [one for one in self._closing if one.is_alive() or one.ident is None]
+        return len(self._closing)
 
     def close(self) -> None:
         """Nobody can join any more."""
@@ -72,14 +110,14 @@ class Relay:
         self.lost = 0  #: datagrams that could not be passed on
         self.address = address if address[:1] in ("/", "@") else ""
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._waiting: collections.deque[tuple[bytes, tuple[int, int, int]]] = collections.deque()
+        self._waiting: collections.deque[tuple[bytes, tuple[int, int, int], int]] = collections.deque()
         self._socket: socket.socket | None = None
         if self.address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
     def say(self, data: bytes) -> None:
         """Tell the service manager this of ourselves. However many wait, there is room for it, and it goes first."""
-        ours = (data, (os.getpid(), os.getuid(), os.getgid()))
+        ours = (data, (os.getpid(), os.getuid(), os.getgid()), -1)
         if self._socket is not None and ours not in self._waiting:
             self._waiting.appendleft(ours)
         self.flush()
@@ -89,30 +127,38 @@ class Relay:
         """Is there something that the service manager had no room for? Then `flush` again, soon."""
         return bool(self._waiting)
 
-    def send(self, data: bytes, sender: tuple[int, int, int]) -> None:
-        """Pass on a datagram, without what is meant for us alone."""
+    def send(self, data: bytes, sender: tuple[int, int, int], fd: int = -1) -> None:
+        """Pass on a datagram, without what is meant for us alone. fd: the pipe of a barrier, which is ours from now on.
+
+        Its other end sees that everybody has closed it when the service manager, too, has read the datagram.
+        """
         lines = [line for line in data.split(b"\n") if line and not line.startswith(b"X-VMHB-")]
         if self._socket is None or not lines:
+            _let_go(fd)
             return
         if not self._room(sender[1]):
             self.lost += 1
+            _let_go(fd)
             return
-        self._waiting.append((b"\n".join(lines), sender))
+        self._waiting.append((b"\n".join(lines), sender, fd))
         self.flush()
 
     def _room(self, uid: int) -> bool:
         if uid == 0:
             return len(self._waiting) < MAX_WAITING
-        users = [sender[1] for _, sender in self._waiting if sender[1]]
+        users = [sender[1] for _, sender, _ in self._waiting if sender[1]]
         return len(users) < MAX_OF_USERS and users.count(uid) < MAX_OF_A_USER
 
     def flush(self) -> None:
         """Pass on what waits, as far as there is room for it."""
         while self._waiting and self._socket is not None:
-            data, sender = self._waiting[0]
-            credentials = (socket.SOL_SOCKET, socket.SCM_CREDENTIALS, _CREDENTIALS.pack(*sender))
+            data, sender, fd = self._waiting[0]
+            extra: list[tuple[int, int, bytes | array.array[int]]]
+            extra = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, _CREDENTIALS.pack(*sender))]
+            if fd >= 0:
+                extra.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd])))
             try:
-                self._socket.sendmsg([data], [credentials], 0, self._address)
+                self._socket.sendmsg([data], extra, 0, self._address)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -120,9 +166,13 @@ class Relay:
                 self.lost += 1
                 LOG.debug("a message of pid %d can't be passed on: %s", sender[0], error)
             self._waiting.popleft()
+            _let_go(fd)
 
     def close(self) -> None:
         """Pass on nothing more."""
+        for _, _, fd in self._waiting:
+            _let_go(fd)
+        self._waiting.clear()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -191,9 +241,7 @@ def _link(target: str, path: str) -> None:
     os.replace(new, path)
 
 
-def _close_all(content: bytes) -> None:
-    fds = array.array("i")
-    fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.close(fd)
+def _let_go(fd: int) -> None:
+    """Of a pipe: no need to wait."""
+    if fd >= 0:
+        os.close(fd)

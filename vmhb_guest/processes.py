@@ -3,18 +3,61 @@
 from __future__ import annotations
 
 import os
+import re
 import select
+from collections.abc import Mapping
 
-from vmhb_guest.applications import Sender, interval_of
+from vmhb_guest import units
+from vmhb_guest.senders import Sender, interval_of
 
-#: Bytes read of a process's environment at most.
-_ENVIRONMENT = 65536
+#: Bytes read at most: of a process's environment, and of anything else that /proc says of it.
+_ENVIRONMENT, _MUCH = 65536, 4096
+#: What is left of a command line after division by this stands for it: nobody is to read it in our files.
+_PRIME = 2**61 - 1
+#: How MAINPID is spelt.
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def look(pid: int, uid: int, *, closely: bool) -> Sender:
-    """What is known of it now; of one that has ended, `born` is 0. closely: also at its environment."""
+def look(pid: int, uid: int, *, closely: bool, ours: units.Home = units.NOWHERE, feeds: bool = False) -> Sender:
+    """What is known of it now; of one that has ended, `born` is 0.
+
+    closely: also at its environment, its command line, and where it belongs. ours: where we belong ourselves; who is
+    there too is somebody that we, or whoever runs us, has started. feeds: it says WATCHDOG=1.
+    """
     command, born = _stat(pid)
-    return Sender(pid, uid, command, born, _watchdog(pid) if born and closely else None)
+    if not born or not closely:
+        return Sender(pid, uid, command, born)
+    home = home_of(pid)
+    if home.unit and home.unit == ours.unit:
+        home = units.NOWHERE
+    interval = _watchdog(pid, whoever=feeds and home.unit != "")
+    line = _read(pid, "cmdline", _MUCH)
+    program = f"{int.from_bytes(line, 'big') % _PRIME:x}" if line else ""
+    return Sender(pid, uid, command, born, interval, home.unit, home.keeper, program)
+
+
+def home_of(pid: int | str) -> units.Home:
+    """Where a process belongs; nowhere, where it has ended."""
+    return units.home(_read(pid, "cgroup", _ENVIRONMENT).decode("utf-8", "replace"))
+
+
+def main_of(sender: Sender, said: Mapping[str, str], ours: units.Home) -> Sender | None:
+    """The process that a message says to be the service (MAINPID=), where that is to be believed: as systemd has it.
+
+    sender: who was looked at closely. Anybody but root speaks of processes of the same user in the same unit.
+    """
+    spelt = said.get("MAINPID", "")
+    pid = int(spelt) if _NUMBER.fullmatch(spelt) else 0
+    if pid <= 1 or pid == os.getpid() or not sender.born:
+        return None
+    if pid == sender.pid:
+        return sender
+    if _namespace(sender.pid) != _namespace("self"):
+        return None  # in a container: its numbers are others than ours
+    found = look(pid, _uid(pid), closely=True, ours=ours)
+    if not found.born or (sender.uid and (sender.uid, sender.unit) != (found.uid, found.unit)):
+        return None
+    return found
 
 
 def born(pid: int) -> int:
@@ -30,8 +73,10 @@ class Ends:
         self._born: dict[int, int] = {}
 
     def watch(self, sender: Sender, poll: select.epoll) -> None:
-        """Have `poll` report this process's pidfd when it ends."""
-        if self._born.get(sender.pid) == sender.born:
+        """Have `poll` report this process's pidfd when it ends. Of one that has ended there is nothing to watch: where
+        it spoke at last, its end is noticed by what it was watched by before.
+        """
+        if not sender.born or self._born.get(sender.pid) == sender.born:
             return
         self.release(sender.pid, poll)
         try:
@@ -66,11 +111,7 @@ class Ends:
 
 def _stat(pid: int) -> tuple[str, int]:
     """Name and start time."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except OSError:
-        return "", 0
+    text = _read(pid, "stat", _MUCH)
     # The name stands in brackets and may have brackets itself. proc(5): state is field 3, starttime field 22.
     name = text[text.find(b"(") + 1 : text.rfind(b")")].decode(errors="replace")
     fields = text[text.rfind(b")") + 2 :].split()
@@ -79,14 +120,32 @@ def _stat(pid: int) -> tuple[str, int]:
     return name, int(fields[19])
 
 
-def _watchdog(pid: int) -> float | None:
-    """What a service manager put into its environment."""
+def _uid(pid: int) -> int:
+    """Whose process it is, by its real user; nobody's, where it has ended."""
+    rows = _read(pid, "status", _MUCH).splitlines()
+    return next((int(row.split()[1]) for row in rows if row.startswith(b"Uid:")), -1)
+
+
+def _namespace(pid: int | str) -> str:
+    """Of its numbers of processes."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            rows = file.read(_ENVIRONMENT).split(b"\0")
+        return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:
-        return None
+        return ""
+
+
+def _watchdog(pid: int, *, whoever: bool = False) -> float | None:
+    """What a service manager put into its environment; whoever: also if that was meant for another of its service."""
+    rows = _read(pid, "environ", _ENVIRONMENT).split(b"\0")
     environ = dict(row.split(b"=", 1) for row in rows if b"=" in row)
-    if environ.get(b"WATCHDOG_PID", str(pid).encode()) != str(pid).encode():
+    if not whoever and environ.get(b"WATCHDOG_PID", str(pid).encode()) != str(pid).encode():
         return None
     return interval_of(environ.get(b"WATCHDOG_USEC", b"").decode("ascii", "replace"))
+
+
+def _read(pid: int | str, name: str, much: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read(much)
+    except OSError:
+        return b""

@@ -13,7 +13,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 #: Bytes of output kept; what comes after them is read and thrown away.
 MAX_OUTPUT = 4096
@@ -48,13 +48,21 @@ def _never() -> bool:
 
 
 def run(
-    path: str, timeout: float, *, clock: Callable[[], float] = time.monotonic, over: Callable[[], bool] = _never
+    program: str | Sequence[str],
+    timeout: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    over: Callable[[], bool] = _never,
+    kept: int = MAX_OUTPUT,
 ) -> Outcome:
-    """Run it, for `timeout` seconds at most, and no longer than until `over` says so. Blocks; any thread."""
+    """Run it, for `timeout` seconds at most, and no longer than until `over` says so. Blocks; any thread.
+
+    program: its path, or that and its arguments. kept: bytes of its output.
+    """
     try:
         # A session, and so a process group, of its own: what it starts is killed with it.
         process = subprocess.Popen(  # noqa: S603 -- an administrator put it there
-            [path],
+            [program] if isinstance(program, str) else list(program),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -66,11 +74,11 @@ def run(
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Outcome(End.NOT_RUN, output=reason)
     with process:
-        return _follow(process, timeout, clock, over)
+        return _follow(process, timeout, clock, over, kept)
 
 
 def _follow(
-    process: subprocess.Popen[bytes], timeout: float, clock: Callable[[], float], over: Callable[[], bool]
+    process: subprocess.Popen[bytes], timeout: float, clock: Callable[[], float], over: Callable[[], bool], kept: int
 ) -> Outcome:
     pipe = process.stdout
     assert pipe is not None  # noqa: S101 -- asked for above
@@ -82,7 +90,7 @@ def _follow(
         while process.poll() is None and spent < timeout and not over():
             if selector.get_map():
                 selector.select(min(LOOK, timeout - spent))
-                if not _drain(pipe.fileno(), output):
+                if not _drain(pipe.fileno(), output, kept):
                     selector.unregister(pipe)
             else:
                 # It closed its output and goes on.
@@ -95,7 +103,7 @@ def _follow(
     # Also what it left running, which would hold the pipe, and the machine.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    _drain(pipe.fileno(), output)
+    _drain(pipe.fileno(), output, kept)
     text = output.decode("utf-8", "replace")
     if hung:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -105,7 +113,7 @@ def _follow(
     return Outcome(End.SIGNALLED if code < 0 else End.EXITED, abs(code), text, spent)
 
 
-def _drain(fd: int, output: bytearray) -> bool:
+def _drain(fd: int, output: bytearray, kept: int) -> bool:
     """Read what there is, up to a bound, so that a program that writes without end has its time measured as well.
 
     False at the end of it.
@@ -117,5 +125,5 @@ def _drain(fd: int, output: bytearray) -> bool:
             return True
         if not chunk:
             return False
-        output += chunk[: MAX_OUTPUT - len(output)]
+        output += chunk[: kept - len(output)]
     return True

@@ -35,12 +35,13 @@ class Session:
         self.name = clean(name, MAX_NAME) or "guest"
         self.connected = False
         self.acks = 0
-        self.withheld = 0  #: challenges not answered, for an application that is silent
+        self.withheld = 0  #: challenges not answered, for an application that is silent, or since we have left
         self.bad = 0  #: lines that were no messages
         self.interval: float | None = None  #: seconds, as the host's welcome said
         self.challenged_at: float | None = None  #: monotonic seconds
         self.last_error = ""  #: what the host last objected to
         self.last_notice = ""
+        self.left = ""  #: why we have left, and answer no more
         self._report = report
         self._faults = faults or Faults()
         self._lines = codec.Lines()
@@ -59,6 +60,8 @@ class Session:
         self.connected = True
         self._errors.fill()
         self._put("hello", version=VERSION, name=self.name)
+        if self.left:
+            self.goodbye(self.left)  # it may be another host, or have been away when we said so
 
     def disconnect(self) -> None:
         """It is away, and half a line of either side is void. Whole answers are kept: late ones do no harm."""
@@ -111,6 +114,19 @@ class Session:
         """Leave monitoring, on purpose."""
         self._put("goodbye", reason=clean(reason, MAX_TEXT))
 
+    def leave(self, reason: str) -> None:
+        """Leave monitoring, and answer nothing from now on: the host takes an answer for our return.
+
+        Unless it does not let us go: then it goes on to wait for answers, and has them.
+        """
+        self.left = clean(reason, MAX_TEXT) or "goodbye"
+        if self.connected:
+            self.goodbye(self.left)
+
+    def stay(self) -> None:
+        """We have not left after all."""
+        self.left = ""
+
     def _take(self, line: bytes, challenges: list[tuple[int, str, bool]], now: float) -> None:
         try:
             message = codec.decode(line)
@@ -135,6 +151,9 @@ class Session:
         return seq, nonce, health
 
     def _answer(self, seq: int, nonce: str, health: bool) -> None:
+        if self.left:
+            self.withheld += 1
+            return
         report = self._report()
         if health:
             self._put("ack", seq=seq, nonce=nonce, health=report.message())
@@ -160,6 +179,8 @@ class Session:
             code, detail = (_text(message.get(name)) for name in ("code", "detail"))
             self.last_error = clean(f"{code}: {detail}", MAX_TEXT)
             LOG.warning("the host objects: %s", self.last_error)
+            if self.left and code == "refused" and detail.startswith("goodbye"):
+                self.stay()
         elif kind == "notice":
             self.last_notice = clean(codec.field(message, "event", str), MAX_TEXT)
             LOG.info("the host says: %s", self.last_notice)

@@ -5,6 +5,7 @@ The kit is the host. The service, ``billing``, knows nothing of vmhb-guest.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Mapping
@@ -12,12 +13,13 @@ from collections.abc import Mapping
 import pytest
 
 from tests.conftest import Figure
-from tests.functional.conftest import Guests
+from tests.functional.conftest import Guests, Workers, acks, assert_quiet
 from tests.functional.hosts import Hosts, until
 from tests.lab import debian
 from tests.lab.guest import BOOT_TIMEOUT, Guest
 from tests.lab.image import Image
 from tests.lab.processes import wait_until
+from tests.stage.consumer import ConsumerProcess
 from vmhb_guest.conformance.cmd import PASSED, examine
 from vmhb_guest.conformance.host import Host
 from vmhb_guest.conformance.rules import Trial
@@ -26,6 +28,8 @@ pytestmark = pytest.mark.patient
 
 #: Seconds: WatchdogSec= of billing.service. It says that it is alive every half of them.
 WATCHDOG = 10
+#: Seconds that a slow service takes to stop.
+SLOW = 20
 
 
 @pytest.fixture
@@ -171,6 +175,103 @@ def test_hung(guest: Guest, host: Host) -> None:
     assert joined(host)
     guest.deed("systemctl stop billing")
     until(host, lambda checks: not checks)
+
+
+def slow_billing(guest: Guest) -> None:
+    """It takes SLOW to stop, and says nothing of it: no STOPPING=1."""
+    start_billing(guest)
+    rows = f"[Service]\nExecStop=/bin/sleep {SLOW}\nKillSignal=SIGKILL\nTimeoutStopSec={3 * SLOW}\nWatchdogSec=0\n"
+    # Without systemd's watchdog it has none of ours either, and must be told a pace.
+    rows += "Environment=WATCHDOG_USEC=2000000\n"
+    guest.deed(f"printf '{rows}' >/etc/systemd/system/billing.service.d/slow.conf")
+    guest.deed("systemctl daemon-reload && systemctl restart billing")
+
+
+def nobody_accused(host: Host, since: int) -> None:
+    """In all that it said from this line on."""
+    said = [one.message for one in host.heard[since:] if isinstance(one.message, dict)]
+    reports = [one["health"] for one in said if one["type"] == "ack" and "health" in one]
+    assert [one for one in reports if one["status"] != "healthy"] == []
+
+
+@pytest.mark.long  # it waits for a service that takes its time
+def test_a_service_that_is_stopped_slowly(guest: Guest, host: Host) -> None:
+    """By its operator: nobody is accused, and nothing is left of it."""
+    slow_billing(guest)
+    assert joined(host)
+    since = len(host.heard)
+    guest.deed("systemctl stop --no-block billing")
+    until(host, lambda checks: not checks)
+    nobody_accused(host, since)
+    guest.deed("rm /etc/systemd/system/billing.service.d/slow.conf && systemctl daemon-reload")
+
+
+@pytest.mark.long  # it waits for watchdogs
+def test_a_frozen_service(guest: Guest, host: Host) -> None:
+    """It is not judged while it is frozen, for longer than its watchdog allows; when it goes on it is as it was."""
+    start_billing(guest)
+    guest.deed("mkdir -p /run/systemd/system/billing.service.d")
+    rows = f"[Service]\nWatchdogSec=0\nEnvironment=WATCHDOG_USEC={WATCHDOG}000000\n"  # or systemd would end it
+    guest.deed(f"printf '{rows}' >/run/systemd/system/billing.service.d/unwatched.conf")
+    guest.deed("systemctl daemon-reload && systemctl restart billing")
+    assert joined(host)
+    before, since = shown(guest, "billing"), len(host.heard)
+    guest.deed("systemctl freeze billing")
+    for _ in range(3 * WATCHDOG):
+        host.ask(health=True)
+        time.sleep(0.5)
+    guest.deed("systemctl thaw billing")
+    assert joined(host)
+    nobody_accused(host, since)
+    assert_same_life(guest, before)
+    guest.deed("rm -r /run/systemd/system/billing.service.d && systemctl daemon-reload && systemctl stop billing")
+    until(host, lambda checks: not checks)
+
+
+@pytest.mark.long  # it shuts down, and boots
+def test_an_orderly_reboot(guests: Guests, debian_image: Image, hosts: Hosts) -> None:
+    """Goodbye before anything has been stopped, no answer after it, and nobody accused; then it boots, and answers."""
+    guest = guests.get(fresh=True, application=True, memory=debian.MEMORY, guest_image=debian_image)
+    host = hosts.at(guest)
+    host.ask()
+    slow_billing(guest)
+    assert joined(host)
+    since = len(host.heard)
+    began = guest.begin("systemctl reboot --no-block")
+    while not list(host.said("goodbye")):
+        host.watch(0.2)
+        assert time.monotonic() < began + SLOW / 2, "at the beginning"
+    at = len(host.heard)
+    while not [one for one in host.heard[at:] if isinstance(one.message, dict) and one.message["type"] == "hello"]:
+        host.say(host.challenge(health=True).line)
+        host.watch(1.0)
+        assert time.monotonic() < began + SLOW + 2 * BOOT_TIMEOUT, "it boots"
+    until(host, lambda checks: not checks)
+    before_the_boot = itertools.takewhile(lambda one: one.message["type"] != "hello", host.heard[at:])
+    assert [one.message["type"] for one in before_the_boot if one.message["type"] == "ack"] == []
+    nobody_accused(host, since)
+
+
+@pytest.mark.long  # it shuts down, and boots
+@pytest.mark.parametrize("health_check", [True, False])
+def test_an_orderly_reboot_is_no_fault(
+    guests: Guests, debian_image: Image, worker: Workers, consumer: ConsumerProcess, health_check: bool
+) -> None:
+    """Of a guest that is judged by its application, though the service in it takes its time."""
+    policy = {"channel": "application", "health_check": health_check, "action": "recover_unresponsive"}
+    guest = guests.get(fresh=True, application=True, memory=debian.MEMORY, guest_image=debian_image, policy=policy)
+    daemon = worker(start=False)
+    daemon.where = guest.node.inside  # where its libvirt puts the channels' sockets
+    daemon.start()
+    daemon.wait_known(guest.uuid)
+    wait_until(lambda: acks(daemon, guest), BOOT_TIMEOUT, f"{guest.name} acknowledges", every=0.2)
+    slow_billing(guest)
+    began = guest.begin("systemctl reboot --no-block")
+    wait_until(
+        lambda: "goodbye" in str(daemon.show(guest.uuid)["silences"]), SLOW / 2, "goodbye at the beginning", every=0.2
+    )
+    time.sleep(SLOW)
+    assert_quiet(daemon, consumer, guest, began)
 
 
 def test_callers(guest: Guest, host: Host) -> None:

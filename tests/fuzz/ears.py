@@ -9,6 +9,7 @@ a legal line, tables and output are bounded. The first byte of an input says who
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import logging
 import sys
@@ -24,6 +25,7 @@ with atheris.instrument_imports(include=["vmhb_common", "vmhb_worker", "vmhb_gue
     from vmhb_guest.faults import Faults
     from vmhb_guest.health import Report
     from vmhb_guest.session import MAX_OUTPUT, Session
+    from vmhb_guest.units import Told, Word
     from vmhb_worker.core.codec import LINE_LIMIT, Codec, Objection, encode
     from vmhb_worker.core.guest_exec import GuestExec
     from vmhb_worker.core.health_watch import HealthWatch
@@ -105,13 +107,18 @@ def _guest(data: bytes) -> None:
 
 
 def _application(data: bytes) -> None:
-    """Its socket: datagrams of a few senders, who end now and then."""
+    """Its socket: datagrams of a few senders, in a unit or in none, who end now and then."""
     table = Applications()
     for number, datagram in enumerate(data.split(b"\0")):
-        pid = 1 + number % 7
-        table.hear(Sender(pid, number % 3, "c", 1), notify.parse(datagram), float(number))
+        pid, home = 1 + number % 7, (("", ""), ("/a.service", "a.service"))[number % 2]
+        sender = Sender(pid, number % 3, "c", 1, None, *home)
+        said = notify.parse(datagram)
+        main = Sender(1 + number % 5, number % 3, "c", 1, None, *home) if "MAINPID" in said else None
+        table.hear(dataclasses.replace(sender, main=main), said, float(number))
         if number % 5 == 4:
-            table.end(pid)
+            table.end(pid, float(number))
+        for unit in table.asks(float(number)):
+            table.told(unit, Told(tuple(Word)[number % len(Word)]), float(number), float(number))
     names = [one.name for one in table.findings(1e6)]
     assert len(set(names)) == len(names) <= MAX_APPLICATIONS and max(map(len, names), default=0) <= MAX_NAME
     assert all("\n" not in one.name + one.message for one in table.findings(1e6))

@@ -22,7 +22,10 @@ SEEDS = (
     (2, "\x00all is well\n"),
     (3, '\n\n{"type":"challenge","seq":1,"nonce":"abc","health":true}\n{"type":"welcome","version":1,"interval":1}\n'),
     (3, '\x09{"type":"error","code":"x","detail":"y"}\n{"type":"notice","event":"e","deadline":null}\n'),
-    (4, "READY=1\nX-VMHB-NAME=a\nWATCHDOG_USEC=500000\0WATCHDOG=1\nSTATUS=s\0STOPPING=1\0WATCHDOG=trigger"),
+    (
+        4,
+        "READY=1\nX-VMHB-NAME=a\nWATCHDOG_USEC=500000\0WATCHDOG=1\nSTATUS=s\0STOPPING=1\0WATCHDOG=trigger\0MAINPID=2\nREADY=1",
+    ),
     (3, '{"type":"welcome","version":1,"interval":1e999}\n{"type":"challenge","seq":-1,"nonce":"\\u00b2"}\n'),
     (3, f'{{"type":"welcome","version":1,"interval":1{"0" * 400}}}\n'),
     (4, "WATCHDOG_USEC=²\0WATCHDOG_USEC=1①\0WATCHDOG_USEC=٣٤\0WATCHDOG_USEC=+1_0\0X-VMHB-NAME=\u202e[1]"),

@@ -70,8 +70,7 @@ def build(cache: pathlib.Path = DEFAULT_CACHE) -> Image:
 
     Two processes may call it at once: one builds, the other waits.
     """
-    own = (pathlib.Path(__file__), pathlib.Path(image.__file__))
-    base = built(cache, f"debian-{hash_of(own)}", _build_debian)
+    own, base = _base(cache)
     sources = [*own, *files_in(ROOTFS), *files_in(image.ROOTFS), *guest_build.sources(), DOCS]
     sources += [*files_in(ROOT / "etc" / "guest"), *files_in(ROOT / "packaging" / "guest")]
 
@@ -80,6 +79,11 @@ def build(cache: pathlib.Path = DEFAULT_CACHE) -> Image:
 
     folder = built(cache, f"systemd-{hash_of(sources, base.name)}", make)
     return Image(base / "vmlinuz", folder / "initrd")
+
+
+def tree(target: pathlib.Path, cache: pathlib.Path = DEFAULT_CACHE) -> None:
+    """All of its files, for `container.py`: a copy, in a folder that is not there yet."""
+    _fill(target, _base(cache)[1])
 
 
 def commands() -> str:
@@ -98,6 +102,12 @@ def _blocks(text: str) -> list[list[str]]:
     """The indented blocks of a text, without the indent."""
     found = re.findall(r"(?:^ {4,}\S.*\n)+", text, re.MULTILINE)
     return [[line.strip() for line in block.splitlines()] for block in found]
+
+
+def _base(cache: pathlib.Path) -> tuple[tuple[pathlib.Path, ...], pathlib.Path]:
+    """Debian, without anything of ours, and what it is built by."""
+    own = (pathlib.Path(__file__), pathlib.Path(image.__file__))
+    return own, built(cache, f"debian-{hash_of(own)}", _build_debian)
 
 
 def _build_debian(work: pathlib.Path) -> None:
@@ -136,9 +146,16 @@ def _sources() -> list[str]:
 
 
 def _build(work: pathlib.Path, base: pathlib.Path) -> None:
-    """Debian with vmhb-guest, and what the tests want in it."""
-    tree, out = work / "tree", work / "out"
+    """An archive of that tree, as a kernel wants it."""
+    files, out = work / "tree", work / "out"
     out.mkdir()
+    _fill(files, base)
+    with open(out / "initrd", "wb") as initrd:
+        initrd.writelines(image.newc(files))
+
+
+def _fill(tree: pathlib.Path, base: pathlib.Path) -> None:
+    """Debian with vmhb-guest, and what the tests want in it."""
     _run("cp", "-a", "--reflink=auto", base / "root", tree)
     _install_vmhb_guest(tree)
     shutil.copytree(ROOTFS, tree, symlinks=True, dirs_exist_ok=True)
@@ -150,8 +167,6 @@ def _build(work: pathlib.Path, base: pathlib.Path) -> None:
     for name in LEFT_OUT:
         path = tree / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    with open(out / "initrd", "wb") as initrd:
-        initrd.writelines(image.newc(tree))
 
 
 def _install_vmhb_guest(tree: pathlib.Path) -> None:

@@ -118,7 +118,10 @@ FOR_GUESTS = {
     *("time", "traceback", "typing"),
 }
 #: Of it, what decides: no I/O, no clock.
-GUEST_PURE = {"allowance", "budget", "codec", "health", "names", "places", "session", "applications"}
+GUEST_PURE = {
+    *("allowance", "application", "applications", "budget", "codec", "health", "names", "places", "senders"),
+    *("session", "units"),
+}
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.
 IMPURE = {

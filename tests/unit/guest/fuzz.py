@@ -19,12 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vmhb_guest import notify
+from vmhb_guest.application import MAX_PROCESSES
 from vmhb_guest.applications import MAX_APPLICATIONS, Applications, Sender
 from vmhb_guest.codec import MAX_LINE, MAX_NAME
 from vmhb_guest.conformance import schema
 from vmhb_guest.faults import Faults
 from vmhb_guest.health import Report
 from vmhb_guest.session import Session
+from vmhb_guest.units import Told, Word
 
 FROM_HOST = (
     b'{"type":"challenge","seq":1,"nonce":"abc","health":true}\n',
@@ -39,6 +41,7 @@ FROM_APPLICATIONS = (
     b"STATUS=\xff\xfe",
     b"STOPPING=1",
     b"X-VMHB-HEALTH=unhealthy\nSTATUS=x",
+    b"MAINPID=7\nREADY=1",
 )
 #: What users make of numbers and names: every spelling, every length around the limit, and what the daemon itself makes
 #: of a name that is taken, by the numbers of processes that there are here.
@@ -52,6 +55,8 @@ ROUND = 200
 PATIENCE = 20.0
 #: Processes that join: few, so that their numbers are met again in names.
 PROCESSES = 12
+#: Where they are, and what systemd says of that.
+UNITS, WORDS = ("", "/a.service", "/b.service"), tuple(Word)
 
 
 @dataclass
@@ -108,13 +113,34 @@ def _feed(session: Session, table: Applications, chance: random.Random, now: flo
     mutated = chance.random() < 0.5
     said = notify.parse(_mutated(chance.choice(FROM_APPLICATIONS), chance) if mutated else _made(chance))
     pid = chance.randrange(1, 100) if mutated else chance.randrange(1, PROCESSES)
-    table.hear(Sender(pid, chance.randrange(9), "c", chance.randrange(3)), said, now)
+    table.hear(_sender(pid, chance, main=chance.random() < 0.2), said, now)
     if chance.random() < 0.1:
-        table.end(pid)
+        table.end(chance.choice([pid, *(sender.pid for sender in table.living())]), now)
+    if chance.random() < 0.1:
+        table.waits(pid, now)
+    for unit in table.asks(now):
+        table.told(unit, Told(chance.choice(WORDS), chance.choice([0.0, now])), now, now)
+    _consistent(table)
     assert len(table) <= MAX_APPLICATIONS
     if chance.random() < 0.1:
         names = [one.name for one in table.findings(now)]
         assert len(set(names)) == len(names) and all(0 < len(name) <= MAX_NAME for name in names)
+
+
+def _sender(pid: int, chance: random.Random, *, main: bool) -> Sender:
+    """A process, in a unit or in none, that says of itself or of another one that it is the service, or nothing."""
+    unit = chance.choice(UNITS)
+    keeper = f"{unit[1:]}" if unit else chance.choice(["", "a.scope"])
+    of = _sender(chance.choice([pid, chance.randrange(1, PROCESSES)]), chance, main=False) if main else None
+    program, command = chance.choice("abc"), chance.choice(["c", "systemd-notify"])
+    return Sender(pid, chance.randrange(9), command, chance.randrange(3), None, unit, keeper, program, of)
+
+
+def _consistent(table: Applications) -> None:
+    """Each process speaks for one application at most, and all that are watched do."""
+    living = [sender.pid for sender in table.living()]
+    assert len(living) == len(set(living)) <= MAX_APPLICATIONS * MAX_PROCESSES
+    assert all(pid in table for pid in living)
 
 
 def _made(chance: random.Random) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -37,9 +39,12 @@ class Manager:
         self._socket.close()
 
     def told(self) -> tuple[bytes, int]:
-        """The next thing that it is told, and by which process."""
+        """The next thing that it is told, and by which process. A barrier is let go."""
         data, extra, _, _ = self._socket.recvmsg(4096, 64)
-        return data, struct.unpack("iII", extra[0][2])[0]
+        rows = {kind: content for _, kind, content in extra}
+        if socket.SCM_RIGHTS in rows:
+            os.close(struct.unpack("i", rows[socket.SCM_RIGHTS])[0])
+        return data, struct.unpack("iII", rows[socket.SCM_CREDENTIALS])[0]
 
     def all(self) -> list[bytes]:
         """What it has been told and has not read yet."""
@@ -165,6 +170,138 @@ def test_who_speaks_is_the_kernels_word(daemon: DaemonProcess) -> None:
         out.sendto(b"READY=1\nX-VMHB-NAME=me", address)
         daemon.until(lambda checks: set(checks) == {"first", "me"})
         assert daemon.status()["dropped"] == 2
+
+
+def test_a_barrier_is_let_go_when_the_service_manager_has_read_it(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """And not before: whoever waits for that must live until then, or its words are nobody's (sd_notify_barrier(3))."""
+    with Manager(tmp_path / "manager") as manager, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        daemon.start(environ=manager.environ)
+        manager.told()
+        read = send(out, b"BARRIER=1", *os.pipe(), address=str(daemon.run / "services"))
+        daemon.status()
+        assert held(read)
+        assert manager.told() == (b"BARRIER=1", os.getpid())
+        assert not held(read)
+        os.close(read)
+
+
+def test_a_barrier_that_is_passed_on_to_nobody(daemon: DaemonProcess) -> None:
+    """There is nobody to wait for."""
+    daemon.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        read = send(out, b"BARRIER=1", *os.pipe(), address=str(daemon.run / "notify"))
+        assert os.read(read, 1) == b""
+        os.close(read)
+    assert daemon.status()["dropped"] == 0
+
+
+def test_what_is_no_barrier_is_not_kept(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """A descriptor of another message, or of anything but a pipe: closed, whatever it is."""
+    daemon.start()
+    daemon.status()
+    before = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        address = str(daemon.run / "notify")
+        for data in (b"FDSTORE=1", b"BARRIER=1\nREADY=1", b"BARRIER=0"):
+            read = send(out, data, *os.pipe(), address=address)
+            assert os.read(read, 1) == b""
+            os.close(read)
+        ours, theirs = socket.socketpair()
+        send(out, b"BARRIER=1", -1, theirs.detach(), address=address)
+        assert ours.recv(1) == b""
+        ours.close()
+        two = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("ii", out.fileno(), out.fileno()))]
+        out.sendmsg([b"BARRIER=1"], two, 0, address)
+    assert daemon.status()["dropped"] == 3
+    assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= before + 1, "one is of the caller that asked for the status"
+
+
+def send(out: socket.socket, data: bytes, read: int, write: int, *, address: str) -> int:
+    """With a descriptor, which is only theirs from then on. The other end of it."""
+    out.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", write))], 0, address)
+    os.close(write)
+    return read
+
+
+def held(read: int) -> bool:
+    """Does anybody have the other end of this pipe?"""
+    poll = select.poll()
+    poll.register(read, 0)
+    return not poll.poll(200)
+
+
+@pytest.mark.parametrize("rows", [("READY=1",), ("WATCHDOG=1",), ("X-VMHB-HEALTH=degraded",)])
+def test_a_helper_is_no_application(daemon: DaemonProcess, rows: tuple[str, ...]) -> None:
+    """It says something, and ends: nobody is accused of that. How many there were is told."""
+    daemon.start()
+    with daemon.application() as one:
+        one.say(*rows)
+        daemon.until(lambda checks: len(checks) == 1)
+        one.kill()
+    daemon.until(lambda checks: not checks)
+    assert daemon.status()["helpers"] == 1
+    assert daemon.ask() == {"status": "healthy", "checks": []}
+
+
+def test_one_that_hands_over(daemon: DaemonProcess) -> None:
+    """To whom it names; and when that ends, it is accused."""
+    daemon.start()
+    with daemon.application() as old, daemon.application() as new:
+        old.say("READY=1", "X-VMHB-NAME=web")
+        old.say(f"MAINPID={new.pid}")
+        daemon.until(lambda _: new.pid in {one["pid"] for one in daemon.status()["applications"]})
+        old.kill()
+        daemon.until(lambda _: [one["pid"] for one in daemon.status()["applications"]] == [new.pid])
+        assert {one["name"]: one["status"] for one in daemon.ask()["checks"]} == {"web": "healthy"}
+        new.kill()
+        daemon.until(lambda checks: checks["web"]["message"] == f"ended without STOPPING=1 (pid {new.pid})")
+
+
+def test_its_last_words(daemon: DaemonProcess) -> None:
+    """An application that speaks once more and is gone when that is heard: its end is noticed all the same."""
+    daemon.start()
+    for number in range(5):
+        with daemon.application() as one:
+            one.say("READY=1", f"X-VMHB-NAME={number}")
+            daemon.until(lambda checks, name=str(number): name in checks)  # type: ignore[misc]
+            daemon.signal(signal.SIGSTOP)
+            one.say("WATCHDOG=1")
+            one.kill()
+            daemon.signal(signal.SIGCONT)
+            daemon.until(lambda checks, name=str(number): checks[name]["status"] == "unhealthy")  # type: ignore[misc]
+
+
+def test_a_new_daemon_knows_a_helper_for_one(daemon: DaemonProcess) -> None:
+    """Also one that ended while nobody was there to see it."""
+    daemon.start()
+    with daemon.application() as one:
+        one.say("READY=1")
+        daemon.until(lambda checks: len(checks) == 1)
+        daemon.status()  # answered after the round in which it was written down
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+    daemon.start()
+    assert daemon.ask() == {"status": "healthy", "checks": []}
+
+
+def test_the_machine_shuts_down(daemon: DaemonProcess) -> None:
+    """Goodbye at once, and no answer after it; nobody is accused; services are passed on as before."""
+    daemon.start()
+    with daemon.application() as one:
+        one.say("READY=1", "X-VMHB-NAME=one", "WATCHDOG_USEC=100000")
+        daemon.until(lambda checks: checks.get("one", {}).get("status") == "unhealthy")
+        assert daemon.command("goodbye", "--shutdown").returncode == 0
+        daemon.host.say(daemon.host.challenge(health=True).line)
+        acks = len(list(daemon.host.said("ack")))
+        daemon.host.watch(1.0)
+        assert [message["reason"] for message in daemon.host.said("goodbye")] == ["the machine shuts down"]
+        assert len(list(daemon.host.said("ack"))) == acks
+        status = daemon.status()
+        assert (status["status"], status["host"]["left"]) == ("healthy", "the machine shuts down")
+        assert "left: the machine shuts down" in daemon.command("status").stdout
+        # A host that lets nobody go who is in trouble.
+        refusal = {"type": "error", "code": "refused", "detail": "goodbye: not now"}
+        daemon.host.ask(json.dumps(refusal).encode() + b"\n")
 
 
 def test_the_service_manager_hears_as_before(daemon: DaemonProcess, tmp_path: Path) -> None:

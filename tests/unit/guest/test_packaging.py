@@ -15,7 +15,7 @@ import pytest
 
 from tests.unit.guest.daemons import DaemonProcess, oldest_python
 from tools.lib import guest_build
-from vmhb_guest import __version__
+from vmhb_guest import __version__, cmd
 from vmhb_guest.codec import MAX_LINE, MAX_NONCE
 from vmhb_guest.conformance import schema
 from vmhb_guest.conformance.rules import RULES
@@ -55,8 +55,8 @@ def test_the_distribution(tmp_path: Path) -> None:
         metadata = next(packed.read(name).decode() for name in names if name.endswith("METADATA"))
         scripts = next(packed.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     assert {str(path.relative_to(ROOT)) for path in guest_build.sources()} <= set(names)
-    for file in ("vmhb-guest.service", "60-vmhb-guest.rules", "vmhb-guest.conf", "example-check"):
-        assert any(name.endswith(f"share/vmhb-guest/{file}") for name in names)
+    for path in (ROOT / "etc/guest").iterdir():
+        assert any(name.endswith(f"share/vmhb-guest/{path.name}") for name in names)
     assert "Requires-Python: >=3.8" in metadata and "Requires-Dist" not in metadata
     assert "vmhb-guest = vmhb_guest.cmd:main" in scripts and "vmhb-guest-conformance = " in scripts
 
@@ -78,6 +78,22 @@ def test_the_unit_and_the_rule() -> None:
     assert f'ATTR{{name}}=="{DEVICE.rpartition("/")[2]}"' in rule and 'ENV{SYSTEMD_WANTS}+="vmhb-guest.service"' in rule
 
 
+def test_the_unit_of_a_shutdown() -> None:
+    """Every shutdown wants it, it waits for nothing, and it asks the daemon only where there is one."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(ROOT / "etc/guest/vmhb-guest-shutdown.service")
+    assert parser["Unit"]["DefaultDependencies"] == "no" and not {"After", "Before", "Requires"} & set(parser["Unit"])
+    assert parser["Unit"]["ConditionPathExists"] == Settings().control
+    command = parser["Service"]["ExecStart"].removeprefix("-/usr/bin/env vmhb-guest ").split()
+    asked = cmd._parser().parse_args(command)
+    assert (asked.verb, asked.shutdown) == ("goodbye", True)
+    docs = (ROOT / "docs/guest.rst").read_text()
+    assert "ln -sf ../vmhb-guest-shutdown.service /lib/systemd/system/shutdown.target.wants/\n" in docs
+    for path in (ROOT / "etc/guest").iterdir():
+        assert path.name in docs, "who builds an image is told of it"
+
+
 def test_the_way_before_and_after_the_daemon() -> None:
     """At boot, and however the daemon ended, the path that services speak to leads to systemd."""
     way = Settings().way
@@ -90,12 +106,13 @@ def test_the_way_before_and_after_the_daemon() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd on this machine")
-def test_systemd_reads_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["vmhb-guest.service", "vmhb-guest-shutdown.service"])
+def test_systemd_reads_the_unit(name: str, tmp_path: Path) -> None:
     """No unknown name, no value that systemd would ignore."""
-    unit = tmp_path / "vmhb-guest.service"
-    shutil.copy(ROOT / "etc/guest/vmhb-guest.service", unit)
+    unit = tmp_path / name
+    shutil.copy(ROOT / "etc/guest" / name, unit)
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
-    assert "vmhb-guest.service" not in done.stderr, done.stderr
+    assert name not in done.stderr, done.stderr
 
 
 def test_the_example_check() -> None:

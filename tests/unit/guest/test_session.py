@@ -218,3 +218,39 @@ def test_an_error_that_is_no_text(field: str) -> None:
     for value in (b"[" * 900 + b"]" * 900, b"1" * 3000, b"null", b"{}"):
         one.receive(b'{"type":"error","%b":%b}\n' % (field.encode(), value), 0)
         assert one.last_error in (":", "") and said(one) == []
+
+
+# -- leaving
+
+
+def test_one_that_has_left_answers_no_more() -> None:
+    """An answer would be taken for its return. To another host, or one that was away, it says goodbye again."""
+    one = session(SICK)
+    one.leave("the machine shuts\ndown")
+    assert said(one) == [{"type": "goodbye", "reason": "the machine shuts down"}]
+    one.receive(challenge(1) + challenge(2, health=True), 0.0)
+    assert (said(one), one.withheld, one.acks) == ([], 2, 0)
+    one.disconnect()
+    one.connect()
+    assert [message["type"] for message in said(one)] == ["hello", "goodbye"]
+    one.stay()
+    one.receive(challenge(3, health=True), 0.0)
+    assert [message["type"] for message in said(one)] == ["ack"]
+
+
+def test_one_that_leaves_while_the_host_is_away() -> None:
+    """It says so when the host comes."""
+    one = Session("guest", Report)
+    one.leave("")
+    assert said(one) == []
+    one.connect()
+    assert said(one)[1] == {"type": "goodbye", "reason": "goodbye"}
+
+
+def test_one_that_may_not_leave() -> None:
+    """The host goes on to judge it by its answers: it has them. Another refusal is another matter."""
+    one = session()
+    one.leave("bye")
+    for detail, answers in (("maintenance: no", []), ("goodbye: not while the guest is suspected", ["ack"])):
+        one.receive(line(type="error", code="refused", detail=detail) + challenge(1), 0.0)
+        assert [message["type"] for message in said(one) if message["type"] != "goodbye"] == answers
