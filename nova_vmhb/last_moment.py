@@ -43,12 +43,15 @@ class Kind(enum.Enum):
     SILENT = "it does not answer"
     UNHEALTHY = "it answers, and says itself that it is not well: only that word, and no answer, ends it"
     GONE = "its QEMU has failed: there is nobody to answer"
+    LOST = "it ran when its host went down, and has not since, though Nova says that it should: nobody is there"
     NO_RECOVERY = "no recovery is ever asked for"
 
 
 #: By cause: total over those that the worker has, a test says.
 CAUSES: Mapping[str, Kind] = {
     "qemu_failed": Kind.GONE,
+    "host_lost_power": Kind.LOST,
+    "stopped_unexplained": Kind.NO_RECOVERY,
     "paused_io_error": Kind.NO_RECOVERY,
     "paused_failed": Kind.NO_RECOVERY,
     "qemu_hung": Kind.DEAD,
@@ -73,9 +76,10 @@ STANDS: Mapping[Kind, frozenset[str]] = {
     Kind.SILENT: frozenset({"silent"}),
     Kind.UNHEALTHY: frozenset({"alive", "missing", "silent"}),
     Kind.GONE: frozenset({"gone"}),
+    Kind.LOST: frozenset({"gone"}),
 }
 
-#: What it means that a fault of silence, or of QEMU's end, is met in a state in which it does not stand.
+#: What it means that a fault of silence, or of a domain that does not run, is met where it does not stand, by state.
 OTHERWISE: Mapping[str, tuple[Deed, str]] = {
     "waiting": (Deed.LEAVE, "it has been booted since, and has its time to answer"),
     "gone": (Deed.LEAVE, "it does not run any more: somebody is at it, or has stopped it"),

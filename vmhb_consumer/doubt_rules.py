@@ -15,10 +15,15 @@ from vmhb_common.model.fault import Fault, Resolution
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What Nova says. host: None where it is on no host (shelved). exists False: Nova has no such instance."""
+    """What Nova says. host: None where it is on no host (shelved). exists False: Nova has no such instance.
+
+    vm_state: None where Nova does not tell; task_state: what Nova is at with it, None: nothing.
+    """
 
     host: str | None
     exists: bool = True
+    vm_state: str | None = None
+    task_state: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,16 @@ from typing import Any
 
 from vmhb_common.model.causes import Ground, rests_on
 from vmhb_common.model.fault import Fault
-from vmhb_consumer.doubt_rules import Unknown, Whereabouts, Word, by_place
+from vmhb_consumer.doubt_rules import Place, Unknown, Whereabouts, Word, by_place
 
 #: How long one may be unclear (seconds): then its fault asks for its next recovery, which is asked about anew. The
 #: workers' recovery_timeout.
 UNCLEAR_FOR = 300.0
+#: Nova itself starts again what ran when its host went down, where it is told to (resume_guests_state_on_host_boot): it
+#: has so long for that (seconds), since the fault began. The worker gives it as much.
+NOVAS_TIME = 120.0
+#: The vm_state of an instance that is to run.
+ACTIVE = "active"
 #: A spell is over, whoever ended it, once nobody has met it for so long (seconds): several consumers take turns.
 FORGOTTEN = 120.0
 
@@ -56,6 +61,7 @@ LastWord = Go | Never | NotNow | Unclear
 #: its version: an older one does not tell `answered_since_miss`.
 STANDS: Mapping[Ground, frozenset[str]] = {
     Ground.GONE: frozenset({"gone"}),
+    Ground.LOST: frozenset({"gone"}),
     Ground.TOLD: frozenset({"silent"}),
     Ground.SILENCE: frozenset({"silent"}),
     Ground.OWN_WORD: frozenset({"alive", "missing", "silent"}),
@@ -73,6 +79,11 @@ def is_late(confirmed_ago: float, action_ttl: float) -> bool:
     return confirmed_ago > action_ttl
 
 
+def is_novas_to_say(fault: Fault) -> bool:
+    """Must Nova be asked, too, however young it is?"""
+    return rests_on(fault.cause).is_novas_to_say
+
+
 def judge(fault: Fault, word: Word, place: Whereabouts) -> LastWord:
     """word: of the worker of its host. place: of the instance, None where Nova was not asked."""
     closed = by_place(fault, place)
@@ -86,10 +97,10 @@ def judge(fault: Fault, word: Word, place: Whereabouts) -> LastWord:
     if not isinstance(word.shown, Mapping) or "error" in word.shown:
         # One that has just started may not have met it yet.
         return Unclear(f"{worker} does not watch the instance")
-    return _by_fault(fault, word.shown, worker)
+    return _by_fault(fault, word.shown, place, worker)
 
 
-def _by_fault(fault: Fault, shown: Mapping[str, Any], worker: str) -> LastWord:
+def _by_fault(fault: Fault, shown: Mapping[str, Any], place: Place | None, worker: str) -> LastWord:
     known = shown.get("fault", "")
     if known is None or (isinstance(known, Mapping) and known.get("fault_id") != fault.fault_id):
         return Never(f"{worker} does not know of the fault any more")
@@ -102,7 +113,23 @@ def _by_fault(fault: Fault, shown: Mapping[str, Any], worker: str) -> LastWord:
         return NotNow(f"{worker} withholds it for now: {str(known['withheld'])[:40]}")
     if known.get("recommended_action", "recover") != "recover":  # an older worker does not tell
         return Never(f"{worker} asks for no recovery any more")
-    return _by_state(ground, shown, worker)
+    said = _by_nova(place, known.get("suspected_age")) if ground.is_novas_to_say else None
+    return said or _by_state(ground, shown, worker)
+
+
+def _by_nova(place: Place | None, age: Any) -> LastWord | None:
+    """What speaks against it, of one that only Nova can say should run. None: nothing. age: of its fault, seconds."""
+    if place is None:
+        return Unclear("only Nova can say whether it should run, and there is none to ask: see [nova]")
+    if place.vm_state is None:
+        return Unclear("Nova does not tell its vm_state: the user of [nova] needs the role admin")
+    if place.task_state is not None:
+        return NotNow(f"Nova is at it: task_state {place.task_state[:40]}")
+    if place.vm_state != ACTIVE:
+        return Never(f"Nova says {place.vm_state[:40]}: it is not to run, or Nova knows that it does not")
+    if isinstance(age, bool) or not isinstance(age, int | float) or not age >= NOVAS_TIME:
+        return NotNow(f"Nova has {NOVAS_TIME:.0f} s to start it again by itself")
+    return None
 
 
 def _by_state(ground: Ground, shown: Mapping[str, Any], worker: str) -> LastWord:

@@ -1,4 +1,4 @@
-"""Asks Nova which host has an instance. One request, bounded in time; decides nothing.
+"""Asks Nova which host has an instance, and whether it is to run there. One request, bounded in time; decides nothing.
 
 The port is a function from an instance's uuid to `Place` or `Unknown`; tests have their own.
 """
@@ -25,6 +25,7 @@ GROUP = "nova"
 TIMEOUT = 5.0
 #: Old enough for every Nova that there is; the host is told to administrators from the first on.
 HOST = "OS-EXT-SRV-ATTR:host"
+VM_STATE, TASK_STATE = "OS-EXT-STS:vm_state", "OS-EXT-STS:task_state"
 
 
 def from_conf(conf: cfg.ConfigOpts) -> Nova | None:
@@ -74,14 +75,20 @@ def _place(meaning: answers.Meaning) -> Place | Unknown:
         case answers.Absent():
             return Place(None, exists=False)
         case answers.Found(server) if HOST in server:
-            host = server[HOST]
-            return Place(host if isinstance(host, str) and host else None)
+            # Without a word of its task, what else it says does not tell how it is.
+            task = server.get(TASK_STATE, ...)
+            state = server.get(VM_STATE) if task is None or _word(task) else None
+            return Place(_word(server[HOST]), vm_state=_word(state), task_state=_word(task))
         case answers.Found():
             return Unknown("Nova does not tell the host: the user of [nova] needs the role admin")
         case answers.Refusal(code, text):
             return Unknown(f"Nova answers {code}: {text[:200]}")
         case answers.Unclear(why, _code):
             return Unknown(f"Nova {why}")
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _said(error: Exception) -> str:

@@ -98,7 +98,7 @@ class Permits:
         return self._records.known(asked.fault_id) or (asked, 0.0)
 
     def _verify(self, fault: Fault, now: Callable[[], float], late: bool) -> Permit:
-        place = self._witnesses.place(fault) if late else None
+        place = self._witnesses.place(fault) if late or last_word.is_novas_to_say(fault) else None
         said = last_word.judge(fault, self._word(fault, now), place)
         key = (fault.fault_id, fault.recovery_attempt)
         if isinstance(said, last_word.Unclear):

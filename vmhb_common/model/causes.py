@@ -13,6 +13,8 @@ class Cause(enum.StrEnum):
     """What is wrong. The order of judgement is that of `RULES`."""
 
     QEMU_FAILED = "qemu_failed"
+    HOST_LOST_POWER = "host_lost_power"
+    STOPPED_UNEXPLAINED = "stopped_unexplained"
     PAUSED_IO_ERROR = "paused_io_error"
     PAUSED_FAILED = "paused_failed"
     QEMU_HUNG = "qemu_hung"
@@ -50,6 +52,7 @@ class Ground(enum.Enum):
     """What a cause rests on."""
 
     GONE = "its QEMU has ended: nobody is there who could answer"
+    LOST = "it ran when its host went down, and has not since: Nova may start it again by itself, or not want it to run"
     TOLD = "its kernel told that it has panicked; it may boot again by itself"
     SILENCE = "it does not answer"
     OWN_WORD = "it answers, and says itself that it is not well"
@@ -67,10 +70,23 @@ class Ground(enum.Enum):
         too: it has been started since."""
         return self is not Ground.OWN_WORD
 
+    @property
+    def does_not_run(self) -> bool:
+        """Is it this that is wrong: its domain does not run? Then there is nobody to be asked."""
+        return self in (Ground.GONE, Ground.LOST)
+
+    @property
+    def is_novas_to_say(self) -> bool:
+        """Is it a fault only where Nova says that it should run, and is not at it itself? Then Nova is always asked
+        before its recovery is begun."""
+        return self is Ground.LOST
+
 
 #: By cause: total, a test says.
 RESTS_ON: Mapping[Cause, Ground] = {
     Cause.QEMU_FAILED: Ground.GONE,
+    Cause.HOST_LOST_POWER: Ground.LOST,
+    Cause.STOPPED_UNEXPLAINED: Ground.NONE,
     Cause.PAUSED_IO_ERROR: Ground.NONE,
     Cause.PAUSED_FAILED: Ground.NONE,
     Cause.QEMU_HUNG: Ground.SILENCE,  # a stalled host lets all of its QEMUs stand still, and go on

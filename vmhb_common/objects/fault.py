@@ -32,7 +32,8 @@ class FaultPayload(Payload):
 
     # 1.0: first version
     # 1.1: application_unhealthy and maintenance_overdue are judged, and have their places among the causes; `health`
-    VERSION = "1.1"
+    # 1.2: host_lost_power and stopped_unexplained are causes
+    VERSION = "1.2"
 
     fields = {  # noqa: RUF012 # oslo's way
         "fault_id": ovo.UUIDField(),

@@ -48,6 +48,8 @@ class Kind:
 #: Every cause has a row. Those that never ask for a recovery have one for the crowd's sake.
 KINDS: dict[Cause, Kind] = {
     Cause.QEMU_FAILED: Kind(rank=3),
+    # Nova itself starts again what ran, where resume_guests_state_on_host_boot says so: it has its time for that.
+    Cause.HOST_LOST_POWER: Kind(grace=120.0, rank=3),
     Cause.GUEST_PANICKED: Kind(rank=2),
     # A QEMU that stands still may go on: 45 s were seen of a host whose storage stalled, and two guests of a host of
     # two are no crowd.
@@ -65,6 +67,8 @@ KINDS: dict[Cause, Kind] = {
     # QEMU says so itself; no recovery is asked for.
     Cause.PAUSED_IO_ERROR: Kind(),
     Cause.PAUSED_FAILED: Kind(),
+    # libvirt does not know, and so it is nobody's to recover.
+    Cause.STOPPED_UNEXPLAINED: Kind(),
     # About a host.
     Cause.HOST_SUSPECT: Kind(),
     Cause.WORKER_LOST: Kind(),
@@ -122,7 +126,8 @@ def revives(cause: str) -> bool:
 
 def to_be_asked_anew(cause: str) -> bool:
     """Does its guest not answer, so that another challenge can tell whether that is still so?"""
-    return rests_on(cause) not in (Ground.GONE, Ground.OWN_WORD)
+    ground = rests_on(cause)
+    return not (ground.does_not_run or ground is Ground.OWN_WORD)
 
 
 class Caution:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from vmhb_common.model import fault as life
-from vmhb_common.model.causes import Cause, Confidence, Severity
+from vmhb_common.model.causes import Cause, Confidence, Ground, Severity, rests_on
 from vmhb_common.model.fault import Change, Fault, Finding, Identity, Resolution
 from vmhb_common.model.policy import Action, HeartbeatPolicy
 from vmhb_worker.core.brake import Braking
@@ -111,7 +111,7 @@ class Ledger:
             elif fault.state is life.FaultState.RAISED and fault.instance_uuid is not None:
                 self.open[fault.instance_uuid] = fault
                 self._asked(None, fault, now)
-                if fault.withheld in ("brake", "budget"):
+                if fault.withheld in ("brake", "budget") or _waits_for_nova(fault):
                     self._caution.resume(fault.instance_uuid, fault.cause, fault.withheld == "brake", now)
                     self.reconsider_at = now
                 if fault.cause == Cause.FLAPPING or fault.withheld == "flapping":
@@ -399,7 +399,7 @@ class Ledger:
         was = self.open.get(uuid)
         if was is None or was.fault_id != fault_id:  # another fault of the same instance took its page
             return None
-        died = was.cause == Cause.QEMU_FAILED  # does not run: that is what is wrong
+        died = rests_on(was.cause).does_not_run  # that is what is wrong
         fault = life.reminded(was, wall, late=(gone(uuid) and not died) or uuid in self._answering)
         due = self._again(fault, now) and stands(uuid)
         withheld = self._withheld(uuid, fault, due, now)
@@ -441,6 +441,11 @@ def _harder(finding: Finding, was: Fault) -> bool:
     """Is it worth a word of whoever is known to flap?"""
     worse = kind_of(finding.cause).rank > kind_of(was.cause).rank and finding.withheld != "evidence"
     return worse or finding.recommended_action == "recover" != was.recommended_action
+
+
+def _waits_for_nova(fault: Fault) -> bool:
+    """Is its recovery held so that Nova has its time? Nobody finds it anew after a restart: it does not run."""
+    return fault.withheld == "hold" and rests_on(fault.cause) is Ground.LOST
 
 
 def in_words(entry: Entry) -> str:

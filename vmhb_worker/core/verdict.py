@@ -30,6 +30,8 @@ class Trigger(enum.Enum):
     """What made us judge."""
 
     FAILED = "domain stopped as failed"
+    POWER = "domain shut off by nobody known, and its host has booted since it ran"
+    UNEXPLAINED = "domain shut off by nobody known"
     IO_ERROR = "domain paused by an I/O error"
     POSTCOPY = "domain paused by a failure, or by QEMU itself"
     WATCHDOG = "domain paused by its watchdog"
@@ -166,6 +168,22 @@ RULES: tuple[Rule, ...] = (
         Recovery.IF_RECOVER,
         Confidence.HIGH,
         "QEMU crashed or was killed",
+    ),
+    Rule(
+        Cause.HOST_LOST_POWER,
+        lambda case: case.trigger is Trigger.POWER,
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        Confidence.MEDIUM,
+        "it ran when its host went down, and has not since that is up again",
+    ),
+    Rule(
+        Cause.STOPPED_UNEXPLAINED,
+        lambda case: case.trigger is Trigger.UNEXPLAINED,
+        Severity.WARNING,
+        Recovery.NEVER,
+        Confidence.LOW,
+        "it ran when the worker last knew, does not any more, and libvirt does not know why",
     ),
     Rule(
         Cause.PAUSED_IO_ERROR,

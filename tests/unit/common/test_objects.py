@@ -27,7 +27,7 @@ ID = "3f0c4d6e-0a52-4a1e-9d0f-1f2e3d4c5b6a"
 
 #: A difference here is a change of what goes over the wire: raise the object's VERSION, then write the new one down.
 FINGERPRINTS = {
-    "FaultPayload": "1.1-2444efc0f7fdb616",
+    "FaultPayload": "1.2-4975873a550b8479",
     "HeartbeatPayload": "1.0-bff6d09168ba06e5",
     "WorkerPayload": "1.1-7430d293e66394b4",
 }
@@ -111,7 +111,7 @@ def test_wire_form() -> None:
     assert sample == {
         "vmhb_object.name": "FaultPayload",
         "vmhb_object.namespace": "vmhb",
-        "vmhb_object.version": "1.1",
+        "vmhb_object.version": "1.2",
     }
     assert data["occurred_at"] == "2026-01-02T03:04:05Z"
     assert list(data) == [*data] and set(data) == {*Fault.__dataclass_fields__}

@@ -13,6 +13,7 @@ from vmhb_common.model.causes import Ground, rests_on
 from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.database import Away
 from vmhb_consumer.doubt_rules import Told
+from vmhb_consumer.last_word import NOVAS_TIME
 from vmhb_consumer.reporters.base import Case, Done, Outcome, Reporter
 from vmhb_consumer.reporters.masakari_rules import Notification, Server
 
@@ -119,8 +120,10 @@ class _Response:
 
 def standing(fault: Fault, **changed: Any) -> Told:
     """What a worker of today says of a guest whose fault stands."""
-    known = {"fault_id": fault.fault_id, "cause": fault.cause, "recommended_action": "recover", "withheld": None}
-    state = {Ground.GONE: "gone", Ground.OWN_WORD: "alive"}.get(rests_on(fault.cause), "silent")
+    asked = {"recommended_action": "recover", "withheld": None}
+    known = {"fault_id": fault.fault_id, "cause": fault.cause, **asked, "suspected_age": NOVAS_TIME}
+    ground = rests_on(fault.cause)
+    state = "gone" if ground.does_not_run else "alive" if ground is Ground.OWN_WORD else "silent"
     return Told({"state": state, "answered_since_miss": False, "silences": {}, "fault": known, **changed})
 
 

@@ -17,7 +17,7 @@ from tests.fakes import a_fault
 from tests.unit.consumer.conftest import Desk, another
 from tests.unit.consumer.fakes import FlakyRecords
 from vmhb_common.model.fault import Fault
-from vmhb_common.objects import SignOfLife, fault_payload, worker_payload
+from vmhb_common.objects import FaultPayload, SignOfLife, fault_payload, worker_payload
 from vmhb_consumer import door, fault_rules
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Unfit
@@ -207,7 +207,7 @@ SPOILT = [
     GOOD.replace('"interval": 10.0', '"interval": NaN'),
     GOOD.replace('"state": "raised"', '"state": "half"'),
     GOOD.replace('"misses": 3', f'"misses": {"9" * 5000}'),
-    GOOD.replace('"1.1"', '"2.0"'),
+    GOOD.replace(f'"{FaultPayload.VERSION}"', '"2.0"'),
 ]
 
 

@@ -16,6 +16,7 @@ from vmhb_common.model.causes import RESTS_ON, Cause, Ground, rests_on
 from vmhb_consumer.doubt_rules import Place, Told, Unknown, Whereabouts, Word
 from vmhb_consumer.last_word import (
     FORGOTTEN,
+    NOVAS_TIME,
     STANDS,
     STATES,
     UNCLEAR_FOR,
@@ -24,13 +25,16 @@ from vmhb_consumer.last_word import (
     NotNow,
     Spell,
     Unclear,
+    is_novas_to_say,
     judge,
     must_be_asked,
     unclear,
 )
+from vmhb_worker.core.caution import KINDS
 from vmhb_worker.core.transitions import State
 
 HUNG = a_fault(host="cn1", cause="guest_hung", recommended_action="recover")
+ACTIVE = Place("cn1", vm_state="active")
 
 
 def shown(cause: str = "guest_hung", state: str = "silent", answered: Any = False, **more: Any) -> Told:
@@ -52,6 +56,7 @@ def test_every_cause_rests_on_something() -> None:
     """And on what the recovery's own table says: it can't import this one."""
     same = {
         Kind.GONE: {Ground.GONE},
+        Kind.LOST: {Ground.LOST},
         Kind.DEAD: {Ground.SILENCE, Ground.TOLD},
         Kind.SILENT: {Ground.SILENCE},
         Kind.UNHEALTHY: {Ground.OWN_WORD},
@@ -79,7 +84,7 @@ def test_nothing_is_begun_that_would_be_left_alone() -> None:
     good it would leave alone."""
     for cause, state, answered, silences, withheld in EVERYTHING:
         told = shown(cause, state, answered, silences=silences, fault_withheld=withheld)
-        said, step = judge(HUNG, told, None), last_moment.judge(told.shown)
+        said, step = judge(HUNG, told, ACTIVE), last_moment.judge(told.shown)
         if isinstance(said, Go):
             assert step.deed in (Deed.REBOOT, Deed.STOP), (cause, state, answered)
         else:
@@ -99,8 +104,10 @@ def test_an_older_worker_does_not_tell() -> None:
     """Neither whether it has answered, nor what is asked for: its state tells, which an acknowledgement ends."""
     for cause, state in product(Cause, STATES):
         word = Told({"state": state, "silences": {}, "fault": {"fault_id": HUNG.fault_id, "cause": str(cause)}})
-        goes = isinstance(judge(HUNG, word, None), Go)
-        assert goes == (state in STANDS[rests_on(cause)]), (cause, state)
+        goes = isinstance(judge(HUNG, word, ACTIVE), Go)
+        # What only Nova can say to be a fault must have an age, and older workers know of no such cause.
+        told = state in STANDS[rests_on(cause)] and not rests_on(cause).is_novas_to_say
+        assert goes == told, (cause, state)
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------
@@ -143,6 +150,89 @@ def test_what_is_said(word: Word, place: Whereabouts, says: Any) -> None:
     said = judge(HUNG, word, place)
     assert type(said) is type(says)
     assert getattr(said, "why", "").startswith(getattr(says, "why", ""))
+
+
+# -- what only Nova can say --------------------------------------------------------------------------------------------
+
+
+OFF = shown("host_lost_power", "gone", None)
+
+
+@pytest.mark.parametrize(
+    ("word", "place", "says"),
+    [
+        (OFF, ACTIVE, Go()),
+        # Evacuated meanwhile, deleted, shelved.
+        (OFF, Place("cn2", vm_state="active"), Never("meanwhile the instance is on cn2 now, Nova says")),
+        (OFF, Place(None, exists=False), Never("meanwhile Nova has no such instance any more")),
+        (OFF, Place(None, vm_state="shelved_offloaded"), Never("meanwhile the instance is on no host any more")),
+        # Stopped by its user, while the worker was off; or by Nova, which found it so.
+        (OFF, Place("cn1", vm_state="stopped"), Never("Nova says stopped: it is not to run")),
+        # Nova starts it by itself, or does anything else to it.
+        (OFF, replace(ACTIVE, task_state="reboot_started_hard"), NotNow("Nova is at it: task_state reboot_started_ha")),
+        (OFF, replace(ACTIVE, task_state="powering-off"), NotNow("Nova is at it: task_state powering-off")),
+        (shown("host_lost_power", "waiting", None), ACTIVE, NotNow("its fault does not stand at present")),
+        (shown("host_lost_power", "alive", True), ACTIVE, NotNow("it has answered since its last miss")),
+        (Told({"state": "alive", "fault": None}), ACTIVE, Never("the worker on cn1 does not know of the fault")),
+        # Nova may yet.
+        (shown("host_lost_power", "gone", fault_suspected_age=NOVAS_TIME - 0.1), ACTIVE, NotNow("Nova has 120 s")),
+        (shown("host_lost_power", "gone", fault_suspected_age=-3600.0), ACTIVE, NotNow("Nova has 120 s")),
+        (shown("host_lost_power", "gone", fault_suspected_age=float("nan")), ACTIVE, NotNow("Nova has 120 s")),
+        (shown("host_lost_power", "gone", fault_suspected_age=True), ACTIVE, NotNow("Nova has 120 s")),
+        (shown("host_lost_power", "gone", fault_suspected_age=None), ACTIVE, NotNow("Nova has 120 s")),
+        # Nova cannot be asked, or does not tell.
+        (OFF, AWAY, Unclear("it does not answer")),
+        (OFF, None, Unclear("only Nova can say whether it should run, and there is none to ask")),
+        (OFF, HERE, Unclear("Nova does not tell its vm_state")),
+        (AWAY, ACTIVE, Unclear("it does not answer")),
+        # Its worker does not ask for it any more.
+        (shown("host_lost_power", "gone", fault_withheld="hold"), ACTIVE, NotNow("the worker on cn1 withholds it")),
+        (shown("host_lost_power", "gone", fault_recommended_action="alarm"), ACTIVE, Never("the worker on cn1 asks")),
+        (shown("host_lost_power", "gone", silences={"x": "start"}), ACTIVE, NotNow("the worker on cn1 expects no")),
+        (shown("stopped_unexplained", "gone"), ACTIVE, Never("the worker on cn1 says stopped_unexplained by now")),
+    ],
+)
+def test_one_whose_host_went_down(word: Word, place: Whereabouts, says: Any) -> None:
+    """It is started only where Nova says that it is to run, here, and has not started it itself in its time."""
+    said = judge(replace(HUNG, cause="host_lost_power"), word, place)
+    assert type(said) is type(says)
+    assert getattr(said, "why", "").startswith(getattr(says, "why", ""))
+
+
+STATES_OF_NOVA = [
+    *("active", "building", "paused", "suspended", "stopped", "rescued", "resized", "soft-delete", "deleted"),
+    *("error", "shelved", "of the future", None),
+]
+
+
+@pytest.mark.parametrize("vm_state", STATES_OF_NOVA)
+def test_only_an_active_one_is_started(vm_state: str | None) -> None:
+    """Whatever else Nova says of it, and whatever a newer Nova may."""
+    assert isinstance(judge(HUNG, OFF, Place("cn1", vm_state=vm_state)), Go) is (vm_state == "active")
+
+
+def test_what_its_worker_says_by_now_counts() -> None:
+    """It was another cause when it was told, or is one by now: Nova is asked next time."""
+    assert isinstance(judge(HUNG, OFF, None), Unclear)
+    assert isinstance(judge(replace(HUNG, cause="host_lost_power"), shown("qemu_failed", "gone"), None), Go)
+
+
+def test_nova_has_the_same_time_by_the_worker_and_by_us() -> None:
+    """An older consumer only asks the worker, and a newer one need not wait again."""
+    assert KINDS[Cause.HOST_LOST_POWER].grace == NOVAS_TIME
+
+
+def test_a_consumer_that_does_not_know_the_cause_begins_nothing() -> None:
+    """So an older one takes it: a cause of a newer worker's, whose domain does not run. So does an older engine."""
+    word = shown("host_lost_power_of_the_future", "gone")
+    assert isinstance(judge(HUNG, word, ACTIVE), NotNow)
+    assert last_moment.judge(word.shown).deed is Deed.LEAVE
+
+
+def test_nova_is_asked_about_these_however_young_they_are() -> None:
+    """And about no others."""
+    asked = {cause for cause in Cause if is_novas_to_say(replace(HUNG, cause=cause))}
+    assert asked == {Cause.HOST_LOST_POWER}
 
 
 @pytest.mark.parametrize("ago", [0.0, 60.0, 61.0])

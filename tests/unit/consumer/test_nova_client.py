@@ -13,6 +13,8 @@ from vmhb_common.conf import groups
 from vmhb_consumer.conf import nova as options
 from vmhb_consumer.doubt_rules import Place, Unknown
 from vmhb_consumer.nova_client import HOST, Nova, from_conf
+from vmhb_consumer.nova_client import TASK_STATE as TASK
+from vmhb_consumer.nova_client import VM_STATE as VM
 
 UUID = "9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b21"
 
@@ -22,6 +24,12 @@ UUID = "9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b21"
     [
         (200, {"server": {HOST: "cn1"}}, Place("cn1")),
         (200, {"server": {HOST: None}}, Place(None)),
+        (200, {"server": {HOST: "cn1", VM: "active", TASK: None}}, Place("cn1", vm_state="active")),
+        (200, {"server": {HOST: "cn1", VM: "active", TASK: "rebooting"}}, Place("cn1", True, "active", "rebooting")),
+        # Whether it is at it, Nova must tell: what is not told is not nothing.
+        (200, {"server": {HOST: "cn1", VM: "active"}}, Place("cn1")),
+        (200, {"server": {HOST: "cn1", VM: "active", TASK: {}}}, Place("cn1")),
+        (200, {"server": {HOST: "cn1", VM: 7, TASK: None}}, Place("cn1")),
         (404, {"itemNotFound": {"code": 404}}, Place(None, exists=False)),
         (404, None, Unknown("Nova answers 404")),  # a proxy's
         (200, {"server": {}}, Unknown("Nova does not tell the host: the user of [nova] needs the role admin")),

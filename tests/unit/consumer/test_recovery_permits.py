@@ -165,6 +165,40 @@ def test_one_whose_qemu_failed_goes_at_once(desk: Desk) -> None:
     assert one.ask(a, "one", desk.clock).granted and len(witness.asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("place", "outcome"),
+    [
+        (Place("cn1", vm_state="active"), "granted"),
+        (Place("cn1", vm_state="active", task_state="rebooting"), "later"),
+        (Place("cn1", vm_state="stopped"), "never"),
+        (Place("cn2", vm_state="active"), "never"),
+        (Place(None, exists=False), "never"),
+        (Place("cn1"), "later"),
+        (Unknown("Nova is away"), "later"),
+        (None, "later"),
+    ],
+)
+def test_one_whose_host_went_down_is_nova_s_to_say(desk: Desk, place: object, outcome: str) -> None:
+    """However young its fault is: Nova and its worker are asked, and both must speak for it."""
+    witness, a = Witness(place=place), asks("a", cause="host_lost_power")
+    one = permits(desk, witness)
+    desk.take(a)
+    told = one.ask(a, "one", desk.clock)
+    assert outcome == ("granted" if told.granted else "never" if told.seconds is None else "later")
+    assert witness.asked == ["Nova", "worker on cn1"]
+
+
+def test_where_nova_cannot_be_asked_nobody_is_started(desk: Desk) -> None:
+    """For five minutes it is asked again; then this attempt is given up."""
+    witness, a = Witness(place=Unknown("Nova is away")), asks("a", cause="host_lost_power")
+    one = permits(desk, witness)
+    desk.take(a)
+    while (told := one.ask(a, "one", desk.clock)).seconds is not None:
+        assert not told.granted
+        desk.clock.now += VERIFY_AGAIN
+    assert told.withheld == UNVERIFIED
+
+
 def test_held_ones_are_not_asked_about(desk: Desk) -> None:
     """A question costs seconds where a worker is away: first the limits, which cost nothing."""
     witness = Witness()

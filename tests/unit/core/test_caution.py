@@ -16,7 +16,7 @@ from vmhb_common.model.causes import Cause, Ground, rests_on
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.brake import LAST, Member
-from vmhb_worker.core.caution import KINDS, PACE, Caution, Limits, revives
+from vmhb_worker.core.caution import KINDS, PACE, Caution, Limits, revives, to_be_asked_anew
 from vmhb_worker.core.flapping import QUIET
 from vmhb_worker.core.verdict import RULES, Recovery
 
@@ -61,6 +61,25 @@ def test_positive_evidence_is_what_waiting_does_not_change() -> None:
     positive = {cause for cause in recovers if not revives(cause)}
     assert positive == {Cause.QEMU_FAILED, Cause.GUEST_PANICKED}
     assert positive == {cause for cause in recovers if rests_on(cause) in (Ground.GONE, Ground.TOLD)}
+
+
+def test_who_cannot_answer_is_not_asked_anew() -> None:
+    """It does not run, or it does answer, and says itself that it is not well."""
+    never = {cause for cause in Cause if not to_be_asked_anew(cause)}
+    assert never == {Cause.QEMU_FAILED, Cause.HOST_LOST_POWER, Cause.APPLICATION_UNHEALTHY}
+
+
+def test_one_whose_host_went_down_is_left_to_nova_for_two_minutes() -> None:
+    """Nova may be told to start it again by itself; and after the brake nobody is there to be asked."""
+    caution = Caution(USUAL)
+    assert caution.want("vm", "host_lost_power", 100.0) == "hold"
+    assert caution.weigh("vm", 219.9) == "hold"
+    assert caution.weigh("vm", 220.0) is None
+    caution.look([], "late", 220.0)
+    assert caution.weigh("vm", 220.0) == "brake"
+    caution.look([], None, 221.0)
+    assert caution.to_verify(221.0) == []
+    assert caution.released(221.0) == [("vm", None)]
 
 
 def test_a_cause_of_a_newer_worker_may_be_any() -> None:

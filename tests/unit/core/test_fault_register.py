@@ -350,6 +350,14 @@ def test_qemu_that_died_does_not_run_and_is_to_be_recovered() -> None:
     assert book.remind()[0].fault.recommended_action == "recover"
 
 
+def test_one_whose_host_went_down_does_not_run_either() -> None:
+    """It is for this that it is to be recovered."""
+    book = Book()
+    book.ledger.accuse(WHO, POLICY, replace(DEAD, cause="host_lost_power"), now=0.0, wall=book.wall)
+    book.now, book.gone = 300.0, {WHO.instance_uuid}
+    assert book.remind()[0].fault.recommended_action == "recover"
+
+
 # -- further recovery attempts -----------------------------------------------------------------------------------------
 
 
@@ -499,6 +507,22 @@ def test_a_hold_ends_with_the_recovery() -> None:
     assert book.reconsider(10.0) == ["5: fault-1 #2 updated recover"]
     assert book.ledger.open["uuid-1"].recovery_attempt == 1
     assert book.ledger.reconsider_at == math.inf
+
+
+def test_novas_time_begins_anew_with_a_restart_of_the_worker() -> None:
+    """Nobody finds it once more: it does not run. Other holds are found anew by what their guests do."""
+    first = Careful()
+    fault = first.accuse(replace(DEAD, cause="host_lost_power")).fault
+    assert (fault.recommended_action, fault.withheld) == ("alarm", "hold")
+    assert first.reconsider(119.0) == []
+    second = Careful()
+    second.now = 1000.0
+    second.ledger.load([fault], {}, second.now)
+    assert second.reconsider(1119.0) == []
+    assert second.reconsider(1130.0) == ["1120: fault-1 #2 updated recover"]
+    other = Careful()
+    other.ledger.load([replace(fault, cause="guest_hung")], {}, 0.0)
+    assert other.reconsider(1000.0) == []
 
 
 def test_what_does_not_stand_any_more_is_not_asked_for() -> None:

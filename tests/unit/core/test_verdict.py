@@ -41,6 +41,8 @@ def cause(trigger: Trigger, evidence: Evidence = NOTHING, channel: str = "agent"
     ("trigger", "alone", "at_worst"),
     [
         (Trigger.FAILED, "qemu_failed", "qemu_failed"),
+        (Trigger.POWER, "host_lost_power", "host_lost_power"),
+        (Trigger.UNEXPLAINED, "stopped_unexplained", "stopped_unexplained"),
         (Trigger.IO_ERROR, "paused_io_error", "paused_io_error"),
         (Trigger.POSTCOPY, "paused_failed", "paused_failed"),
         (Trigger.WATCHDOG, "guest_hung", "guest_hung"),
@@ -101,6 +103,8 @@ def test_the_rows_are_those_of_the_design() -> None:
     rows = list(dict.fromkeys((str(rule.cause), str(rule.severity), rule.recovery.name) for rule in RULES))
     assert rows == [
         ("qemu_failed", "critical", "IF_RECOVER"),
+        ("host_lost_power", "critical", "IF_RECOVER"),
+        ("stopped_unexplained", "warning", "NEVER"),
         ("paused_io_error", "critical", "NEVER"),
         ("paused_failed", "critical", "NEVER"),
         ("qemu_hung", "critical", "IF_RECOVER"),
@@ -116,13 +120,19 @@ def test_the_rows_are_those_of_the_design() -> None:
     ]
     judged = [cause for cause in Cause if any(rule.cause is cause for rule in RULES)]
     assert judged == list(dict.fromkeys(rule.cause for rule in RULES))
-    assert [rule.cause for rule in RULES if rule.confidence is not Confidence.HIGH] == [Cause.GUEST_SILENT]
+    assert {rule.cause: rule.confidence for rule in RULES if rule.confidence is not Confidence.HIGH} == {
+        Cause.HOST_LOST_POWER: Confidence.MEDIUM,
+        Cause.STOPPED_UNEXPLAINED: Confidence.LOW,
+        Cause.GUEST_SILENT: Confidence.LOW,
+    }
 
 
 @pytest.mark.parametrize(
     ("trigger", "evidence", "alarm", "recover", "recover_unresponsive"),
     [
         (Trigger.FAILED, NOTHING, "alarm", "recover", "recover"),
+        (Trigger.POWER, NOTHING, "alarm", "recover", "recover"),
+        (Trigger.UNEXPLAINED, NOTHING, "alarm", "alarm", "alarm"),
         (Trigger.IO_ERROR, NOTHING, "alarm", "alarm", "alarm"),
         (Trigger.SILENT, NO_ANSWER, "alarm", "recover", "recover"),
         (Trigger.SILENT, ANSWERED, "alarm", "alarm", "recover"),

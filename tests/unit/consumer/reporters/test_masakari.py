@@ -203,6 +203,7 @@ def test_somebody_elses_report(event: tuple[str, str], status: str, at: float, f
         (replace(WELL, host="cn2"), "guest_hung", "withheld: Nova has it on cn2 by now, not on cn1"),
         (replace(WELL, host=None), "guest_hung", "withheld: Nova has it on no host by now, not on cn1"),
         (replace(WELL, vm_state="stopped"), "guest_hung", "withheld: it is stopped, and no crash is told of"),
+        (replace(WELL, vm_state="stopped"), "host_lost_power", "withheld: it is stopped, and no crash is told of"),
         (replace(WELL, vm_state="stopped", stopped_by_user=True), "qemu_failed", "withheld: its user stopped it"),
         *(
             (
@@ -360,6 +361,16 @@ def test_one_whose_qemu_failed_goes_at_once() -> None:
     story.line.others[LINE] = "somebody else"
     assert "follows notification n1" in story.step()
     assert story.line.mine == {}
+
+
+def test_one_whose_host_went_down_is_told_so_that_the_engine_asks_once_more() -> None:
+    """Nova may be starting it by then: our task asks, and one of a host is told of at a time."""
+    story = Story(cause="host_lost_power")
+    story.line.others[LINE] = "somebody else"
+    assert story.step() == "again in 5.0: somebody else"
+    story.line.others.clear()
+    assert story.step() == "again in 5.0: follows notification n1"
+    assert story.clouds.posts == [("cn1", story.fault.instance_uuid, SILENT)]
 
 
 def test_its_turn_is_over_where_nothing_was_posted() -> None:
