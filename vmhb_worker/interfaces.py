@@ -101,7 +101,8 @@ class InstanceRow:
     established: it acknowledged once. boot: which life of its QEMU this was written in. balloon: its balloon driver
     answered in that life. waiting_wall: since when a rebooted guest has been awaited, None when it has answered since.
     running: it ran when we last knew. left: its application said goodbye, for this reason. maintenance: the times of
-    it, of late: from, until. away: it was told that it is not watched, and not yet that it is again.
+    it, of late: from, until. away: it was told that it is not watched, and not yet that it is again. host_boot: the
+    boot of the host in which this was written, "" where that cannot be told.
     """
 
     uuid: str
@@ -113,6 +114,7 @@ class InstanceRow:
     left: str | None = None
     maintenance: tuple[tuple[float, float], ...] = ()
     away: bool = False
+    host_boot: str = ""
 
 
 @dataclass(frozen=True, slots=True)

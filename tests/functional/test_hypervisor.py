@@ -325,9 +325,9 @@ def test_agent_commands_and_their_failures(node: Node, guest: Guest, watch: Watc
         moment = time.monotonic()
         guest.kill_agent(restart=False)
         watch.inbox.happened(guest, PortChanged(False), moment)
-        assert first.result(30)[0] is Failure.CLOSED
+        assert first.result(30)[0] is Failure.UNCONNECTED
     kind, took = failure_of(lambda: ask(uuid, PING, 2))
-    assert kind is Failure.CLOSED
+    assert kind is Failure.UNCONNECTED
     figure("agent command, port closed", took, "s", 1)
     guest.allow_agent()
     guest.wait_agent()

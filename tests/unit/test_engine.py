@@ -14,6 +14,7 @@ from tests.fakes import ClockInbox, KeptCommits, MovedClock, ScriptedChannels, S
 from vmhb_common.model.policy import Channel
 from vmhb_common.model.silences import LONG_SILENCE, MAX_SILENCE
 from vmhb_worker.core.events import (
+    Booted,
     DomainForgotten,
     DomainSeen,
     Exit,
@@ -641,3 +642,148 @@ def test_an_operator_releases_the_brake() -> None:
     recovered = [f for f in bench.store.messages("vmhb.fault.updated") if f["recommended_action"] == "recover"]
     assert {fault["instance_uuid"] for fault in recovered} == set(guests)
     assert len([fault for fault in bench.raised() if fault["cause"] == "host_suspect"]) == 1
+
+
+# -- what libvirt says of itself -------------------------------------------------------------------------------------
+
+
+def with_port(seen: DomainSeen, state: str) -> DomainSeen:
+    """The same, with its agent's port as the live XML has it."""
+    return replace(seen, xml=seen.xml.replace("state='connected'", f"state='{state}'"))
+
+
+def test_after_a_reconnect_the_live_xml_tells_of_the_port() -> None:
+    """Whatever events had told before: it was closed, or opened, while nobody listened."""
+    bench = Bench()
+    bench.up(domain(ONE), domain(TWO))
+    well(bench, ONE, TWO)
+    bench.engine.post(Happened(TWO, PortChanged(False)))
+    bench.run(2)
+    bench.engine.post(HypervisorDown("libvirtd is restarted"))
+    bench.run(5)
+    bench.up(with_port(domain(ONE), "disconnected"), domain(TWO))
+    bench.run(10)
+    shown = [bench.ask("show", instance_uuid=which) for which in (ONE, TWO)]
+    assert [one["not_asked"] for one in shown] == ["port closed", None]
+    assert shown[1]["last_ack_age"] < 2.0
+    assert bench.raised() == []
+
+
+def test_libvirt_is_read_again_of_whoever_is_not_simply_alive() -> None:
+    """Once a minute at least, and not of the many that are well. So what was lost is healed."""
+    bench = Bench()
+    bench.up(domain(ONE), domain(TWO))
+    well(bench, ONE, TWO)
+    bench.engine.post(Happened(ONE, PortChanged(False)))  # and that it was opened again is lost
+    bench.run(65)
+    assert set(bench.host.described) == {ONE}
+    asked = bench.host.asks.count(ONE)
+    bench.engine.post(domain(ONE))
+    bench.run(2)
+    assert bench.host.asks.count(ONE) > asked
+    bench.host.described.clear()
+    bench.run(300)
+    assert bench.host.described == [] and bench.raised() == []
+
+
+def test_a_pause_ends_by_the_state_that_is_read_again_and_never_by_time() -> None:
+    """Its end was lost. Until libvirt says that it runs, however long that takes, it is a silence."""
+    bench = Bench()
+    bench.up(domain(ONE))
+    well(bench, ONE)
+    bench.engine.post(Happened(ONE, Paused("paused")))
+    asleep = replace(domain(ONE), state="paused", reason="user")
+    for _ in range(100):
+        bench.host.described.clear()
+        bench.run(65)
+        assert set(bench.host.described) == {ONE}, "and it is looked at once a minute"
+        bench.engine.post(asleep)
+    assert bench.raised() == [] and bench.ask("show", instance_uuid=ONE)["silences"]
+    bench.engine.post(domain(ONE))
+    bench.run(5)
+    shown = bench.ask("show", instance_uuid=ONE)
+    assert (shown["state"], shown["silences"]) == ("alive", {})
+
+
+@pytest.mark.parametrize("asked_for", ["recover", "alarm"])
+def test_a_host_that_lost_power(asked_for: str) -> None:
+    """libvirt knows of no reason, the store that it ran, and the host has booted since: raised at the worker's start,
+    as an alarm; its recovery is asked for once Nova had its time, and also where the worker is restarted meanwhile."""
+    first = Bench()
+    ran = replace(domain(ONE, f"interval='1' timeout='1' action='{asked_for}'"), host_boot="monday")
+    first.up(ran)
+    well(first, ONE)
+    rows = {row.uuid: row for commit in first.store.commits for row in commit.instances}
+    assert (rows[ONE].host_boot, rows[ONE].running) == ("monday", True)
+
+    off = replace(ran, state="shutoff", reason="unknown", boot="", host_boot="tuesday")
+    second = Bench(Saved(instances=tuple(rows.values())))
+    second.up(off)
+    second.run(115)
+    (raised,) = second.raised()
+    assert (raised["cause"], raised["severity"], raised["confidence"]) == ("host_lost_power", "critical", "medium")
+    assert raised["recommended_action"] == "alarm"
+    assert raised["withheld"] == ("hold" if asked_for == "recover" else None)
+    assert second.store.messages("vmhb.fault.updated") == []
+    rows |= {row.uuid: row for commit in second.store.commits for row in commit.instances}
+    faults = {f.fault_id: f for commit in second.store.commits for f in commit.faults}
+    assert rows[ONE].running is False
+
+    third = Bench(Saved(instances=tuple(rows.values()), faults=tuple(faults.values())))
+    third.up(off)
+    third.run(115)
+    assert third.raised() == third.store.messages("vmhb.fault.updated") == []
+    third.run(15)
+    updates = [told["recommended_action"] for told in third.store.messages("vmhb.fault.updated")]
+    assert updates == (["recover"] if asked_for == "recover" else [])
+    shown = third.ask("show", instance_uuid=ONE)
+    assert (shown["state"], shown["fault"]["cause"]) == ("gone", "host_lost_power")
+
+
+def test_nova_starts_it_again_by_itself() -> None:
+    """Within its time: nothing is ever asked for, and it is cleared as recovered when it answers."""
+    row = InstanceRow(ONE, established=True, boot="b1", running=True, host_boot="monday")
+    bench = Bench(Saved(instances=(row,)))
+    off = replace(domain(ONE, boot=""), reason="unknown", host_boot="tuesday")
+    bench.up(off)
+    bench.run(60)
+    bench.engine.post(DomainForgotten(ONE))  # Nova defines it anew
+    bench.engine.post(off)
+    bench.engine.post(Happened(ONE, Booted()))
+    bench.engine.post(replace(domain(ONE, boot="b2"), host_boot="tuesday"))
+    bench.run(300)
+    assert [told["cause"] for told in bench.raised()] == ["host_lost_power"]
+    assert all(told["recommended_action"] != "recover" for told in bench.store.messages("vmhb.fault.updated"))
+    assert [told["resolution"] for told in bench.cleared()] == ["recovered"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "host_boot", "causes"),
+    [
+        ("shutdown", "tuesday", []),
+        ("destroyed", "tuesday", []),
+        ("unknown", "monday", ["stopped_unexplained"]),
+        ("unknown", "", ["stopped_unexplained"]),
+    ],
+)
+def test_one_that_is_off_for_another_reason(reason: str, host_boot: str, causes: list[str]) -> None:
+    """Somebody's wish is no fault, and what nobody knows is an alarm, for ever."""
+    row = InstanceRow(ONE, established=True, boot="b1", running=True, host_boot="monday")
+    bench = Bench(Saved(instances=(row,)))
+    bench.up(replace(domain(ONE, boot=""), reason=reason, host_boot=host_boot))
+    bench.run(1000)
+    assert [told["cause"] for told in bench.raised()] == causes
+    told = bench.raised() + bench.store.messages("vmhb.fault.updated")
+    assert all((one["recommended_action"], one["withheld"]) == ("alarm", None) for one in told)
+
+
+def test_one_that_is_evacuated_meanwhile_is_forgotten_with_its_fault() -> None:
+    """nova-compute removes what runs elsewhere by now: nothing is asked for any more."""
+    row = InstanceRow(ONE, established=True, boot="b1", running=True, host_boot="monday")
+    bench = Bench(Saved(instances=(row,)), gone_grace=60.0)
+    bench.up(replace(domain(ONE, boot=""), reason="unknown", host_boot="tuesday"))
+    bench.run(30)
+    bench.engine.post(DomainForgotten(ONE))
+    bench.run(80)
+    assert [told["resolution"] for told in bench.cleared()] == ["deleted"]
+    assert all(told["recommended_action"] != "recover" for told in bench.store.messages("vmhb.fault.updated"))

@@ -14,9 +14,17 @@ import pytest
 from tests.fakes import KeptCommits, a_fault
 from tests.unit.test_engine import ONE, TWO, Bench, domain
 from vmhb_common.model.fault import FaultState, Finding, Identity, Resolution
-from vmhb_common.model.policy import HeartbeatPolicy
+from vmhb_common.model.policy import Channel, HeartbeatPolicy
 from vmhb_worker.core.cleared_faults import KEPT
-from vmhb_worker.core.events import DomainSeen, Exit, Happened, HypervisorHeard, Stopped
+from vmhb_worker.core.events import (
+    DomainSeen,
+    Exit,
+    Happened,
+    HypervisorDown,
+    HypervisorHeard,
+    PortChanged,
+    Stopped,
+)
 from vmhb_worker.core.fault_register import Ledger
 from vmhb_worker.core.protocol import Challenge, Check, Goodbye, Health, Hello, Maintenance, Status
 from vmhb_worker.delivery.durable_state import Journal
@@ -64,6 +72,31 @@ def test_asked_over_its_own_channel_and_nowhere_else() -> None:
     assert bench.ask("show", instance_uuid=ONE)["channel_lines"] == {"garbled": 0}
     (told,) = bench.store.messages("vmhb.heartbeat.established")
     assert told["channel"] == "application"
+
+
+def test_what_qemu_told_of_its_port_is_newer_than_libvirts_xml() -> None:
+    """libvirt writes it down once it has the domain to itself: for half a minute QEMU's word counts, then libvirt's,
+    and after libvirt was away at once."""
+    bench = Bench()
+    bench.up(spoken(ONE))
+    well(bench, ONE)
+    bench.channels.silent.add(ONE)
+    instance = bench.engine._roster.get(ONE)
+    assert instance is not None
+    closed = Happened(ONE, PortChanged(False, Channel.APPLICATION))
+    bench.engine.post(closed)
+    bench.engine.post(spoken(ONE))
+    bench.run(1)
+    assert instance.monitor.port_open is False
+    bench.run(40)
+    bench.engine.post(spoken(ONE))
+    bench.run(1)
+    assert instance.monitor.port_open is True
+    bench.engine.post(closed)
+    bench.engine.post(HypervisorDown("libvirtd is restarted"))
+    bench.up(spoken(ONE))
+    bench.run(1)
+    assert instance.monitor.port_open is True
 
 
 def test_nonces_are_none_that_a_guest_could_foresee() -> None:

@@ -20,7 +20,7 @@ from vmhb_common.model import policy
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import Change
 from vmhb_worker.core import events as ev
-from vmhb_worker.core import lifecycle
+from vmhb_worker.core import lifecycle, spoken_of
 from vmhb_worker.core.monitor import PASSAGE, PAUSE_SETTLES
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
 from vmhb_worker.core.verdict import RULES
@@ -126,7 +126,10 @@ Every table here is written by ``tools/reference`` from the one that the code re
 def text() -> str:
     """The page."""
     return _HEAD + "\n".join(
-        [*_knobs(), *_causes(), *_transitions(), *_lifecycle(), *_numbers(), *_notifications(), *_crash_points()]
+        [
+            *(*_knobs(), *_causes(), *_transitions(), *_lifecycle(), *_spoken_of()),
+            *(*_numbers(), *_notifications(), *_crash_points()),
+        ]
     )
 
 
@@ -216,6 +219,31 @@ def _lifecycle() -> Iterator[str]:
     yield from _table(("job", "what it means"), (40, 60), rows)
 
 
+def _spoken_of() -> Iterator[str]:
+    yield from _title("Of whom libvirt speaks")
+    yield _prose(
+        "What an error of libvirt's says of a challenge. A text goes before the code; what has no row is nobody's act. "
+        "Only what the agent itself did can be a miss, and no error closes a port: the live XML and events tell of it."
+    )
+    rows = [(f"…{text}…", said.whom.value, said.failure.value) for text, said in spoken_of.TEXTS.items()]
+    alike: dict[spoken_of.Said, list[str]] = {}
+    for code, said in spoken_of.ERRORS.items():
+        alike.setdefault(said, []).append(f"``{code}``")
+    rows += [(", ".join(codes), said.whom.value, said.failure.value) for said, codes in alike.items()]
+    yield from _table(("text, or ``VIR_ERR_…``", "speaks of", "the challenge ended as"), (60, 20, 20), rows)
+    yield _prose("And of whom the reasons of its events, and of its answers, speak.")
+    reasons = [(f"port {state}", reason, whom.value) for (state, reason), whom in spoken_of.PORT_EVENTS.items()]
+    reasons += [("connection closed", reason, whom.value) for reason, (whom, _) in spoken_of.CLOSED.items()]
+    reasons += [("``controlInfo``", state, whom.value) for state, whom in spoken_of.CONTROL.items()]
+    reasons += [("``controlInfo``, error", reason, whom.value) for reason, whom in spoken_of.CONTROL_ERRORS.items()]
+    reasons += [("watchdog", action, whom.value) for action, whom in spoken_of.WATCHDOG.items()]
+    reasons += [("I/O error", action, meaning(event)) for action, event in spoken_of.IO_ERRORS.items()]
+    reasons += [("job", kind, "it is on" if on else "it is over") for kind, on in spoken_of.JOBS_ON.items()]
+    yield from _table(("what", "reason", "speaks of, or means"), (30, 30, 40), reasons)
+    yield _prose("Events that nobody listens to, and why.")
+    yield from _table(("event", "what it tells"), (40, 60), spoken_of.NOT_HEARD.items())
+
+
 def _told(table: Mapping[tuple[str, str], ev.Event | None]) -> Iterator[Sequence[str]]:
     for (name, detail), event in table.items():
         yield name, "\\*" if detail == "*" else detail, meaning(event)
@@ -243,6 +271,9 @@ def meaning(event: ev.Event | None) -> str:
 _STOPPED = {
     ev.Exit.INTENT: "gone, and no fault: somebody's wish, or the guest's own ({})",
     ev.Exit.FAILED: "fault at once: ``qemu_failed`` ({}); but not while it was still arriving",
+    ev.Exit.UNKNOWN: "of one that was thought to run, ``stopped_unexplained`` ({}), an alarm; of one that ran before "
+    "its host booted anew, ``host_lost_power``",
+    ev.Exit.POWER: "fault at once: ``host_lost_power`` ({})",
     ev.Exit.MOVED: "gone; an open fault is cleared as ``moved``",
 }
 _PLAIN: dict[type[Any], str] = {

@@ -156,7 +156,7 @@ class SimulatedHypervisor:
         if guest is None or not guest.running:
             raise AgentError(ev.Failure.UNREACHABLE, "domain is not running")
         if not guest.port_open:
-            raise AgentError(ev.Failure.CLOSED, "QEMU guest agent is not connected")
+            raise AgentError(ev.Failure.UNCONNECTED, "QEMU guest agent is not connected")
         if not self._wait_for(lambda: guest.answers or not guest.running, timeout):
             raise AgentError(ev.Failure.NO_ANSWER, "Guest agent not available for now")
         if not guest.running:

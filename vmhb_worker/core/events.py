@@ -29,6 +29,8 @@ class Failure(enum.Enum):
     UNREACHABLE = "not asked"  # libvirt could not be asked, or there is no such domain or agent
     GARBLED = "garbled"  # an answer that is not one: wrong nonce, not JSON, too long
     GIVEN_UP = "given up by libvirt"  # libvirt talks to this agent no more until it connects anew: nobody was asked
+    UNCONNECTED = "libvirt is not connected to it"  # nobody holds the port open, or libvirt's own end failed
+    UNKNOWN = "not understood"  # what libvirt said has no row in `spoken_of`: nobody's act
 
 
 # -- events: what happened to one instance
@@ -128,6 +130,8 @@ class Exit(enum.Enum):
     INTENT = "intent"  # the guest powered off, or somebody stopped, saved or destroyed it
     FAILED = "failed"  # QEMU crashed or was killed
     MOVED = "moved"  # it goes on, on another host
+    POWER = "power"  # its host went down while it ran, and libvirt knows no more of it
+    UNKNOWN = "unknown"  # nobody knows how: never taken for somebody's wish, nor for a failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,6 +483,11 @@ class Established:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAgain:
+    """Have what libvirt knows of its domain read again: a port, or a state, may be another than what we were told."""
+
+
+@dataclass(frozen=True, slots=True)
 class Remember:
     """Something that must outlive the worker changed: see `Monitor.memory`."""
 
@@ -496,6 +505,7 @@ Effect = (
     | RaiseFault
     | ClearFault
     | Established
+    | ReadAgain
     | Remember
 )
 
@@ -538,7 +548,7 @@ class DomainSeen:
     """What libvirt knows of this domain now: its live XML while it runs, else its defined one.
 
     `state` and `reason` as in `core.lifecycle`; `boot`: what tells one life of its QEMU from the next ("" when it does
-    not run).
+    not run); `host_boot`: the same of its host, "" where that cannot be told.
     """
 
     uuid: str
@@ -546,6 +556,7 @@ class DomainSeen:
     state: str
     reason: str
     boot: str
+    host_boot: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from vmhb_worker.core.events import (
     Stuck,
 )
 
+_UNEXPLAINED = "shut off, and libvirt does not know why"
+
 #: (event, detail) of VIR_DOMAIN_EVENT_ID_LIFECYCLE -> what happened.
 EVENTS: dict[tuple[str, str], Event | None] = {
     ("started", "booted"): Booted(),
@@ -62,7 +64,7 @@ EVENTS: dict[tuple[str, str], Event | None] = {
     ("stopped", "destroyed"): Stopped(Exit.INTENT, "destroyed"),
     ("stopped", "saved"): Stopped(Exit.INTENT, "saved"),
     ("stopped", "from_snapshot"): Stopped(Exit.INTENT, "from_snapshot"),
-    ("stopped", "*"): Stopped(Exit.INTENT, "stopped"),
+    ("stopped", "*"): Stopped(Exit.UNKNOWN, _UNEXPLAINED),
     ("pmsuspended", "memory"): Paused("asleep", wish=True),
     ("pmsuspended", "disk"): Paused("asleep", wish=True),
     ("pmsuspended", "*"): Paused("asleep", wish=True),
@@ -102,16 +104,19 @@ STATES: dict[tuple[str, str], Event | None] = {
     ("paused", "*"): Stuck(Cause.PAUSED_FAILED, settles=True),
     ("pmsuspended", "unknown"): Paused("asleep", wish=True),
     ("pmsuspended", "*"): Paused("asleep", wish=True),
-    ("shutoff", "unknown"): Stopped(Exit.INTENT, "shut off"),
+    # So libvirtd finds whatever did not run when it started, if nothing is left in /run that says more: it was stopped
+    # before that, in whatever way. Whose wish it was, if anybody's, it does not know any more.
+    ("shutoff", "unknown"): Stopped(Exit.UNKNOWN, _UNEXPLAINED),
     ("shutoff", "shutdown"): Stopped(Exit.INTENT, "shut off"),
     ("shutoff", "destroyed"): Stopped(Exit.INTENT, "shut off"),
     ("shutoff", "saved"): Stopped(Exit.INTENT, "shut off"),
-    ("shutoff", "failed"): Stopped(Exit.INTENT, "shut off"),
+    # It was to be started, and could not be: of how it stopped before that, this says nothing.
+    ("shutoff", "failed"): Stopped(Exit.UNKNOWN, "shut off, and could not be started"),
     ("shutoff", "from_snapshot"): Stopped(Exit.INTENT, "shut off"),
     ("shutoff", "crashed"): Stopped(Exit.FAILED, "crashed"),
     ("shutoff", "daemon"): Stopped(Exit.FAILED, "ended by libvirtd, which could not reach its QEMU"),
     ("shutoff", "migrated"): Stopped(Exit.MOVED, "migrated"),
-    ("shutoff", "*"): Stopped(Exit.INTENT, "shut off"),
+    ("shutoff", "*"): Stopped(Exit.UNKNOWN, _UNEXPLAINED),
     ("crashed", "unknown"): Panicked(),
     ("crashed", "panicked"): Panicked(),
     ("crashed", "*"): Panicked(),

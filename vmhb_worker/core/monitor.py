@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from vmhb_common.model.causes import Cause
+from vmhb_common.model.causes import Cause, rests_on
 from vmhb_common.model.policy import Channel, HeartbeatPolicy
 from vmhb_common.model.silences import LONG_SILENCE
 from vmhb_worker.core import events as ev
@@ -32,7 +32,7 @@ from vmhb_worker.core.health_source import Checkup, said_with
 from vmhb_worker.core.health_watch import Turn
 from vmhb_worker.core.host_pressure import UNKNOWN
 from vmhb_worker.core.instance_state import Memory, Standing, Timing
-from vmhb_worker.core.silences import Silence, Silences
+from vmhb_worker.core.silences import JOB, STATES_OF_LIBVIRT, Silence, Silences
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
 from vmhb_worker.core.verdict import CRASH_DUMP, Case, Evidence, Reading, Recovery, Trigger, Verdict, judge, unavailable
 
@@ -49,16 +49,29 @@ TROUBLED = "not while the guest is suspected, at fault, or stopped"
 ARRIVING = "arriving"
 IN_POSTCOPY = "post-copy migration: a part of its memory is still elsewhere"
 #: What ends a challenge without a word about the guest: its beats are skipped.
-_NOT_ASKED = frozenset({ev.Failure.CLOSED, ev.Failure.BUSY, ev.Failure.UNREACHABLE, ev.Failure.GIVEN_UP})
-_GIVEN_UP = (
-    "its heartbeats are skipped: libvirt could not understand what its agent sent, or it was too long, and talks to it "
-    "no more until it connects anew; restart the agent in the guest"
-)
+_NOT_ASKED = frozenset(ev.Failure) - {ev.Failure.NO_ANSWER, ev.Failure.GARBLED}
+#: What is said once, of that which somebody has to see to.
+_REMARKS = {
+    ev.Failure.GIVEN_UP: (
+        "its heartbeats are skipped: libvirt could not understand what its agent sent, or it was too long, and talks "
+        "to it no more until it connects anew; restart the agent in the guest"
+    ),
+    ev.Failure.UNKNOWN: (
+        "its heartbeats are skipped: what libvirt says of its agent is not known here; where that is another language, "
+        "have libvirtd (virtqemud) run with LC_ALL=C"
+    ),
+}
 #: Why no recovery is asked for yet.
 _MAY_REBOOT = "it panicked, and may reboot by itself until [verdict] panic_grace is over"
 _SAVES_DUMP = "it saves a crash dump, and has until [verdict] crash_dump_grace is over"
 _IN_SPITE_OF_DOUBT = "it was judged in spite of doubt in its host, which has not been over for long enough"
 _MEMORY_IS_ELSEWHERE = "a part of its memory is still on another host, and a reset would destroy that"
+#: How a domain ended -> as what that is judged; what is not here is nobody's fault.
+_ENDED = {
+    ev.Exit.FAILED: Trigger.FAILED,
+    ev.Exit.POWER: Trigger.POWER,
+    ev.Exit.UNKNOWN: Trigger.UNEXPLAINED,
+}
 _STUCK = {
     Cause.PAUSED_IO_ERROR: Trigger.IO_ERROR,
     Cause.PAUSED_FAILED: Trigger.POSTCOPY,
@@ -222,6 +235,14 @@ class Monitor:
         return self._speaks and self._beats.due(now)
 
     @property
+    def unsettled(self) -> bool:
+        """Is it other than simply alive, so that libvirt is to be read again now and then? An event may be lost."""
+        if self.state is State.GONE:
+            return False
+        wanting = self.state in (State.MISSING, State.SILENT) or self.port_open is False or bool(self._unasked)
+        return wanting or bool(self.silences.keys() & STATES_OF_LIBVIRT)
+
+    @property
     def probing(self) -> bool:
         """Is its balloon's period changed, or about to be?"""
         return self._suspicion.probing
@@ -254,7 +275,7 @@ class Monitor:
             return False
         if self._unhealthy_stands:
             return self.state in (State.ALIVE, State.MISSING)
-        if self.standing.cause is Cause.QEMU_FAILED:
+        if rests_on(self.standing.cause).does_not_run:
             return self.state is State.GONE
         return self.state is State.SILENT and self._found_since_disturbed
 
@@ -390,7 +411,7 @@ class Monitor:
         self._challenges.failed(silent=event.failure is ev.Failure.NO_ANSWER)
         judged = self.state is State.SILENT
         self._unheard = self._unheard or self._reached(event.failure, now)
-        self._unasked = event.failure.value if event.failure in _NOT_ASKED else ""
+        was_unasked, self._unasked = self._unasked, event.failure.value if event.failure in _NOT_ASKED else ""
         if event.failure is ev.Failure.NO_ANSWER:
             self._port(True, now)
             self._beats.unanswered(now)
@@ -399,13 +420,7 @@ class Monitor:
             self._count(Judged(missed=self._beats.refused()), now)
         else:
             self._beats.not_asked()
-            if event.failure is ev.Failure.CLOSED:
-                self._port(False, now)
-            elif event.failure is ev.Failure.BUSY:  # while it waited for its turn, we took the guest to be silent
-                self._apply(Input.HUSH, now)
-            elif event.failure is ev.Failure.GIVEN_UP and not self._given_up:
-                self._given_up = True
-                self._emit(ev.Remark(_GIVEN_UP))
+            self._not_asked(event, was_unasked, now)
         if self.state is State.SILENT:
             if judged and event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED):
                 self.misses += 1
@@ -415,6 +430,19 @@ class Monitor:
                 self._judge(now)
         elif event.failure is ev.Failure.NO_ANSWER and self._beats.owed:
             self._ask(now, ev.Pace.SUSPECT)
+
+    def _not_asked(self, event: ev.AskFailed, was: str, now: float) -> None:
+        """Nothing was said about the guest. was: why the challenge before said nothing; "" where it did."""
+        if event.failure is ev.Failure.CLOSED:
+            self._port(False, now)
+        elif event.failure is ev.Failure.UNCONNECTED and event.failure.value != was:
+            self._emit(ev.ReadAgain())  # its port is closed, or libvirt's own end is: the live XML tells
+        elif event.failure is ev.Failure.BUSY:  # while it waited for its turn, we took the guest to be silent
+            self._apply(Input.HUSH, now)
+        elif event.failure in _REMARKS and not self._given_up:
+            self._given_up = True
+            what = f" ({event.detail[:200]!r})" if event.failure is ev.Failure.UNKNOWN else ""
+            self._emit(ev.Remark(_REMARKS[event.failure] + what))
 
     def _reached(self, failure: ev.Failure, now: float) -> bool:
         """Was the challenge that ended like this with the agent, which had its time to answer?"""
@@ -497,9 +525,19 @@ class Monitor:
         if self._speaks:
             self._challenge(now)
             return
+        if self.port_open is False:
+            self._spare(now)
+            return
         ask = self._challenges.ask(self.policy, self.state, pace)
         if ask is not None:
             self._emit(ask)
+
+    def _spare(self, now: float) -> None:
+        """Nobody holds its port open: libvirt would only complain in its log. That counts as asked in vain."""
+        self._left(now)
+        self._unasked = ev.Failure.CLOSED.value
+        if self.state is State.SILENT:
+            self._challenges.back_off(self.in_force.interval, now)
 
     # -- the application channel ---------------------------------------------------------------------------------
 
@@ -683,11 +721,15 @@ class Monitor:
                 self._challenge_at_once(now)
             return
         if not is_open:
+            self._unasked = ev.Failure.CLOSED.value
             self._beats.not_asked()
+            if was is not False:
+                self._withdraw()
             answered_once = self.state in (State.ALIVE, State.MISSING, State.SILENT)
             if answered_once and self._trigger_can_settle():
                 self._graces.port_closed(now)
         elif was is False:
+            self._unasked = ""
             self._reopened_at = now
             self._challenges.soon(now)
             self._apply(Input.REOPENED, now)
@@ -703,7 +745,7 @@ class Monitor:
             pass  # who panicked, or is paused, needs no agent to have gone for nobody to answer
         elif self.port_open is False:
             self._apply(Input.EXITED, now, Trigger.EXITED)
-        elif self._given_up:
+        elif self._given_up or self._unasked == ev.Failure.UNCONNECTED.value:
             pass  # whoever opened it was not asked
         elif not self._graces.reopened(self._reopened_at, now):
             self._unheard = True  # whoever's command held the agent, it ended when the port closed
@@ -718,7 +760,7 @@ class Monitor:
     def _on_booted(self, event: ev.Booted, now: float) -> None:
         self._appears(now)
         self._leaves.back()
-        if self.silences.end("paused", "passage", "postcopy", "job", GOODBYE):
+        if self.silences.end("paused", "passage", "postcopy", JOB, GOODBYE):
             self._silence_over(now)
         self._application.window.forget()
         if self.in_force != self.policy:
@@ -751,10 +793,11 @@ class Monitor:
         # An incoming migration that fails ends as "failed" here, and goes on where it was.
         arriving = self._arrives
         self.orphaned = False
-        self.silences.end("paused", "passage", "postcopy", "job", GOODBYE)
+        self.silences.end("paused", "passage", "postcopy", JOB, GOODBYE)
         self._leaves.back()
-        if event.exit is ev.Exit.FAILED and not arriving:
-            self._apply(Input.FAIL, now, Trigger.FAILED)
+        ended = _ENDED.get(event.exit)
+        if ended is not None and not arriving:
+            self._apply(Input.FAIL, now, ended)
             self._leave(now)
         else:
             self._apply(Input.MOVE if event.exit is ev.Exit.MOVED else Input.STOP, now)
@@ -804,7 +847,7 @@ class Monitor:
 
     def _pause_settled(self, now: float) -> None:
         self.orphaned = False
-        if "job" in self.silences:
+        if JOB in self.silences:
             self._settle_pause(now)
         else:
             self._on_stuck(ev.Stuck(Cause.PAUSED_FAILED), now)
@@ -952,7 +995,7 @@ class Monitor:
     # -- evidence ------------------------------------------------------------------------------------------------
 
     def _on_looked(self, event: ev.Looked, now: float) -> None:
-        if isinstance(event.look, ev.LookJob) and "job" in self.silences:
+        if isinstance(event.look, ev.LookJob) and JOB in self.silences:
             self._job_polled(event.answer, now)
             return
         self._look(self._suspicion.answered(event.look, event.answer, now))
@@ -994,15 +1037,15 @@ class Monitor:
     def _job_begun(self, operation: str, now: float) -> None:
         self._look(self._suspicion.end())
         self._suspicion.job_poll_at = now + JOB_POLL
-        self._silence("job", Silence(f"libvirt job: {operation}", now + JOB_BELIEVED), now)
+        self._silence(JOB, Silence(f"libvirt job: {operation}", now + JOB_BELIEVED), now)
 
     def _job_polled(self, answer: ev.Answer, now: float) -> None:
         operation = answer.operation if isinstance(answer, ev.Job) else None
         if isinstance(answer, ev.Job) and (operation is None or not lifecycle.excuses(operation)):
-            self._on_unsilenced(ev.Unsilenced("job"), now)
+            self._on_unsilenced(ev.Unsilenced(JOB), now)
             return
         if operation is not None:
-            self.silences.begin("job", Silence(f"libvirt job: {operation}", now + JOB_BELIEVED))
+            self.silences.begin(JOB, Silence(f"libvirt job: {operation}", now + JOB_BELIEVED))
         self._suspicion.job_poll_at = now + JOB_POLL
 
     def _gathered(self, now: float) -> Evidence:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+#: The key of those that a job of libvirt's causes.
+JOB = "job"
+#: The keys of those that stand for a state of libvirt's: they end when that does, and it is read again now and then.
+STATES_OF_LIBVIRT = frozenset({"paused", "passage", "postcopy"})
 _NONE: frozenset[str] = frozenset()
 
 

@@ -219,6 +219,11 @@ TABLES: tuple[_Table, ...] = (
 _AWAY = "away"
 _MAKE_AWAY = f"CREATE TABLE IF NOT EXISTS {_AWAY} (uuid TEXT PRIMARY KEY)"
 _IS_AWAY, _NOT_AWAY = f"INSERT OR REPLACE INTO {_AWAY} VALUES (?)", f"DELETE FROM {_AWAY} WHERE uuid = ?"  # noqa: S608
+#: For the same reason: `InstanceRow.host_boot`, and in which life of its QEMU that was. An older worker writes the next
+#: life of an instance into its row, and not here: what is here of another life counts for nothing.
+_HOSTS = "host_boots"
+_MAKE_HOSTS = f"CREATE TABLE IF NOT EXISTS {_HOSTS} (uuid TEXT PRIMARY KEY, boot TEXT, host_boot TEXT)"
+_RAN_ON, _RAN_NOWHERE = f"INSERT OR REPLACE INTO {_HOSTS} VALUES (?, ?, ?)", f"DELETE FROM {_HOSTS} WHERE uuid = ?"  # noqa: S608
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------
@@ -257,6 +262,7 @@ class Database:
         elif version < SCHEMA_VERSION:
             self._transaction(self._upgrade)
         sql(_MAKE_AWAY)
+        sql(_MAKE_HOSTS)
         verdict = sql("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise Corrupt(verdict)
@@ -284,6 +290,10 @@ class Database:
                 row = content.instances.get(uuid)
                 if row is not None:
                     content.instances[uuid] = replace(row, away=True)
+            for uuid, boot, host_boot in self._connection.execute(f"SELECT * FROM {_HOSTS}"):  # noqa: S608
+                row = content.instances.get(uuid)
+                if row is not None and row.boot == boot:
+                    content.instances[uuid] = replace(row, host_boot=str(host_boot))
         return content
 
     def write(self, changes: Content, *, durable: bool = True) -> None:
@@ -306,6 +316,9 @@ class Database:
             self._connection.executemany(_NOT_AWAY, [(uuid,) for uuid in changes.instances])
             away = [(uuid,) for uuid, row in changes.instances.items() if row is not None and row.away]
             self._connection.executemany(_IS_AWAY, away)
+            self._connection.executemany(_RAN_NOWHERE, [(uuid,) for uuid in changes.instances])
+            ran = [(one.uuid, one.boot, one.host_boot) for one in changes.instances.values() if one and one.host_boot]
+            self._connection.executemany(_RAN_ON, ran)
         if durable:
             reach("commit.before")
 

@@ -25,12 +25,19 @@ LINES, LINE_EVERY = 20, 60.0
 
 @dataclass(slots=True)
 class Instance:
-    """Belongs to the engine's thread. `boot`: see `DomainSeen`; None when the next one is to be taken as it comes."""
+    """Belongs to the engine's thread. `boot`, `host_boot`: see `DomainSeen`; the first is None when the next one is to
+    be taken as it comes. seen_in: the state and its reason, as of the last description. read_again_at: when that is due
+    again, of one that is not simply alive. port_told_at: when an event told last of a port of its.
+    """
 
     view: DomainView
     monitor: Monitor
     boot: str | None
     written: Travelled  # the state that the domain carries
+    host_boot: str = ""
+    seen_in: tuple[str, str] | None = None
+    read_again_at: float = 0.0
+    port_told_at: float = -math.inf
     due: float = math.inf
     forget_at: float | None = None
     mishaps: int = 0  # of its events could not be handled, for a fault of ours
@@ -75,6 +82,7 @@ class Instance:
             absence.left,
             tuple((spell.began + offset, spell.until + offset) for spell in absence.spells),
             absence.away,
+            self.host_boot,
         )
 
     def told(self, fault: Fault | None, now: float, wall: datetime) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def remembered(row: InstanceRow | None, now: float, wall: datetime) -> Remembere
     offset = wall.timestamp() - now
     spells = tuple(Spell(began - offset, until - offset) for began, until in row.maintenance)
     absence = Absence(row.left, spells, row.away)
-    return Remembered(row.established, row.boot, row.balloon, waiting, row.running, absence)
+    return Remembered(row.established, row.boot, row.balloon, waiting, row.running, absence, row.host_boot)
 
 
 def _fault_told(fault: Fault, wall: datetime) -> dict[str, Any]:

@@ -332,6 +332,8 @@ class Engine:
     def _on_up(self, report: ev.HypervisorUp, now: float) -> None:
         self._doubt.up(now)
         LOG.info("libvirt is here, with %d domains", len(report.domains))
+        for instance in self._roster:
+            instance.port_told_at = -math.inf  # by somebody who was away since
         for seen in report.domains:
             self._take(seen, now)
         here = {seen.uuid for seen in report.domains}
@@ -386,7 +388,8 @@ class Engine:
         if monitor.policy.channel is not channel:  # nor is one kept open that answers on a channel nobody asks any more
             unmonitored = Resolution.UNMONITORED
             self._note(self._ledger.acquit(instance.uuid, unmonitored, now=now, wall=wall, gone=True))
-        for event in reconcile.port_events(monitor.policy.channel, ports, monitor.port_open):
+        told_ago = now - instance.port_told_at
+        for event in reconcile.port_events(monitor.policy.channel, ports, monitor.port_open, told_ago):
             self._handle(instance, event, now)
         action, observe_only = monitor.policy.action, self._settings.verdict.observe_only
         self._note(self._ledger.recommend_still(instance.uuid, action, observe_only, now=now, wall=wall))
@@ -441,6 +444,8 @@ class Engine:
             return
         if reconcile.begins_another_life(event, instance.monitor.state):
             instance.boot = None
+        if type(event) is ev.PortChanged:
+            instance.port_told_at = now
         self._handle(instance, event, now)
 
     def _on_request_ended(self, report: ev.AskEnded | ev.CommandEnded, now: float) -> None:
@@ -545,6 +550,9 @@ class Engine:
     def _returned(self, instance: Instance, effect: ev.Returned, now: float) -> None:
         self._heartbeat(instance)
 
+    def _read_again(self, instance: Instance, effect: ev.ReadAgain, now: float) -> None:
+        self._ports.hypervisor.describe(instance.uuid)
+
     def _remember(self, instance: Instance, effect: ev.Remember, now: float) -> None:
         self._changes.instance(instance.row(now, self._wall()))
 
@@ -626,6 +634,8 @@ class Engine:
         for instance in self._roster:
             self._remember_state(instance)
             instance.catch_up(LOG, now)
+            if instance.monitor.unsettled and now >= instance.read_again_at:
+                self._ports.hypervisor.describe(instance.uuid)
         for which in list(self._periods):
             probed = self._roster.get(which)
             if probed is None or not (probed.monitor.probing or probed.monitor.state is State.GONE):
@@ -709,6 +719,7 @@ _EFFECTS: dict[type[Any], Callable[[Engine, Instance, Any, float], None]] = {
     ev.RaiseFault: Engine._raise_fault,
     ev.ClearFault: Engine._clear_fault,
     ev.Established: Engine._established,
+    ev.ReadAgain: Engine._read_again,
     ev.Remember: Engine._remember,
 }
 

@@ -18,6 +18,7 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.instance_state import Standing, Timing
 from vmhb_worker.core.monitor import Monitor
+from vmhb_worker.core.silences import STATES_OF_LIBVIRT
 from vmhb_worker.core.transitions import State
 from vmhb_worker.engine.instance import Instance, remembered
 from vmhb_worker.interfaces import InstanceRow
@@ -127,7 +128,7 @@ class Roster:
         if instance is None:
             sighting = self._meet(seen, view, policy, standing, now=now, wall=wall)
         else:
-            sighting = self._meet_again(instance, seen, view, policy)
+            sighting = self._meet_again(instance, seen, view, policy, now)
         for warning in warnings if news else ():
             LOG.warning("instance %s: %s", sighting.instance.label, warning)
         return sighting
@@ -186,21 +187,25 @@ class Roster:
         memory = reconcile.first_memory(seen, row, view.travelled, standing)
         monitor = Monitor(seen.uuid, policy, self._timing, memory, now, self._nonce)
         instance = Instance(view, monitor, seen.boot, view.travelled)
+        _note(instance, seen, now)
         self._instances[seen.uuid] = instance
         LOG.info("instance %s: monitored, %s", instance.label, instance.monitor.state.value)
         return Sighting(instance, tuple(reconcile.first_events(seen, row)), met=True, fresh=True)
 
     @staticmethod
-    def _meet_again(instance: Instance, seen: ev.DomainSeen, view: DomainView, policy: HeartbeatPolicy) -> Sighting:
+    def _meet_again(
+        instance: Instance, seen: ev.DomainSeen, view: DomainView, policy: HeartbeatPolicy, now: float
+    ) -> Sighting:
         monitor = instance.monitor
-        paused = bool(monitor.silences.keys() & {"paused", "passage", "postcopy"})
-        events = reconcile.missed_events(seen, monitor.state, instance.boot, paused, monitor.orphaned)
+        paused = bool(monitor.silences.keys() & STATES_OF_LIBVIRT)
+        events = reconcile.missed_events(seen, monitor.state, instance.boot, paused, monitor.orphaned, instance.seen_in)
         if policy != monitor.policy:
             LOG.info("instance %s: its policy changed", instance.label)
             events.insert(0, ev.PolicyChanged(policy))
         fresh = instance.boot != seen.boot
         instance.view, instance.boot, instance.forget_at = view, seen.boot, None
         instance.written = view.travelled
+        _note(instance, seen, now)
         return Sighting(instance, tuple(events), met=False, fresh=fresh)
 
     def _refuse(self, uuid: str, why: str) -> Unwatched:
@@ -209,3 +214,9 @@ class Roster:
         unwatched = self.leave_out(uuid, why)
         self.refused[uuid] = why
         return unwatched
+
+
+def _note(instance: Instance, seen: ev.DomainSeen, now: float) -> None:
+    """What is to be known of a description when the next one comes."""
+    instance.host_boot, instance.seen_in = seen.host_boot, (seen.state, seen.reason)
+    instance.read_again_at = reconcile.read_again_at(seen.uuid, now)

@@ -25,12 +25,14 @@ from vmhb_worker.core.agent_lanes import Lanes, Request
 from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
 from vmhb_worker.core.caution import NONE, Caution, Limits
+from vmhb_worker.core.domain_xml import Port
 from vmhb_worker.core.doubt import Doubt, we_were_late
 from vmhb_worker.core.fault_register import Entry, Ledger
 from vmhb_worker.core.findings import finding
 from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.monitor import Monitor
+from vmhb_worker.core.reconcile import port_events
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Reading
 
@@ -86,6 +88,7 @@ class Guest:
         self.rtt: float | None = 0.01  # None: the agent is stopped
         self.garbled = False
         self.given_up = False  # libvirt talks to its agent no more
+        self.unconnected = False  # libvirt is not connected to it, though it holds its port open
         self.port = True
         self.busy = False  # somebody else's command holds the agent job
         self.runs = True  # its domain does
@@ -216,6 +219,12 @@ class Guest:
         """Its monitor hears of something."""
         self.host.hand(self, event)
 
+    def is_read(self) -> None:
+        """Its domain is described anew, and its live XML tells of its port."""
+        channel = self.monitor.policy.channel
+        ports = {channel: Port(None, self.port if self.runs else None, None)}
+        self.host.give(self, port_events(channel, ports, self.monitor.port_open))
+
     # -- what came out -------------------------------------------------------------------------------------------
 
     def run(self, until: float) -> list[str]:
@@ -268,8 +277,8 @@ class Guest:
             return
         if not self.runs or self.paused:
             at, ends = host.now + LIBVIRT, (ev.Failure.UNREACHABLE, "domain is not running")
-        elif not self.port:
-            at, ends = host.now + LIBVIRT, (ev.Failure.CLOSED, "not connected")
+        elif not self.port or self.unconnected:
+            at, ends = host.now + LIBVIRT, (ev.Failure.UNCONNECTED, "not connected")
         elif self._queued:
             at, ends = started + AGENT_JOB, (ev.Failure.BUSY, "cannot acquire state change lock")
         elif self.given_up:
@@ -604,6 +613,8 @@ class Host:
                 )
             case ev.Remember():
                 pass
+            case ev.ReadAgain():
+                self.later(LIBVIRT, guest.is_read)
             case _:
                 self._speak(guest, effect)
 

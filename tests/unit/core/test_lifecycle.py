@@ -35,7 +35,20 @@ def test_intent_is_no_failure() -> None:
         "destroyed": Exit.INTENT,
         "saved": Exit.INTENT,
         "from_snapshot": Exit.INTENT,
-        "*": Exit.INTENT,
+        "*": Exit.UNKNOWN,
+    }
+    assert {reason: event.exit for (state, reason), event in STATES.items() if isinstance(event, Stopped)} == {
+        "shutdown": Exit.INTENT,
+        "destroyed": Exit.INTENT,
+        "saved": Exit.INTENT,
+        "from_snapshot": Exit.INTENT,
+        "migrated": Exit.MOVED,
+        "crashed": Exit.FAILED,
+        "daemon": Exit.FAILED,
+        # libvirtd was restarted since, or its host was; or an attempt to start it failed: of how it ended, nothing.
+        "unknown": Exit.UNKNOWN,
+        "failed": Exit.UNKNOWN,
+        "*": Exit.UNKNOWN,
     }
 
 
@@ -64,10 +77,12 @@ def test_how_a_domain_started_says_whether_its_guest_booted() -> None:
 
 
 def test_what_a_newer_libvirt_invents_falls_back() -> None:
-    """An unknown detail is taken as the usual one; an unknown event tells nothing."""
+    """An unknown detail is taken as the usual one, but an end that nobody explains for nobody's wish; an unknown event
+    tells nothing."""
     assert event_of("started", "from_the_moon") == Booted()
     assert event_of("suspended", "by_the_moon") == Paused("paused")
-    assert event_of("stopped", "by_the_moon") == Stopped(Exit.INTENT, "stopped")
+    unexplained = Stopped(Exit.UNKNOWN, "shut off, and libvirt does not know why")
+    assert event_of("stopped", "by_the_moon") == event_of_state("shutoff", "by_the_moon") == unexplained
     assert event_of("crashed", "panicked") == Panicked()
     assert event_of("eclipsed", "wholly") is None
     assert event_of("defined", "updated") is None

@@ -383,3 +383,49 @@ def test_for_people() -> None:
     assert told["evidence"]["balloon"]["value"] in ("answered", "unavailable")
     fresh = lone().monitor.told(0.0)
     assert (fresh["state"], fresh["last_ack_age"], fresh["evidence"]) == ("waiting", None, None)
+
+
+# -- ends that nobody explains ---------------------------------------------------------------------------------------
+
+LOST = ev.Stopped(ev.Exit.POWER, "its host went down while it ran")
+UNEXPLAINED = ev.Stopped(ev.Exit.UNKNOWN, "shut off")
+
+
+def test_one_whose_host_went_down_is_told_at_once_and_stands_until_it_is_started() -> None:
+    """By Nova, or by a recovery; it is over with its first answer."""
+    guest = settled(action=Action.RECOVER)
+    guest._stop()
+    guest.happens(LOST)
+    assert guest.transcript == ["100.00 raised host_lost_power, recover"]
+    (fault,) = guest.raised
+    assert (fault.severity, fault.confidence) == ("critical", "medium")
+    assert guest.monitor.state is State.GONE and guest.monitor.stands
+    guest.run(300.0)
+    guest.boots(after=20.0)
+    assert not guest.monitor.stands
+    assert [line.split(" ", 1)[1] for line in guest.run(330.0)] == [
+        "answers again after its boot",
+        "cleared host_lost_power: recovered",
+    ]
+
+
+def test_one_that_stopped_and_nobody_knows_why_is_an_alarm() -> None:
+    """libvirtd forgot, or lost what it knew: neither a wish nor a failure, and its QEMU may even run on."""
+    guest = settled(action=Action.RECOVER_UNRESPONSIVE)
+    guest._stop()
+    guest.happens(UNEXPLAINED)
+    assert guest.transcript == ["100.00 raised stopped_unexplained"]
+    (fault,) = guest.raised
+    assert (fault.severity, fault.confidence, fault.recommended_action) == ("warning", "low", "alarm")
+    guest.run(300.0)
+    guest.boots(after=20.0)
+    assert guest.run(330.0)[-1].endswith("cleared stopped_unexplained: recovered")
+
+
+@pytest.mark.parametrize("event", [LOST, UNEXPLAINED])
+def test_one_that_was_still_arriving_goes_on_where_it_was(event: ev.Event) -> None:
+    """An incoming migration that ended somehow."""
+    guest = settled(action=Action.RECOVER)
+    guest.happens(ev.Arriving())
+    guest.happens(event)
+    assert guest.transcript == [] and guest.monitor.state is State.GONE

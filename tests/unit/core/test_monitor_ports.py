@@ -228,3 +228,163 @@ def test_the_port_of_the_other_channel_is_no_matter() -> None:
     assert guest.monitor.port_open is True
     guest.run(400.0)
     assert guest.transcript == []
+
+
+# -- a port that is known to be closed is not asked ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval", [1.0, 10.0])
+def test_nobody_is_asked_through_a_closed_port(interval: float) -> None:
+    """libvirt would only write an error into its log each interval, as long as it stays closed; beats are skipped."""
+    guest = settled(interval=interval, timeout=1.0)
+    guest.agent_exits()
+    asked = len(guest.asks())
+    assert guest.run(2000.0) == ["220.00 raised agent_exited"]
+    assert len(guest.asks()) == asked
+    shown = guest.monitor.told(2000.0)
+    assert (shown["not_asked"], shown["misses"]) == ("port closed", 0)
+    assert shown["skipped"] >= 100.0 / interval - 1
+
+
+@pytest.mark.parametrize("closed_for", [5.0, 1000.0])
+def test_whoever_opens_the_port_is_asked_at_once(closed_for: float) -> None:
+    """Before and after it was judged."""
+    guest = settled(interval=10.0)
+    guest.agent_exits()
+    guest.run(100.0 + closed_for)
+    asked = len(guest.asks())
+    guest.agent_starts()
+    guest.run(guest.host.now + 0.1)
+    assert len(guest.asks()) == asked + 1
+    assert guest.monitor.last_ack == pytest.approx(guest.host.now - 0.09)
+    assert guest.monitor.told(guest.host.now)["not_asked"] is None
+
+
+def test_a_port_of_which_nothing_is_known_is_asked() -> None:
+    """After a boot, and where an old QEMU does not tell."""
+    guest = lone(memory=WELL, interval=1.0)
+    guest.monitor.port_open = None
+    guest.run(10.0)
+    assert guest.asks() and guest.monitor.port_open is True
+
+
+def test_a_booting_guest_is_not_asked_before_it_opens_its_port() -> None:
+    """And then at once, whatever its interval is."""
+    guest = lone(interval=30.0, grace=600.0)
+    guest.boots(after=47.0)
+    asked = len(guest.asks())
+    assert guest.run(46.0) == []
+    assert len(guest.asks()) == asked
+    assert guest.run(48.0) == ["47.01 established"]
+
+
+def test_a_challenge_that_waits_for_its_turn_is_taken_back_when_the_port_closes() -> None:
+    """It has not left yet."""
+    guest = settled(interval=1.0)
+    guest.monitor._challenges.out = True
+    assert ev.Withdraw() in guest.monitor.handle(ev.PortChanged(False), 100.5)
+    assert ev.Withdraw() not in guest.monitor.handle(ev.PortChanged(False), 100.6)
+
+
+def test_a_port_that_was_wrongly_taken_for_closed_is_healed_by_what_libvirt_knows() -> None:
+    """Its opening was lost: the description that is read again tells of it, and so it is asked."""
+    guest = settled(interval=10.0)
+    guest.happens(ev.PortChanged(False))
+    assert guest.monitor.unsettled
+    guest.run(150.0)
+    guest.is_read()
+    guest.run(151.0)
+    assert not guest.monitor.unsettled and guest.monitor.last_ack == pytest.approx(150.0, abs=0.1)
+    assert guest.run(1000.0) == []
+
+
+def test_who_is_read_again_now_and_then() -> None:
+    """Whoever is not simply alive; not one that does not run, nor the many that are well."""
+    well = settled(interval=10.0)
+    assert not well.monitor.unsettled
+    silent = settled(interval=1.0, timeout=1.0)
+    silent.agent_stops()
+    for until, state in ((102.5, State.MISSING), (200.0, State.SILENT)):
+        silent.run(until)
+        assert silent.monitor.state is state and silent.monitor.unsettled
+    silent.is_destroyed()
+    assert not silent.monitor.unsettled
+    for event in (ev.Paused("paused"), ev.Arriving(), ev.InPostcopy(), ev.Paused("asleep", wish=True)):
+        quiet = settled(interval=10.0)
+        quiet.happens(event)
+        assert quiet.monitor.unsettled, event
+    announced = settled(interval=10.0)
+    announced.happens(ev.Silenced("hint:req-1", "resize", 500.0))
+    assert not announced.monitor.unsettled
+
+
+# -- libvirt speaks of itself ----------------------------------------------------------------------------------------
+
+
+def test_libvirts_own_end_is_no_closed_port() -> None:
+    """libvirtd was restarted, over a QEMU that hangs, say: it is not connected to the agent, whose port is open for all
+    that it knows. Nobody is asked; the guest has closed nothing, and missed nothing.
+    """
+    guest = settled(timing=SETTLE, interval=1.0, timeout=1.0, action=Action.RECOVER_UNRESPONSIVE)
+    guest.unconnected = True
+    assert guest.run(1000.0) == []
+    shown = guest.monitor.told(1000.0)
+    assert (shown["not_asked"], shown["misses"]) == ("libvirt is not connected to it", 0)
+    assert guest.monitor.port_open is True and guest.monitor.unsettled
+    reads = [effect for _, effect in guest.effects if isinstance(effect, ev.ReadAgain)]
+    assert len(reads) == 1, "and then once a minute, as long as it lasts"
+    guest.unconnected = False
+    guest.run(1002.0)
+    assert guest.monitor.told(1002.0)["not_asked"] is None and not guest.monitor.unsettled
+
+
+def test_whoever_opened_the_port_and_is_not_connected_to_is_accused_of_nothing() -> None:
+    """The settle time ends without a word: nobody was asked."""
+    guest = settled(timing=SETTLE, action=Action.RECOVER_UNRESPONSIVE)
+    guest.agent_exits()
+    guest.run(101.0)
+    guest.unconnected = True
+    guest.agent_starts()
+    assert guest.run(1000.0) == []
+
+
+def test_what_is_not_understood_is_nobodys_act_and_said_once() -> None:
+    """A libvirtd in another language, or of the future: skipped, no miss, no closed port, and what to do about it."""
+    guest = settled(action=Action.RECOVER_UNRESPONSIVE)
+    words = "Gast-Agent zur Zeit nicht verf\u00fcgbar\n"
+    for number in range(100):
+        guest.monitor._challenges.out = True
+        effects = guest.monitor.handle(ev.AskFailed(ev.Failure.UNKNOWN, words), 100.0 + number)
+        remarks = [effect.text for effect in effects if isinstance(effect, ev.Remark)]
+        assert len(remarks) == (number == 0)
+        if remarks:
+            assert "LC_ALL=C" in remarks[0] and "verf\u00fcgbar\\n" in remarks[0], "escaped"
+    assert guest.monitor.misses == 0 and guest.monitor.port_open is True
+    assert guest.monitor.state is State.ALIVE
+    assert guest.monitor.told(200.0)["not_asked"] == "not understood"
+
+
+@pytest.mark.parametrize("failure", sorted(ev.Failure, key=str))
+def test_only_the_agents_own_act_counts_against_it(failure: ev.Failure) -> None:
+    """Whichever way a challenge ends: but for silence and nonsense it is a skip, and no reason to take a port for
+    closed but that it is."""
+    guest = settled(interval=1.0, timeout=1.0, threshold=3)
+    for number in range(20):
+        now = 100.0 + number
+        guest.monitor.handle(ev.Tick(now), now)
+        guest.monitor.handle(ev.Asked(), now)
+        guest.monitor.handle(ev.AskFailed(failure), now + 0.99)
+    accused = failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
+    assert (guest.monitor.misses > 0) is accused
+    assert (guest.monitor.port_open is False) is (failure is ev.Failure.CLOSED)
+
+
+def test_a_recovery_of_one_whose_port_is_closed_need_not_wait_for_a_question() -> None:
+    """Nobody holds the port open, so it was asked in vain."""
+    guest = settled(interval=1.0, timeout=1.0, action=Action.RECOVER)
+    guest.kernel_dies()
+    guest.run(110.0)
+    guest.agent_exits()
+    guest.happens(ev.Verify())
+    assert not guest.monitor.silent_since(guest.host.now, guest.host.now + 0.5)
+    assert guest.monitor.silent_since(guest.host.now, guest.host.now + 1.0)

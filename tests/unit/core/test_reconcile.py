@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from vmhb_common.model.causes import Cause
@@ -18,12 +20,15 @@ from vmhb_worker.core.events import (
     PortChanged,
     Restored,
     Resumed,
+    ShuttingDown,
     Stopped,
     Stuck,
     Unsilenced,
 )
 from vmhb_worker.core.instance_state import Memory, Standing
 from vmhb_worker.core.reconcile import (
+    LIBVIRT_LAGS,
+    READ_AGAIN,
     RESCUED,
     Remembered,
     begins_another_life,
@@ -32,6 +37,7 @@ from vmhb_worker.core.reconcile import (
     has_witness,
     missed_events,
     port_events,
+    read_again_at,
     rescue_events,
     socket_of,
     undefined_events,
@@ -39,6 +45,7 @@ from vmhb_worker.core.reconcile import (
 from vmhb_worker.core.transitions import State
 
 NOWHERE = Travelled()
+UNEXPLAINED = Stopped(Exit.UNKNOWN, "shut off, and libvirt does not know why")
 WELL = Remembered(established=True, boot="boot-1", balloon=True, waiting=None, running=True)
 HUNG = Standing(Cause.GUEST_HUNG)
 
@@ -103,6 +110,49 @@ def test_a_qemu_that_was_dead_before_is_not(remembered: Remembered | None) -> No
     assert first_events(dead, remembered) == []
 
 
+RAN = Remembered(True, "boot-1", True, None, True, host_boot="monday")
+LOST = Stopped(Exit.POWER, "its host went down while it ran")
+
+
+@pytest.mark.parametrize(
+    ("reason", "host_boot", "remembered", "heard"),
+    [
+        ("unknown", "tuesday", RAN, LOST),
+        ("by_the_moon", "tuesday", RAN, LOST),
+        ("failed", "tuesday", RAN, LOST),  # somebody has tried to start it since
+        # The host is the one that it ran on: whose wish it was, libvirtd forgot, or lost with its state folder.
+        ("unknown", "monday", RAN, UNEXPLAINED),
+        ("failed", "monday", RAN, Stopped(Exit.UNKNOWN, "shut off, and could not be started")),
+        # Which boot of the host it is, or was, cannot be told.
+        ("unknown", "", RAN, UNEXPLAINED),
+        ("unknown", "tuesday", replace(RAN, host_boot=""), UNEXPLAINED),
+        ("unknown", "", replace(RAN, host_boot=""), UNEXPLAINED),
+        # Somebody's wish, and what libvirt knows to be none.
+        ("shutdown", "tuesday", RAN, None),
+        ("destroyed", "tuesday", RAN, None),
+        ("saved", "tuesday", RAN, None),
+        ("from_snapshot", "tuesday", RAN, None),
+        ("migrated", "tuesday", RAN, None),
+        ("crashed", "tuesday", RAN, Stopped(Exit.FAILED, "crashed")),
+        # It did not run, or was never seen.
+        ("unknown", "tuesday", replace(RAN, running=False), None),
+        ("unknown", "tuesday", None, None),
+    ],
+)
+def test_how_one_ended_that_ran_when_we_last_knew(
+    reason: str, host_boot: str, remembered: Remembered | None, heard: Stopped | None
+) -> None:
+    """What libvirt does not know is nobody's wish: the host's own boot explains it, or nothing does."""
+    off = DomainSeen("uuid-1", "<domain/>", "shutoff", reason, "", host_boot)
+    assert first_events(off, remembered) == ([] if heard is None else [heard])
+    assert first_memory(off, remembered, NOWHERE, None).running is (heard is not None)
+
+
+def test_one_that_has_no_state_any_more_is_unexplained() -> None:
+    """Whatever libvirt means by that."""
+    assert first_events(seen("nostate", "unknown", ""), RAN) == [Stopped(Exit.UNKNOWN, "shut off")]
+
+
 def test_a_domain_that_was_stopped_on_purpose_meanwhile_is_gone() -> None:
     """Whoever stopped it wanted to."""
     off = seen("shutoff", "destroyed", boot="")
@@ -120,7 +170,10 @@ def test_a_domain_that_was_stopped_on_purpose_meanwhile_is_gone() -> None:
         # It stopped, one way or another.
         (seen("shutoff", "crashed", ""), State.ALIVE, "boot-1", False, [Stopped(Exit.FAILED, "crashed")]),
         (seen("shutoff", "destroyed", ""), State.ALIVE, "boot-1", False, [Stopped(Exit.INTENT, "shut off")]),
-        (seen("nostate", "unknown", ""), State.SILENT, "boot-1", False, [Stopped(Exit.INTENT, "shut off")]),
+        (seen("nostate", "unknown", ""), State.SILENT, "boot-1", False, [Stopped(Exit.UNKNOWN, "shut off")]),
+        (seen("shutoff", "unknown", ""), State.ALIVE, "boot-1", False, [UNEXPLAINED]),
+        # It powers off.
+        (seen("shutdown", "user"), State.ALIVE, "boot-1", False, [ShuttingDown()]),
         # It was started again.
         (seen(boot="boot-2"), State.ALIVE, "boot-1", False, [Booted()]),
         (seen(), State.GONE, "", False, [Booted()]),
@@ -157,13 +210,41 @@ def test_rescue_is_seen_in_the_domain() -> None:
 
 
 def test_the_port_that_counts_is_the_one_that_it_is_judged_by() -> None:
-    """A description says of it what no event has told yet, where it says anything."""
+    """A description says of it what is so by now, where it says anything: it was read after the last event."""
     ports = {Channel.AGENT: Port("/a", True, None), Channel.APPLICATION: Port("/b", False, None)}
     assert port_events(Channel.AGENT, ports, None) == [PortChanged(True, Channel.AGENT)]
     assert port_events(Channel.APPLICATION, ports, None) == [PortChanged(False, Channel.APPLICATION)]
-    assert port_events(Channel.AGENT, ports, False) == []
+    assert port_events(Channel.AGENT, ports, False, told_ago=0.0) == [PortChanged(True, Channel.AGENT)]
+    assert port_events(Channel.AGENT, ports, True) == []
     assert port_events(Channel.AGENT, {}, None) == []
-    assert port_events(Channel.AGENT, {Channel.AGENT: Port("/a", None, None)}, None) == []
+    assert port_events(Channel.AGENT, {Channel.AGENT: Port("/a", None, None)}, False) == []
+
+
+def test_what_qemu_told_of_the_applications_port_is_newer_for_a_while() -> None:
+    """libvirt writes it into the live XML once it has the domain to itself, which may take its 30 s."""
+    ports = {Channel.APPLICATION: Port("/b", False, None)}
+    assert port_events(Channel.APPLICATION, ports, True, told_ago=LIBVIRT_LAGS - 0.1) == []
+    assert port_events(Channel.APPLICATION, ports, True, told_ago=LIBVIRT_LAGS) == [
+        PortChanged(False, Channel.APPLICATION)
+    ]
+
+
+def test_a_description_is_due_again_within_a_minute() -> None:
+    """Looked for every ten seconds; and not of all in the same moment, since all are read when libvirt comes back."""
+    due = [read_again_at(f"uuid-{number}", 100.0) for number in range(200)]
+    assert all(130.0 <= at <= 100.0 + READ_AGAIN - 10.0 for at in due)
+    assert max(due) - min(due) > 15.0
+
+
+def test_powering_off_is_told_once() -> None:
+    """It has a time of its own, which a description that is read again does not begin anew."""
+    off = seen("shutdown", "user")
+    told = [ShuttingDown()]
+    assert missed_events(off, State.ALIVE, "boot-1", False, was=("running", "booted")) == told
+    assert missed_events(off, State.ALIVE, "boot-1", False, was=("shutdown", "user")) == []
+    assert missed_events(off, State.ALIVE, "boot-1", True, was=("shutdown", "user")) == []
+    again = seen("shutdown", "user", "boot-2")
+    assert missed_events(again, State.ALIVE, "boot-1", False, was=("shutdown", "user")) == [Booted(), *told]
 
 
 def test_who_undefines_a_domain_has_stopped_it() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,10 @@ from vmhb_worker.adapters.libvirt.connection import Connection, Lines, NoLine
 from vmhb_worker.adapters.libvirt.event_map import EVENTS, STATE_NAMESPACE, Told, port_changed
 from vmhb_worker.adapters.libvirt.pool import Pool, Task
 from vmhb_worker.adapters.libvirt.process import Processes, run_folder
-from vmhb_worker.adapters.libvirt.queries import job, vitals, without_namespace
+from vmhb_worker.adapters.libvirt.queries import control, job, vitals, without_namespace
 from vmhb_worker.adapters.libvirt.report_order import Feed, Lost
-from vmhb_worker.core import lifecycle
+from vmhb_worker.adapters.libvirt.translations import MESSAGES, Translations
+from vmhb_worker.core import lifecycle, spoken_of
 from vmhb_worker.core.domain_xml import policy_element
 from vmhb_worker.core.events import (
     Booted,
@@ -63,9 +65,11 @@ from vmhb_worker.core.events import (
     WatchdogFired,
     WritePolicy,
 )
+from vmhb_worker.core.evidence import JOB_BELIEVED
 from vmhb_worker.interfaces import AgentError
 
 T = TypeVar("T")
+UNEXPLAINED = "shut off, and libvirt does not know why"
 A, B = "a", "b"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -77,6 +81,9 @@ def seen(domain: str, state: str = "running") -> DomainSeen:
 def has_state(state: str, domain: DomainSeen) -> bool:
     return domain.state == state
 
+
+NO = Failure.NO_ANSWER
+CONTROL_REASONS = ("none", "unknown", "monitor", "internal")
 
 # -- names
 
@@ -110,6 +117,56 @@ def test_everything_that_libvirt_may_say_has_its_own_row() -> None:
         *constants.numbered("VIR_DOMAIN_JOB_OPERATION_").values(),
         constants.operation(999),
     } == lifecycle.JOBS.keys()
+
+
+#: What the names of an enumerator begin with -> its table, and what else begins so.
+SPOKEN_OF: dict[str, tuple[Iterable[str], str]] = {
+    "VIR_ERR_": (spoken_of.ERRORS, "none warning error"),  # these are how bad an error is
+    "VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_": ({state for state, _ in spoken_of.PORT_EVENTS}, ""),
+    "VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_REASON_": ({reason for _, reason in spoken_of.PORT_EVENTS}, ""),
+    "VIR_CONNECT_DOMAIN_EVENT_CHANNEL_LIFECYCLE_STATE_": ({state for state, _ in spoken_of.PORT_EVENTS}, ""),
+    "VIR_CONNECT_DOMAIN_EVENT_CHANNEL_LIFECYCLE_REASON_": ({reason for _, reason in spoken_of.PORT_EVENTS}, ""),
+    "VIR_CONNECT_CLOSE_REASON_": (spoken_of.CLOSED, ""),
+    "VIR_DOMAIN_CONTROL_": (
+        spoken_of.CONTROL,
+        "error_reason_none error_reason_unknown error_reason_monitor error_reason_internal",
+    ),
+    "VIR_DOMAIN_CONTROL_ERROR_REASON_": (spoken_of.CONTROL_ERRORS, ""),
+    "VIR_DOMAIN_EVENT_IO_ERROR_": (spoken_of.IO_ERRORS, ""),
+    "VIR_DOMAIN_EVENT_WATCHDOG_": (spoken_of.WATCHDOG, ""),
+    "VIR_DOMAIN_JOB_": (
+        spoken_of.JOBS_ON,
+        " ".join(["stats_completed", "stats_keep_completed", *(f"operation_{name}" for name in lifecycle.JOBS)]),
+    ),
+    "VIR_DOMAIN_EVENT_ID_": ({name.lower() for name in {*spoken_of.NOT_HEARD, *EVENTS}}, ""),
+}
+
+
+@pytest.mark.parametrize("prefix", SPOKEN_OF)
+def test_whoever_libvirt_speaks_of_has_a_row(prefix: str) -> None:
+    """What a new libvirt-python knows is decided by somebody: until then, it is nobody's act."""
+    table, others = SPOKEN_OF[prefix]
+    known = {
+        name.removeprefix(prefix).lower()
+        for name, value in vars(libvirt).items()
+        if name.startswith(prefix) and isinstance(value, int) and not name.endswith("_LAST")
+    }
+    assert known - {*table, *others.split()} == set()
+    assert known or "CHANNEL" in prefix, "a misspelt prefix would find nothing"
+
+
+def test_nobody_is_spoken_of_twice() -> None:
+    """Each code has one row, and each event is heard or not."""
+    codes = [code for codes in spoken_of._CODES.values() for code in codes.split()]
+    assert len(codes) == len(set(codes))
+    assert not spoken_of.NOT_HEARD.keys() & EVENTS.keys()
+
+
+def test_the_states_of_all_ports_have_the_same_numbers() -> None:
+    """One table is for an agent's and for any channel's events, as libvirt 12.4 and later have them."""
+    for name, value in vars(libvirt).items():
+        if "DOMAIN_EVENT_CHANNEL_LIFECYCLE_" in name:
+            assert getattr(libvirt, name.replace("CHANNEL_LIFECYCLE", "AGENT_LIFECYCLE"), value) == value
 
 
 def test_every_number_that_libvirt_may_send_has_one_name() -> None:
@@ -146,13 +203,21 @@ def test_unknown_numbers_fall_back_to_the_general_row() -> None:
     ("name", "arguments", "told"),
     [
         ("LIFECYCLE", (5, 5), Told(Stopped(Exit.FAILED, "failed"), changed=True)),
-        ("LIFECYCLE", (5, 77), Told(Stopped(Exit.INTENT, "stopped"), changed=True)),
+        ("LIFECYCLE", (5, 77), Told(Stopped(Exit.UNKNOWN, UNEXPLAINED), changed=True)),
         ("LIFECYCLE", (2, 0), Told(Booted(), changed=True)),
         ("LIFECYCLE", (0, 1), Told(None, changed=True)),
         ("REBOOT", (), Told(Booted())),
         ("AGENT_LIFECYCLE", (1, 2), Told(PortChanged(True))),
         ("AGENT_LIFECYCLE", (2, 2), Told(PortChanged(False, Channel.AGENT))),
-        ("CHANNEL_LIFECYCLE", ("org.openstack.vmhb.0", 2, 0), Told(PortChanged(False, Channel.APPLICATION))),
+        # Of the domain, of nobody known, and what a newer libvirt invents: the live XML tells.
+        ("AGENT_LIFECYCLE", (2, 1), Told(changed=True)),
+        ("AGENT_LIFECYCLE", (1, 1), Told(changed=True)),
+        ("AGENT_LIFECYCLE", (2, 0), Told(changed=True)),
+        ("AGENT_LIFECYCLE", (2, 77), Told(changed=True)),
+        ("AGENT_LIFECYCLE", (77, 2), Told(changed=True)),
+        ("CHANNEL_LIFECYCLE", ("org.openstack.vmhb.0", 2, 2), Told(PortChanged(False, Channel.APPLICATION))),
+        ("CHANNEL_LIFECYCLE", ("org.openstack.vmhb.0", 2, 1), Told(changed=True)),
+        ("CHANNEL_LIFECYCLE", ("org.example.0", 2, 2), Told(changed=True)),
         ("CHANNEL_LIFECYCLE", (1, 0), Told(changed=True)),
         ("METADATA_CHANGE", (2, STATE_NAMESPACE), Told()),
         ("METADATA_CHANGE", (2, "urn:openstack:vmhb:1"), Told(changed=True)),
@@ -160,6 +225,8 @@ def test_unknown_numbers_fall_back_to_the_general_row() -> None:
         ("JOB_COMPLETED", ({},), Told(Unsilenced("job"))),
         ("IO_ERROR_REASON", ("/disk", "virtio0", 1, "enospc"), Told(Stuck(Cause.PAUSED_IO_ERROR))),
         ("IO_ERROR_REASON", ("/disk", "virtio0", 2, "eio"), Told()),
+        ("IO_ERROR_REASON", ("/disk", "virtio0", 0, "eio"), Told()),
+        ("IO_ERROR_REASON", ("/disk", "virtio0", 77, "eio"), Told()),
         ("WATCHDOG", (2,), Told(WatchdogFired("reset"))),
         ("CONTROL_ERROR", (), Told(changed=True)),
         ("DEVICE_ADDED", ("channel3",), Told(changed=True)),
@@ -175,7 +242,7 @@ def test_a_pass_of_a_migration_is_a_silence_that_ends_by_itself() -> None:
     """QEMU may fail to say that the migration ended."""
     event = EVENTS["MIGRATION_ITERATION"](1).event
     assert isinstance(event, Silenced) and event.key == "job"
-    assert event.until is not None and 0 < event.until - time.monotonic() <= 60
+    assert event.until is not None and 0 < event.until - time.monotonic() <= JOB_BELIEVED
 
 
 def test_qemus_port_events_are_for_the_application_channel() -> None:
@@ -218,6 +285,24 @@ def test_a_description_never_overtakes_the_event_that_outdates_it() -> None:
     assert feed.next_due(0) == A
     feed.describe(seen(A))
     assert out[-1] == seen(A)
+
+
+def test_an_event_outdates_the_description_that_is_being_read() -> None:
+    """Also one that changes nothing in it but a port: that description is read again, and only that one."""
+    out: list[Report] = []
+    feed = Feed(out.append)
+    feed.begin([])
+    feed.tell(A, None, True)
+    assert feed.next_due(0) == A
+    feed.tell(A, PortChanged(False), False)
+    feed.tell(B, PortChanged(False), False)
+    feed.describe(seen(A))
+    assert out[1:] == [Happened(A, PortChanged(False)), Happened(B, PortChanged(False))]
+    assert feed.next_due(0) == A
+    feed.describe(seen(A))
+    assert out[3:] == [seen(A)]
+    feed.tell(A, PortChanged(True), False)
+    assert feed.next_due(0) is None
 
 
 def test_the_end_is_told_once_and_nothing_after_it() -> None:
@@ -372,6 +457,26 @@ def test_a_job_is_named_as_libvirt_names_it() -> None:
     operation = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
     assert job({"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "operation": operation}) == Job("migration_out")
     assert job({"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED}) == Job("unknown")
+    for over in ("COMPLETED", "FAILED", "CANCELLED"):
+        assert job({"type": getattr(libvirt, f"VIR_DOMAIN_JOB_{over}"), "operation": operation}) == Job(None)
+    assert job({"type": 77, "operation": operation}) == Job("migration_out")
+
+
+def test_an_error_of_libvirts_own_says_nothing_of_qemu() -> None:
+    """Nor does one whose reason is not known."""
+    reasons = {name: getattr(libvirt, f"VIR_DOMAIN_CONTROL_ERROR_REASON_{name.upper()}") for name in CONTROL_REASONS}
+    assert control(libvirt.VIR_DOMAIN_CONTROL_ERROR, reasons["monitor"], 0) == Control("error", 0.0)
+    for name in ("internal", "unknown", "none"):
+        assert isinstance(control(libvirt.VIR_DOMAIN_CONTROL_ERROR, reasons[name], 0), Unavailable)
+    assert isinstance(control(libvirt.VIR_DOMAIN_CONTROL_ERROR, 77, 0), Unavailable)
+    assert control(libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 1500) == Control("occupied", 1.5)
+
+
+def test_why_a_connection_closed_is_said_in_words() -> None:
+    """Whatever the reason is called."""
+    assert constants.closed(libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE) == "libvirtd stopped answering"
+    assert constants.closed(libvirt.VIR_CONNECT_CLOSE_REASON_EOF) == "libvirtd went away"
+    assert constants.closed(77) == "the connection broke"
 
 
 def test_vitals_are_sums_over_devices_and_none_where_there_are_none() -> None:
@@ -411,12 +516,12 @@ def test_libvirt_itself_declares_the_namespace(element: str) -> None:
 @pytest.mark.parametrize(
     ("code", "text", "elapsed", "meaning"),
     [
-        (86, "Guest agent is not responding: QEMU guest agent is not connected", 0.001, Failure.CLOSED),
-        (86, "Gast-Agent antwortet nicht: QEMU-Gast-Agent ist nicht verbunden", 0.001, Failure.CLOSED),
+        (86, "Guest agent is not responding: QEMU guest agent is not connected", 0.001, Failure.UNCONNECTED),
+        (86, "Guest agent is not responding: QEMU guest agent is not connected", 29.0, Failure.UNCONNECTED),
         (86, "Guest agent is not responding: Guest agent not available for now", 2.0, Failure.NO_ANSWER),
         (86, "guest agent didn't respond to synchronization command", 5.0, Failure.NO_ANSWER),
-        (86, "Gast-Agent antwortet nicht", 5.0, Failure.NO_ANSWER),
-        (86, "Guest agent disappeared while executing command", 1.9, Failure.CLOSED),
+        (112, "Guest agent command timed out: guest agent didn't respond to command 'x' within '2' seconds", 2.0, NO),
+        (86, "Guest agent disappeared while executing command", 1.9, Failure.UNCONNECTED),
         (86, "QEMU guest agent is not available due to an error", 0.0, Failure.GIVEN_UP),
         (1, "internal error: No complete agent response found in 10485760 bytes", 1.0, Failure.GIVEN_UP),
         (97, "guest agent replied with wrong id to guest-sync command: 3", 1.0, Failure.GARBLED),
@@ -427,20 +532,84 @@ def test_libvirt_itself_declares_the_namespace(element: str) -> None:
         (74, "argument unsupported: QEMU guest agent is not configured", 0.0, Failure.UNREACHABLE),
         (42, "Domain not found", 0.0, Failure.UNREACHABLE),
         (1, "internal error: client socket is closed", 0.0, Failure.UNREACHABLE),
+        (38, "Unable to write to agent: Broken pipe", 0.0, Failure.UNREACHABLE),
+        (1, "internal error: Missing agent reply object", 2.0, Failure.UNREACHABLE),
+        (1, "internal error: End of file from agent socket", 2.0, Failure.UNREACHABLE),
         (None, "virDomainQemuAgentCommand() failed", 0.0, Failure.UNREACHABLE),
+        # What has no row is nobody's act, however long it took.
+        (86, "Guest agent is not responding: the stars are not right", 0.0, Failure.UNKNOWN),
+        (86, "Guest agent is not responding: the stars are not right", 2.0, Failure.UNKNOWN),
+        (86, "Guest agent is not responding: the stars are not right", 5.005, Failure.UNKNOWN),
+        (9999, "a code of the future", 2.0, Failure.UNKNOWN),
+        (43, "Network not found", 2.0, Failure.UNKNOWN),
+        # The domain's response time-out is 0: libvirt did not wait for the agent at all.
+        (86, "Guest agent is not responding: Guest agent not available for now", 0.01, Failure.UNREACHABLE),
     ],
 )
 def test_what_an_error_of_the_agent_means(code: int | None, text: str, elapsed: float, meaning: Failure) -> None:
-    """As libvirt 9 says it, in English or not."""
+    """As libvirt 9 says it, and later ones."""
     assert failure(code, text, elapsed, 2) is meaning
 
 
+def test_every_code_of_libvirts_is_a_skip_unless_it_is_the_agents() -> None:
+    """Whatever its text is, it accuses nobody, and closes no port."""
+    for name, said in spoken_of.ERRORS.items():
+        number = getattr(libvirt, f"VIR_ERR_{name.upper()}", None)
+        if number is not None:
+            meaning = failure(number, "words of the future", 5.0, 5)
+            assert (meaning in (Failure.NO_ANSWER, Failure.GARBLED)) == (said.whom is spoken_of.Whom.AGENT), name
+            assert meaning is not Failure.CLOSED
+
+
 @pytest.mark.parametrize("timeout", [1, 2, 4, 5, 6, 7, 10, 17])
-@pytest.mark.parametrize("text", ["Guest agent not available for now", "Gast-Agent zur Zeit nicht verfügbar"])
-def test_libvirts_own_time_out_is_the_guests_silence(text: str, timeout: int) -> None:
+def test_libvirts_own_time_out_is_the_guests_silence(timeout: int) -> None:
     """It resynchronises with an agent that was silent once, for 5 s, whatever was asked for: no closed port."""
+    text = "Guest agent not available for now"
     assert failure(86, text, 5.005, timeout) is Failure.NO_ANSWER
     assert failure(86, text, min(timeout, 5) + 0.003, timeout) is Failure.NO_ANSWER
+
+
+# -- libvirtd in other languages
+
+GERMAN = {
+    "Guest agent not available for now": "Gast-Agent zur Zeit nicht verfügbar",
+    "QEMU guest agent is not connected": "QEMU-Gast-Agent ist nicht verbunden",
+    "QEMU guest agent is not available due to an error": "QEMU-Gast-Agent ist wegen eines Fehlers nicht verfügbar",
+}
+
+
+def catalogue(folder: Path, language: str, words: dict[str, str]) -> None:
+    """As msgfmt makes one."""
+    pairs = sorted({"": "Content-Type: text/plain; charset=UTF-8\n", **words}.items())
+    ids, texts = ([each[side].encode() for each in pairs] for side in (0, 1))
+    tables, strings = b"", b""
+    for column in (ids, texts):
+        for word in column:
+            tables += struct.pack("<II", len(word), 28 + 16 * len(pairs) + len(strings))
+            strings += word + b"\0"
+    head = struct.pack("<7I", 0x950412DE, 0, len(pairs), 28, 28 + 8 * len(pairs), 0, 0)
+    path = folder / language / "LC_MESSAGES"
+    path.mkdir(parents=True)
+    (path / "libvirt.mo").write_bytes(head + tables + strings)
+
+
+def test_a_libvirtd_that_speaks_another_language_is_understood_by_its_catalogues(tmp_path: Path) -> None:
+    """Those that libvirt installs on the same host, of all languages; a broken one costs that language."""
+    catalogue(tmp_path, "de", GERMAN)
+    (tmp_path / "xx" / "LC_MESSAGES").mkdir(parents=True)
+    (tmp_path / "xx" / "LC_MESSAGES" / "libvirt.mo").write_bytes(b"not one")
+    known = Translations([tmp_path, tmp_path / "nowhere"])
+    for english, german in GERMAN.items():
+        said = f"Gast-Agent antwortet nicht: {german}"
+        assert failure(86, said, 5.0, 5, known) is failure(86, english, 5.0, 5) is not Failure.UNKNOWN
+        assert failure(86, said, 5.0, 5, Translations([tmp_path / "nowhere"])) is Failure.UNKNOWN
+    assert failure(86, "Gast-Agent antwortet nicht: die Sterne stehen schlecht", 5.0, 5, known) is Failure.UNKNOWN
+    assert failure(1, f"Interner Fehler: {GERMAN[MESSAGES[0]]}", 5.0, 5, known) is Failure.UNREACHABLE
+
+
+def test_each_text_that_must_be_understood_is_one_that_has_a_row() -> None:
+    """Or to know it in other languages would be of no use."""
+    assert all(spoken_of.known_text(message) for message in MESSAGES)
 
 
 # -- processes

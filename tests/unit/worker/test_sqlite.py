@@ -21,7 +21,11 @@ from vmhb_worker.interfaces import InstanceRow
 ROOT = Path(__file__).parent.parents[2]
 
 EVERYTHING = Content(
-    instances={"i1": InstanceRow("i1", True, "boot-1", True, 12.5, False), "i2": InstanceRow("i2", away=True)},
+    instances={
+        "i1": InstanceRow("i1", True, "boot-1", True, 12.5, False),
+        "i2": InstanceRow("i2", away=True),
+        "i3": InstanceRow("i3", boot="boot-3", host_boot="monday"),
+    },
     faults={
         "f1": a_fault("f1", occurred_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)),
         "f2": a_fault("f2", state=FaultState.CLEARED, resolution=Resolution.RECOVERED, health={"status": "ok"}),
@@ -117,6 +121,29 @@ def test_who_is_away_has_a_table_that_older_workers_do_not_know(path: Path) -> N
     old.execute("DROP TABLE away")
     old.close()
     assert Database(path).load().instances["i2"] == InstanceRow("i2")
+
+
+def test_which_boot_of_the_host_it_ran_in_has_a_table_that_older_workers_do_not_know(path: Path) -> None:
+    """What an older worker wrote since, of another life of its QEMU, ran in a boot of the host that nobody knows."""
+    database = Database(path)
+    database.write(EVERYTHING)
+    database.close()
+    old = sqlite3.connect(path)
+    assert old.execute("PRAGMA user_version").fetchone() == (2,)
+    old.execute("INSERT INTO host_boots VALUES ('i9', 'boot-9', 'monday')")  # whom an older worker has forgotten
+    old.execute("UPDATE instances SET boot = 'boot-4' WHERE uuid = 'i3'")
+    old.commit()
+    old.close()
+    database = Database(path)
+    assert database.load().instances["i3"] == InstanceRow("i3", boot="boot-4")
+    for row in (InstanceRow("i3", boot="boot-4", host_boot="tuesday"), InstanceRow("i3", boot="boot-4")):
+        database.write(Content(instances={"i3": row, "i1": None}))
+        assert database.load().instances["i3"] == row
+    database.close()
+    old = sqlite3.connect(path)
+    old.execute("DROP TABLE host_boots")
+    old.close()
+    assert Database(path).load().instances["i2"] == EVERYTHING.instances["i2"]
 
 
 def test_newer_layout_is_refused(path: Path) -> None:

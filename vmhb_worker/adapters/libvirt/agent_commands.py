@@ -6,9 +6,11 @@ import time
 
 import libvirt
 
+from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Lines, NoLine, gone
-from vmhb_worker.core.ask_schedule import RESYNC_TIME
+from vmhb_worker.adapters.libvirt.translations import Translations
 from vmhb_worker.core.events import Failure
+from vmhb_worker.core.spoken_of import failure_of
 from vmhb_worker.interfaces import AgentError
 
 try:
@@ -19,35 +21,7 @@ except ImportError:  # packaged apart by some distributions
 #: No honest answer is longer, and no longer one is parsed. libvirt's own limit is 10 MiB.
 MAX_REPLY = 64 * 1024
 
-#: An error's code -> whose doing it is. By their names, because not every libvirt has all of them: the two
-#: AGENT_COMMAND ones came with 9.1. A code that is not here says nothing about the guest.
-_FAILURES = {
-    getattr(libvirt, f"VIR_ERR_{name}"): failure
-    for name, failure in {
-        "AGENT_UNSYNCED": Failure.GARBLED,  # it answered, but not what was asked
-        "AGENT_COMMAND_TIMEOUT": Failure.NO_ANSWER,
-        "AGENT_COMMAND_FAILED": Failure.GARBLED,  # it answered with an error
-        "OPERATION_TIMEOUT": Failure.BUSY,  # "cannot acquire state change lock", after 30 s
-        "NO_DOMAIN": Failure.UNREACHABLE,
-        "OPERATION_INVALID": Failure.UNREACHABLE,  # "domain is not running"
-        "ARGUMENT_UNSUPPORTED": Failure.UNREACHABLE,  # "QEMU guest agent is not configured"
-    }.items()
-    if hasattr(libvirt, f"VIR_ERR_{name}")
-}
-#: What libvirt tells apart by the text only, of qemu_agent.c and qemu_domain.c. libvirtd translates its texts where its
-#: locale says so: then the code alone counts, and how long it took.
-_TEXTS = (
-    ("guest agent is not connected", Failure.CLOSED),
-    ("agent disappeared", Failure.CLOSED),  # it closed the port while we waited
-    ("agent not available for now", Failure.NO_ANSWER),  # the time was over, ours or that of libvirt's resynchronising
-    ("didn't respond to", Failure.NO_ANSWER),  # the same, from 9.1 on
-    # libvirt could not read a line of the guest's, or one longer than 10 MiB: it has closed its own end, and asks
-    # nobody until the agent connects anew.
-    ("not available due to an error", Failure.GIVEN_UP),
-    ("No complete agent response found", Failure.GIVEN_UP),
-    ("unable to execute QEMU agent command", Failure.GARBLED),  # as AGENT_COMMAND_FAILED, before 9.1
-    ("cannot acquire state change lock", Failure.BUSY),
-)
+_TRANSLATIONS = Translations()
 
 
 def run(lines: Lines, uuid: str, command: str, timeout: int) -> str:
@@ -67,7 +41,7 @@ def run(lines: Lines, uuid: str, command: str, timeout: int) -> str:
                     connection.forget(uuid)
                 elapsed = time.monotonic() - asked
                 code = error.get_error_code()
-                raise AgentError(failure(code, str(error), elapsed, timeout), f"{error} (code {code})") from error
+                raise AgentError(failure(code, str(error), elapsed), f"{error} (code {code})") from error
     except NoLine as error:
         raise AgentError(Failure.UNREACHABLE, str(error)) from error
     if len(reply) > MAX_REPLY:
@@ -75,12 +49,10 @@ def run(lines: Lines, uuid: str, command: str, timeout: int) -> str:
     return str(reply)
 
 
-def failure(code: int | None, text: str, elapsed: float, timeout: float) -> Failure:
-    """What kind of failure a libvirt error is that came after `elapsed` of `timeout` seconds."""
-    for part, meaning in _TEXTS:
-        if part in text:
-            return meaning
+def failure(
+    code: int | None, text: str, elapsed: float, _timeout: float = 0.0, translations: Translations = _TRANSLATIONS
+) -> Failure:
+    """What a challenge ended as that brought this error of libvirt's after `elapsed` seconds: see `core.spoken_of`."""
     if code == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
-        # Nothing but a port that nobody holds open makes libvirt give up before the time is over: ours, or its own.
-        return Failure.CLOSED if elapsed < 0.9 * min(timeout, RESYNC_TIME) else Failure.NO_ANSWER
-    return _FAILURES.get(code, Failure.UNREACHABLE)
+        text = translations.english(text)
+    return failure_of(constants.error(code), text, elapsed)

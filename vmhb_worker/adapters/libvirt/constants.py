@@ -1,12 +1,16 @@
 """libvirt's numbers -> names, derived from the names of libvirt-python's constants.
 
 `VIR_DOMAIN_EVENT_STOPPED_FAILED` is ("stopped", "failed"). A number that the installed libvirt-python has no constant
-for is "*", the row of `core.lifecycle` for details that a newer libvirt invents.
+for is "*", the row of `core.lifecycle` for details that a newer libvirt invents; in `core.spoken_of` it has none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import libvirt
+
+from vmhb_worker.core import spoken_of
 
 #: What stands for an unknown number.
 UNKNOWN = "*"
@@ -43,13 +47,44 @@ _STATE_NAMES: dict[int, str] = {getattr(libvirt, f"VIR_DOMAIN_{name}"): name.low
 _REASONS = {name.lower(): numbered(f"VIR_DOMAIN_{name}_") for name in _STATES}
 _WATCHDOG = numbered("VIR_DOMAIN_EVENT_WATCHDOG_")
 _OPERATIONS = numbered("VIR_DOMAIN_JOB_OPERATION_")
-_CONTROL: dict[int, str] = {
-    libvirt.VIR_DOMAIN_CONTROL_OK: "ok",
-    libvirt.VIR_DOMAIN_CONTROL_JOB: "job",
-    libvirt.VIR_DOMAIN_CONTROL_OCCUPIED: "occupied",
-    libvirt.VIR_DOMAIN_CONTROL_ERROR: "error",
-}
-_CLOSED = numbered("VIR_CONNECT_CLOSE_REASON_")
+
+
+def among(prefix: str, names: Iterable[str]) -> dict[int, str]:
+    """Number -> name in lower case, of those of these names that the installed libvirt-python has."""
+    numbers = {getattr(libvirt, f"{prefix}{name.upper()}", None): name for name in names}
+    return {number: name for number, name in numbers.items() if number is not None}
+
+
+_ERRORS = among("VIR_ERR_", spoken_of.ERRORS)
+_CONTROL = among("VIR_DOMAIN_CONTROL_", spoken_of.CONTROL)
+_CONTROL_ERRORS = among("VIR_DOMAIN_CONTROL_ERROR_REASON_", spoken_of.CONTROL_ERRORS)
+_CLOSED = among("VIR_CONNECT_CLOSE_REASON_", spoken_of.CLOSED)
+_IO_ERRORS = among("VIR_DOMAIN_EVENT_IO_ERROR_", spoken_of.IO_ERRORS)
+_JOBS = among("VIR_DOMAIN_JOB_", spoken_of.JOBS_ON)
+#: An agent's, and from libvirt 12.4 on any channel's; the numbers are the same.
+_AGENTS = "VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_"
+_PORT_STATES = among(f"{_AGENTS}STATE_", {state for state, _ in spoken_of.PORT_EVENTS})
+_PORT_REASONS = among(f"{_AGENTS}REASON_", {reason for _, reason in spoken_of.PORT_EVENTS})
+
+
+def error(code: int | None) -> str:
+    """Name of a virErrorNumber, "" of one that is not known. None, where libvirt-python itself failed, is its own."""
+    return "internal_error" if code is None else _ERRORS.get(code, "")
+
+
+def port(state: int, reason: int) -> tuple[str, str]:
+    """Names of the state and the reason of an agent's, or a channel's, lifecycle event."""
+    return _PORT_STATES.get(state, UNKNOWN), _PORT_REASONS.get(reason, UNKNOWN)
+
+
+def io_error(action: int) -> str:
+    """Name of a virDomainEventIOErrorAction."""
+    return _IO_ERRORS.get(action, UNKNOWN)
+
+
+def job_is_on(number: int) -> bool:
+    """By its virDomainJobType. A kind of job that a newer libvirt invents is one."""
+    return spoken_of.JOBS_ON.get(_JOBS.get(number, UNKNOWN), True)
 
 
 def lifecycle(event: int, detail: int) -> tuple[str, str]:
@@ -79,8 +114,11 @@ def control(number: int) -> str:
     return _CONTROL.get(number, "job")
 
 
+def control_error(reason: int) -> str:
+    """Name of a virDomainControlErrorReason."""
+    return _CONTROL_ERRORS.get(reason, "unknown")
+
+
 def closed(reason: int) -> str:
     """Why a connection closed, for people."""
-    return {"keepalive": "libvirtd stopped answering", "eof": "libvirtd went away"}.get(
-        _CLOSED.get(reason, ""), "the connection broke"
-    )
+    return spoken_of.CLOSED.get(_CLOSED.get(reason, ""), spoken_of.CLOSED["error"])[1]

@@ -75,7 +75,7 @@ class Domains:
         else:
             boot = self._processes.describe(uuid, root.findtext("name") or "", domain_id)
             self._channels[uuid] = _channels(root)
-        return DomainSeen(uuid, xml, state, reason, boot)
+        return DomainSeen(uuid, xml, state, reason, boot, self._processes.host_boot)
 
     def _stopped(self, uuid: str) -> None:
         self._processes.forget(uuid)

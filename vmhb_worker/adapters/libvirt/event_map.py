@@ -10,17 +10,20 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import libvirt
 from oslo_log import log as logging
 
-from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Channel
 from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection
-from vmhb_worker.core import lifecycle
-from vmhb_worker.core.events import Booted, Event, PortChanged, Silenced, Stuck, Unsilenced, WatchdogFired
+from vmhb_worker.core import lifecycle, spoken_of
+from vmhb_worker.core.events import Booted, Event, PortChanged, Silenced, Unsilenced, WatchdogFired
+from vmhb_worker.core.evidence import JOB_BELIEVED
+from vmhb_worker.core.silences import JOB
+from vmhb_worker.core.spoken_of import Whom
 
 try:
     import libvirt_qemu
@@ -33,13 +36,6 @@ LOG = logging.getLogger(__name__)
 STATE_NAMESPACE = "urn:openstack:vmhb:state:1"
 #: Which port is which channel.
 PORTS = {"org.qemu.guest_agent.0": Channel.AGENT, "org.openstack.vmhb.0": Channel.APPLICATION}
-#: QEMU's memory passes of one migration are at most so far apart; a pass that stays out ends the silence, seconds.
-MIGRATION_PASS = 60.0
-#: The key of silences that libvirt's jobs cause.
-JOB = "job"
-
-_CONNECTED = libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED
-_PAUSE = libvirt.VIR_DOMAIN_EVENT_IO_ERROR_PAUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +55,35 @@ def _on_metadata(_kind: int, namespace: str | None) -> Told:
 
 
 def _on_io_error(_path: str, _alias: str, action: int, _reason: str) -> Told:
-    # The guest's own business where it is told of the error; where QEMU pauses, the suspended event says so as well.
-    return Told(Stuck(Cause.PAUSED_IO_ERROR)) if action == _PAUSE else Told()
+    return Told(spoken_of.IO_ERRORS.get(constants.io_error(action)))
 
 
 def _on_migration_pass(_number: int) -> Told:
     return Told(
-        Silenced(JOB, "libvirt copies its memory: migration, save, dump or snapshot", time.monotonic() + MIGRATION_PASS)
+        Silenced(JOB, "libvirt copies its memory: migration, save, dump or snapshot", time.monotonic() + JOB_BELIEVED)
     )
+
+
+def _on_port(channel: Channel, state: int, reason: int) -> Told:
+    """What is not said of the port itself, the live XML tells."""
+    named = constants.port(state, reason)
+    if spoken_of.PORT_EVENTS.get(named) is not Whom.PORT:
+        return Told(changed=True)
+    return Told(PortChanged(named[0] == "connected", channel))
 
 
 def _on_channel(*args: Any) -> Told:
     # libvirt-python 12.8 drops the channel's name, which libvirt tells first: the live XML knows.
     if len(args) == 3 and args[0] in PORTS:
-        return Told(PortChanged(args[1] == _CONNECTED, PORTS[args[0]]))
+        return _on_port(PORTS[args[0]], args[1], args[2])
     return Told(changed=True)
 
 
-#: VIR_DOMAIN_EVENT_ID_* -> the callback's own arguments -> what they say.
+#: VIR_DOMAIN_EVENT_ID_* -> the callback's own arguments -> what they say. All others: `spoken_of.NOT_HEARD`.
 EVENTS: dict[str, Callable[..., Told]] = {
     "LIFECYCLE": _on_lifecycle,
     "REBOOT": lambda: Told(Booted()),
-    "AGENT_LIFECYCLE": lambda state, _reason: Told(PortChanged(state == _CONNECTED)),
+    "AGENT_LIFECYCLE": partial(_on_port, Channel.AGENT),
     "CHANNEL_LIFECYCLE": _on_channel,
     "METADATA_CHANGE": _on_metadata,
     "JOB_COMPLETED": lambda _statistics: Told(Unsilenced(JOB)),

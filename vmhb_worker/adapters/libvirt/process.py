@@ -51,6 +51,11 @@ class Processes:
             self._host_boot = _BOOT_ID.read_text().strip()
         self._known: dict[str, tuple[str, Process | None]] = {}
 
+    @property
+    def host_boot(self) -> str:
+        """Which boot of libvirt's host this is: "" where that is another one than ours, or does not tell."""
+        return self._host_boot if self._folder is not None else ""
+
     def describe(self, uuid: str, name: str, domain_id: str) -> str:
         """Which life of its QEMU this is: the same as long as the process lives, whoever restarts meanwhile.
 

@@ -30,6 +30,7 @@ from vmhb_worker.core.events import (
     Unavailable,
     Vitals,
 )
+from vmhb_worker.core.spoken_of import CONTROL_ERRORS, Whom
 
 #: These never wait for QEMU.
 QUICK = LookControl | LookState
@@ -60,8 +61,7 @@ def _put(connection: Connection, uuid: str, look: Look, alive: Callable[[str], b
     domain = connection.domain(uuid)
     match look:
         case LookControl():
-            number, _details, milliseconds = domain.controlInfo()[:3]
-            return Control(constants.control(number), milliseconds / 1000)
+            return control(*domain.controlInfo()[:3])
         case LookState():
             return State(*constants.state(*domain.state()[:2]), alive(uuid))
         case LookJob():
@@ -74,9 +74,17 @@ def _put(connection: Connection, uuid: str, look: Look, alive: Callable[[str], b
             return PeriodSet()
 
 
+def control(number: int, details: int, milliseconds: int) -> Control | Unavailable:
+    """What virDomainGetControlInfo says. Of an error, whether it is QEMU's: libvirt has errors of its own, too."""
+    state, reason = constants.control(number), constants.control_error(details)
+    if state == "error" and CONTROL_ERRORS[reason] is not Whom.DOMAIN:
+        return Unavailable(f"libvirt has an error of its own ({reason})")
+    return Control(state, milliseconds / 1000)
+
+
 def job(statistics: Mapping[str, Any]) -> Job:
     """What virDomainGetJobStats says."""
-    if statistics.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE:
+    if not constants.job_is_on(statistics.get("type", libvirt.VIR_DOMAIN_JOB_NONE)):
         return Job(None)
     return Job(constants.operation(statistics.get(libvirt.VIR_DOMAIN_JOB_OPERATION, -1)))
 

@@ -3,8 +3,8 @@
 Callbacks tell of events while the control thread reads descriptions, so two orders must not be broken:
 
 * An event that comes between listing the domains and reporting the list is newer than the list: it leaves after it.
-* A description that was read before an event came is older than the event: it never leaves after it. Whatever changes
-  a description makes it due again, so the outdated one is just dropped.
+* A description that was read before an event came is older than the event: it never leaves after it. It is read again;
+  whatever changes a description makes it due again by itself.
 
 Every method may be called from any thread. The lock is never held over a call that could block.
 """
@@ -38,6 +38,7 @@ class Feed:
         self._changed = threading.Condition()
         self._held: list[Happened] | None = []
         self._due: dict[str, None] = {}  # in the order in which they fell due
+        self._read = ""  # the domain whose description is being read
         self._lost = ""
 
     @property
@@ -61,7 +62,7 @@ class Feed:
                     self._post(happened)
                 else:
                     self._held.append(happened)
-            if changed:
+            if changed or (event is not None and uuid == self._read):
                 self._due[uuid] = None
                 self._changed.notify()
 
@@ -84,11 +85,13 @@ class Feed:
             uuid = next(iter(self._due), None)
             if uuid is not None:
                 del self._due[uuid]
+            self._read = uuid or ""
             return uuid
 
     def describe(self, seen: DomainSeen | DomainForgotten) -> None:
         """A description, unless it is outdated."""
         with self._changed:
+            self._read = ""
             if not self._lost and seen.uuid not in self._due:
                 self._post(seen)
 
