@@ -879,8 +879,12 @@ class Monitor:
 
     def _on_silenced(self, event: ev.Silenced, now: float) -> None:
         self._silence(event.key, Silence(event.reason, event.until, event.ask), now)
+        if event.key == JOB and self._suspicion.job_poll_at is None:
+            self._suspicion.job_poll_at = now + JOB_POLL  # of a job that is cancelled libvirt tells no end
 
     def _on_unsilenced(self, event: ev.Unsilenced, now: float) -> None:
+        if event.key == JOB:
+            self._suspicion.job_poll_at = None
         if self.silences.end(event.key):
             self._silence_over(now)
 

@@ -326,9 +326,67 @@ def test_a_job_found_after_the_verdict_withholds_what_is_to_come() -> None:
     ]
 
 
+def a_pass(guest: Guest) -> None:
+    """QEMU went through its memory once."""
+    guest.happens(ev.Silenced("job", "libvirt copies its memory", guest.host.now + JOB_BELIEVED))
+
+
+@pytest.mark.parametrize("job", ["migration_out", "save", "dump", "snapshot"])
+def test_a_job_that_is_cancelled_ends_its_silence_though_nothing_tells(job: str) -> None:
+    """libvirt sends no JOB_COMPLETED for it: it is asked every two seconds, and the guest is judged from then on."""
+    guest = settled(**FAST)
+    guest.job = job
+    a_pass(guest)
+    assert guest.run(160.0) == [] and guest.monitor.silences.told() == {"job": f"libvirt job: {job}"}
+    guest.job = None
+    guest.kernel_dies()
+    assert guest.run(164.0) == [] and guest.monitor.silences.told() == {}
+    told = [line.split(" ", 1)[1] for line in guest.run(175.0)]
+    assert told[0].startswith("raised") and told[-1] == "updated guest_hung, recover"
+
+
+def test_a_job_goes_on_for_as_long_as_libvirt_says_so() -> None:
+    """However far apart its passes are."""
+    guest = settled(**FAST)
+    guest.job = "migration_out"
+    a_pass(guest)
+    guest.agent_stops()
+    assert guest.run(900.0) == []
+    assert 390 < sum(isinstance(look, ev.LookJob) for look in guest.looks()) <= 400
+
+
+def test_a_pass_of_a_qemu_that_hangs_is_not_believed_in_for_ever() -> None:
+    """The question about the job waits for QEMU as well: without an answer the silence ends, and QEMU is found hung."""
+    guest = settled(**FAST)
+    guest.job = "migration_out"
+    a_pass(guest)
+    guest.run(110.0)
+    guest.qemu_stops()
+    assert guest.run(110.0 + JOB_BELIEVED - 5.0) == []
+    told = [line.split(" ", 1)[1] for line in guest.run(110.0 + JOB_BELIEVED + 20.0)]
+    assert told == ["raised qemu_hung, recover"]
+
+
+def test_a_job_that_has_ended_is_asked_about_no_more() -> None:
+    """By its event, also while something else excuses the guest; the next pass begins anew."""
+    guest = settled(**FAST)
+    guest.happens(ev.Paused("paused", wish=True))
+    guest.job = "save"
+    a_pass(guest)
+    guest.run(110.0)
+    guest.happens(ev.Unsilenced("job"))
+    looks = len(guest.looks())
+    guest.run(200.0)
+    assert len(guest.looks()) == looks
+    a_pass(guest)
+    guest.run(205.0)
+    assert len(guest.looks()) > looks
+
+
 def test_a_migration_that_tells_of_its_passes_is_a_silence() -> None:
     """Each pass renews it; the last one ends by its event."""
     guest = settled(**FAST)
+    guest.job = "migration_out"
     for _ in range(20):
         guest.happens(ev.Silenced("job", "live migration", guest.host.now + 60.0))
         guest.run(guest.host.now + 30.0)
@@ -592,6 +650,7 @@ def test_a_pause_at_the_end_of_a_job_is_libvirts() -> None:
     guest.is_resumed()
     guest.run(120.0)
     assert guest.transcript == []
+    guest.job = "save"
     guest.happens(ev.Silenced("job", "libvirt copies its memory", 200.0))
     guest.is_paused()
     guest.happens(orphaned)
@@ -601,6 +660,7 @@ def test_a_pause_at_the_end_of_a_job_is_libvirts() -> None:
     guest.is_resumed()
     guest.run(170.0)
     assert guest.transcript == []
+    guest.looks_fail = "LookJob"
     guest.happens(ev.Silenced("job", "libvirt copies its memory", 200.0))
     guest.is_paused()
     guest.happens(orphaned)
