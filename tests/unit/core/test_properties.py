@@ -20,6 +20,7 @@ from vmhb_worker.core.doubt import STALL, just_connected
 from vmhb_worker.core.instance_state import Absence, Memory, Spell, Standing, Timing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.protocol import Ack, Challenge, Check, Goodbye, Health, Hello, Maintenance, Status
+from vmhb_worker.core.reconcile import READ_AGAIN
 from vmhb_worker.core.transitions import State
 
 POLICIES = st.builds(
@@ -109,6 +110,11 @@ def new_nonces() -> Callable[[], str]:
     return lambda: f"nonce-{next(numbers)}"
 
 
+def _ask_nobody_through_a_closed_port(monitor: Monitor, effects: list[ev.Effect]) -> None:
+    """libvirtd would write an error into its log for each."""
+    assert monitor.port_open is not False or not any(isinstance(effect, ev.Ask) for effect in effects)
+
+
 def tick_to(monitor: Monitor, now: float, until: float, heard: float) -> list[ev.Effect]:
     """Tick at every deadline up to then, at most a hundred times: what came out. No deadline may be hot."""
     out: list[ev.Effect] = []
@@ -119,6 +125,7 @@ def tick_to(monitor: Monitor, now: float, until: float, heard: float) -> list[ev
         now = max(now, due)
         effects = monitor.handle(ev.Tick(now - heard), now)
         assert monitor.deadline() > now or effects, f"due again at once, and nothing done: {monitor.told(now)}"
+        _ask_nobody_through_a_closed_port(monitor, effects)
         out += effects
     return out
 
@@ -152,7 +159,9 @@ def test_any_story_is_taken(
                 continue
             asked_for = challenges[-1 if event.newest else 0]
             event = ev.Said(Ack(asked_for.seq, asked_for.nonce, event.health))  # noqa: PLW2901
-        out += monitor.handle(event, now)
+        effects = monitor.handle(event, now)
+        _ask_nobody_through_a_closed_port(monitor, effects)
+        out += effects
         challenges += [one.message for one in out if isinstance(one, ev.Say) and isinstance(one.message, Challenge)]
         for effect in out:
             accused = accused or isinstance(effect, ev.RaiseFault)
@@ -184,6 +193,14 @@ DEEDS: dict[str, Any] = {
     "libvirtd stalls": lambda guest: (
         guest.host.libvirtd_stops(),
         guest.host.later(STALL + 8.0, guest.host.libvirtd_goes_on),
+    ),
+    "its port is wrongly taken for closed": lambda guest: (
+        guest.happens(ev.PortChanged(False)),
+        guest.host.later(READ_AGAIN, guest.is_read),
+    ),
+    "libvirt is not connected": lambda guest: (
+        guest._change(unconnected=True),
+        guest.host.later(45.0, lambda: guest._change(unconnected=False)),
     ),
     BUSY: lambda guest: (guest._change(busy=True), guest.host.later(BUSY_FOR, lambda: guest._change(busy=False))),
     # Not slower than libvirt's own resynchronisation allows: see `monitor.RESYNC_TIME`.
