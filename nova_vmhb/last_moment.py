@@ -55,6 +55,8 @@ CAUSES: Mapping[str, Kind] = {
     "paused_io_error": Kind.NO_RECOVERY,
     "paused_failed": Kind.NO_RECOVERY,
     "qemu_hung": Kind.DEAD,
+    "asleep": Kind.NO_RECOVERY,
+    "starved": Kind.NO_RECOVERY,
     "guest_panicked": Kind.DEAD,
     "guest_hung": Kind.DEAD,
     "agent_exited": Kind.NO_RECOVERY,

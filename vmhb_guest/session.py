@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,7 @@ class Session:
         """
         self.connected = True
         self._errors.fill()
-        self._put("hello", version=VERSION, name=self.name)
+        self._put("hello", version=VERSION, name=self.name, system=sys.platform)
         if self.left:
             self.goodbye(self.left)  # it may be another host, or have been away when we said so
 

@@ -17,7 +17,7 @@ from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess, Notification
 from tests.stage.worker import WorkerProcess
 from vmhb_common.objects import FaultPayload, schema
-from vmhb_worker.core.verdict import Evidence
+from vmhb_worker.core.evidence import Evidence
 
 #: After the raise, the balloon's answer is known within this many seconds.
 FINAL = 3.0

@@ -29,9 +29,9 @@ from vmhb_worker.core.events import (
     SetBalloonPeriod,
     Stopped,
 )
+from vmhb_worker.core.evidence import Reading
 from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.questions import Asked
-from vmhb_worker.core.verdict import Reading
 from vmhb_worker.engine.loop import Engine, Ports
 from vmhb_worker.interfaces import InstanceRow, Saved
 from vmhb_worker.settings import Settings, VerdictSettings

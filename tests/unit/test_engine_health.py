@@ -72,9 +72,9 @@ def test_it_is_said_once_that_nothing_can_be_checked(caplog: pytest.LogCaptureFi
 def test_a_guest_that_stops_while_it_is_checked() -> None:
     """What was waiting is let go."""
     bench = Bench()
-    bench.host.command_takes = 5.0
     bench.up(domain(ONE, ASKED))
     well(bench, ONE)
+    bench.host.command_takes = 5.0
     bench.run(3)
     bench.engine.post(Happened(ONE, Stopped(Exit.INTENT, "destroyed")))
     bench.run(20)

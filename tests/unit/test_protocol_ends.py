@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -63,7 +64,7 @@ def test_both_ends_understand_each_other() -> None:
         guest.written(len(guest.output[:7]))
     report = Health(Status.UNHEALTHY, (Check("db", Status.UNHEALTHY, "no connection"), Check("web", Status.HEALTHY)))
     assert heard == [
-        Hello(1, "web-1"),
+        Hello(1, "web-1", system=sys.platform),
         Maintenance(60.0, "index"),
         Ack(1, "a"),
         Ack(2, "b", report),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import jsonschema
+import pytest
 
 from tools.lib import reference
 from vmhb_common.model.silences import LONG_SILENCE, MAX_SILENCE
@@ -18,6 +19,15 @@ from vmhb_worker.engine.instance import LINE_EVERY, LINES
 def test_reference_is_current() -> None:
     """After a change of one of the tables, `tools/reference` writes the docs' page anew."""
     assert reference.RST.read_text(encoding="utf-8") == reference.text(), "run tools/reference"
+
+
+@pytest.mark.parametrize("page", reference.PARTS)
+def test_tables_in_other_pages_are_current(page: str) -> None:
+    """The tables of evidence and of excuses, and the example of a notification, are those of the code."""
+    written = (reference.RST.parent / page).read_text(encoding="utf-8")
+    assert written == reference.with_parts(page, written), "run tools/reference"
+    with pytest.raises(ValueError, match="put the marks back"):
+        reference.with_parts(page, "another page")
 
 
 def test_every_field_has_a_meaning() -> None:

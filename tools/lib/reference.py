@@ -1,4 +1,5 @@
-"""Writes docs/reference.rst from the tables that the code itself reads: run `tools/reference` when one has changed.
+"""Writes docs/reference.rst, and tables in other pages, from those that the code itself reads: run `tools/reference`
+when one has changed.
 
 Needs nothing but the standard library: the notifications' fields are read from the JSON Schemas, which are generated
 from the objects. A test holds the page against the tables, and the meanings below against the objects' fields.
@@ -11,7 +12,7 @@ import importlib
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from vmhb_common.model import policy
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import Change
 from vmhb_worker.core import events as ev
-from vmhb_worker.core import lifecycle, spoken_of
+from vmhb_worker.core import evidence, excuses, lifecycle, spoken_of
 from vmhb_worker.core.monitor import PASSAGE, PAUSE_SETTLES
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
 from vmhb_worker.core.verdict import RULES
@@ -170,11 +171,11 @@ def _causes() -> Iterator[str]:
         "``recover_unresponsive`` asks for all that ``recover`` asks for, too."
     )
     rows = (
-        (str(number), f"``{r.cause}``", r.reason, str(r.severity), r.recovery.value, str(r.confidence))
+        (str(number), f"``{r.cause}``", r.reason, str(r.severity), r.recovery.value, str(r.weigh.__doc__))
         for number, r in enumerate(RULES, 1)
     )
     yield from _table(
-        ("", "cause", "says", "severity", "asks for recovery", "confidence"), (4, 22, 36, 10, 18, 10), rows
+        ("", "cause", "says", "severity", "asks for recovery", "confidence"), (4, 22, 36, 10, 18, 24), rows
     )
     without = [f"``{cause}``" for cause in Cause if cause not in {rule.cause for rule in RULES}]
     yield _prose(
@@ -384,9 +385,65 @@ def _table(head: Sequence[str], widths: Sequence[int], rows: Iterable[Sequence[s
     yield "\n".join([*lines, ""])
 
 
+# -- tables in other pages ---------------------------------------------------------------------------------------------
+
+
+def _evidence() -> str:
+    rows = (
+        (f"``{name}``", line.source, line.tells, line.fresh, line.guests, line.by.value)
+        for name, line in evidence.TABLE.items()
+    )
+    head = (
+        "evidence",
+        "where it comes from",
+        "what it tells apart",
+        "how fresh",
+        "of which guests",
+        "whose word it is",
+    )
+    return "".join(_table(head, (12, 30, 22, 18, 18, 10), rows))
+
+
+def _excuses() -> str:
+    rows = (
+        ("everybody" if one.value.witness is None else one.value.witness.value, one.value.why, one.value.ends)
+        for one in excuses.Excused
+    )
+    return "".join(_table(("excused", "why", "ends"), (12, 44, 44), rows))
+
+
+def _example() -> str:
+    told = (f"          {json.dumps(name)}: {json.dumps(value)}" for name, value in evidence.example().items())
+    return ",\n".join(told) + "\n"
+
+
+#: Page -> what begins and ends the part of it that is made here, and what makes it.
+PARTS: dict[str, tuple[tuple[str, str, Callable[[], str]], ...]] = {
+    "verdicts.rst": (
+        (".. The table of evidence, made by tools/reference.\n\n", "\n.. Its end.\n", _evidence),
+        (".. The table of excuses, made by tools/reference.\n\n", "\n.. Its end.\n", _excuses),
+    ),
+    "notifications.rst": (('        "evidence": {\n', '        },\n        "health"', _example),),
+}
+
+
+def with_parts(page: str, written: str) -> str:
+    """A page as it is written, with those of its parts that are made here as they are to be. ValueError where one has
+    lost its marks."""
+    for begins, ends, make in PARTS[page]:
+        head, found, rest = written.partition(begins)
+        if not found or ends not in rest:
+            raise ValueError(f"docs/{page} has no {begins.strip()!r}, or not its end: put the marks back")
+        written = head + begins + make() + rest[rest.index(ends) :]
+    return written
+
+
 def main() -> int:
-    """Write the page."""
+    """Write the pages."""
     RST.write_text(text(), encoding="utf-8")
+    for name in PARTS:
+        page = RST.parent / name
+        page.write_text(with_parts(name, page.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

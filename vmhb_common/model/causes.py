@@ -18,6 +18,8 @@ class Cause(enum.StrEnum):
     PAUSED_IO_ERROR = "paused_io_error"
     PAUSED_FAILED = "paused_failed"
     QEMU_HUNG = "qemu_hung"
+    ASLEEP = "asleep"
+    STARVED = "starved"
     GUEST_PANICKED = "guest_panicked"
     GUEST_HUNG = "guest_hung"
     AGENT_EXITED = "agent_exited"
@@ -90,6 +92,8 @@ RESTS_ON: Mapping[Cause, Ground] = {
     Cause.PAUSED_IO_ERROR: Ground.NONE,
     Cause.PAUSED_FAILED: Ground.NONE,
     Cause.QEMU_HUNG: Ground.SILENCE,  # a stalled host lets all of its QEMUs stand still, and go on
+    Cause.ASLEEP: Ground.NONE,
+    Cause.STARVED: Ground.NONE,
     Cause.GUEST_PANICKED: Ground.TOLD,
     Cause.GUEST_HUNG: Ground.SILENCE,
     Cause.AGENT_EXITED: Ground.NONE,

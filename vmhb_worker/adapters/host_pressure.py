@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from vmhb_worker.core.evidence import Reading, unavailable
 from vmhb_worker.core.host_pressure import Counted, Disk
-from vmhb_worker.core.verdict import Reading, unavailable
 from vmhb_worker.interfaces import Post
 
 #: Seconds between two looks. Each takes some tenths of a millisecond, and on hosts with hundreds of processors, where

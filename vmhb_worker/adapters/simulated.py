@@ -109,8 +109,8 @@ class SimulatedGuest:
         if self.kernel_lives and self.qemu_runs and self.period:
             reports = int((now - self.since) / self.period)
             if reports:
-                self.updates += reports
                 self.since += reports * self.period
+                self.updates = int(time.time() - (now - self.since))
         return self.updates
 
     def set_period(self, seconds: int, now: float) -> None:
@@ -235,6 +235,8 @@ class SimulatedHypervisor:
         if isinstance(look, ev.LookControl):
             occupied = guest.waiting and time.monotonic() - guest.waiting_since
             return ev.Control("occupied", occupied) if occupied else ev.Control("ok", 0.0)
+        if isinstance(look, ev.LookCpu):
+            return ev.Cpu(time.monotonic() if guest.qemu_runs else 0.0)
         self._wait_for_qemu(guest)
         now = time.monotonic()
         match look:
@@ -242,7 +244,7 @@ class SimulatedHypervisor:
                 return ev.Job(None)
             case ev.LookVitals():
                 busy = 0 if guest.kernel_lives else int(now * 1e9)
-                return ev.Vitals(guest.balloon_updated(now), busy, 0)
+                return ev.Vitals(guest.balloon_updated(now), busy, 0, read_at=time.time())
             case ev.SetBalloonPeriod():
                 guest.set_period(look.seconds, now)
                 return ev.PeriodSet()

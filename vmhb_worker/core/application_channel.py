@@ -13,10 +13,10 @@ from typing import Any
 
 from vmhb_common.model.policy import KNOB, Channel, HeartbeatPolicy
 from vmhb_worker.core.absence import Leaves
+from vmhb_worker.core.evidence import Reading, unavailable
 from vmhb_worker.core.instance_state import Absence, Timing
 from vmhb_worker.core.nonce_window import Window, size
 from vmhb_worker.core.protocol import Challenge, Hello
-from vmhb_worker.core.verdict import Reading, unavailable
 
 #: The agent is given this long to show that the guest lives (seconds). libvirt counts whole ones; agents answer in
 #: milliseconds, and a verdict waits for this one: it comes about as soon as the balloon's answer, whatever the policy.

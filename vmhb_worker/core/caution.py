@@ -36,12 +36,14 @@ BRAKED = "suspects"
 class Kind:
     """What a cause means to us. crowd: a host's trouble looks like this.
 
-    grace: seconds that it must have lasted, where that is longer than the hold. rank: 0, or how hard it is: such a one
-    is told, and recovered once, in spite of flapping, unless one as hard was.
+    grace: seconds that it must have lasted, where that is longer than the hold. waited: it did so before its verdict
+    asked for a recovery. rank: 0, or how hard it is: such a one is told, and recovered once, in spite of flapping,
+    unless one as hard was.
     """
 
     crowd: bool = False
     grace: float = 0.0
+    waited: bool = False
     rank: int = 0
 
 
@@ -51,9 +53,7 @@ KINDS: dict[Cause, Kind] = {
     # Nova itself starts again what ran, where resume_guests_state_on_host_boot says so: it has its time for that.
     Cause.HOST_LOST_POWER: Kind(grace=120.0, rank=3),
     Cause.GUEST_PANICKED: Kind(rank=2),
-    # A QEMU that stands still may go on: 45 s were seen of a host whose storage stalled, and two guests of a host of
-    # two are no crowd.
-    Cause.QEMU_HUNG: Kind(crowd=True, grace=60.0, rank=1),
+    Cause.QEMU_HUNG: Kind(crowd=True, waited=True, rank=1),  # `verdict.STANDS_STILL`
     Cause.GUEST_HUNG: Kind(crowd=True, rank=1),
     Cause.AGENT_UNRESPONSIVE: Kind(crowd=True),
     Cause.GUEST_SILENT: Kind(crowd=True),
@@ -63,6 +63,9 @@ KINDS: dict[Cause, Kind] = {
     Cause.AGENT_EXITED: Kind(),
     Cause.MAINTENANCE_OVERDUE: Kind(),
     Cause.NOT_ESTABLISHED: Kind(),
+    Cause.ASLEEP: Kind(),
+    # Its host's trouble, if any is.
+    Cause.STARVED: Kind(crowd=True),
     Cause.FLAPPING: Kind(),
     # QEMU says so itself; no recovery is asked for.
     Cause.PAUSED_IO_ERROR: Kind(),
@@ -246,6 +249,8 @@ class Caution:
     def _held_until(self, wanted: Wanted) -> float:
         longest = self._limits.hold[1]
         if not longest:
+            return wanted.since
+        if kind_of(wanted.cause).waited:
             return wanted.since
         hold = max(self._hold, kind_of(wanted.cause).grace) if revives(wanted.cause) else 0.0
         return wanted.since + max(hold, longest if wanted.again and wanted.cause != Cause.QEMU_FAILED else 0.0)

@@ -15,12 +15,16 @@ from xml.sax.saxutils import quoteattr
 
 from vmhb_common.model.fault import Identity
 from vmhb_common.model.policy import POLICY_NS, PORT_NAMES, Channel, knobs_of_extra_specs
+from vmhb_worker.core import guest_system
+from vmhb_worker.core.evidence import System
 
 STATE_NS = "urn:openstack:vmhb:state:1"
 NOVA_NS = "http://openstack.org/xmlns/libvirt/nova/1.1"
 #: Newest first. A guest that an older Nova started keeps the older one until it is started anew.
 NOVA_NAMESPACES = (NOVA_NS, "http://openstack.org/xmlns/libvirt/nova/1.0")
 
+_OSINFO_NS = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
+_PROPERTIES = "{*}image/{*}properties/{*}property"
 _EXTRA_SPECS = "{*}flavor/{*}extraSpecs"
 #: The attributes of our element that are no knobs. The second tells that it came by RPC, and when it was seen.
 _VERSION, _OBSERVED_AT = "version", "observed_at"
@@ -53,7 +57,7 @@ class DomainView:
     decided: it says what is asked for, be it nothing. observed_at: when that was seen, where a worker wrote it since it
     was sent by RPC: in UTC; None where somebody else says it. channels: the names of all its virtio-serial ports, also
     of those that are no unix sockets, of which `ports` has none. serial_controller: there is one to plug a port into.
-    rescued: Nova has it run another image, which need not answer.
+    rescued: Nova has it run another image, which need not answer. system: what runs in it, where that is told.
     """
 
     who: Identity
@@ -66,6 +70,7 @@ class DomainView:
     channels: frozenset[str] = frozenset()
     serial_controller: bool = False
     rescued: bool = False
+    system: System | None = None
 
 
 def read(xml: str) -> DomainView:
@@ -92,6 +97,7 @@ def read(xml: str) -> DomainView:
             target.get("name", "") for target in root.iterfind("devices/channel/target[@type='virtio']")
         ),
         serial_controller=root.find("devices/controller[@type='virtio-serial']") is not None,
+        system=_system(root, metadata, nova),
         rescued=any(_is_rescue_disk(source) for source in root.iterfind("devices/disk/source")),
     )
 
@@ -171,6 +177,21 @@ def _ports(root: ElementTree.Element) -> dict[Channel, Port]:
             alias=None if alias is None else alias.get("name"),
         )
     return ports
+
+
+def _system(
+    root: ElementTree.Element, metadata: ElementTree.Element | None, nova: ElementTree.Element | None
+) -> System | None:
+    """By the image's properties (Nova 2025.2 and later); by what Nova gives to Windows only; or by libosinfo's word."""
+    properties = {} if nova is None else {one.get("name"): one.text for one in nova.iterfind(_PROPERTIES)}
+    for name in ("os_type", "os_distro"):
+        named = guest_system.by_name(properties.get(name))
+        if named is not None:
+            return named
+    if root.find("features/hyperv") is not None:
+        return System.WINDOWS
+    osinfo = None if metadata is None else metadata.find(f".//{{{_OSINFO_NS}}}os")
+    return None if osinfo is None else guest_system.by_osinfo_id(osinfo.get("id", ""))
 
 
 def _is_rescue_disk(source: ElementTree.Element) -> bool:

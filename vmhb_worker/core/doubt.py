@@ -29,6 +29,8 @@ QUIET = 60.0
 #: A libvirtd that is connected and has been silent for so long (seconds) stays so: one that is frozen is found to be
 #: away after 16 s (keepalive), this one has all its workers taken.
 MUTE = 20.0
+#: A clock that is disciplined gains or loses less than this (seconds) between two looks at the host: more is a step.
+CLOCK_SET = 1.0
 #: libvirt is away: nothing is known, nothing is asked.
 AWAY = Silenced("hypervisor", "libvirt is away")
 
@@ -75,6 +77,9 @@ class Doubt:
         self.connected = False
         self._there_since = -math.inf  # before, we were not: what libvirtd did meanwhile cannot be told
         self._host = HostPressure()
+        #: When the host's wall clock was last seen to have been set.
+        self.clock_set = -math.inf
+        self._clock: float | None = None  # what it says when ours says 0
         self._row = 0  # of doubts, with no quiet spell between any two
         self._last_at = -math.inf
         self._last_why = ""
@@ -118,6 +123,12 @@ class Doubt:
         if strain.why:
             self._again(strain.why, counts.at)
         return strain
+
+    def clock(self, wall: float, now: float) -> None:
+        """What the host's wall clock says now (seconds)."""
+        was, self._clock = self._clock, wall - now
+        if was is not None and abs(self._clock - was) > CLOCK_SET:
+            self.clock_set = now
 
     def host(self, now: float) -> Strain:
         """How hard pressed the host is now, as far as is known."""

@@ -245,10 +245,13 @@ class PolicyChanged:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed. `heard`: when the newest question that libvirtd has answered was put to it. `host`: its pressure."""
+    """Time passed. `heard`: when the newest question that libvirtd has answered was put to it. `host`: its pressure.
+    `clock_set`: when the host's wall clock was last seen to have been set.
+    """
 
     heard: float
     host: Strain = UNKNOWN
+    clock_set: float = -math.inf
 
 
 # -- looks: what the host can be asked about a suspect
@@ -270,6 +273,11 @@ class LookJob:
 
 
 @dataclass(frozen=True, slots=True)
+class LookCpu:
+    """How much CPU time has QEMU's process taken, its guest's included? Never blocks, and asks libvirt nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class LookVitals:
     """Balloon, vCPU and I/O counters in one call. Blocks while QEMU hangs."""
 
@@ -281,7 +289,7 @@ class SetBalloonPeriod:
     seconds: int
 
 
-Look = LookControl | LookState | LookJob | LookVitals | SetBalloonPeriod
+Look = LookControl | LookState | LookCpu | LookJob | LookVitals | SetBalloonPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,17 +317,34 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
-    """Answer to `LookVitals`. Whatever the domain does not tell is None.
+class Cpu:
+    """Answer to `LookCpu`: seconds of all processors, of QEMU and its guest together."""
 
-    balloon_updated: `balloon.last-update`, seconds of the host's wall clock, 0 where the driver never answered. Only
-    ever compared for being different, so that a clock that is set does no harm.
-    vcpu_time: nanoseconds of all vCPUs; io_requests: block requests and network packets of all devices.
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Vcpu:
+    """Of one vCPU, in nanoseconds: how long it ran, and how long it waited for a processor (None: not told)."""
+
+    ran: int
+    delayed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Answer to `LookVitals`. Whatever the domain does not tell is None, or empty.
+
+    balloon_updated: `balloon.last-update`, seconds of the host's wall clock, 0 where the driver never answered.
+    read_at: what that clock said when this was read. vcpus: each of them; vcpu_time: their sum, for a hypervisor that
+    tells no more. io_requests: block requests of all devices, and packets that the guest has sent.
     """
 
     balloon_updated: int | None
     vcpu_time: int | None
     io_requests: int | None
+    vcpus: tuple[Vcpu, ...] = ()
+    read_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +359,7 @@ class Unavailable:
     why: str
 
 
-Answer = Control | State | Job | Vitals | PeriodSet | Unavailable
+Answer = Control | State | Cpu | Job | Vitals | PeriodSet | Unavailable
 
 
 @dataclass(frozen=True, slots=True)

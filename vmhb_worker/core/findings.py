@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from vmhb_common.model.causes import Cause
+from vmhb_common.model.causes import Cause, Confidence
 from vmhb_common.model.fault import Fault, Finding
 from vmhb_worker.core.events import RaiseFault
+from vmhb_worker.core.evidence import CRASH_DUMP
 from vmhb_worker.core.instance_state import Panic, Standing
-from vmhb_worker.core.verdict import CRASH_DUMP, recommend
+from vmhb_worker.core.verdict import recommend
 
 _CAUSES = frozenset(map(str, Cause))
+_CONFIDENCES = frozenset(map(str, Confidence))
 
 
 def finding(found: RaiseFault, observe_only: bool, now: float, wall: datetime) -> Finding:
@@ -44,7 +46,8 @@ def standing_of(fault: Fault | None, wall: datetime) -> Standing | None:
     pending, held = fault.withheld == "evidence", fault.withheld == "hold"
     if fault.cause not in _CAUSES:  # a newer worker's, which ran here before: it is to be found out again
         return Standing(Cause.GUEST_SILENT, pending=True)
-    return Standing(Cause(fault.cause), pending, held, _panic_of(fault, wall))
+    confidence = Confidence(fault.confidence) if fault.confidence in _CONFIDENCES else Confidence.LOW
+    return Standing(Cause(fault.cause), pending, held, confidence=confidence, panic=_panic_of(fault, wall))
 
 
 def _panic_of(fault: Fault, wall: datetime) -> Panic | None:

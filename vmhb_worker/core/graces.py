@@ -25,6 +25,8 @@ class Graces:
         "_overdue",
         "_panic_grace",
         "_timing",
+        "closings",
+        "exited",
         "overdue_at",
         "panic_at",
         "settle_at",
@@ -43,6 +45,8 @@ class Graces:
         self._panic_grace = timing.panic_grace
         self.settle_at: float | None = None
         self._extended = False  # whoever reopened the port has been granted a full threshold
+        self.closings = 0  # of the port, since the last acknowledgement
+        self.exited = False  # it is closed, and has had its time to be opened
 
     def await_ack(self) -> None:
         """A boot, or another policy: the wait is as long as that says."""
@@ -51,7 +55,8 @@ class Graces:
     def answered(self) -> None:
         """The guest acknowledged: its port is no question any more."""
         self.settle_at = None
-        self._extended = False
+        self._extended = self.exited = False
+        self.closings = 0
 
     def panicked(self, at: float, saves_dump: bool, asked_from: float = -math.inf) -> None:
         """Its kernel said so then; it may still answer, or reboot by itself, and before that save a crash dump.

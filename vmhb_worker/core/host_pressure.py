@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from vmhb_worker.core.verdict import Reading, unavailable
+from vmhb_worker.core.evidence import Reading, unavailable
 
 #: Counts closer together than this (seconds) are not compared: too short a time to speak of a share of it.
 SHORTEST = 0.5

@@ -18,9 +18,11 @@ from vmhb_worker.core import lifecycle
 from vmhb_worker.core.events import (
     Answer,
     Control,
+    Cpu,
     Job,
     Look,
     LookControl,
+    LookCpu,
     LookJob,
     LookState,
     LookVitals,
@@ -29,7 +31,8 @@ from vmhb_worker.core.events import (
     Unavailable,
     Vitals,
 )
-from vmhb_worker.core.verdict import OCCUPIED_IS_HUNG, Balloon, Evidence, Reading, unavailable
+from vmhb_worker.core.evidence import Balloon, Evidence, Reading, unavailable
+from vmhb_worker.core.verdict import ASLEEP_FOR, OCCUPIED_IS_HUNG
 
 #: How long a balloon driver has for its answer (seconds) once it was told to report every second, which is the shortest
 #: that QEMU has: live kernels were seen to answer after 1.0 to 1.1 s, and miss one report at most. It is the kernel's
@@ -37,6 +40,10 @@ from vmhb_worker.core.verdict import OCCUPIED_IS_HUNG, Balloon, Evidence, Readin
 ANSWER_WAIT = 2.5
 #: When, after that, the answer is looked for.
 _LISTEN_AT = (1.15, 1.5, 1.9, ANSWER_WAIT)
+#: A guest whose port is closed may be asleep: then it is counted for so long (seconds) what it does.
+LONG_WAIT = ASLEEP_FOR + 0.5
+#: A guest goes on whose CPU time grows by more than this share of the time: QEMU itself has none while it hangs.
+GOES_ON = 0.01
 #: How often QEMU's monitor is looked at while one of our own looks waits for it.
 WATCH_INTERVAL = 1.0
 #: A look that found no free hand is taken again this much later (seconds).
@@ -61,13 +68,18 @@ class Phase(enum.Enum):
 class Inquiry:
     """One inquiry about one domain. Each method returns the looks to be taken next."""
 
-    def __init__(self, period: int | None, balloon_seen: bool, may_probe: bool, baseline: bool = False) -> None:
+    def __init__(
+        self, period: int | None, balloon_seen: bool, may_probe: bool, baseline: bool = False, left: bool = False
+    ) -> None:
         """period: the balloon's present statistics period, None where there is no balloon.
 
         balloon_seen: its driver answered earlier in this boot. may_probe: the last probe is long enough ago.
-        baseline: not a suspect, only to learn whether its balloon answers.
+        baseline: not a suspect, only to learn whether its balloon answers. left: its agent has closed its port.
         """
         self.baseline = baseline
+        self.last_report: float | None = None  # of its balloon, before the probe: when that was, if it is known
+        self._wait = LONG_WAIT if left else ANSWER_WAIT
+        self._cpu: tuple[float, float] | None = None  # seconds that it had taken, and when
         self._period = period
         self._balloon_seen = balloon_seen
         self._may_probe = may_probe
@@ -133,7 +145,7 @@ class Inquiry:
         """Somebody did not run for a while, we or QEMU: the guest has all of its time for its answer from now on."""
         if self.phase is Phase.LISTENING:
             self._listening_since = now
-            self._listen = [now + delay for delay in _LISTEN_AT]
+            self._listen = [now + delay for delay in (*_LISTEN_AT[:-1], self._wait)]
 
     @property
     def balloon_answered(self) -> bool:
@@ -149,9 +161,8 @@ class Inquiry:
     def _take(self, look: Look, answer: Answer, taken: float, now: float) -> list[Look]:
         """taken: when the look was."""
         match answer:
-            case State():
-                self._on_state(answer, now)
-                return []
+            case State() | Cpu():
+                return self._learn_of(answer, now)
             case Control():
                 return self._on_control(answer, now)
             case Job():
@@ -161,6 +172,13 @@ class Inquiry:
             case Unavailable():
                 return self._on_unavailable(look, answer, now)
         return self._on_period_set(now)
+
+    def _learn_of(self, answer: State | Cpu, now: float) -> list[Look]:
+        if isinstance(answer, State):
+            self._on_state(answer, now)
+        else:
+            self._on_cpu(answer, now)
+        return []
 
     def _on_state(self, state: State, now: float) -> None:
         self._learn(domain=Reading(f"{state.state} ({state.reason})", now))
@@ -176,9 +194,12 @@ class Inquiry:
             return self._give_up("libvirt lost QEMU's monitor")
         if occupied >= OCCUPIED_IS_HUNG or self.deferred:
             self._learn(pending=occupied < OCCUPIED_IS_HUNG)
+        if not occupied:
+            self._cpu = None
+            self._learn(guest_runs=unavailable("QEMU's monitor is free"))
         if occupied or self._out is not None:
             self._watch_at = now + WATCH_INTERVAL
-            return []
+            return [LookCpu()] if occupied else []
         if self.phase is not Phase.CONTROL:
             return []
         if self.baseline:
@@ -186,6 +207,12 @@ class Inquiry:
             return [self._block(LookVitals(), now)]
         self.phase = Phase.JOB
         return [self._block(LookJob(), now)]
+
+    def _on_cpu(self, cpu: Cpu, now: float) -> None:
+        was, self._cpu = self._cpu, (cpu.seconds, now)
+        if was is not None and now > was[1]:
+            goes_on = cpu.seconds - was[0] > GOES_ON * (now - was[1])
+            self._learn(guest_runs=Reading(goes_on, now))
 
     def _on_job(self, job: Job, now: float) -> list[Look]:
         if self.phase is not Phase.JOB:
@@ -201,26 +228,30 @@ class Inquiry:
             return self._on_first_vitals(vitals, now)
         if self.phase is not Phase.LISTENING or self._before is None:
             return []
-        before_at, before = self._before
-        self._progress(before, vitals, now - before_at, now)
-        if vitals.balloon_updated != before.balloon_updated:
-            self._learn(balloon=Reading(Balloon.ANSWERED, now))
-            return self._finish()
+        if vitals.balloon_updated != self._before[1].balloon_updated:
+            return self._ended(vitals, Reading(Balloon.ANSWERED, now), now)
         if now - taken > WATCH_INTERVAL:
             self.stalled(now)
             return []
-        if taken >= self._listening_since + ANSWER_WAIT:
-            if self._balloon_seen:
-                self._learn(balloon=Reading(Balloon.NO_ANSWER, now))
-            else:
-                self._learn(balloon=unavailable("its balloon driver has not answered since it booted"))
-            return self._finish()
-        last = self._listening_since + ANSWER_WAIT
+        if taken >= self._listening_since + self._wait:
+            silent = Reading(Balloon.NO_ANSWER, now)
+            never = unavailable("its balloon driver has not answered since it booted")
+            return self._ended(vitals, silent if self._balloon_seen else never, now)
+        last = self._listening_since + self._wait
         self._listen = [at for at in self._listen if at > now] or [last]
         return []
 
+    def _ended(self, vitals: Vitals, balloon: Reading, now: float) -> list[Look]:
+        """The probe has come to its end: what was counted during it counts."""
+        self._learn(balloon=balloon)
+        if self._before is not None:
+            self._progress(self._before[1], vitals, now - self._before[0], now)
+        return self._finish()
+
     def _on_first_vitals(self, vitals: Vitals, now: float) -> list[Look]:
         self._before = (now, vitals)
+        if vitals.balloon_updated and vitals.read_at is not None:
+            self.last_report = now - (vitals.read_at - vitals.balloon_updated)
         if vitals.balloon_updated is None and self._period is not None:
             self._learn(balloon=unavailable("libvirt has no balloon statistics of this domain"))
         elif not self._may_probe and self._period is not None:
@@ -263,9 +294,14 @@ class Inquiry:
     # -- helpers -------------------------------------------------------------------------------------------------
 
     def _progress(self, before: Vitals, after: Vitals, elapsed: float, now: float) -> None:
-        if before.vcpu_time is not None and after.vcpu_time is not None and elapsed > 0:
-            share = (after.vcpu_time - before.vcpu_time) / 1e9 / elapsed
-            self._learn(vcpu=Reading(round(max(0.0, share), 2), now))
+        if elapsed <= 0:
+            return
+        self._learn(counted=Reading(round(elapsed, 1), now))
+        ran, delayed = _busiest(before, after)
+        if ran is not None:
+            self._learn(vcpu=Reading(round(ran / 1e9 / elapsed, 2), now))
+        if delayed is not None:
+            self._learn(delayed=Reading(round(delayed / 1e9 / elapsed, 2), now))
         if before.io_requests is not None and after.io_requests is not None:
             self._learn(io=Reading(max(0, after.io_requests - before.io_requests), now))
 
@@ -290,3 +326,15 @@ class Inquiry:
 
     def _learn(self, **readings: Reading | bool) -> None:
         self.evidence = replace(self.evidence, **readings)  # type: ignore[arg-type]
+
+
+def _busiest(before: Vitals, after: Vitals) -> tuple[int | None, int | None]:
+    """For how many nanoseconds the vCPU ran that ran most, and how long it waited to."""
+    if before.vcpus and len(before.vcpus) == len(after.vcpus):
+        pairs = list(zip(before.vcpus, after.vcpus, strict=True))
+        was, now = max(pairs, key=lambda pair: pair[1].ran - pair[0].ran)
+        waited = None if was.delayed is None or now.delayed is None else max(0, now.delayed - was.delayed)
+        return max(0, now.ran - was.ran), waited
+    if before.vcpu_time is None or after.vcpu_time is None:
+        return None, None
+    return max(0, after.vcpu_time - before.vcpu_time), None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vmhb_common.model.causes import Cause
+from vmhb_common.model.causes import Cause, Confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,17 @@ class Panic:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The verdict that stands: a fault is open for it.
+    """The verdict that stands: a fault is open for it. What differs in any of this is told.
 
-    pending: evidence is awaited. held: a panicked guest has time. panic: known only of one from before a restart.
+    pending: evidence is awaited. held: a panicked guest has time. unproven: what was found is not enough for a recovery
+    yet. panic: known only of one from before a restart.
     """
 
     cause: Cause
     pending: bool = False
     held: bool = False
+    unproven: bool = False
+    confidence: Confidence = Confidence.HIGH
     panic: Panic | None = field(default=None, compare=False)
 
 

@@ -1,8 +1,9 @@
 """The life of one instance: events in, effects out. Here it is decided that an instance is dead.
 
 What follows what stands in `transitions`; which cause it is, in `verdict`; what is asked of the host meanwhile, in
-`inquiry`; which beats were missed, in `beats`. This module turns what happened into the inputs of that table and
-carries out its acts. It must not know of threads, sockets, libvirt, the wall clock, or how a fault is reported.
+`inquiry`; which beats were missed, in `beats`; who need not answer, in `excuses`. This module turns what happened into
+the inputs of that table and carries out its acts. It must not know of threads, sockets, libvirt, the wall clock, or how
+a fault is reported.
 """
 
 from __future__ import annotations
@@ -25,16 +26,19 @@ from vmhb_worker.core.brake import Member
 from vmhb_worker.core.caution import KINDS
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.doubt import LATE, QUIET
-from vmhb_worker.core.evidence import JOB_BELIEVED, JOB_POLL, Suspicion
+from vmhb_worker.core.evidence import CRASH_DUMP, Evidence, Reading, unavailable
+from vmhb_worker.core.excuses import OF_FAILURE, Excused, InPlace, nobody_tells, seen_since
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.guest_exec import Outcome
+from vmhb_worker.core.guest_system import GuestSystem
 from vmhb_worker.core.health_source import Checkup, said_with
 from vmhb_worker.core.health_watch import Turn
 from vmhb_worker.core.host_pressure import UNKNOWN
 from vmhb_worker.core.instance_state import Memory, Standing, Timing
 from vmhb_worker.core.silences import JOB, STATES_OF_LIBVIRT, Silence, Silences
+from vmhb_worker.core.suspicion import JOB_BELIEVED, JOB_POLL, Suspicion
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
-from vmhb_worker.core.verdict import CRASH_DUMP, Case, Evidence, Reading, Recovery, Trigger, Verdict, judge, unavailable
+from vmhb_worker.core.verdict import Case, Recovery, Trigger, Verdict, judge, starved
 
 #: A guest that said that it powers off, or that was restored, has this long to do so (seconds).
 PASSAGE = 60.0
@@ -48,8 +52,6 @@ TROUBLED = "not while the guest is suspected, at fault, or stopped"
 #: Why a guest is silent that is being migrated to this host, and one that runs here before its memory does.
 ARRIVING = "arriving"
 IN_POSTCOPY = "post-copy migration: a part of its memory is still elsewhere"
-#: What ends a challenge without a word about the guest: its beats are skipped.
-_NOT_ASKED = frozenset(ev.Failure) - {ev.Failure.NO_ANSWER, ev.Failure.GARBLED}
 #: What is said once, of that which somebody has to see to.
 _REMARKS = {
     ev.Failure.GIVEN_UP: (
@@ -61,6 +63,15 @@ _REMARKS = {
         "have libvirtd (virtqemud) run with LC_ALL=C"
     ),
 }
+#: An agent that has gone and come so often without an answer is one that ends again and again: whoever opens a port is
+#: scheduled.
+CRASH_LOOPS = 2
+#: libvirtd, asked four times a second, has answered a question put to it within so many seconds: it serves.
+FRESH_ENOUGH = 2.0
+#: A guest that is starved is given a threshold's time again, so often in a row: then it is told.
+STRETCHES = 3
+#: Who is found dead behind an excuse: only of what the host can know.
+_KNOWN_BY_HOST = frozenset({Cause.QEMU_HUNG, Cause.GUEST_HUNG, Cause.ASLEEP})
 #: Why no recovery is asked for yet.
 _MAY_REBOOT = "it panicked, and may reboot by itself until [verdict] panic_grace is over"
 _SAVES_DUMP = "it saves a crash dump, and has until [verdict] crash_dump_grace is over"
@@ -72,6 +83,8 @@ _ENDED = {
     ev.Exit.POWER: Trigger.POWER,
     ev.Exit.UNKNOWN: Trigger.UNEXPLAINED,
 }
+#: Whose host is asked again and again, in case that it was too early to call it dead, or that it has died since.
+_LOOKED_INTO = frozenset({Trigger.SILENT, Trigger.UNHEARD, Trigger.EXITED})
 _STUCK = {
     Cause.PAUSED_IO_ERROR: Trigger.IO_ERROR,
     Cause.PAUSED_FAILED: Trigger.POSTCOPY,
@@ -93,6 +106,7 @@ class Monitor:
         "_given_up",
         "_graces",
         "_host",
+        "_in_place",
         "_in_spite_at",
         "_leaves",
         "_out",
@@ -104,6 +118,8 @@ class Monitor:
         "_saves_dump",
         "_silenced_at",
         "_speaks",
+        "_started_at",
+        "_starved",
         "_suspicion",
         "_trigger",
         "_unasked",
@@ -125,6 +141,7 @@ class Monitor:
         "standing",
         "state",
         "suspected_at",
+        "system",
         "timing",
         "uuid",
         "waiting_since",
@@ -139,7 +156,8 @@ class Monitor:
         self.timing = timing
         self.established = memory.established
         self.standing = memory.standing
-        self.waiting_since = None if memory.waited is None else now - memory.waited
+        # The grace of a domain that does not run does not run either.
+        self.waiting_since = None if memory.waited is None or not memory.running else now - memory.waited
         self.state = self._first_state(memory.running)
         self.silences = Silences()
         self.misses = 0
@@ -160,12 +178,15 @@ class Monitor:
         self._challenges = Challenges(now)
         self._graces = Graces(timing, lambda: full_threshold(self.in_force), self._overdue, now)
         self._suspicion = Suspicion(timing.probe_interval, memory.balloon_seen)
-        self._trigger = Trigger.SILENT
+        # Times in a row that this has stretched its time; what it was accused by.
+        self._starved, self._trigger = 0, Trigger.SILENT
+        self._in_place = InPlace()
+        self.system = GuestSystem()
         self._unheard = False  # since the last acknowledgement, a challenge came back without one
         self._in_spite_at = -math.inf  # when it was last judged in spite of doubt in ourselves
         self._host = UNKNOWN
         self._undisturbed_since = -math.inf  # before, there were silences, or we or libvirtd were not there
-        self._pending_since = now
+        self._pending_since = self._started_at = self._silenced_at = self._unwatched_since = now
         self._booted_at = -math.inf
         self._port_at: float | None = None
         self._reopened_at = now
@@ -176,7 +197,6 @@ class Monitor:
         self._unasked = ""  # why the last challenge said nothing about the guest
         self._given_up = False  # it was said that libvirt talks to its agent no more
         self._watchdog: tuple[str, float] | None = None
-        self._silenced_at = self._unwatched_since = now
         self._out: list[ev.Effect] = []
         for key, silence in self._leaves.resumed(now).items():
             self.silences.begin(key, silence)
@@ -202,7 +222,7 @@ class Monitor:
         at = self.silences.until
         if self.state is State.GONE:
             return at
-        at = min(at, self._suspicion.deadline(), self._application.other.until)
+        at = min(at, self._suspicion.deadline(), self._application.other.until, self._host_at())
         at = min(at, self._told_ended_at() if self.silences.on else self._graces.deadline())
         if self.state is State.SILENT:
             at = min(at, self._again_at())
@@ -282,6 +302,8 @@ class Monitor:
     @property
     def _found_since_disturbed(self) -> bool:
         """Was it found once more after the last silence, or stall of ours? What was found before may be over."""
+        if self._trigger is Trigger.UNHEARD:
+            return self._is_the_hosts_word(self._undisturbed_since)
         if self._trigger is not Trigger.SILENT or self._speaks or self._unheard:
             return True
         return self._is_the_hosts_word(self._undisturbed_since)
@@ -289,7 +311,7 @@ class Monitor:
     def _is_the_hosts_word(self, since: float) -> bool:
         """Does its verdict rest on what the host said since then, since the guest itself cannot be asked?"""
         by_host = self.standing is not None and self.standing.cause in (Cause.GUEST_HUNG, Cause.QEMU_HUNG)
-        unasked = not self._application.connected if self._speaks else bool(self._unasked)
+        unasked = self._in_place.excuse is not None or (bool(self._unasked) and not self._speaks)
         return by_host and unasked and self._suspicion.looked_since(since)
 
     @property
@@ -324,7 +346,7 @@ class Monitor:
         """When the first challenge left that it did not answer, where a host's trouble could be why."""
         if self.suspected_at is None or self.state not in (State.MISSING, State.SILENT):
             return None  # who is silent already is so still, whatever silence begins
-        if self.state is State.SILENT and self._trigger is not Trigger.SILENT:
+        if self.state is State.SILENT and self._trigger not in (Trigger.SILENT, Trigger.UNHEARD):
             return None
         if self.standing is not None and not (self.standing.pending or KINDS[self.standing.cause].crowd):
             return None
@@ -333,7 +355,7 @@ class Monitor:
     def told(self, now: float) -> dict[str, Any]:
         """For people, and for whoever is about to recover it: everything that explains why it is judged as it is."""
         return {
-            "state": self.state.value,
+            "state": self._state_told(now),
             "misses": self.misses,
             "skipped": self.skipped,
             "established": self.established,
@@ -342,11 +364,19 @@ class Monitor:
             "not_asked": self._unasked or None,
             "answered_since_miss": self.answered_since_miss,
             "silences": self.silences.told(),
+            "excused": None if self._in_place.excuse is None else self._in_place.excuse.value.why,
             "evidence": self._gathered(now).told(now) if self.suspected_at is not None else None,
             "host_pressure": self._host.told(now),
             "application": self._application.told(now) if self._speaks else None,
             "health": self._checkup.told(now) if self.policy.health_check else None,
         }
+
+    def _state_told(self, now: float) -> str:
+        """Never alive, of one that has not been heard for longer than a silence would take to be found."""
+        heard = max(self._undisturbed_since, self._started_at if self.last_ack is None else self.last_ack)
+        if self.state is State.ALIVE and not self.silences.on and now > heard + full_threshold(self.in_force):
+            return State.MISSING.value
+        return self.state.value
 
     # -- acknowledgements and misses -----------------------------------------------------------------------------
 
@@ -371,7 +401,8 @@ class Monitor:
     def _acked(self, rtt: float, now: float) -> None:
         self._challenges.answered(rtt)
         self._unheard = self._leaves.overrun = self._given_up = False
-        self._unasked = ""
+        self._unasked, self._starved = "", 0
+        self._in_place.end()
         self._beats.acked()
         if self.state is State.GONE:
             return
@@ -397,8 +428,15 @@ class Monitor:
             self._baseline(now)
         if self.standing is not None:
             self._clear(now)
-        if self.policy.health_check and not self._speaks and not self.silences.on:
-            self._emit_if(self._checkup.step(now))
+        if not self._speaks and not self.silences.on:
+            self._ask_agent(now)
+
+    def _ask_agent(self, now: float) -> None:
+        """It has just answered, and may be asked something more."""
+        if not self.system.asking:
+            question = self.system.question()
+            step = self._checkup.step(now) if question is None and self.policy.health_check else None
+            self._emit_if(question or step)
 
     def _clear(self, now: float) -> None:
         """It answers: that ends a silence, and not what it says of itself."""
@@ -411,7 +449,8 @@ class Monitor:
         self._challenges.failed(silent=event.failure is ev.Failure.NO_ANSWER)
         judged = self.state is State.SILENT
         self._unheard = self._unheard or self._reached(event.failure, now)
-        was_unasked, self._unasked = self._unasked, event.failure.value if event.failure in _NOT_ASKED else ""
+        excuse = OF_FAILURE[event.failure]
+        was_unasked, self._unasked = self._unasked, "" if excuse is None else event.failure.value
         if event.failure is ev.Failure.NO_ANSWER:
             self._port(True, now)
             self._beats.unanswered(now)
@@ -421,6 +460,7 @@ class Monitor:
         else:
             self._beats.not_asked()
             self._not_asked(event, was_unasked, now)
+        self._see_excuse(excuse, now)
         if self.state is State.SILENT:
             if judged and event.failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED):
                 self.misses += 1
@@ -444,6 +484,12 @@ class Monitor:
             what = f" ({event.detail[:200]!r})" if event.failure is ev.Failure.UNKNOWN else ""
             self._emit(ev.Remark(_REMARKS[event.failure] + what))
 
+    def _see_excuse(self, excuse: Excused | None, now: float) -> None:
+        if excuse is None:
+            self._in_place.end()
+        elif self.port_open is not False:  # else that is why
+            self._excuse(excuse, min(now, max(self._challenges.left_at, self._undisturbed_since)), now)
+
     def _reached(self, failure: ev.Failure, now: float) -> bool:
         """Was the challenge that ended like this with the agent, which had its time to answer?"""
         undisturbed = self._challenges.left_at >= self._undisturbed_since
@@ -457,6 +503,7 @@ class Monitor:
 
     def _on_tick(self, tick: ev.Tick, now: float) -> None:
         self._host = tick.host
+        self._suspicion.clock_set(tick.clock_set)
         if now >= self.silences.until:
             self._silence_expires(now)
         if self.state is State.GONE:
@@ -466,6 +513,8 @@ class Monitor:
         elif now >= self._graces.deadline():
             self._tick_graces(now)
         self._tick_evidence(now)
+        if self._in_place.excuse is not None and now >= self._host_at():
+            self._tick_excused(tick.heard, now)
         self._tick_beats(tick.heard, now)
 
     def _silence_expires(self, now: float) -> None:
@@ -511,15 +560,27 @@ class Monitor:
 
     def _count(self, judged: Judged, now: float) -> None:
         self.skipped += judged.skipped
+        if judged.held:
+            self._excuse(Excused.AGENT_HELD, self._challenges.left_at, now)
         for _ in range(judged.missed if self.state in (State.ALIVE, State.MISSING) else 0):
             self.misses += 1
             self.acks = 0
             self.last_miss = now
             self._unheard = self._unheard or self._speaks
             last = self.misses >= self.policy.threshold
+            if last and self._is_starved(now):
+                self._starved += 1
+                self._apply(Input.HUSH, now)
+                break
             self._apply(Input.LAST_MISS if last else Input.MISS, now, Trigger.SILENT)
             if last:
                 break
+
+    def _is_starved(self, now: float) -> bool:
+        """Is it not let run? That stretches its time, a few times."""
+        evidence = self._gathered(now)
+        seen = not evidence.pending and seen_since(evidence, self._answered_until)
+        return self._starved < STRETCHES and seen and starved(evidence)
 
     def _ask(self, now: float, pace: ev.Pace | None = None) -> None:
         if self._speaks:
@@ -568,6 +629,7 @@ class Monitor:
         self._asked_at = -math.inf  # what is out is not answered any more
         if self._speaks:
             self._beats.not_asked()  # whether it would have answered is not known any more
+            self._excuse(Excused.NOT_CONNECTED, now, now)
 
     def _on_said(self, event: ev.Said, now: float) -> None:
         if not self._speaks:
@@ -598,6 +660,7 @@ class Monitor:
     def _on_hello(self, hello: protocol.Hello, now: float) -> None:
         """It introduces itself: that clears nothing and counts for nothing."""
         self._application.name = hello.name
+        self.system.says(hello.system)
         if self._untroubled and self._application.wish(self.policy, hello, now):
             self._beats.quicken(self.in_force.interval, self.in_force.timeout, now)
         in_force = self.in_force
@@ -626,6 +689,8 @@ class Monitor:
         if answer.notice is not None:
             self._emit(ev.Say(answer.notice))
         self._silence(answer.key, answer.silence, now)
+        if answer.key == GOODBYE:
+            self._excuse(Excused.GOODBYE, now, now)
         self._emit(ev.Ended(answer.told))
         self._emit(ev.Remember())
 
@@ -668,10 +733,104 @@ class Monitor:
         """There is evidence that there was not before."""
         if self.state is State.SILENT and self._trigger in (Trigger.SILENT, Trigger.PANIC):
             self._judge(now)
+        elif self._in_place.excuse is not None:
+            self._hear_host(now)
+
+    # -- excuses -------------------------------------------------------------------------------------------------
+
+    def _excuse(self, excuse: Excused, since: float, now: float) -> None:
+        """Whoever is to acknowledge cannot be expected to. The host is asked instead, until it can."""
+        self._in_place.begin(excuse, since, now)
+        self._hear_host(now)
+        if now >= self._host_at():
+            self._ask_host(now)
+
+    def _host_at(self) -> float:
+        """When the host is asked about one who is excused, or it is to be told that nobody can be asked."""
+        if self._in_place.excuse is None or self.silences.everybody or self.state not in (State.ALIVE, State.MISSING):
+            return math.inf
+        if self._suspicion.pending and not self._suspicion.deferred:
+            return math.inf  # what it says is on its way
+        return min(self._look_at(), self._nobody_at())
+
+    def _look_at(self) -> float:
+        return math.inf if self._suspicion.probing else max(self._in_place.look_at, self._suspicion.may_probe_at)
+
+    def _nobody_at(self) -> float:
+        heard = self._in_place.since if self.last_ack is None else self.last_ack
+        return self._in_place.nobody_at(max(heard, self._undisturbed_since), full_threshold(self.in_force))
+
+    def _tick_excused(self, heard: float, now: float) -> None:
+        self._ask_host(now)
+        if now < self._nobody_at():
+            return
+        self._in_place.nobody_seen_at = now
+        # A libvirtd that does not answer is no trouble of the guest's.
+        if now - heard < FRESH_ENOUGH and nobody_tells(self._gathered(now)):
+            self._apply(Input.FOUND_DEAD, now, Trigger.UNHEARD)
+
+    def _ask_host(self, now: float) -> None:
+        if now >= self._look_at():
+            self._look_into(now)
+            self._in_place.look_at = self._suspicion.next_at
+
+    def _look_into(self, now: float) -> None:
+        """It is the same trouble as when it was looked at last; or this is the first look."""
+        known = seen_since(self._gathered(now), self._answered_until)
+        left = self.port_open is False
+        self._look(self._suspicion.again(now, left=left) if known else self._suspicion.begin(now, left))
+
+    @property
+    def _answered_until(self) -> float:
+        """What was seen before says nothing: it answered since, or could not."""
+        return max(-math.inf if self.last_ack is None else self.last_ack, self._undisturbed_since)
+
+    def _hear_host(self, now: float) -> None:
+        """What it says in place of one who is excused."""
+        evidence = self._gathered(now)
+        if evidence.pending or self.silences.everybody or self._panicked_at is not None:
+            return
+        if self.state is State.SILENT and self._trigger not in (Trigger.EXITED, Trigger.UNHEARD):
+            return  # it is accused of worse, or was asked: what the host says is heard there
+        self._in_place.count(evidence.balloon)
+        verdict = judge(self._case(evidence, Trigger.UNHEARD))
+        if verdict.cause in _KNOWN_BY_HOST and seen_since(evidence, self._answered_until):
+            self._found_dead(now)
+        elif self._is_unheard and not nobody_tells(evidence):
+            self._lives_after_all(now)
+
+    def _found_dead(self, now: float) -> None:
+        """Its excuse, or its goodbye, was that of a guest that lived."""
+        if self._in_place.silent_probes == 1 and not self._suspicion.confirming:
+            self._suspicion.confirm(now)
+            self._in_place.look_at = self._suspicion.next_at
+        if self._is_unheard:
+            self._judge(now)
+            return
+        if self.silences.end(GOODBYE):
+            self._leaves.back()
+        self._apply(Input.FOUND_DEAD, now, Trigger.UNHEARD)
+
+    def _lives_after_all(self, now: float) -> None:
+        """Its kernel answers, though nobody else does: what is wrong with that one has a cause of its own."""
+        if self._graces.exited:
+            self._trigger = Trigger.EXITED
+            self._judge(now)
+            return
+        if self.standing is not None:
+            self._acquit("recovered")
+        self._apply(Input.GO_ON, now)
+
+    @property
+    def _is_unheard(self) -> bool:
+        return self.state is State.SILENT and self._trigger is Trigger.UNHEARD
 
     # -- health --------------------------------------------------------------------------------------------------
 
     def _on_agent_replied(self, event: ev.AgentReplied, now: float) -> None:
+        if self.system.asking:
+            self.system.answered(event.reply, event.failure is ev.Failure.GARBLED)
+            return
         outcome = self._checkup.replied(event, now)
         if outcome is None or not self.policy.health_check or self._speaks:
             return
@@ -723,14 +882,17 @@ class Monitor:
         if not is_open:
             self._unasked = ev.Failure.CLOSED.value
             self._beats.not_asked()
+            self._graces.closings += was is not False
             if was is not False:
                 self._withdraw()
+            self._excuse(Excused.PORT_CLOSED, now, now)
             answered_once = self.state in (State.ALIVE, State.MISSING, State.SILENT)
             if answered_once and self._trigger_can_settle():
                 self._graces.port_closed(now)
         elif was is False:
             self._unasked = ""
-            self._reopened_at = now
+            self._reopened_at, self._graces.exited = now, False
+            self._in_place.end()
             self._challenges.soon(now)
             self._apply(Input.REOPENED, now)
             self._beats.restart(now, 0.0)
@@ -744,6 +906,10 @@ class Monitor:
         if self.port_open is False and (self._panicked_at is not None or self._trigger_is_stuck):
             pass  # who panicked, or is paused, needs no agent to have gone for nobody to answer
         elif self.port_open is False:
+            self._graces.exited = True
+            if not self._is_unheard:  # else if its kernel answers after all
+                self._apply(Input.EXITED, now, Trigger.EXITED)
+        elif self._graces.closings >= CRASH_LOOPS:
             self._apply(Input.EXITED, now, Trigger.EXITED)
         elif self._given_up or self._unasked == ev.Failure.UNCONNECTED.value:
             pass  # whoever opened it was not asked
@@ -769,9 +935,12 @@ class Monitor:
         self._checkup.rebooted()
         self._booted_at = now
         self.port_open = None
+        self._graces.answered()
+        self._in_place.end()
         self._panicked_at = self._watchdog = None
         self._saves_dump, self._pause_is_wish, self.orphaned = False, True, False
         self._suspicion.rebooted()
+        self.system.rebooted()
         self._apply(Input.BOOT, now)
 
     def _on_restored(self, event: ev.Restored | ev.Arriving, now: float) -> None:
@@ -818,6 +987,7 @@ class Monitor:
             self._graces.panicked(now, self._saves_dump)  # its vCPUs stood still: it has all of its time from now on
         if self._trigger_is_stuck:
             # What it was accused of is over; whether the guest lives is to be seen.
+            self._in_place.end()
             self._apply(Input.GO_ON if self.waiting_since is None else Input.BOOT, now)
         self._challenges.soon(now)
 
@@ -907,6 +1077,8 @@ class Monitor:
         if not self.silences:
             self._silenced_at = self._unwatched_since = now
         self.silences.begin(key, silence)
+        if self.silences.everybody:
+            self._in_place.end()
         self._look(self._suspicion.end())  # a kernel that stands still answers no probe either
         self._apply(Input.HUSH, now)
         if not silence.ask:
@@ -922,6 +1094,10 @@ class Monitor:
         if self.waiting_since is not None:
             self.waiting_since = min(self.waiting_since + lasted, now)
         self._graces.put_off(lasted, now)
+        if self.port_open is False and not self._speaks:
+            self._excuse(Excused.PORT_CLOSED, now, now)
+        elif self._speaks and not self._application.connected:
+            self._excuse(Excused.NOT_CONNECTED, now, now)
         self._beats.catch_up(now)
         self._challenges.soon(now)
 
@@ -1019,15 +1195,15 @@ class Monitor:
             self._baseline(now)
         was_pending = self._suspicion.pending
         self._look(self._suspicion.tick(now))
-        if was_pending and not self._suspicion.pending and self.state is State.SILENT:
-            self._judge(now)
+        if was_pending and not self._suspicion.pending:
+            self._judge_again(now)
         if now >= self._again_at():
-            self._look(self._suspicion.again(now))
+            self._look(self._suspicion.again(now, left=self.port_open is False))
             self._ask_other(now)
 
     def _again_at(self) -> float:
         """When the host is asked again about a silent guest."""
-        if self.state is not State.SILENT or self.silences.on or self._trigger is not Trigger.SILENT:
+        if self.state is not State.SILENT or self.silences.on or self._trigger not in _LOOKED_INTO:
             return math.inf
         return self._suspicion.again_at(owed=self.standing is not None and self.standing.pending)
 
@@ -1055,7 +1231,7 @@ class Monitor:
     def _gathered(self, now: float) -> Evidence:
         port = unavailable("not told yet") if self.port_open is None else Reading(self.port_open, self._port_at)
         panic = Reading(CRASH_DUMP if self._saves_dump else self._panicked_at is not None, self._panicked_at)
-        gathered = self._suspicion.gathered(port, panic, self._watchdog)
+        gathered = self._suspicion.gathered(port, panic, self._watchdog, self.system.reading(), self.last_ack)
         other = self._application.other
         return replace(
             gathered,
@@ -1087,7 +1263,10 @@ class Monitor:
 
     def _suspect(self, now: float) -> None:
         self.suspected_at = now
-        self._look(self._suspicion.begin(now))
+        if self._in_place.excuse is None:
+            self._look(self._suspicion.begin(now, left=self.port_open is False))
+        elif not self._suspicion.pending:
+            self._look_into(now)
         self._application.other.forget()
         self._ask_other(now)
 
@@ -1099,7 +1278,9 @@ class Monitor:
         elif self.suspected_at is None:
             self.suspected_at = now
         elif now >= self._again_at():
-            self._look(self._suspicion.again(now))  # what was seen at its first miss is too old to judge by
+            self._look(
+                self._suspicion.again(now, left=self.port_open is False)
+            )  # what was seen at its first miss is too old to judge by
             self._ask_other(now)
         self._judge(now)
 
@@ -1111,7 +1292,7 @@ class Monitor:
         a silence; and a probe that was put off is not waited for when it is put off again and again.
         """
         evidence, silent = self._gathered(now), self._trigger is Trigger.SILENT
-        verdict = judge(Case(self._trigger, self.policy.channel, evidence, self._leaves.overrun))
+        verdict = judge(self._case(evidence, self._trigger))
         unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
         outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
         held = self._held(evidence, now)
@@ -1122,14 +1303,26 @@ class Monitor:
             return  # a further look at an old case: its outcome counts, not its beginning
         if self.standing is None:
             self._pending_since = now
-        standing = Standing(verdict.cause, pending, bool(held))
+        standing = Standing(verdict.cause, pending, bool(held), bool(verdict.unproven), verdict.confidence)
         if standing != self.standing:
             self.standing = standing
+            if verdict.unproven and not pending:
+                verdict = replace(verdict, reason=f"{verdict.reason}; {verdict.unproven}")
             if held:
                 verdict = replace(verdict, reason=f"{verdict.reason}; {held}", held=True)
             verdict = replace(verdict, evidence=replace(evidence, pending=pending))
             self._raise(verdict)
             self._challenges.soon(now)
+
+    def _case(self, evidence: Evidence, trigger: Trigger) -> Case:
+        return Case(
+            trigger,
+            self.policy.channel,
+            evidence,
+            self._leaves.overrun,
+            confirmed=trigger is not Trigger.UNHEARD or self._in_place.confirmed,
+            crash_loops=not self._speaks and self._graces.closings >= CRASH_LOOPS,
+        )
 
     def _held(self, evidence: Evidence, now: float) -> str:
         """Why it has time, whatever is wrong with it; "": it has none."""

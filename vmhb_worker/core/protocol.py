@@ -117,12 +117,15 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Introduces whoever speaks. interval, timeout: the times that it wishes for, in seconds."""
+    """Introduces whoever speaks. interval, timeout: the times that it wishes for, in seconds. system: what it runs on,
+    "linux" or another name.
+    """
 
     version: int
     name: str = ""
     interval: float | None = None
     timeout: float | None = None
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +238,7 @@ def _hello(fields: Mapping[str, Any]) -> Hello:
         _text(fields, "name", NAME_LIMIT),
         _seconds_or_none(fields, "interval"),
         _seconds_or_none(fields, "timeout"),
+        _text(fields, "system", NAME_LIMIT),
     )
 
 
@@ -293,7 +297,8 @@ def _ack_fields(ack: Ack) -> dict[str, Any]:
 def _hello_fields(hello: Hello) -> dict[str, Any]:
     wished = {"interval": hello.interval, "timeout": hello.timeout}
     wishes = {key: value for key, value in wished.items() if value is not None}
-    return {"type": "hello", "version": hello.version, "name": hello.name, **wishes}
+    system = {"system": hello.system} if hello.system else {}
+    return {"type": "hello", "version": hello.version, "name": hello.name, **wishes, **system}
 
 
 _FIELDS: Mapping[type[Any], Callable[[Any], dict[str, Any]]] = {

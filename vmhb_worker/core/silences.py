@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from vmhb_worker.core.excuses import of_silence
+
 #: The key of those that a job of libvirt's causes.
 JOB = "job"
 #: The keys of those that stand for a state of libvirt's: they end when that does, and it is read again now and then.
@@ -24,11 +26,11 @@ class Silence:
 class Silences:
     """A set by key. While it isn't empty, no beat is judged.
 
-    What is asked of it at each heartbeat is worked out at each change. on: is there one? asking: may the guest be
-    asked? until: when the next one expires.
+    What is asked of it at each heartbeat is worked out at each change. on: is there one? everybody: and one that
+    excuses everybody, the kernel too? asking: may the guest be asked? until: when the next one expires.
     """
 
-    __slots__ = ("_by_key", "asking", "on", "until")
+    __slots__ = ("_by_key", "asking", "everybody", "on", "until")
 
     def __init__(self) -> None:
         self._by_key: dict[str, Silence] = {}
@@ -68,5 +70,6 @@ class Silences:
     def _changed(self) -> None:
         silences = self._by_key.values()
         self.on = bool(silences)
+        self.everybody = any(of_silence(key).value.witness is None for key in self._by_key)
         self.asking = all(silence.ask for silence in silences)
         self.until = min((s.until for s in silences if s.until is not None), default=math.inf)

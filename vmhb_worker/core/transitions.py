@@ -33,6 +33,7 @@ class Input(enum.Enum):
     LAST_MISS = "missed, threshold reached"
     EXITED = "port closed for the settle time"
     REOPENED = "port opened again"
+    FOUND_DEAD = "found dead, while who is to acknowledge is excused"
     STUCK = "paused by QEMU for an error"
     PANIC = "panicked, and no acknowledgement since"
     OVERDUE = "no first acknowledgement in time"
@@ -79,6 +80,7 @@ _ANSWERED_ONCE: Row = {
     **_RUNNING,
     Input.LAST_MISS: (State.SILENT, Act.ACCUSE),
     Input.EXITED: (State.SILENT, Act.ACCUSE),
+    Input.FOUND_DEAD: (State.SILENT, Act.ACCUSE),
 }
 
 TRANSITIONS: dict[State, Row] = {
@@ -88,6 +90,7 @@ TRANSITIONS: dict[State, Row] = {
         Input.MISS: (State.WAITING, Act.NOTHING),  # the grace counts, not the misses
         Input.LAST_MISS: (State.WAITING, Act.NOTHING),
         Input.EXITED: (State.WAITING, Act.NOTHING),
+        Input.FOUND_DEAD: (State.WAITING, Act.NOTHING),
         Input.REOPENED: (State.WAITING, Act.NOTHING),
         Input.OVERDUE: (State.WAITING, Act.ACCUSE),
         Input.HUSH: (State.WAITING, Act.NOTHING),
@@ -124,6 +127,7 @@ TRANSITIONS: dict[State, Row] = {
         Input.MISS: (State.GONE, Act.NOTHING),
         Input.LAST_MISS: (State.GONE, Act.NOTHING),
         Input.EXITED: (State.GONE, Act.NOTHING),
+        Input.FOUND_DEAD: (State.GONE, Act.NOTHING),
         Input.REOPENED: (State.GONE, Act.NOTHING),
         Input.STUCK: (State.GONE, Act.NOTHING),
         Input.PANIC: (State.GONE, Act.NOTHING),

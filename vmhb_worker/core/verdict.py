@@ -1,7 +1,7 @@
-"""Is this instance dead, and of what? The evidence, the causes in the order in which they are judged, and the action.
+"""Is this instance dead, and of what? The causes in the order in which they are judged, and the action.
 
-To change how a cause is judged, change its row in `RULES`: first match wins. Nothing in here knows where the evidence
-comes from or where the verdict goes.
+To change how a cause is judged, change its row in `RULES`: first match wins. What it rests on is `evidence`'s table.
+Nothing in here knows where the evidence comes from or where the verdict goes.
 """
 
 from __future__ import annotations
@@ -9,13 +9,26 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.policy import Action
+from vmhb_worker.core.evidence import Balloon, Evidence, System
 
 #: QEMU's monitor is hung, not busy, once somebody has waited this long for it (seconds).
 OCCUPIED_IS_HUNG = 5.0
+#: It may still go on: 45 s were seen of a host whose storage stalled, and two guests of a host of two are no crowd for
+#: the brake. So a recovery is asked for when it has stood still for so long (seconds).
+STANDS_STILL = 60.0
+#: … and twice that where its vCPUs go on, or may: a main loop that waits for the server of a volume is blocked like
+#: this, in a guest that works.
+STANDS_STILL_WHILE_GUEST_RUNS = 2 * STANDS_STILL
+#: The busiest vCPU of a kernel that spins has at least this share of its time; of one that is halted, at most that.
+SPINS, HALTED = 0.95, 0.02
+#: A guest that sleeps (s2idle) has been still for so long (seconds): an idle kernel's timers run more often.
+ASLEEP_FOR = 5.0
+#: Starved: the busiest vCPU ran for less than so long (seconds) during a probe, and waited for a processor for this
+#: share of it. A halted vCPU does not wait, and a spinning one gets more even on a host at load 16.
+STARVED_RAN, STARVED_WAITED = 0.1, 0.5
 
 
 class Recovery(enum.Enum):
@@ -38,109 +51,133 @@ class Trigger(enum.Enum):
     PANIC = "panic, and no acknowledgement since"
     EXITED = "port closed for the settle time"
     SILENT = "threshold reached"
+    UNHEARD = "who is to acknowledge is excused, and the host was asked instead"
     OVERDUE = "grace over"
     UNHEALTHY = "unhealthy threshold times in a row"
 
 
-#: What `panic` says of a guest that told that it saves a crash dump; True of one that merely panicked.
-CRASH_DUMP = "crash_dump"
-
-
-class Balloon(enum.Enum):
-    """What the guest's balloon driver, a part of its kernel, said when it was asked."""
-
-    ANSWERED = "answered"
-    NO_ANSWER = "no answer"
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One input of a verdict: what was seen, and when (monotonic seconds). Value None: not available, and `why`."""
-
-    value: Any = None
-    at: float | None = None
-    why: str = "not looked at"
-
-    def told(self, now: float) -> dict[str, Any]:
-        """For the notification: value and age in seconds, or why there is none."""
-        if self.value is None:
-            return {"value": "unavailable", "reason": self.why}
-        value = self.value.value if isinstance(self.value, enum.Enum) else self.value
-        age = None if self.at is None else round(max(0.0, now - self.at), 1)
-        return {"value": value, "age": age}
-
-
-def unavailable(why: str) -> Reading:
-    """A reading that there isn't."""
-    return Reading(None, None, why)
-
-
-_UNSEEN = Reading()
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that is known of a suspect. Every field is always told, the unavailable ones too.
-
-    domain: "state (reason)" of libvirt; process: is QEMU's process alive; occupied: seconds that somebody has been
-    waiting for QEMU's monitor, 0 when nobody is; port: is the channel's port open; balloon: `Balloon`;
-    connection: is the application channel's socket connected to QEMU; other_channel: does the instance's other channel
-    answer; vcpu: share of one CPU that the guest's vCPUs used during
-    the probe; io: requests and packets during the probe; panic, watchdog: was the event seen this boot (panic: or
-    `CRASH_DUMP`); host: how hard pressed the host itself is.
-    """
-
-    domain: Reading = _UNSEEN
-    process: Reading = _UNSEEN
-    occupied: Reading = _UNSEEN
-    port: Reading = _UNSEEN
-    balloon: Reading = _UNSEEN
-    connection: Reading = _UNSEEN
-    other_channel: Reading = _UNSEEN
-    vcpu: Reading = _UNSEEN
-    io: Reading = _UNSEEN
-    panic: Reading = _UNSEEN
-    watchdog: Reading = _UNSEEN
-    host: Reading = _UNSEEN
-    #: True while something that can change the verdict is still on its way.
-    pending: bool = False
-
-    def told(self, now: float) -> dict[str, Any]:
-        """Every input with its age in seconds."""
-        return {
-            name: getattr(self, name).told(now)
-            for name in (
-                *("domain", "process", "occupied", "port", "balloon"),
-                *("connection", "other_channel", "vcpu", "io", "panic", "watchdog"),
-                "host",
-            )
-        }
-
-
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is judged. overrun: the guest's maintenance is over, and it has not answered since."""
+    """What is judged.
+
+    overrun: the guest's maintenance is over, and it has not answered since. confirmed: where who is to acknowledge is
+    excused, that its kernel is silent was found more than once. crash_loops: its agent has come and gone since the last
+    acknowledgement.
+    """
 
     trigger: Trigger
     channel: str
     evidence: Evidence
     overrun: bool = False
+    confirmed: bool = True
+    crash_loops: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """How much the evidence carries. unproven: why no recovery is asked for yet, "": nothing more is wanted."""
+
+    confidence: Confidence
+    unproven: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row: a cause, when it is the one, and what follows."""
+    """One row: a cause, when it is the one, and what follows.
+
+    weigh: of one that matches, how sure that is; its docstring says so in the docs' table.
+    """
 
     cause: Cause
     matches: Callable[[Case], bool]
     severity: Severity
     recovery: Recovery
-    confidence: Confidence
+    weigh: Callable[[Case], Weight]
     reason: str  # one sentence for people
+
+
+def _certain(_case: Case) -> Weight:
+    """high"""
+    return Weight(Confidence.HIGH)
+
+
+def _likely(_case: Case) -> Weight:
+    """medium"""
+    return Weight(Confidence.MEDIUM)
+
+
+def _guessed(_case: Case) -> Weight:
+    """low"""
+    return Weight(Confidence.LOW)
+
+
+def _weigh_qemu(case: Case) -> Weight:
+    """high; no recovery before it has stood still for 60 s, or 120 s where its guest may go on"""
+    still = case.evidence.guest_runs.value is False
+    enough = STANDS_STILL if still else STANDS_STILL_WHILE_GUEST_RUNS
+    if case.evidence.occupied.value >= enough:
+        return Weight(Confidence.HIGH)
+    how = "" if still else ", since its guest may go on"
+    return Weight(Confidence.HIGH, f"it may go on: a recovery is asked for after {enough:.0f} s{how}")
+
+
+def _weigh_kernel(case: Case) -> Weight:
+    """high of a Linux whose balloon reported until the end; else medium, and no recovery without a second sign"""
+    evidence = case.evidence
+    works = bool(evidence.io.value)
+    sure = evidence.system.value is System.LINUX and bool(evidence.balloon_fresh.value) and not works
+    confidence = Confidence.HIGH if sure else Confidence.MEDIUM
+    if not case.confirmed:
+        return Weight(confidence, "whoever was to acknowledge is excused: its kernel is asked once more")
+    if evidence.port.value is False and evidence.outlived_port.value is None and not _spins(evidence):
+        return Weight(confidence, "it may be asleep: whether its balloon outlived its agent is not known")
+    if sure or _still_or_spinning(evidence):
+        return Weight(confidence)
+    return Weight(
+        confidence, "a balloon's driver can leave a kernel that lives, and there is no second sign that this one died"
+    )
+
+
+def _still_or_spinning(evidence: Evidence) -> bool:
+    """The second sign: no I/O, and a vCPU that spins or is halted."""
+    vcpu = evidence.vcpu.value
+    return evidence.io.value == 0 and vcpu is not None and (_spins(evidence) or vcpu <= HALTED)
+
+
+def _spins(evidence: Evidence) -> bool:
+    return evidence.vcpu.value is not None and evidence.vcpu.value >= SPINS
 
 
 def _silent(case: Case) -> bool:
     return case.trigger is Trigger.SILENT
+
+
+def _no_word(case: Case) -> bool:
+    """Nobody answers: whoever was asked, or the host in place of one who need not."""
+    return case.trigger in (Trigger.SILENT, Trigger.UNHEARD)
+
+
+def _dead_kernel(case: Case) -> bool:
+    return _no_word(case) and _balloon(case, Balloon.NO_ANSWER) and not _other_channel_answers(case)
+
+
+def _asleep(case: Case) -> bool:
+    evidence = case.evidence
+    left = evidence.port.value is False and evidence.outlived_port.value is False
+    still = evidence.vcpu.value is not None and evidence.vcpu.value < HALTED and not evidence.io.value
+    return _dead_kernel(case) and left and still and (evidence.counted.value or 0.0) >= ASLEEP_FOR
+
+
+def _starved(case: Case) -> bool:
+    return _no_word(case) and starved(case.evidence)
+
+
+def starved(evidence: Evidence) -> bool:
+    """Did it want to run, and was not let? What it did not do meanwhile says nothing about it."""
+    counted, share, waited = evidence.counted.value, evidence.vcpu.value, evidence.delayed.value
+    if counted is None or share is None or waited is None:
+        return False
+    return bool(share * counted < STARVED_RAN and waited >= STARVED_WAITED)
 
 
 def _occupied(case: Case) -> bool:
@@ -166,7 +203,7 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.trigger is Trigger.FAILED,
         Severity.CRITICAL,
         Recovery.IF_RECOVER,
-        Confidence.HIGH,
+        _certain,
         "QEMU crashed or was killed",
     ),
     Rule(
@@ -174,7 +211,7 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.trigger is Trigger.POWER,
         Severity.CRITICAL,
         Recovery.IF_RECOVER,
-        Confidence.MEDIUM,
+        _likely,
         "it ran when its host went down, and has not since that is up again",
     ),
     Rule(
@@ -182,7 +219,7 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.trigger is Trigger.UNEXPLAINED,
         Severity.WARNING,
         Recovery.NEVER,
-        Confidence.LOW,
+        _guessed,
         "it ran when the worker last knew, does not any more, and libvirt does not know why",
     ),
     Rule(
@@ -190,7 +227,7 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.trigger is Trigger.IO_ERROR,
         Severity.CRITICAL,
         Recovery.NEVER,
-        Confidence.HIGH,
+        _certain,
         "QEMU paused the guest because of an I/O error of its storage",
     ),
     Rule(
@@ -198,32 +235,48 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.trigger is Trigger.POSTCOPY,
         Severity.CRITICAL,
         Recovery.NEVER,
-        Confidence.HIGH,
+        _certain,
         "the guest is paused, and by nobody's wish: its post-copy migration or a call of libvirt's failed, or QEMU "
         "stopped it by itself",
     ),
     Rule(
         Cause.QEMU_HUNG,
-        lambda case: case.trigger in (Trigger.SILENT, Trigger.PANIC) and _occupied(case),
+        lambda case: (case.trigger is Trigger.PANIC or _no_word(case)) and _occupied(case),
         Severity.CRITICAL,
         Recovery.IF_RECOVER,
-        Confidence.HIGH,
+        _weigh_qemu,
         "QEMU does not answer libvirt, which answers otherwise",
     ),
     Rule(
+        Cause.ASLEEP,
+        _asleep,
+        Severity.INFO,
+        Recovery.NEVER,
+        _likely,
+        "its agent and its balloon left together, and it does nothing: it looks asleep (s2idle)",
+    ),
+    Rule(
+        Cause.STARVED,
+        _starved,
+        Severity.WARNING,
+        Recovery.NEVER,
+        _likely,
+        "it is to run, and is not let: its vCPUs wait for a processor of the host's",
+    ),
+    Rule(
         Cause.GUEST_PANICKED,
-        lambda case: case.trigger is Trigger.PANIC or (_silent(case) and bool(case.evidence.panic.value)),
+        lambda case: case.trigger is Trigger.PANIC or (_no_word(case) and bool(case.evidence.panic.value)),
         Severity.CRITICAL,
         Recovery.IF_RECOVER,
-        Confidence.HIGH,
+        _certain,
         "the guest's kernel panicked",
     ),
     Rule(
         Cause.GUEST_HUNG,
-        lambda case: _silent(case) and _balloon(case, Balloon.NO_ANSWER) and not _other_channel_answers(case),
+        _dead_kernel,
         Severity.CRITICAL,
         Recovery.IF_RECOVER,
-        Confidence.HIGH,
+        _weigh_kernel,
         "the guest's kernel no longer answers: its balloon driver, which did before, is silent too",
     ),
     Rule(
@@ -231,23 +284,23 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.trigger is Trigger.WATCHDOG,
         Severity.CRITICAL,
         Recovery.IF_RECOVER,
-        Confidence.HIGH,
+        _certain,
         "the guest no longer fed its watchdog, and QEMU paused it as it was told to",
     ),
     Rule(
         Cause.AGENT_EXITED,
-        lambda case: case.trigger is Trigger.EXITED,
+        lambda case: case.trigger is Trigger.EXITED or (_silent(case) and case.crash_loops),
         Severity.WARNING,
         Recovery.NEVER,
-        Confidence.HIGH,
-        "nothing in the guest holds the channel's port open any more",
+        _certain,
+        "nothing in the guest holds the channel's port open for long",
     ),
     Rule(
         Cause.APPLICATION_UNHEALTHY,
         lambda case: case.trigger is Trigger.UNHEALTHY,
         Severity.CRITICAL,
         Recovery.IF_UNRESPONSIVE,
-        Confidence.HIGH,
+        _certain,
         "the application says that it is unhealthy",
     ),
     Rule(
@@ -255,7 +308,7 @@ RULES: tuple[Rule, ...] = (
         lambda case: _silent(case) and case.overrun,
         Severity.WARNING,
         Recovery.NEVER,
-        Confidence.HIGH,
+        _certain,
         "the maintenance that the guest asked for is over, and it has not come back",
     ),
     Rule(
@@ -263,7 +316,7 @@ RULES: tuple[Rule, ...] = (
         lambda case: _silent(case) and case.channel == "application" and _kernel_lives(case),
         Severity.CRITICAL,
         Recovery.IF_UNRESPONSIVE,
-        Confidence.HIGH,
+        _certain,
         "the application is silent while its guest lives",
     ),
     Rule(
@@ -271,7 +324,7 @@ RULES: tuple[Rule, ...] = (
         lambda case: _silent(case) and case.channel == "agent" and _kernel_lives(case),
         Severity.CRITICAL,
         Recovery.IF_UNRESPONSIVE,
-        Confidence.HIGH,
+        _certain,
         "the guest's kernel lives, but its agent does not answer: user space or its I/O is not scheduled",
     ),
     Rule(
@@ -279,15 +332,23 @@ RULES: tuple[Rule, ...] = (
         _silent,
         Severity.CRITICAL,
         Recovery.IF_UNRESPONSIVE,
-        Confidence.LOW,
+        _guessed,
         "the guest does not answer, and there is no evidence either way",
+    ),
+    Rule(
+        Cause.GUEST_SILENT,
+        lambda case: case.trigger is Trigger.UNHEARD,
+        Severity.CRITICAL,
+        Recovery.NEVER,
+        _guessed,
+        "nobody can be asked: who is to acknowledge is excused, and nothing else tells how the guest is",
     ),
     Rule(
         Cause.NOT_ESTABLISHED,
         lambda case: case.trigger is Trigger.OVERDUE,
         Severity.WARNING,
         Recovery.NEVER,
-        Confidence.HIGH,
+        _certain,
         "the guest has not answered since it started",
     ),
 )
@@ -295,7 +356,8 @@ RULES: tuple[Rule, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Cause, confidence, and the evidence that they rest on. held: its guest has time, before recovery is asked for."""
+    """Cause, confidence, and the evidence that they rest on. held: its guest has time, before recovery is asked for.
+    unproven: why what was found is not enough for one yet, "": it is."""
 
     cause: Cause
     confidence: Confidence
@@ -304,12 +366,22 @@ class Verdict:
     reason: str
     evidence: Evidence
     held: bool = False
+    unproven: str = ""
 
 
 def judge(case: Case) -> Verdict:
     """The first rule that matches. Total: every trigger has a rule that takes it without evidence."""
     rule = next(rule for rule in RULES if rule.matches(case))
-    return Verdict(rule.cause, rule.confidence, rule.severity, rule.recovery, rule.reason, case.evidence)
+    weight = rule.weigh(case)
+    return Verdict(
+        rule.cause,
+        weight.confidence,
+        rule.severity,
+        rule.recovery,
+        rule.reason,
+        case.evidence,
+        unproven=weight.unproven if rule.recovery is not Recovery.NEVER else "",
+    )
 
 
 def recommend(verdict: Verdict, action: Action, observe_only: bool) -> tuple[str, str | None]:
@@ -320,6 +392,8 @@ def recommend(verdict: Verdict, action: Action, observe_only: bool) -> tuple[str
         return "alarm", "evidence"
     if not asked:
         return "alarm", None
+    if verdict.unproven:
+        return "alarm", "evidence"
     if verdict.held:
         return "alarm", "hold"
     if observe_only:

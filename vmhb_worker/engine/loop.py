@@ -237,7 +237,7 @@ class Engine:
                 self._handle(instance, doubted.event, now)
 
     def _tick(self, now: float) -> None:
-        tick = ev.Tick(self._doubt.heard, self._doubt.host(now))
+        tick = self._time_passes(now)
         for _ in range(SLICE):
             if not self._due or self._due[0][0] > now:
                 break
@@ -248,6 +248,9 @@ class Engine:
             self._hear(instance, now)
             if self._roster.get(instance.uuid) is instance:  # not forgotten meanwhile
                 self._handle(instance, tick, now, floor=now + BREATH)
+
+    def _time_passes(self, now: float) -> ev.Tick:
+        return ev.Tick(self._doubt.heard, self._doubt.host(now), self._doubt.clock_set)
 
     def _hear(self, instance: Instance, now: float) -> None:
         """All that its guest has said while we were at others is known before it is judged."""
@@ -355,6 +358,7 @@ class Engine:
             self._void(doubted, now)
 
     def _on_counted(self, report: Counted, now: float) -> None:
+        self._doubt.clock(self._wall().timestamp(), self._ports.clock.monotonic())
         was, strain = self._doubt.host(now), self._doubt.counted(report)
         if bool(was.why) is not bool(strain.why):
             how = f"is under pressure: {strain.why}" if strain.why else "is not under pressure any more"
@@ -379,6 +383,7 @@ class Engine:
             self._periods.put_back(instance.uuid)
             events += self._desk.silences(instance.uuid, now, wall)
         monitor.balloon_period = self._periods.of(instance.uuid, instance.view.balloon_period)
+        monitor.system.of_domain = instance.view.system
         monitor.has_other_channel(reconcile.has_witness(monitor.policy.channel, ports))
         if sighting.fresh:
             self._changes.instance(instance.row(now, wall))
@@ -393,7 +398,7 @@ class Engine:
             self._handle(instance, event, now)
         action, observe_only = monitor.policy.action, self._settings.verdict.observe_only
         self._note(self._ledger.recommend_still(instance.uuid, action, observe_only, now=now, wall=wall))
-        self._handle(instance, ev.Tick(self._doubt.heard, self._doubt.host(now)), now)
+        self._handle(instance, self._time_passes(now), now)
         self._connect(instance)
 
     def _connect(self, instance: Instance) -> None:

@@ -27,14 +27,15 @@ from vmhb_worker.core.ask_schedule import RESYNC_TIME
 from vmhb_worker.core.caution import NONE, Caution, Limits
 from vmhb_worker.core.domain_xml import Port
 from vmhb_worker.core.doubt import Doubt, we_were_late
+from vmhb_worker.core.evidence import Reading
 from vmhb_worker.core.fault_register import Entry, Ledger
 from vmhb_worker.core.findings import finding
+from vmhb_worker.core.guest_system import OSINFO
 from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.reconcile import port_events
 from vmhb_worker.core.transitions import State
-from vmhb_worker.core.verdict import Reading
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 #: How long libvirt takes for anything that does not wait (seconds).
@@ -56,6 +57,9 @@ WELL = Memory(established=True, waited=None)
 #: The same, and its balloon driver is known to answer.
 KNOWN = Memory(established=True, waited=None, balloon_seen=True)
 
+
+#: Looks that nothing holds up.
+_QUICK = ev.LookControl | ev.LookState | ev.LookCpu
 
 #: When does who is to run at this time run? That time, or later.
 Runs = Callable[[float], float]
@@ -111,6 +115,13 @@ class Guest:
         self._kernel_until = math.inf
         self.application = Application(self)
         self.project = "project"
+        self.balloon_until = math.inf  # when its balloon's driver leaves, or its service is stopped
+        self.does: Callable[[float], tuple[int, int]] | None = (
+            None  # vCPU time (ns) and I/O by now, instead of the usual
+        )
+        self.delayed: float | None = None  # the share of the time that its vCPU waits for a processor
+        self.runs_on = False  # its vCPUs do, while its QEMU does not answer
+        self.osinfo: dict[str, str] | None = None  # None: its agent does not say
         self.check: Any = {"exited": True, "exitcode": 0}  # what is told of its health check; a text: the refusal
 
     # -- what happens to it --------------------------------------------------------------------------------------
@@ -139,6 +150,11 @@ class Guest:
         self._change(rtt=None)
         if told:
             self.happens(ev.Panicked())
+
+    def kernel_boots(self) -> None:
+        """Another, in its place, without a word to QEMU (kexec); or it goes on after all."""
+        self._kernel_until, self.does = math.inf, None
+        self._period_since = self.host.now
 
     def qemu_stops(self) -> None:
         """SIGSTOP to QEMU: nothing in the guest runs, and its monitor answers nobody."""
@@ -302,6 +318,9 @@ class Guest:
         """Its agent is given a step of the health check."""
         if self.rtt is None:
             replied = ev.AgentReplied(None, ev.Failure.NO_ANSWER, "timed out")
+        elif request.command == OSINFO:
+            refused = ev.AgentReplied(None, ev.Failure.GARBLED, "The command guest-get-osinfo has not been found")
+            replied = refused if self.osinfo is None else ev.AgentReplied(json.dumps({"return": self.osinfo}))
         elif isinstance(self.check, str):
             replied = ev.AgentReplied(None, ev.Failure.GARBLED, self.check)
         elif json.loads(str(request.command))["execute"] == "guest-exec":
@@ -315,7 +334,7 @@ class Guest:
 
     def look(self, look: ev.Look) -> None:
         """A look of ours."""
-        if isinstance(look, ev.LookControl | ev.LookState):
+        if isinstance(look, _QUICK):
             self.host.later(LIBVIRT, lambda: self._answer(look))
         elif self._blocked is not None:
             self.host.later(LIBVIRT, lambda: self.happens(ev.Looked(look, ev.Unavailable("an earlier one waits"))))
@@ -327,7 +346,7 @@ class Guest:
         answer = self._answer_to(look)
         if answer is None:
             return
-        if not isinstance(look, ev.LookControl | ev.LookState):
+        if not isinstance(look, _QUICK):
             self._blocked = None
         self.happens(ev.Looked(look, answer))
 
@@ -340,6 +359,9 @@ class Guest:
             return ev.Control("occupied", self.host.now - self._blocked_since()) if occupied else ev.Control("ok", 0.0)
         if isinstance(look, ev.LookState):
             return ev.State("paused" if self.paused else "running", "booted", True)
+        if isinstance(look, ev.LookCpu):
+            until = math.inf if self._stopped_since is None or self.runs_on else self._stopped_since
+            return ev.Cpu(min(self.host.now, until))
         waits = self._stopped_since is not None or type(look).__name__ in self.looks_hang
         return None if waits else self._answer_of_qemu(look)
 
@@ -347,11 +369,17 @@ class Guest:
         if isinstance(look, ev.LookJob):
             return ev.Job(self.job)
         if isinstance(look, ev.LookVitals):
-            lived = min(self.host.now, self._kernel_until)
-            return ev.Vitals(self._balloon_updated(), int(lived * 1e8), int(lived * 10))
+            return self._vitals()
         self._kernel_updated = self._balloon_updated()
         self._period, self._period_since = look.seconds, self.host.now
         return ev.PeriodSet()
+
+    def _vitals(self) -> ev.Vitals:
+        lived = min(self.host.now, self._kernel_until) if self.does is None else 0.0
+        ran, requests = (int(lived * 1e8), int(lived * 10)) if self.does is None else self.does(self.host.now)
+        delayed = None if self.delayed is None else int(self.delayed * self.host.now * 1e9)
+        wall = START.timestamp() + self.host.now + self.host.clock_off
+        return ev.Vitals(self._balloon_updated(), ran, requests, (ev.Vcpu(ran, delayed),), wall)
 
     def _blocked_since(self) -> float:
         assert self._blocked is not None
@@ -362,11 +390,11 @@ class Guest:
         """When its kernel last reported."""
         if not self._period:
             return self._kernel_updated
-        lived = min(self.host.now, self._kernel_until) - self._period_since - BALLOON_TAKES
+        lived = min(self.host.now, self._kernel_until, self.balloon_until) - self._period_since - BALLOON_TAKES
         reports = math.floor(lived / self._period)
         if reports <= 0:
             return self._kernel_updated
-        return int(START.timestamp() + self._period_since + reports * self._period)
+        return int(START.timestamp() + self.host.clock_off + self._period_since + reports * self._period)
 
     def _change(self, **what: Any) -> None:
         changed = any(getattr(self, name) != value for name, value in what.items())
@@ -444,6 +472,8 @@ class Host:
         self.doubt.up(at)
         self.libvirtd = True
         self.runs: Runs | None = None  # when the worker does; None: whenever there is something to do
+        self.clock_off = 0.0  # how far the wall clock was set since the beginning (seconds)
+        self.clock_set_at = -math.inf
         self.pressed = 0.0  # the share of the time in which all waited for memory
         self._waited = 0.0
         self.most_in_flight = 0
@@ -515,6 +545,11 @@ class Host:
         self.doubt.counted(Counted(self.now, memory=Reading(self._waited, self.now)))
         self.later(LOOKS, self.is_looked_at)
 
+    def sets_clock(self, seconds: float) -> None:
+        """Somebody sets the host's wall clock."""
+        self.clock_off += seconds
+        self.clock_set_at = self.now
+
     def libvirtd_stops(self) -> None:
         """SIGSTOP to libvirtd: nothing is asked, nothing is answered."""
         self.libvirtd = False
@@ -544,7 +579,7 @@ class Host:
             guest = self.guests[uuid]
             written = len(guest.effects)
             del self._due_of[uuid]
-            self.hand(guest, ev.Tick(self.heard, self.doubt.host(self.now)))
+            self.hand(guest, ev.Tick(self.heard, self.doubt.host(self.now), self.clock_set_at))
             hot = self._due_of.get(uuid, math.inf) <= self.now and len(guest.effects) == written
             assert not hot, f"{uuid} is due again at once, and did nothing: {guest.monitor.told(self.now)}"
 

@@ -23,8 +23,8 @@ from vmhb_worker.core.doubt import (
     stall_beyond,
     we_were_late,
 )
+from vmhb_worker.core.evidence import Reading
 from vmhb_worker.core.host_pressure import Counted
-from vmhb_worker.core.verdict import Reading
 
 AGENT, APPLICATION = policy(), policy(channel=Channel.APPLICATION)
 #: The shortest time-out that there is.

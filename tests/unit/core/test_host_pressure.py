@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from vmhb_worker.core.evidence import Reading, unavailable
 from vmhb_worker.core.host_pressure import SHORTEST, SIGNS, STALE, UNKNOWN, Counted, Disk, HostPressure, Strain
-from vmhb_worker.core.verdict import Reading, unavailable
 
 STUCK = (Disk("sda", 100), Disk("sdb", 7))
 

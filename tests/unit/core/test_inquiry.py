@@ -9,9 +9,11 @@ import pytest
 
 from vmhb_worker.core.events import (
     Control,
+    Cpu,
     Job,
     Look,
     LookControl,
+    LookCpu,
     LookJob,
     LookState,
     LookVitals,
@@ -19,10 +21,20 @@ from vmhb_worker.core.events import (
     SetBalloonPeriod,
     State,
     Unavailable,
+    Vcpu,
     Vitals,
 )
-from vmhb_worker.core.inquiry import ANSWER_WAIT, PATIENCE, RETRIES, RETRY_INTERVAL, WATCH_INTERVAL, Inquiry, Phase
-from vmhb_worker.core.verdict import Balloon
+from vmhb_worker.core.evidence import Balloon
+from vmhb_worker.core.inquiry import (
+    ANSWER_WAIT,
+    LONG_WAIT,
+    PATIENCE,
+    RETRIES,
+    RETRY_INTERVAL,
+    WATCH_INTERVAL,
+    Inquiry,
+    Phase,
+)
 
 OK = Control("ok", 0.0)
 BEFORE = Vitals(balloon_updated=1000, vcpu_time=0, io_requests=10)
@@ -37,12 +49,12 @@ def inquiry(period: int | None = 10, balloon_seen: bool = True, may_probe: bool 
     return asked
 
 
-def listening(**what: Any) -> Inquiry:
+def listening(first: Vitals = BEFORE, **what: Any) -> Inquiry:
     """A probe whose answer is awaited since 1.0."""
     asked = inquiry(**what)
     assert asked.answered(LookControl(), OK, 0.0) == [LookJob()]
     assert asked.answered(LookJob(), Job(None), 0.1) == [LookVitals()]
-    assert asked.answered(LookVitals(), BEFORE, 0.2) == [SetBalloonPeriod(1)]
+    assert asked.answered(LookVitals(), first, 0.2) == [SetBalloonPeriod(1)]
     assert asked.answered(SetBalloonPeriod(1), PeriodSet(), 1.0) == []
     assert asked.phase is Phase.LISTENING
     return asked
@@ -176,11 +188,11 @@ def test_a_baseline_does_not_ask_for_jobs() -> None:
 def test_nothing_that_blocks_is_asked_while_somebody_waits_for_the_monitor() -> None:
     """Five such calls freeze a whole connection. It is watched instead, and gone on with when it is free."""
     asked = inquiry()
-    assert asked.answered(LookControl(), Control("occupied", 0.4), 0.0) == []
+    assert asked.answered(LookControl(), Control("occupied", 0.4), 0.0) == [LookCpu()]
     assert asked.deadline() == WATCH_INTERVAL
     assert asked.tick(0.9) == []
     assert asked.tick(1.0) == [LookControl()]
-    assert asked.answered(LookControl(), Control("occupied", 1.4), 1.0) == []
+    assert asked.answered(LookControl(), Control("occupied", 1.4), 1.0) == [LookCpu()]
     assert asked.tick(2.0) == [LookControl()]
     assert asked.answered(LookControl(), OK, 2.0) == [LookJob()]
     assert asked.evidence.occupied.value == 0.0
@@ -193,10 +205,62 @@ def test_a_monitor_that_nobody_answers_at_is_the_evidence() -> None:
     pending = {}
     for second in range(1, 8):
         assert asked.tick(float(second)) == [LookControl()]
-        assert asked.answered(LookControl(), Control("occupied", float(second)), float(second)) == []
+        assert asked.answered(LookControl(), Control("occupied", float(second)), float(second)) == [LookCpu()]
         pending[second] = asked.evidence.pending
     assert pending == {1: True, 2: True, 3: True, 4: True, 5: False, 6: False, 7: False}
     assert asked.evidence.occupied.value == 7.0
+
+
+def test_whether_the_guest_goes_on_is_seen_by_its_cpu_time() -> None:
+    """Two readings make a difference; QEMU alone takes next to nothing while it hangs; and none of an earlier hang."""
+    asked = inquiry()
+    asked.answered(LookControl(), Control("occupied", 6.0), 0.0)
+    seen = []
+    for second, taken in ((1.0, 7.0), (2.0, 7.0), (3.0, 7.5), (3.0, 9.0), (4.0, 9.005)):
+        assert asked.answered(LookCpu(), Cpu(taken), second) == []
+        seen.append(asked.evidence.guest_runs.value)
+    assert seen == [None, False, True, True, False]
+    asked.answered(LookControl(), OK, 5.0)
+    assert asked.evidence.guest_runs.value is None
+    assert "free" in asked.evidence.guest_runs.why
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "vcpu", "delayed"),
+    [
+        ((Vcpu(0, 0), Vcpu(0, 0)), (Vcpu(10**8, 3 * 10**9), Vcpu(2 * 10**9, 10**8)), 0.6, 0.03),
+        ((Vcpu(0), Vcpu(0)), (Vcpu(10**8), Vcpu(2 * 10**9)), 0.6, None),
+        ((Vcpu(0, 0),), (Vcpu(10**9, 10**8), Vcpu(2 * 10**9, 0)), 0.76, None),  # one was plugged in: their sum
+        ((), (), 0.76, None),
+    ],
+)
+def test_the_busiest_vcpu_counts(
+    before: tuple[Vcpu, ...], after: tuple[Vcpu, ...], vcpu: float, delayed: float | None
+) -> None:
+    """A kernel spins on one of its processors; how long that one waited to run is told where libvirt tells it."""
+    asked = listening(first=Vitals(1000, 0, 10, before))
+    listen(asked, Vitals(1000, 2_500_000_000, 10, after))
+    told = asked.evidence
+    assert told.vcpu.value == vcpu
+    assert told.delayed.value == delayed
+    assert told.counted.value == pytest.approx(3.3, abs=0.1)
+
+
+def test_what_is_counted_counts_when_the_probe_has_ended() -> None:
+    """No rule sees half of a probe."""
+    asked = listening()
+    for look in asked.tick(2.15):
+        asked.answered(look, OK if isinstance(look, LookControl) else STILL, 2.16)
+    assert asked.phase is Phase.LISTENING
+    assert {asked.evidence.vcpu.value, asked.evidence.io.value, asked.evidence.counted.value} == {None}
+
+
+def test_one_whose_port_is_closed_is_looked_at_for_longer() -> None:
+    """It may be asleep, which takes five seconds to see."""
+    asked = listening(left=True)
+    when, _ = listen(asked, STILL)
+    assert when == pytest.approx(1.0 + LONG_WAIT)
+    assert asked.evidence.counted.value >= 5.0
 
 
 def test_a_monitor_that_is_free_after_all_is_asked_after_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def session(report: Report = Report()) -> Session:  # noqa: B008 -- frozen
     """One that is connected, its hello read."""
     one = Session("guest", lambda: report)
     one.connect()
-    assert said(one) == [{"type": "hello", "version": 1, "name": "guest"}]
+    assert said(one) == [{"type": "hello", "version": 1, "name": "guest", "system": sys.platform}]
     return one
 
 

@@ -61,11 +61,12 @@ from vmhb_worker.core.events import (
     Stuck,
     Unavailable,
     Unsilenced,
+    Vcpu,
     Vitals,
     WatchdogFired,
     WritePolicy,
 )
-from vmhb_worker.core.evidence import JOB_BELIEVED
+from vmhb_worker.core.suspicion import JOB_BELIEVED
 from vmhb_worker.interfaces import AgentError
 
 T = TypeVar("T")
@@ -484,9 +485,11 @@ def test_vitals_are_sums_over_devices_and_none_where_there_are_none() -> None:
     statistics = {
         "balloon.last-update": 7,
         "vcpu.current": 2,
+        "vcpu.maximum": 4,
         "vcpu.0.time": 100,
-        "vcpu.1.time": 11,
-        "vcpu.1.wait": 5,
+        "vcpu.0.delay": 3,
+        "vcpu.2.time": 11,
+        "vcpu.2.wait": 5,
         "block.count": 1,
         "block.0.rd.reqs": 1,
         "block.0.rd.times": 999,
@@ -496,7 +499,7 @@ def test_vitals_are_sums_over_devices_and_none_where_there_are_none() -> None:
         "net.0.tx.pkts": 8,
         "net.0.rx.bytes": 999,
     }
-    assert vitals(statistics) == Vitals(7, 111, 15)
+    assert vitals(statistics, 50.0) == Vitals(7, 111, 11, (Vcpu(100, 3), Vcpu(11)), 50.0)
     assert vitals({"block.count": 0}) == Vitals(None, None, None)
 
 

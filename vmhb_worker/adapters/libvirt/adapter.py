@@ -327,11 +327,11 @@ class LibvirtHypervisor:
             answer = Unavailable(NOT_CONNECTED)
         elif isinstance(look, queries.QUICK):
             with session.quick.turn:
-                answer = queries.ask(session.quick, uuid, look, self._processes.alive)
+                answer = queries.ask(session.quick, uuid, look, self._processes)
         else:
             try:
                 with session.looks.line(0) as connection:
-                    answer = queries.ask(connection, uuid, look, self._processes.alive)
+                    answer = queries.ask(connection, uuid, look, self._processes)
             except (NoLine, libvirt.libvirtError) as error:
                 answer = Unavailable(str(error))
         return partial(self._answer, uuid, look, answer)

@@ -21,9 +21,9 @@ from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection
 from vmhb_worker.core import lifecycle, spoken_of
 from vmhb_worker.core.events import Booted, Event, PortChanged, Silenced, Unsilenced, WatchdogFired
-from vmhb_worker.core.evidence import JOB_BELIEVED
 from vmhb_worker.core.silences import JOB
 from vmhb_worker.core.spoken_of import Whom
+from vmhb_worker.core.suspicion import JOB_BELIEVED
 
 try:
     import libvirt_qemu

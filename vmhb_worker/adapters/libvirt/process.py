@@ -8,6 +8,9 @@ import select
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+#: Of what follows its name in /proc/PID/stat, see proc(5): in so many parts of a second.
+_USER_TIME, _SYSTEM_TIME = 11, 12
+_TICKS = os.sysconf("SC_CLK_TCK")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -25,10 +28,12 @@ def run_folder(uri: str) -> Path | None:
 class Process:
     """One QEMU, held by a pidfd: it means this process for ever, whoever is given its pid later."""
 
-    def __init__(self, pidfd: int) -> None:
-        self._pidfd = pidfd
+    def __init__(self, pid: int) -> None:
+        """Raises OSError where there is none."""
+        self._pid = pid
+        self._pidfd = os.pidfd_open(pid)
         self._poll = select.poll()
-        self._poll.register(pidfd, select.POLLIN)
+        self._poll.register(self._pidfd, select.POLLIN)
 
     def __del__(self) -> None:
         # Not before the last thread that looks at it lets go of it.
@@ -38,6 +43,17 @@ class Process:
     def alive(self) -> bool:
         """False from the moment on when it ended, even before anybody reaped it."""
         return not self._poll.poll(0)
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time that all of its threads have taken, vCPUs included; None: it has ended."""
+        try:
+            told = Path(f"/proc/{self._pid}/stat").read_text(errors="replace")
+        except OSError:
+            return None
+        if not self.alive():
+            return None
+        counts = told.rpartition(")")[2].split()  # what comes before is its name, which may have blanks in it
+        return (int(counts[_USER_TIME]) + int(counts[_SYSTEM_TIME])) / _TICKS
 
 
 class Processes:
@@ -89,12 +105,17 @@ class Processes:
         process = self._known.get(uuid, ("", None))[1]
         return process.alive() if process is not None else None
 
+    def cpu_seconds(self, uuid: str) -> float | None:
+        """CPU time that the QEMU of the last description has taken; None: that cannot be seen from here."""
+        process = self._known.get(uuid, ("", None))[1]
+        return process.cpu_seconds() if process is not None else None
+
 
 def _hold(pid_file: Path, uuid: str) -> Process | None:
     """The process, if it is this domain's QEMU; None where that cannot be seen (another pid namespace, say)."""
     try:
         pid = int(pid_file.read_text())
-        process = Process(os.pidfd_open(pid))
+        process = Process(pid)
         # After the pidfd: from then on the pid is this process's as long as that says it is alive.
         ours = uuid.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):

@@ -6,7 +6,8 @@ Which of them may wait for QEMU's monitor is written in remote_protocol.x and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,12 +16,15 @@ import libvirt
 from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection, gone
 from vmhb_worker.adapters.libvirt.event_map import STATE_NAMESPACE
+from vmhb_worker.adapters.libvirt.process import Processes
 from vmhb_worker.core.events import (
     Answer,
     Control,
+    Cpu,
     Job,
     Look,
     LookControl,
+    LookCpu,
     LookJob,
     LookState,
     LookVitals,
@@ -28,12 +32,13 @@ from vmhb_worker.core.events import (
     SetBalloonPeriod,
     State,
     Unavailable,
+    Vcpu,
     Vitals,
 )
 from vmhb_worker.core.spoken_of import CONTROL_ERRORS, Whom
 
 #: These never wait for QEMU.
-QUICK = LookControl | LookState
+QUICK = LookControl | LookState | LookCpu
 
 #: One call instead of four; each of these groups costs one round trip to QEMU's monitor at most.
 _STATISTICS = (
@@ -44,31 +49,36 @@ _STATISTICS = (
 )
 
 
-def ask(connection: Connection, uuid: str, look: Look, alive: Callable[[str], bool | None]) -> Answer:
+def ask(connection: Connection, uuid: str, look: Look, processes: Processes) -> Answer:
     """Put the question to libvirt. May block for ever, unless `look` is QUICK. Any thread.
 
     alive: is this domain's QEMU alive, as the host sees it?
     """
     try:
-        return _put(connection, uuid, look, alive)
+        return _put(connection, uuid, look, processes)
     except libvirt.libvirtError as error:
         if gone(error):
             connection.forget(uuid)
         return Unavailable(str(error))
 
 
-def _put(connection: Connection, uuid: str, look: Look, alive: Callable[[str], bool | None]) -> Answer:
+def _put(connection: Connection, uuid: str, look: Look, processes: Processes) -> Answer:
     domain = connection.domain(uuid)
     match look:
         case LookControl():
             return control(*domain.controlInfo()[:3])
         case LookState():
-            return State(*constants.state(*domain.state()[:2]), alive(uuid))
+            return State(*constants.state(*domain.state()[:2]), processes.alive(uuid))
+        case LookCpu():
+            seconds = processes.cpu_seconds(uuid)
+            return Unavailable("QEMU's process cannot be seen from here") if seconds is None else Cpu(seconds)
         case LookJob():
             return job(domain.jobStats())
         case LookVitals():
             found = connection.raw.domainListGetStats([domain], _STATISTICS)
-            return vitals(found[0][1]) if found else Unavailable("libvirt has no statistics of this domain")
+            return (
+                vitals(found[0][1], time.time()) if found else Unavailable("libvirt has no statistics of this domain")
+            )
         case SetBalloonPeriod(seconds):
             domain.setMemoryStatsPeriod(seconds, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             return PeriodSet()
@@ -89,13 +99,26 @@ def job(statistics: Mapping[str, Any]) -> Job:
     return Job(constants.operation(statistics.get(libvirt.VIR_DOMAIN_JOB_OPERATION, -1)))
 
 
-def vitals(statistics: Mapping[str, Any]) -> Vitals:
-    """What virDomainListGetStats says: the sums over all devices, None for a kind of which there is none."""
+def vitals(statistics: Mapping[str, Any], read_at: float | None = None) -> Vitals:
+    """What virDomainListGetStats says: the sums over all devices, None for a kind of which there is none.
+
+    read_at: the wall clock's seconds. What the guest is sent (rx) is none of its doing: it arrives at a dead one, too.
+    """
     return Vitals(
         balloon_updated=statistics.get("balloon.last-update"),
         vcpu_time=_sum(statistics, ("vcpu.",), (".time",)),
-        io_requests=_sum(statistics, ("block.", "net."), (".rd.reqs", ".wr.reqs", ".rx.pkts", ".tx.pkts")),
+        io_requests=_sum(statistics, ("block.", "net."), (".rd.reqs", ".wr.reqs", ".fl.reqs", ".tx.pkts")),
+        vcpus=tuple(_vcpus(statistics)),
+        read_at=read_at,
     )
+
+
+def _vcpus(statistics: Mapping[str, Any]) -> Iterator[Vcpu]:
+    """Those that are plugged in, by their numbers, which need not be without gaps."""
+    for number in range(statistics.get("vcpu.maximum", 0)):
+        ran = statistics.get(f"vcpu.{number}.time")
+        if ran is not None:
+            yield Vcpu(ran, statistics.get(f"vcpu.{number}.delay"))
 
 
 def _sum(statistics: Mapping[str, Any], beginnings: tuple[str, ...], endings: tuple[str, ...]) -> int | None:
