@@ -356,6 +356,24 @@ class BlockedServer:
         """At once."""
 
 
+class EndlessServer:
+    """Stands in for oslo.messaging's, on a broker that is frozen by the time it is to end."""
+
+    def __init__(self) -> None:
+        self.ending = threading.Event()
+
+    def start(self, override_pool_size: int | None = None) -> None:
+        """At once."""
+
+    def stop(self) -> None:
+        """BLOCKS, for ever."""
+        self.ending.set()
+        threading.Event().wait()
+
+    def wait(self) -> None:
+        """Never reached."""
+
+
 # -- for the engine: its clock, inbox and ports ------------------------------------------------------------------------
 
 

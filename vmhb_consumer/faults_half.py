@@ -65,6 +65,8 @@ OTHERS = 2.0
 SERVED = 1.0
 #: Seconds that a look at a broker may take, in the background, to say what is wrong with it.
 CHECK = 10.0
+#: Seconds at the end that are kept for giving back what we were at: others would wait `outbox.MEMBER_TTL` for it.
+LEAVE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +148,14 @@ class Faults:
         for delivery in self._deliveries:
             delivery.stop()
         self._rounds.stop()
-        self._listener.stop(max(0.0, until - time.monotonic()) / 3)
-        self._server.stop(max(0.0, until - time.monotonic()) / 3)
-        if all(one.join(max(0.0, until - time.monotonic())) for one in self._deliveries if one.started):
+        for server in (self._listener, self._server):
+            server.end()
+        if all(one.join(max(0.0, until - LEAVE - time.monotonic())) for one in self._deliveries if one.started):
             leaving = threading.Thread(target=self._leave, name="vmhb-leave", daemon=True)
             leaving.start()
-            leaving.join(max(0.05, until - time.monotonic()))
+            leaving.join(max(0.0, until - time.monotonic()))
+        for server in (self._listener, self._server):
+            server.join(until - time.monotonic())
 
     @property
     def listening(self) -> bool:

@@ -62,7 +62,8 @@ def _now() -> datetime:
 class Courier:
     """Tells workers, as often as it takes and as long as it makes sense. Thread-safe.
 
-    `stop` ends all waiting. now: the wall clock; wait: waits for so many seconds, and is True where it is to end.
+    After `stop` nobody is told any more, and nobody waits. now: the wall clock; wait: waits for so many seconds, and is
+    True where it is to end.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Courier:
         self._wait = wait or self._stopping.wait
 
     def stop(self) -> None:
-        """Try nothing again."""
+        """Begin nothing, and try nothing again."""
         self._stopping.set()
 
     def tell(self, cast: Cast) -> bool:
@@ -90,6 +91,8 @@ class Courier:
         else is to try it."""
         until = self._monotonic() + self._delivery_time
         pause = FIRST_PAUSE
+        if self._stopping.is_set():
+            return False  # a broker has handed out many beforehand
         while True:
             problem, again = self._try(cast)
             if problem is None:
@@ -201,11 +204,13 @@ class Instances:
             listener.start()
 
     def stop(self, timeout: float) -> None:
-        """Listen no more. Returns within `timeout` seconds."""
+        """Listen no more, to any. Returns within `timeout` seconds."""
         self._courier.stop()
         until = time.monotonic() + timeout
         for listener in self._listeners:
-            listener.stop(max(0.0, until - time.monotonic()))
+            listener.end()
+        for listener in self._listeners:
+            listener.join(until - time.monotonic())
 
     @property
     def listening(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Protocol
 from oslo_config import cfg
 
 from vmhb_common.app import command_line, systemd
+from vmhb_common.app.ending import Ending
 from vmhb_consumer import settings
 from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.conf import nova_notifications
@@ -20,7 +20,7 @@ from vmhb_consumer.reporters import loader
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds that all halves have to end, together: less than the 2 s in which SIGTERM is obeyed.
+#: Seconds that the halves have to end, side by side: less than `ending.LIMIT`.
 END = 1.0
 
 
@@ -59,12 +59,12 @@ def _faults(conf: cfg.ConfigOpts, refuse: Callable[[str], None]) -> Half:
 
 
 class Consumer:
-    """One consumer, from its halves to its end. `stop` and `refuse` from any thread or signal handler."""
+    """One consumer, from its halves to its end. `stop` and `refuse` from any thread."""
 
     def __init__(self, halves: Sequence[Half] = ()) -> None:
         self._halves = list(halves)
         self._stopping = threading.Event()
-        self._code = 0
+        self._ending = Ending(self._stopping.set)
 
     def add(self, half: Half) -> None:
         """Before `run`."""
@@ -73,14 +73,12 @@ class Consumer:
     def refuse(self, why: str) -> None:
         """End `run` soon, with exit code 1: we must not run."""
         LOG.critical("%s", why)
-        self._code = 1
-        self._stopping.set()
+        self._ending.begin(1)
 
     def run(self, signals: bool = True) -> int:
-        """Run until `stop`. signals: obey SIGTERM and SIGINT; only the main thread can."""
+        """Run until `stop`. signals: obey SIGTERM and SIGINT, and end in time after them; only the main thread can."""
         if signals:
-            signal.signal(signal.SIGTERM, lambda *_: self.stop())
-            signal.signal(signal.SIGINT, lambda *_: self.stop())
+            self._ending.obey_signals()
         for half in self._halves:
             half.start()
         LOG.info("nova-vmhb-consumer %s is running", command_line.version())
@@ -88,12 +86,26 @@ class Consumer:
         self._stopping.wait()
         systemd.stopping()
         LOG.info("ending")
-        until = time.monotonic() + END
-        for half in self._halves:
-            half.stop(max(0.0, until - time.monotonic()))
+        self._end_halves()
         LOG.info("ended")
-        return self._code
+        return self._ending.code
 
     def stop(self) -> None:
         """End `run` soon."""
-        self._stopping.set()
+        self._ending.begin()
+
+    def _end_halves(self) -> None:
+        """All at once, so that none takes from another's time."""
+        until = time.monotonic() + END
+        ends = [threading.Thread(target=_end, args=(half,), name="vmhb-end-half", daemon=True) for half in self._halves]
+        for end in ends:
+            end.start()
+        for end in ends:
+            end.join(max(0.0, until - time.monotonic()))
+
+
+def _end(half: Half) -> None:
+    try:
+        half.stop(END)
+    except Exception:
+        LOG.exception("an error of our own; the end goes on")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import signal
 import threading
 import time
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from oslo_config import cfg
 
 from vmhb_common import worker_api
 from vmhb_common.app import systemd
+from vmhb_common.app.ending import Ending
 from vmhb_common.messaging import broker, publisher
 from vmhb_worker import conf as options
 from vmhb_worker.adapters.application_sockets import SocketChannels
@@ -29,10 +29,10 @@ from vmhb_worker.settings import Settings
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds that each part has to end: together less than the 2 s in which SIGTERM is obeyed.
+#: Seconds that each part has to end, RPC beside the store: together less than `ending.LIMIT`.
 STORE_END = 1.0
 RPC_END = 0.3
-HYPERVISOR_END = 0.3
+HYPERVISOR_END = 0.2
 #: A libvirt that has said nothing for so long (seconds) is no reason to be out of reach as well.
 MUTE = 5.0
 #: Seconds that a look at the broker may take, in the background, to say what is wrong with it.
@@ -53,7 +53,7 @@ def run(conf: cfg.ConfigOpts) -> int:
 
 
 class Worker:
-    """One worker, from its parts to its end. `stop` from any thread or signal handler; the rest from one thread."""
+    """One worker, from its parts to its end. `stop` from any thread; the rest from one thread."""
 
     def __init__(
         self, conf: cfg.ConfigOpts, settings: Settings, hypervisor: Hypervisor, pressure: Pressure | None = None
@@ -68,6 +68,7 @@ class Worker:
         self._unserved = threading.Lock()  # taken for good by whoever starts the RPC server
         self.engine: Engine | None = None
         self._server: Server | None = None
+        self._ending: Ending | None = None
 
     def run(self, signals: bool = True) -> int:
         """Run until `stop`. signals: obey SIGTERM and SIGINT; only the main thread can."""
@@ -81,9 +82,9 @@ class Worker:
             return 1
         agent = GuestAgent(self._hypervisor.agent_command, settings.agent.workers + settings.agent.slow_workers)
         engine = self.engine = Engine(settings, self._ports(agent, store), saved)
+        ending = self._ending = Ending(engine.stop)
         if signals:
-            signal.signal(signal.SIGTERM, lambda *_: engine.stop())
-            signal.signal(signal.SIGINT, lambda *_: engine.stop())
+            ending.obey_signals()
         server = self._server = Server(
             worker_api.get_transport(self._conf), settings.host, engine.call, self._unserved_why
         )
@@ -100,23 +101,25 @@ class Worker:
         engine.run()
         systemd.stopping()
         LOG.info("ending")
+        until = time.monotonic() + RPC_END
+        server.end()
         store.close(STORE_END)
-        server.stop(RPC_END)
+        server.join(until - time.monotonic())
         self._hypervisor.close(HYPERVISOR_END)
         if self._pressure is not None:
             self._pressure.close()
         LOG.info("ended")
-        return 1 if self._refused else 0
+        return ending.code
 
     @property
     def listening(self) -> bool:
         """Is its RPC served?"""
         return self._server is not None and self._server.listening.is_set()
 
-    def stop(self) -> None:
-        """End `run` soon."""
-        if self.engine is not None:
-            self.engine.stop()
+    def stop(self, code: int = 0) -> None:
+        """End `run` soon. code: the process's."""
+        if self._ending is not None:
+            self._ending.begin(code)
 
     def _ports(self, agent: GuestAgent, store: Outbox) -> Ports:
         watchdog = systemd.watchdog_interval()
@@ -145,7 +148,7 @@ class Worker:
                 except AlreadyWatchedError as error:
                     LOG.critical("%s", error)
                     self._refused = True
-                    self.stop()
+                    self.stop(code=1)
             self._serve()
             if not self._refused:
                 post(report)

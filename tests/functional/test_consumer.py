@@ -250,18 +250,28 @@ def test_killed_in_the_middle(broker: Broker, site: Site, figure: Figure) -> Non
     wait_until(lambda: site.queues(broker)["vmhb_instances.info"] == 0, 10, "all are acknowledged", every=0.5)
 
 
-def test_stopped_in_the_middle(broker: Broker, site: Site) -> None:
+def test_stopped_in_the_middle(broker: Broker, site: Site, figure: Figure) -> None:
     """SIGTERM, with a queue before it: another goes on where it was."""
     url = site.url(broker)
     hosts = site.workers(url, "node1")
     consumer = site.consumer(url)
     Nova(url, ["vmhb_instances"]).publish(*(message for number in range(300) for message in pair(number)))
     hosts.wait(50)
-    assert consumer.stop() < END
+    figure("SIGTERM to the end, with a queue before it", consumer.stop(), "s", END)
     assert consumer.wait(1) == 0
+    assert len(hosts.told) < 600, "the queue is not worked off before"
     site.consumer(url)
     wait_until(lambda: len({str(one) for one in hosts.told}) == 600, 60, "everything arrived", every=0.1)
     assert believed(hosts.told) == set()
+    figure("told twice, of 600, after SIGTERM", len(hosts.told) - 600, "casts")
+
+
+def test_sigterm_that_another_thread_takes(broker: Broker, site: Site, figure: Figure) -> None:
+    """The kernel may hand it to any, and does so on a busy host: it is obeyed all the same, by a consumer at rest."""
+    consumer = site.consumer(site.url(broker))
+    time.sleep(1)
+    figure("SIGTERM to the end, not taken by the main thread", consumer.stop_by_another_thread(), "s", END)
+    assert consumer.wait(1) == 0
 
 
 def test_broker_restart(broker: Broker, site: Site, figure: Figure) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Fault, Resolution
 from vmhb_common.objects import fault_payload, parse_fault
+from vmhb_consumer.database import FILE
 
 pytestmark = pytest.mark.patient
 
@@ -158,6 +160,23 @@ def test_a_reporter_that_is_slow_delays_nobody(site: Site) -> None:
     consumer.tell("")
     wait_for(lambda: len(consumer.told()) == 3, 40)
     assert short(consumer.told(), fault) == ["A1 raised", "A2 cleared"]
+
+
+def test_stopped_amid_deliveries(site: Site) -> None:
+    """Of a consumer with both halves, one ends while the other does: the delivery that is under way is finished, no
+    other is begun, and no other consumer would wait for what was this one's."""
+    workers, consumer = site.workers("cn1"), site.consumer(consumer={"halves": "instances, faults"})
+    wait_for(lambda: consumer.said("listening to vmhb_instances") == 1)
+    consumer.tell("hang 0.4")
+    workers.publish(*(new(number) for number in range(1, 7)))
+    wait_for(lambda: len(consumer.told("recovering")) == 6)
+    told = len(consumer.told())
+    consumer.stop()
+    assert len(consumer.told()) <= told + 2, "one may have been finished, and another begun, since we looked"
+    with sqlite3.connect(consumer.folder / "state" / FILE) as database:
+        assert database.execute("SELECT count(*) FROM vmhb_members").fetchone() == (0,)
+        (waiting,) = database.execute("SELECT count(*) FROM vmhb_outbox WHERE target = 'recording'").fetchone()
+    assert waiting == 6 - len(consumer.told()), "what was told is written down"
 
 
 def test_what_a_reporter_wants(site: Site) -> None:

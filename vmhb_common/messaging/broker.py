@@ -351,7 +351,7 @@ class _Forgetful:
 class Background:
     """A server of oslo.messaging, for RPC or notifications, that holds nobody up: neither its start nor its end.
 
-    Threads: `start` and `stop` from any.
+    Threads: all from any.
     """
 
     def __init__(
@@ -376,6 +376,7 @@ class Background:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._server: Any = None
+        self._ending: threading.Thread | None = None
         self.listening = threading.Event()
 
     def start(self) -> None:
@@ -383,16 +384,25 @@ class Background:
         threading.Thread(target=self._run, name="vmhb-begin", daemon=True).start()
         threading.Thread(target=self._watch, name="vmhb-begun", daemon=True).start()
 
-    def stop(self, timeout: float = 0.5) -> None:
-        """Stop listening. Returns within `timeout` seconds, whatever the broker does; what is left ends with us."""
+    def end(self) -> None:
+        """Begin to stop listening. Returns at once, whatever the broker does; what is left ends with us."""
         self._stopping.set()
         self.listening.clear()
         with self._lock:
             server, self._server = self._server, None
         if server is not None:
-            ending = threading.Thread(target=_end, args=(server,), name="vmhb-end", daemon=True)
-            ending.start()
-            ending.join(timeout)
+            self._ending = threading.Thread(target=_end, args=(server,), name="vmhb-end", daemon=True)
+            self._ending.start()
+
+    def join(self, timeout: float) -> None:
+        """After `end`: wait until it is done, for `timeout` seconds at most."""
+        if self._ending is not None:
+            self._ending.join(max(0.0, timeout))
+
+    def stop(self, timeout: float = 0.5) -> None:
+        """Both."""
+        self.end()
+        self.join(timeout)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -418,12 +428,14 @@ class Background:
         server = self._make()
         server.start(override_pool_size=self._threads)  # blocks while the broker is away
         with self._lock:
-            if not self._stopping.is_set():
+            begun = not self._stopping.is_set()
+            if begun:
                 self._server = server
                 self.listening.set()
-                LOG.info("%s", self._served)
-                return
-        _end(server)
+        if begun:
+            LOG.info("%s", self._served)
+        else:
+            _end(server)
 
 
 def _end(server: Any) -> None:

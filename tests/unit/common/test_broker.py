@@ -1,4 +1,4 @@
-"""A server of ours whose broker does not let it begin: nobody waits for it, and it says so."""
+"""A server of ours whose broker does not let it begin, or end: nobody waits for it, and it says so."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from itertools import repeat
 
 import pytest
 
-from tests.fakes import BlockedServer, raises
+from tests.fakes import BlockedServer, EndlessServer, raises
 from tests.lab.processes import wait_until
 from vmhb_common.messaging import broker
 
@@ -61,3 +62,30 @@ def test_what_is_stopped_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     one.stop()
     time.sleep(0.6)
     assert "cannot be served" not in caplog.text
+
+
+def test_none_is_held_up_by_anothers_end() -> None:
+    """Brokers that are frozen: all begin to end at once, and whoever waits for one waits no longer than he says."""
+    servers = [EndlessServer() for _ in range(5)]
+    several = [broker.Background("served", "refused", repeat(server).__next__, 1) for server in servers]
+    for one in several:
+        one.start()
+        assert one.listening.wait(10)
+    for one in several:
+        one.end()
+    assert all(server.ending.wait(10) for server in servers), "though the first never ends"
+    began = time.monotonic()
+    several[0].join(0.2)
+    several[1].join(-1.0)
+    assert 0.2 <= time.monotonic() - began < 5
+    assert not any(one.listening.is_set() for one in several)
+
+
+def test_an_end_without_a_beginning() -> None:
+    """There is nothing to wait for; and none begins any more."""
+    over = threading.Event()
+    one = started(lambda: None, over)
+    one.end()
+    one.join(10)
+    over.set()
+    assert not one.listening.wait(0.2)

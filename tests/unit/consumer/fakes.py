@@ -77,6 +77,7 @@ class SlowHalf:
     def __init__(self, takes: float) -> None:
         self._takes = takes
         self.started = threading.Event()
+        self.given: float | None = None
         self.stopped = False
 
     def start(self) -> None:
@@ -85,8 +86,20 @@ class SlowHalf:
 
     def stop(self, timeout: float) -> None:
         """As there."""
+        self.given = timeout
         threading.Event().wait(min(timeout, self._takes))
         self.stopped = True
+
+
+class FailingHalf(SlowHalf):
+    """One that can't be ended."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def stop(self, timeout: float) -> None:
+        """Raises."""
+        raise RuntimeError("it can't be ended")
 
 
 # -- for the consumer's faults half: Nova's API, reporters, witnesses --------------------------------------------------

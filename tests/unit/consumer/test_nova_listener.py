@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
+from tests.lab.processes import wait_until
 from tests.stage.nova import NOON, UUID, Message, notification
 from tests.unit.consumer.fakes import ToldWorkers, WaitedTime
 from vmhb_common import worker_api
@@ -147,12 +149,29 @@ def test_ending_gives_the_notification_back() -> None:
 
 def test_stop_wakes_whoever_waits() -> None:
     """The real courier, in the middle of a pause."""
-    courier = Courier(ToldWorkers(*[AWAY] * 100), 60.0)
-    courier.stop()
-    began = time.monotonic()
+    workers = ToldWorkers(*[AWAY] * 1000)
+    courier = Courier(workers, 60.0)
     endpoint = Endpoint(courier.tell, TIMEOUTS)
+    outcomes: list[Any] = []
+    telling = threading.Thread(
+        target=lambda: outcomes.append(endpoint.info({}, *notification("create", "end").arguments))
+    )
+    telling.start()
+    wait_until(lambda: len(workers.errors) < 1000, 10, "it was tried")
+    courier.stop()
+    telling.join(10)
+    assert outcomes == [REQUEUE]
+
+
+def test_what_a_broker_handed_out_beforehand_goes_back() -> None:
+    """After the stop nobody is told anything: the next consumer does that, and none of it is told twice."""
+    workers = ToldWorkers()
+    courier = Courier(workers, 60.0)
+    endpoint = Endpoint(courier.tell, TIMEOUTS)
+    assert endpoint.info({}, *notification("create", "end").arguments) == HANDLED
+    courier.stop()
     assert endpoint.info({}, *notification("create", "end").arguments) == REQUEUE
-    assert time.monotonic() - began < 1
+    assert len(workers.told) == 1
 
 
 def test_brokers_that_are_away_hold_up_neither_start_nor_end() -> None:
