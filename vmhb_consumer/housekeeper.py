@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -143,6 +143,8 @@ class Rounds:
             done.result()
         except Away:
             raise
+        except CancelledError:
+            return  # we end: nobody looked into it, and whoever is next does
         except Exception:
             self._tally.add("rounds.failed")
             LOG.exception("an error of our own; going on with the others")

@@ -12,7 +12,7 @@ from typing import Any
 from vmhb_common.model.causes import Ground, rests_on
 from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.database import Away
-from vmhb_consumer.doubt_rules import Told
+from vmhb_consumer.doubt_rules import Told, Unknown
 from vmhb_consumer.last_word import NOVAS_TIME
 from vmhb_consumer.reporters.base import Case, Done, Outcome, Reporter
 from vmhb_consumer.reporters.masakari_rules import Notification, Server
@@ -160,6 +160,20 @@ class Witness:
     def answers(self, host: str) -> Any:
         self.asked.append(f"{host} alive?")
         return self.said_alive
+
+
+class HangingWitness(Witness):
+    """Nova does not answer before it is thawed."""
+
+    def __init__(self) -> None:
+        super().__init__(place=Unknown("Nova does not answer"))
+        self.thawed = threading.Event()
+
+    def place(self, fault: Fault) -> Any:
+        """BLOCKS."""
+        said = super().place(fault)
+        self.thawed.wait()
+        return said
 
 
 class SetTime:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from tests.lab.processes import wait_until
 from tests.unit.consumer.conftest import THEN, Desk, another
-from tests.unit.consumer.fakes import Witness
+from tests.unit.consumer.fakes import HangingWitness, Witness
 from vmhb_common.model.fault import Fault
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.doubt_rules import Place, Told, Unknown
-from vmhb_consumer.housekeeper import Ask, Rounds
+from vmhb_consumer.housekeeper import ASKING, Ask, Rounds
 from vmhb_consumer.repository import Records, Sign
 from vmhb_consumer.settings import FaultSettings
 
@@ -24,9 +27,9 @@ B1 = another("b", host="cn2", raised_at=A1.raised_at + timedelta(seconds=5))
 class Watch:
     """Rounds that are made by hand."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, witness: Witness | None = None) -> None:
         self.desk = desk
-        self.witness = Witness(word=Unknown("no answer"), place=None)
+        self.witness = witness or Witness(word=Unknown("no answer"), place=None)
         ask = Ask(self.witness.word, self.witness.place, self.witness.answers)
         settings = FaultSettings(host="here", worker_forget=3600.0)
         self.tally = Tally()
@@ -162,3 +165,19 @@ def test_a_doubt_that_fails_keeps_nobody_from_the_others(watch: Watch) -> None:
     watch.witness.said_place = Place("cn1")
     watch.after(100)
     assert (watch.desk.open(), watch.tally.snapshot()["rounds.failed"]) == (["a1", "c1"], 2)
+
+
+def test_stopped_amid_a_round(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Nova hangs, and more is in doubt than is asked about at a time: what was not begun is left, and is no error."""
+    watch = Watch(desk, witness := HangingWitness())
+    desk.records.heard(Sign("cn1", THEN, 1, 60.0, 1), THEN)
+    desk.take(*(another(f"{number}", instance_uuid=str(uuid.UUID(int=number))) for number in range(ASKING)))
+    round_ = threading.Thread(target=watch.after, args=(3600,))
+    round_.start()
+    wait_until(lambda: len(witness.asked) == ASKING, 10, "all that ask wait")
+    watch.rounds.stop()
+    witness.thawed.set()
+    round_.join(10)
+    assert not round_.is_alive()
+    assert "cn1 alive?" not in witness.asked
+    assert (watch.tally.snapshot(), caplog.messages) == ({}, [])

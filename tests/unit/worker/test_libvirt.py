@@ -860,6 +860,23 @@ def test_after_close_nothing_is_posted(inbox: Inbox, hypervisor: LibvirtHypervis
     assert len(inbox.reports) == said
 
 
+def test_close_while_somebody_is_told() -> None:
+    """Who is told that libvirt is here asks it whose it is, and it may have been frozen meanwhile."""
+    told, thawed = threading.Event(), threading.Event()
+
+    def post(_report: Report) -> None:
+        told.set()
+        thawed.wait()
+
+    hypervisor = LibvirtHypervisor("test:///default")
+    hypervisor.open(post)
+    assert told.wait(10)
+    begun = time.monotonic()
+    hypervisor.close(0.2)
+    assert time.monotonic() - begun < 5
+    thawed.set()
+
+
 def test_check_says_what_is_wrong_and_what_to_do() -> None:
     """The wrong driver, or none."""
     assert "TEST, not QEMU" in str(check("test:///default", 5))

@@ -164,18 +164,25 @@ class LibvirtHypervisor:
         self._pool.start_latest(task, type(step).__name__)
 
     def close(self, timeout: float) -> None:
-        """Stop posting at once; let go of libvirt within `timeout` seconds, or leave that to the process's end."""
+        """Stop posting; let go of libvirt within `timeout` seconds, or leave that to the process's end."""
+        until = time.monotonic() + timeout
+        # Beside: whoever is told of something just now may himself ask a libvirt that is frozen, and keeps us waiting.
+        ending = threading.Thread(target=self._end, name="libvirt-end", daemon=True)
+        ending.start()
+        ending.join(timeout)
+        if self._control.is_alive():
+            self._control.join(max(0.0, until - time.monotonic()))
+
+    def _end(self) -> None:
+        self._closing.set()
         with self._post_lock:
             self._post = lambda _report: None
-        self._closing.set()
         self._pool.close()
         with contextlib.suppress(queue.Full):
             self._quick.put_nowait(None)
         session = self._session
         if session is not None:
             session.feed.lose("closing")
-        if self._control.is_alive():
-            self._control.join(timeout)
 
     # -- beside the port -----------------------------------------------------------------------------------------
 
