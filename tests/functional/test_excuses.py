@@ -20,6 +20,7 @@ from tests.lab.image import Image
 from tests.lab.node import Node
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import ConsumerProcess, Notification
+from tests.stage.worker import WorkerProcess
 
 DEFAULTS: dict[str, object] = {"interval": 10, "timeout": 5, "threshold": 3, "action": "recover"}
 QUICK: dict[str, object] = {"interval": 1, "timeout": 1, "threshold": 3, "action": "recover"}
@@ -40,6 +41,16 @@ def told(consumer: ConsumerProcess, guest: Guest, since: float) -> list[tuple[st
 
 def recovered(consumer: ConsumerProcess, guest: Guest, since: float) -> list[Notification]:
     return [n for n in consumer.faults(guest.uuid, since) if n.recommended_action == "recover"]
+
+
+def watched(worker: Workers, *guests: Guest, **options: dict[str, object]) -> WorkerProcess:
+    """A worker that knows them well. It runs where its node's libvirt puts the channels' sockets."""
+    daemon = worker(start=False, **{"verdict": ALONE, **options})
+    daemon.where = guests[0].node.inside
+    daemon.start()
+    for guest in guests:
+        daemon.wait_known(guest.uuid)
+    return daemon
 
 
 def of_cause(consumer: ConsumerProcess, guest: Guest, cause: str, since: float, until: float) -> Notification:
@@ -81,14 +92,14 @@ def test_a_kernel_that_dies_behind_an_excuse(
     held = guests.get(fresh=True, policy=DEFAULTS)
     gone = guests.get(fresh=True, policy=DEFAULTS)
     gone_quick = guests.get(fresh=True, policy=QUICK)
-    left = guests.get(fresh=True, guest_image=application_image, policy={**DEFAULTS, **APPLICATION})
-    daemon = worker(verdict=ALONE)
+    left = guests.get(
+        fresh=True, application=True, memory=160, guest_image=application_image, policy={**DEFAULTS, **APPLICATION}
+    )
     with freeze_that_hangs(node, held):
-        for guest in (gone, gone_quick, left):
-            daemon.wait_known(guest.uuid)
+        daemon = watched(worker, gone, gone_quick, left)
         for guest in (gone, gone_quick):
             guest.kill_agent(restart=False)
-        left.run("killall -TERM vmhb-guest; true")
+        left.deed("touch /run/no-guest; killall -TERM vmhb-guest")
         wait_until(lambda: "goodbye" in daemon.show(left.uuid)["silences"], 20, "its application has left")
         time.sleep(20)  # its balloon outlives the port by a period
         began = time.monotonic()
@@ -109,8 +120,8 @@ def test_who_lives_behind_an_excuse_is_left_alone(
 ) -> None:
     """The agent is held for minutes, and another's is gone: alarms at most, and nothing once they are back."""
     held, gone = guests.get(fresh=True, policy=DEFAULTS), guests.get(fresh=True, policy=QUICK)
-    daemon = worker(agent={"exit_settle_time": 20}, verdict={**ALONE, "probe_interval": 15})
-    daemon.wait_known(gone.uuid)
+    options: dict[str, dict[str, object]] = {"agent": {"exit_settle_time": 20}}
+    daemon = watched(worker, held, gone, **options, verdict={**ALONE, "probe_interval": 15})
     with freeze_that_hangs(node, held):
         began = gone.kill_agent(restart=False)
         time.sleep(100)
@@ -128,8 +139,7 @@ def test_a_balloon_whose_driver_had_left(
 ) -> None:
     """Unbound by the guest's root; a minute later its agent hangs. Its kernel lives, and is not called dead."""
     guest = guests.get(fresh=True, policy=policy)
-    daemon = worker(verdict=ALONE)
-    daemon.wait_known(guest.uuid)
+    daemon = watched(worker, guest)
     guest.run("cd /sys/bus/virtio/drivers/virtio_balloon; for d in virtio*; do echo $d >unbind; done; true")
     time.sleep(30)
     stopped = guest.stop_agent()
@@ -147,11 +157,10 @@ def test_a_guest_that_falls_asleep(
 ) -> None:
     """s2idle, which sends no event: an alarm of no weight. (A guest that cannot do it is skipped, and said so.)"""
     policy = {**QUICK, "action": "recover_unresponsive", "channel": channel}
-    guest = guests.get(fresh=True, guest_image=application_image, policy=policy)
+    guest = guests.get(fresh=True, application=True, memory=160, guest_image=application_image, policy=policy)
     if "freeze" not in guest.run("cat /sys/power/state; true"):
         pytest.skip("this guest's kernel has no s2idle")
-    daemon = worker(verdict=ALONE)
-    daemon.wait_known(guest.uuid)
+    daemon = watched(worker, guest)
     slept = guest.begin("echo freeze >/sys/power/state")
     asleep = of_cause(consumer, guest, "asleep", slept, slept + 40)
     assert (asleep.severity, asleep.recommended_action) == ("info", "alarm")
@@ -165,8 +174,7 @@ def test_a_qemu_that_hangs_and_a_libvirtd_that_is_restarted(
 ) -> None:
     """libvirt says then that its agent is not connected: that is no word of the guest's."""
     guest = guests.get(fresh=True, policy=QUICK)
-    daemon = worker(verdict=ALONE)
-    daemon.wait_known(guest.uuid)
+    daemon = watched(worker, guest)
     stopped = guest.stop_qemu()
     node.restart_libvirtd(kill=True)
     found = of_cause(consumer, guest, "qemu_hung", stopped, stopped + 90)
@@ -179,13 +187,12 @@ def test_a_qemu_that_hangs_and_a_libvirtd_that_is_restarted(
 def test_a_second_trouble_is_looked_into_at_once(
     guests: Guests, worker: Workers, consumer: ConsumerProcess, figure: Figure
 ) -> None:
-    """Its agent hangs and comes back; seconds later its kernel dies: known as soon as the first was. In a new boot, too.
+    """Its agent hangs and comes back; seconds later its kernel dies: known as soon as the first was. After a boot, too.
 
     Its balloon is probed four times a minute at most, whatever happens: so the last of these comes later.
     """
     guest = guests.get(fresh=True, policy=QUICK)
-    daemon = worker(verdict=ALONE)
-    daemon.wait_known(guest.uuid)
+    daemon = watched(worker, guest)
     stopped = guest.stop_agent()
     consumer.wait_fault("raised", guest.uuid, 10, since=stopped)
     guest.continue_agent()
@@ -204,8 +211,7 @@ def test_a_second_trouble_is_looked_into_at_once(
 def test_a_guest_that_is_starved_is_not_dead(guests: Guests, worker: Workers, consumer: ConsumerProcess) -> None:
     """Its QEMU has one hundredth of a processor, by its own quota: an alarm at most; all is well when it has more."""
     guest = guests.get(fresh=True, policy={**QUICK, "action": "recover_unresponsive"})
-    daemon = worker(verdict=ALONE)
-    daemon.wait_known(guest.uuid)
+    daemon = watched(worker, guest)
     began = time.monotonic()
     starving = threading.Event()
 

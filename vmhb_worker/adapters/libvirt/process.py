@@ -36,8 +36,8 @@ class Process:
         self._poll.register(self._pidfd, select.POLLIN)
 
     def __del__(self) -> None:
-        # Not before the last thread that looks at it lets go of it.
-        with contextlib.suppress(OSError):
+        # Not before the last thread that looks at it lets go of it. One that was not there has none.
+        with contextlib.suppress(OSError, AttributeError):
             os.close(self._pidfd)
 
     def alive(self) -> bool:
