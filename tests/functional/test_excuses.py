@@ -95,8 +95,8 @@ def test_a_kernel_that_dies_behind_an_excuse(
     left = guests.get(
         fresh=True, application=True, memory=160, guest_image=application_image, policy={**DEFAULTS, **APPLICATION}
     )
+    daemon = watched(worker, held, gone, gone_quick, left)
     with freeze_that_hangs(node, held):
-        daemon = watched(worker, gone, gone_quick, left)
         for guest in (gone, gone_quick):
             guest.kill_agent(restart=False)
         left.deed("touch /run/no-guest; killall -TERM vmhb-guest")
@@ -139,7 +139,7 @@ def test_a_balloon_whose_driver_had_left(
 ) -> None:
     """Unbound by the guest's root; a minute later its agent hangs. Its kernel lives, and is not called dead."""
     guest = guests.get(fresh=True, policy=policy)
-    daemon = watched(worker, guest)
+    watched(worker, guest)
     guest.run("cd /sys/bus/virtio/drivers/virtio_balloon; for d in virtio*; do echo $d >unbind; done; true")
     time.sleep(30)
     stopped = guest.stop_agent()
@@ -160,7 +160,7 @@ def test_a_guest_that_falls_asleep(
     guest = guests.get(fresh=True, application=True, memory=160, guest_image=application_image, policy=policy)
     if "freeze" not in guest.run("cat /sys/power/state; true"):
         pytest.skip("this guest's kernel has no s2idle")
-    daemon = watched(worker, guest)
+    watched(worker, guest)
     slept = guest.begin("echo freeze >/sys/power/state")
     asleep = of_cause(consumer, guest, "asleep", slept, slept + 40)
     assert (asleep.severity, asleep.recommended_action) == ("info", "alarm")
@@ -174,7 +174,7 @@ def test_a_qemu_that_hangs_and_a_libvirtd_that_is_restarted(
 ) -> None:
     """libvirt says then that its agent is not connected: that is no word of the guest's."""
     guest = guests.get(fresh=True, policy=QUICK)
-    daemon = watched(worker, guest)
+    watched(worker, guest)
     stopped = guest.stop_qemu()
     node.restart_libvirtd(kill=True)
     found = of_cause(consumer, guest, "qemu_hung", stopped, stopped + 90)
@@ -192,7 +192,7 @@ def test_a_second_trouble_is_looked_into_at_once(
     Its balloon is probed four times a minute at most, whatever happens: so the last of these comes later.
     """
     guest = guests.get(fresh=True, policy=QUICK)
-    daemon = watched(worker, guest)
+    watched(worker, guest)
     stopped = guest.stop_agent()
     consumer.wait_fault("raised", guest.uuid, 10, since=stopped)
     guest.continue_agent()

@@ -226,26 +226,26 @@ class Inquiry:
     def _on_vitals(self, vitals: Vitals, taken: float, now: float) -> list[Look]:
         if self.phase is Phase.BEFORE:
             return self._on_first_vitals(vitals, now)
-        if self.phase is not Phase.LISTENING or self._before is None:
+        before = self._before
+        if self.phase is not Phase.LISTENING or before is None:
             return []
-        if vitals.balloon_updated != self._before[1].balloon_updated:
-            return self._ended(vitals, Reading(Balloon.ANSWERED, now), now)
+        if vitals.balloon_updated != before[1].balloon_updated:
+            return self._ended(before, vitals, Reading(Balloon.ANSWERED, now), now)
         if now - taken > WATCH_INTERVAL:
             self.stalled(now)
             return []
         if taken >= self._listening_since + self._wait:
             silent = Reading(Balloon.NO_ANSWER, now)
             never = unavailable("its balloon driver has not answered since it booted")
-            return self._ended(vitals, silent if self._balloon_seen else never, now)
+            return self._ended(before, vitals, silent if self._balloon_seen else never, now)
         last = self._listening_since + self._wait
         self._listen = [at for at in self._listen if at > now] or [last]
         return []
 
-    def _ended(self, vitals: Vitals, balloon: Reading, now: float) -> list[Look]:
+    def _ended(self, before: tuple[float, Vitals], vitals: Vitals, balloon: Reading, now: float) -> list[Look]:
         """The probe has come to its end: what was counted during it counts."""
         self._learn(balloon=balloon)
-        if self._before is not None:
-            self._progress(self._before[1], vitals, now - self._before[0], now)
+        self._progress(before[1], vitals, now - before[0], now)
         return self._finish()
 
     def _on_first_vitals(self, vitals: Vitals, now: float) -> list[Look]:
@@ -294,8 +294,6 @@ class Inquiry:
     # -- helpers -------------------------------------------------------------------------------------------------
 
     def _progress(self, before: Vitals, after: Vitals, elapsed: float, now: float) -> None:
-        if elapsed <= 0:
-            return
         self._learn(counted=Reading(round(elapsed, 1), now))
         ran, delayed = _busiest(before, after)
         if ran is not None:

@@ -817,8 +817,7 @@ class Monitor:
             self._trigger = Trigger.EXITED
             self._judge(now)
             return
-        if self.standing is not None:
-            self._acquit("recovered")
+        self._acquit("recovered")
         self._apply(Input.GO_ON, now)
 
     @property

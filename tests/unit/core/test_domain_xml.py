@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vmhb_common.model.fault import Identity
 from vmhb_common.model.policy import Channel, parse
 from vmhb_worker.core.domain_xml import Port, Travelled, read, state_element
+from vmhb_worker.core.evidence import System
 
 UUID = "9f3c4a52-0d3e-4b1e-8f1b-6a7f0a1c2d3e"
 
@@ -293,3 +294,36 @@ def test_rescue_mode(source: str, rescued: bool) -> None:
     disk = f"<disk type='file'><source {source}/></disk>"
     view = read(f"<domain><uuid>{UUID}</uuid><devices><disk/>{disk}</devices></domain>")
     assert view.rescued is rescued
+
+
+def image_property(name: str, value: str) -> str:
+    return nova().replace('name="hw_heartbeat_interval">60', f'name="{name}">{value}')
+
+
+OSINFO = (
+    "    <libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'>"
+    "<libosinfo:os id='http://{maker}/x/1'/></libosinfo:libosinfo>\n"
+)
+HYPERV = "  </devices>\n  <features><acpi/><hyperv mode='custom'><relaxed state='on'/></hyperv></features>\n"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "features", "system"),
+    [
+        (image_property("os_type", "linux"), "", System.LINUX),
+        (image_property("os_distro", "ubuntu"), "", System.LINUX),
+        (image_property("os_type", "windows"), "", System.WINDOWS),
+        (image_property("os_distro", "freebsd"), "", System.OTHER),
+        (nova(), HYPERV, System.WINDOWS),
+        (image_property("os_type", "linux"), HYPERV, System.LINUX),
+        (OSINFO.format(maker="debian.org"), "", System.LINUX),
+        (OSINFO.format(maker="microsoft.com"), "", System.WINDOWS),
+        (nova(), "", None),
+        ("", "", None),
+    ],
+)
+def test_what_runs_in_it(metadata: str, features: str, system: System | None) -> None:
+    """The image's word goes before what is read off the domain; where nobody says, it is not known."""
+    xml = domain(metadata)
+    xml = xml.replace("  </devices>\n", features) if features else xml
+    assert read(xml).system is system

@@ -209,3 +209,15 @@ def test_who_is_back_is_asked_before_it_is_judged() -> None:
     assert guest.transcript == []
     guest.run(300.0)
     assert guest.fault is not None
+
+
+def test_a_wall_clock_that_is_set_is_seen() -> None:
+    """A step, not what a clock is disciplined by: half a second in a minute is no step."""
+    doubt = connected()
+    doubt.clock(1000.0, 0.0)
+    doubt.clock(1060.5, 60.0)
+    assert doubt.clock_set == -math.inf
+    doubt.clock(1180.0, 120.0)
+    assert doubt.clock_set == 120.0
+    doubt.clock(1182.0, 122.0)
+    assert doubt.clock_set == 120.0

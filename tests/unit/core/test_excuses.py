@@ -272,3 +272,33 @@ def test_the_first_look_waits_for_an_agent_that_is_restarted() -> None:
     baseline = [ev.SetBalloonPeriod(1)]
     assert [look for look in guest.looks() if look == ev.SetBalloonPeriod(1)] == baseline
     assert guest.transcript == []
+
+
+def test_what_the_host_found_stands_until_it_is_asked_anew() -> None:
+    """After libvirtd was away, a recovery of one that is excused rests on what the host says since then."""
+    guest = settled(action=Action.RECOVER)
+    guest.run(200.0)
+    guest.agent_exits()
+    guest.run(220.0)
+    guest.does = spins
+    guest.kernel_dies()
+    guest.run(400.0)
+    assert told(guest)[-1] == "updated guest_hung, recover"
+    assert guest.monitor.stands
+    guest.host.libvirtd_stops()
+    guest.run(430.0)
+    guest.host.libvirtd_goes_on()
+    assert not guest.monitor.stands
+    guest.run(560.0)
+    assert guest.monitor.stands
+
+
+def test_an_agent_that_is_asked_what_runs_there_is_asked_nothing_else() -> None:
+    """Its health is asked for when that has come to its end."""
+    guest = settled(health_check=True, interval=1.0, timeout=1.0)
+    guest.monitor.system.rebooted()
+    guest.monitor.handle(ev.Asked(), 100.0)
+    first = guest.monitor.handle(ev.Acked(0.01), 100.1)
+    again = guest.monitor.handle(ev.Acked(0.01), 101.1)
+    assert [type(e) for e in first if isinstance(e, ev.AgentCommand)] == [ev.AgentCommand]
+    assert [e for e in again if isinstance(e, ev.AgentCommand)] == []
