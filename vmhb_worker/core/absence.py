@@ -99,7 +99,7 @@ class Leaves:
         """The silences that an earlier life of the worker had granted."""
         resumed = {}
         if self.left is not None:
-            resumed[GOODBYE] = _goodbye(self.left)
+            resumed[GOODBYE] = goodbye(self.left)
         if self.maintenance.until > now:
             resumed[MAINTENANCE] = _maintenance("", self.maintenance.until)
         self.away = self.away or bool(resumed)
@@ -111,7 +111,7 @@ class Leaves:
         if refusal is not None:
             return refusal
         self.left, self.away = asked.reason, True
-        silence = _goodbye(asked.reason)
+        silence = goodbye(asked.reason)
         return Leave(GOODBYE, silence, silence.reason)
 
     def rest(self, asked: Maintenance, now: float) -> Leave | Error:
@@ -150,7 +150,8 @@ def refused(what: str, why: str) -> Error:
     return Error(str(Code.REFUSED), f"{what}: {why}")
 
 
-def _goodbye(reason: str) -> Silence:
+def goodbye(reason: str) -> Silence:
+    """Of an application that has left."""
     return Silence(f"the application said goodbye: {reason!r}", None, ask=True)
 
 

@@ -127,8 +127,9 @@ class Doubt:
     def clock(self, wall: float, now: float) -> None:
         """What the host's wall clock says now (seconds)."""
         was, self._clock = self._clock, wall - now
-        if was is not None and abs(self._clock - was) > CLOCK_SET:
-            self.clock_set = now
+        step = 0.0 if was is None else self._clock - was
+        if abs(step) > CLOCK_SET:
+            self.clock_set = max(self.clock_set, now) + max(0.0, -step)
 
     def host(self, now: float) -> Strain:
         """How hard pressed the host is now, as far as is known."""

@@ -142,6 +142,8 @@ class InPlace:
             self.since = since
             self.look_at = max(now, since + FIRST_LOOK)
             self.silent_probes, self._silent_at = 0, None
+            # It may be known only late: the host is asked first.
+            self.nobody_seen_at = max(self.nobody_seen_at, now + FIRST_LOOK - NOBODY)
         self.excuse = excuse
 
     def end(self) -> None:

@@ -18,7 +18,7 @@ from vmhb_common.model.policy import Channel, HeartbeatPolicy
 from vmhb_common.model.silences import LONG_SILENCE
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import lifecycle, protocol
-from vmhb_worker.core.absence import GOODBYE, MAINTENANCE, Leave, long_silence, refused
+from vmhb_worker.core.absence import GOODBYE, MAINTENANCE, Leave, goodbye, long_silence, refused
 from vmhb_worker.core.application_channel import OTHER_TIMEOUT, Application
 from vmhb_worker.core.ask_schedule import Challenges, full_threshold
 from vmhb_worker.core.beats import LONGEST_REQUEST, NOTHING, Beats, Judged, stagger
@@ -26,7 +26,7 @@ from vmhb_worker.core.brake import Member
 from vmhb_worker.core.caution import KINDS
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.doubt import LATE, QUIET
-from vmhb_worker.core.evidence import CRASH_DUMP, Evidence, Reading, unavailable
+from vmhb_worker.core.evidence import CRASH_DUMP, Balloon, Evidence, Reading, unavailable
 from vmhb_worker.core.excuses import OF_FAILURE, Excused, InPlace, nobody_tells, seen_since
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.guest_exec import Outcome
@@ -72,6 +72,8 @@ FRESH_ENOUGH = 2.0
 STRETCHES = 3
 #: Who is found dead behind an excuse: only of what the host can know.
 _KNOWN_BY_HOST = frozenset({Cause.QEMU_HUNG, Cause.GUEST_HUNG, Cause.ASLEEP})
+#: Of whom nobody could answer, whatever the agent or the application is like.
+_STOOD_STILL = _KNOWN_BY_HOST | {Cause.STARVED}
 #: Why no recovery is asked for yet.
 _MAY_REBOOT = "it panicked, and may reboot by itself until [verdict] panic_grace is over"
 _SAVES_DUMP = "it saves a crash dump, and has until [verdict] crash_dump_grace is over"
@@ -109,6 +111,7 @@ class Monitor:
         "_in_place",
         "_in_spite_at",
         "_leaves",
+        "_lived_at",
         "_out",
         "_panicked_at",
         "_pause_is_wish",
@@ -183,7 +186,8 @@ class Monitor:
         self._in_place = InPlace()
         self.system = GuestSystem()
         self._unheard = False  # since the last acknowledgement, a challenge came back without one
-        self._in_spite_at = -math.inf  # when it was last judged in spite of doubt in ourselves
+        # When its kernel answered that had been found dead; when it was last judged in spite of doubt in ourselves.
+        self._lived_at = self._in_spite_at = -math.inf
         self._host = UNKNOWN
         self._undisturbed_since = -math.inf  # before, there were silences, or we or libvirtd were not there
         self._pending_since = self._started_at = self._silenced_at = self._unwatched_since = now
@@ -209,7 +213,10 @@ class Monitor:
     def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
         """What happened, and what is to be done about it, in this order."""
         self._out = []
+        was_excused = self.silences.everybody
         _HANDLERS[type(event)](self, event, now)
+        if was_excused and not self.silences.everybody and GOODBYE in self.silences:
+            self._excuse(Excused.GOODBYE, now, now)  # of all that there was, this is left
         return self.decided()
 
     def decided(self) -> list[ev.Effect]:
@@ -333,10 +340,12 @@ class Monitor:
             return False
         if self._trigger_is_stuck:
             return True  # it is paused, and stays so: nobody can be asked
-        in_vain = self._asked_at >= asked and now >= self._asked_at + self.in_force.timeout
-        if in_vain and self._unasked in ("", ev.Failure.CLOSED.value):
+        if self._asked_in_vain(asked, now) and self._unasked in ("", ev.Failure.CLOSED.value):
             return True
         return self._is_the_hosts_word(asked)
+
+    def _asked_in_vain(self, since: float, now: float) -> bool:
+        return -math.inf < self._asked_at >= since and now >= self._asked_at + self.in_force.timeout
 
     def as_member(self, project: str | None) -> Member:
         """How the brake sees it. project: the instance's, as Nova names it."""
@@ -494,6 +503,7 @@ class Monitor:
         """Was the challenge that ended like this with the agent, which had its time to answer?"""
         undisturbed = self._challenges.left_at >= self._undisturbed_since
         in_full = undisturbed or now - self._undisturbed_since >= self.in_force.timeout
+        in_full = in_full and self._is_owed_nothing(now)
         return failure is ev.Failure.GARBLED or (failure is ev.Failure.NO_ANSWER and in_full)
 
     def _disturbed(self, now: float) -> None:
@@ -603,6 +613,12 @@ class Monitor:
     # -- the application channel ---------------------------------------------------------------------------------
 
     def _challenge(self, now: float) -> None:
+        anew = max(self._verify_at, self._undisturbed_since)
+        in_vain = self._asked_in_vain(anew, now) and self._is_owed_nothing(now)
+        if self.state is State.SILENT and not self._unheard and in_vain:
+            self._unheard = True
+            if self._trigger is Trigger.SILENT:
+                self._judge(now)
         if self._application.connected:
             self._left(now)  # also where as many as are remembered are out: each may still be answered
             challenge = self._application.challenge(now)
@@ -736,6 +752,39 @@ class Monitor:
         elif self._in_place.excuse is not None:
             self._hear_host(now)
 
+    @property
+    def _was_dead(self) -> bool:
+        """Was it found dead, in a way that the host can know, when it had kept silent?"""
+        silent = self.state is State.SILENT and self._trigger is Trigger.SILENT
+        return silent and self.standing is not None and self.standing.cause in _STOOD_STILL
+
+    def _comes_back(self, verdict: Verdict, now: float) -> bool:
+        """It was found dead, and is not by this verdict: that whoever is to acknowledge was silent meanwhile had that
+        reason, and it is asked anew; where it is excused, and its kernel lives, there is nothing to accuse. True if so.
+        """
+        if verdict.cause in _STOOD_STILL:
+            self._lived_at = -math.inf
+        if verdict.recovery is not Recovery.IF_UNRESPONSIVE or not self._was_dead:
+            return False
+        if self._in_place.excuse is not None and verdict.cause is not Cause.GUEST_SILENT:
+            self._lives_after_all(now)
+            return True
+        if not self._unheard or self._lived_at > -math.inf:
+            return False
+        self._ask_anew(now)
+        if self.silences.asking:
+            self._ask_again(now)
+        return True
+
+    def _is_owed_nothing(self, now: float) -> bool:
+        """Has who was dead, and is not any more, had a full threshold to answer in?"""
+        return now >= self._lived_at + full_threshold(self.in_force)
+
+    def _ask_anew(self, now: float) -> None:
+        """Only what it does not answer from now on counts."""
+        self._unheard, self._verify_at, self._lived_at = False, now, now
+        self._challenges.soon(now)
+
     # -- excuses -------------------------------------------------------------------------------------------------
 
     def _excuse(self, excuse: Excused, since: float, now: float) -> None:
@@ -807,8 +856,7 @@ class Monitor:
         if self._is_unheard:
             self._judge(now)
             return
-        if self.silences.end(GOODBYE):
-            self._leaves.back()
+        self.silences.end(GOODBYE)
         self._apply(Input.FOUND_DEAD, now, Trigger.UNHEARD)
 
     def _lives_after_all(self, now: float) -> None:
@@ -819,6 +867,8 @@ class Monitor:
             return
         self._acquit("recovered")
         self._apply(Input.GO_ON, now)
+        if self._leaves.left is not None:  # it is as it was when it said goodbye
+            self._silence(GOODBYE, goodbye(self._leaves.left), now)
 
     @property
     def _is_unheard(self) -> bool:
@@ -876,6 +926,8 @@ class Monitor:
             self._port_at = now
         if self._speaks:  # an application that is gone is silent: its port is evidence, and no excuse
             if is_open and was is False:
+                self._reopened_at = now
+                self._ask_anew(now)
                 self._challenge_at_once(now)
             return
         if not is_open:
@@ -906,14 +958,13 @@ class Monitor:
             pass  # who panicked, or is paused, needs no agent to have gone for nobody to answer
         elif self.port_open is False:
             self._graces.exited = True
-            if not self._is_unheard:  # else if its kernel answers after all
+            if not self._is_unheard and not self._was_dead:  # else if its kernel answers after all
                 self._apply(Input.EXITED, now, Trigger.EXITED)
         elif self._graces.closings >= CRASH_LOOPS:
             self._apply(Input.EXITED, now, Trigger.EXITED)
-        elif self._given_up or self._unasked == ev.Failure.UNCONNECTED.value:
-            pass  # whoever opened it was not asked
+        elif not self._unheard or self._in_place.excuse is not None:
+            pass  # whoever opened it was not asked, and is not to be blamed for that; its beats tell
         elif not self._graces.reopened(self._reopened_at, now):
-            self._unheard = True  # whoever's command held the agent, it ended when the port closed
             self._apply(Input.LAST_MISS, now, Trigger.SILENT)
             if self.state is State.SILENT and self._trigger is Trigger.SILENT:
                 self._judge(now)
@@ -1231,7 +1282,9 @@ class Monitor:
         port = unavailable("not told yet") if self.port_open is None else Reading(self.port_open, self._port_at)
         panic = Reading(CRASH_DUMP if self._saves_dump else self._panicked_at is not None, self._panicked_at)
         gathered = self._suspicion.gathered(port, panic, self._watchdog, self.system.reading(), self.last_ack)
-        other = self._application.other
+        seen, other = gathered.balloon, self._application.other
+        if seen.value is Balloon.NO_ANSWER and (seen.at or 0.0) < self._reopened_at:
+            gathered = replace(gathered, balloon=unavailable("somebody in it has opened its port since it was asked"))
         return replace(
             gathered,
             connection=self._application.connection(now),
@@ -1292,6 +1345,8 @@ class Monitor:
         """
         evidence, silent = self._gathered(now), self._trigger is Trigger.SILENT
         verdict = judge(self._case(evidence, self._trigger))
+        if not evidence.pending and self._comes_back(verdict, now):
+            return
         unsure = not self._unheard and verdict.recovery is Recovery.IF_UNRESPONSIVE
         outstanding = evidence.pending and not (self._suspicion.deferred and self._put_off_for_long(now))
         held = self._held(evidence, now)

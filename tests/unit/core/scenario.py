@@ -378,8 +378,8 @@ class Guest:
         lived = min(self.host.now, self._kernel_until) if self.does is None else 0.0
         ran, requests = (int(lived * 1e8), int(lived * 10)) if self.does is None else self.does(self.host.now)
         delayed = None if self.delayed is None else int(self.delayed * self.host.now * 1e9)
-        wall = START.timestamp() + self.host.now + self.host.clock_off
-        return ev.Vitals(self._balloon_updated(), ran, requests, (ev.Vcpu(ran, delayed),), wall)
+        vcpus = (ev.Vcpu(ran, delayed),)
+        return ev.Vitals(self._balloon_updated(), ran, requests, vcpus, self.host.wall(self.host.now))
 
     def _blocked_since(self) -> float:
         assert self._blocked is not None
@@ -394,7 +394,7 @@ class Guest:
         reports = math.floor(lived / self._period)
         if reports <= 0:
             return self._kernel_updated
-        return int(START.timestamp() + self.host.clock_off + self._period_since + reports * self._period)
+        return int(self.host.wall(self._period_since + reports * self._period))
 
     def _change(self, **what: Any) -> None:
         changed = any(getattr(self, name) != value for name, value in what.items())
@@ -472,8 +472,7 @@ class Host:
         self.doubt.up(at)
         self.libvirtd = True
         self.runs: Runs | None = None  # when the worker does; None: whenever there is something to do
-        self.clock_off = 0.0  # how far the wall clock was set since the beginning (seconds)
-        self.clock_set_at = -math.inf
+        self._clock_offs = [(-math.inf, 0.0)]  # since when, and how far the wall clock was set by then (seconds)
         self.pressed = 0.0  # the share of the time in which all waited for memory
         self._waited = 0.0
         self.most_in_flight = 0
@@ -547,8 +546,14 @@ class Host:
 
     def sets_clock(self, seconds: float) -> None:
         """Somebody sets the host's wall clock."""
-        self.clock_off += seconds
-        self.clock_set_at = self.now
+        self.doubt.clock(self.wall(self.now), self.now)
+        self._clock_offs.append((self.now, self._clock_offs[-1][1] + seconds))
+        self.doubt.clock(self.wall(self.now), self.now)
+
+    def wall(self, at: float) -> float:
+        """What the wall clock said then (seconds)."""
+        off = next(off for since, off in reversed(self._clock_offs) if since <= at)
+        return START.timestamp() + at + off
 
     def libvirtd_stops(self) -> None:
         """SIGSTOP to libvirtd: nothing is asked, nothing is answered."""
@@ -579,7 +584,7 @@ class Host:
             guest = self.guests[uuid]
             written = len(guest.effects)
             del self._due_of[uuid]
-            self.hand(guest, ev.Tick(self.heard, self.doubt.host(self.now), self.clock_set_at))
+            self.hand(guest, ev.Tick(self.heard, self.doubt.host(self.now), self.doubt.clock_set))
             hot = self._due_of.get(uuid, math.inf) <= self.now and len(guest.effects) == written
             assert not hot, f"{uuid} is due again at once, and did nothing: {guest.monitor.told(self.now)}"
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.unit.core.scenario import Guest, settled
+from tests.unit.core.scenario import Guest, lone, settled
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
 from vmhb_worker.core.absence import GOODBYE, MAINTENANCE
-from vmhb_worker.core.doubt import AWAY
+from vmhb_worker.core.doubt import AWAY, just_connected
 from vmhb_worker.core.evidence import Witness
 from vmhb_worker.core.excuses import FIRST_LOOK, NOBODY, OF_FAILURE, OF_SILENCE, Excused, of_silence
 from vmhb_worker.core.reconcile import RESCUED
@@ -302,3 +304,113 @@ def test_an_agent_that_is_asked_what_runs_there_is_asked_nothing_else() -> None:
     again = guest.monitor.handle(ev.Acked(0.01), 101.1)
     assert [type(e) for e in first if isinstance(e, ev.AgentCommand)] == [ev.AgentCommand]
     assert [e for e in again if isinstance(e, ev.AgentCommand)] == []
+
+
+# -- what is over when a guest is back ---------------------------------------------------------------------------------
+
+
+def boots_anew(guest: Guest) -> None:
+    guest.kernel_boots()
+
+
+def goes_on(guest: Guest) -> None:
+    guest.qemu_goes_on()
+
+
+@pytest.mark.parametrize(("dies", "comes_back"), [(Guest.kernel_dies, boots_anew), (Guest.qemu_stops, goes_on)])
+@pytest.mark.parametrize("excused", ["", "held", "given up", "unconnected"])
+@pytest.mark.parametrize(("interval", "timeout", "threshold"), POLICIES)
+def test_who_was_dead_is_asked_anew_before_its_agent_is_blamed(
+    dies: Callable[[Guest], None],
+    comes_back: Callable[[Guest], None],
+    excused: str,
+    interval: float,
+    timeout: float,
+    threshold: int,
+) -> None:
+    """Its kernel answers: that its agent was silent meanwhile, or has been held since, is no reason to recover."""
+    knobs = {"interval": interval, "timeout": timeout, "threshold": threshold}
+    guest = settled(action=Action.RECOVER_UNRESPONSIVE, **knobs)
+    guest.run(1000.0)
+    dies(guest)
+    guest.run(2500.0)
+    assert guest.fault is not None
+    begun = len(guest.transcript)
+    comes_back(guest)
+    guest.busy, guest.given_up, guest.unconnected = (excused == what for what in ("held", "given up", "unconnected"))
+    guest.agent_goes_on()
+    guest.run(2500.0 + 700.0)
+    since = [line.split(" ", 1)[1] for line in guest.transcript[begun:] if "remark" not in line]
+    assert [line for line in since if "recover" in line.split(":")[0]] == []
+    assert guest.fault is None or (excused and guest.fault.recommended_action == "alarm"), guest.transcript[-4:]
+    guest.busy = guest.given_up = guest.unconnected = False
+    guest.run(5000.0)
+    assert guest.fault is None, guest.transcript[-4:]
+
+
+@pytest.mark.parametrize("interval", [1.0, 10.0])
+def test_an_agent_that_is_held_when_it_has_its_port_again(interval: float) -> None:
+    """It was restarted, and somebody's command holds the new one: nobody has asked it, and its kernel answers."""
+    guest = settled(interval=interval, timeout=min(interval, 5.0), action=Action.RECOVER_UNRESPONSIVE)
+    guest.agent_exits()
+    guest.busy = True
+    guest.agent_starts()
+    guest.run(1000.0)
+    assert [line for line in told(guest) if "recover" in line] == []
+
+
+def test_a_libvirtd_that_is_mute_when_a_port_has_had_its_time() -> None:
+    """The port was closed and is open: libvirtd asks nobody, and so nobody has been silent."""
+    guest = settled(interval=1.0, timeout=1.0, action=Action.RECOVER_UNRESPONSIVE)
+    guest.agent_exits()
+    guest.run(105.0)
+    guest.host.libvirtd_stops()
+    guest.agent_starts()
+    guest.run(1000.0)
+    assert guest.transcript == []
+
+
+@pytest.mark.parametrize("between", ["paused", "restarted", ""])
+def test_a_goodbye_outlives_what_excuses_everybody(between: str) -> None:
+    """It was paused since, or the worker was restarted: a kernel that dies behind the goodbye is found all the same."""
+    guest = settled(channel=Channel.APPLICATION)
+    guest.monitor.has_other_channel(False)
+    says_goodbye(guest)
+    guest.run(120.0)
+    if between == "paused":
+        guest.is_paused()
+        guest.run(200.0)
+        guest.is_resumed()
+    elif between == "restarted":
+        guest = lone(at=200.0, memory=guest.monitor.memory(120.0), channel=Channel.APPLICATION, action=Action.RECOVER)
+        guest.application.hangs()
+        guest.happens(just_connected(guest.monitor.policy, 200.0))
+    guest.run(300.0)
+    guest.kernel_dies()
+    guest.run(300.0 + 60.0 + LONG_PROBE + CONFIRM + PROBE)
+    assert told(guest)[-1] == "updated guest_hung, recover"
+
+
+def test_a_goodbye_outlives_a_storage_stall() -> None:
+    """Its QEMU stood still, and goes on: whoever left on purpose is no less gone, and nobody recovers its guest."""
+    guest = settled(channel=Channel.APPLICATION, action=Action.RECOVER_UNRESPONSIVE)
+    says_goodbye(guest)
+    guest.run(150.0)
+    guest.qemu_stops()
+    guest.run(200.0)
+    guest.qemu_goes_on()
+    guest.run(2000.0)
+    assert told(guest)[1:] == ["raised qemu_hung, withheld: evidence", "cleared qemu_hung: recovered"]
+    assert guest.monitor.memory(2000.0).absence.left == "maintenance"
+
+
+def test_one_that_is_asleep_is_not_said_to_have_no_agent() -> None:
+    """Its agent hung before: when its port has had its time, nothing is new. One cause, until it wakes."""
+    guest = settled(action=Action.RECOVER_UNRESPONSIVE, interval=1.0, timeout=1.0)
+    guest.agent_stops()
+    guest.run(300.0)
+    guest.kernel_dies()
+    guest.agent_exits()
+    guest.run(1000.0)
+    assert told(guest)[-1] == "updated asleep"
+    assert "updated agent_exited" not in told(guest)

@@ -284,6 +284,38 @@ def test_where_it_is_not_known_whether_it_sleeps_it_is_not_recovered() -> None:
     assert [line for line in told(guest) if "recover" in line] == []
 
 
+@pytest.mark.parametrize("slow", [0.005, 0.9, 3.0])
+@pytest.mark.parametrize("probed", [0.0, 1.0, 3.0, 5.0])
+def test_one_that_wakes_is_not_judged_by_its_sleep(slow: float, probed: float) -> None:
+    """Its port is opened in the middle of a look, and its application takes its time to answer."""
+    guest = settled(channel=Channel.APPLICATION, action=Action.RECOVER_UNRESPONSIVE, **FAST)
+    guest.monitor.has_other_channel(False)
+    falls_asleep(guest)
+    guest.run(161.0 + probed)
+    guest.kernel_boots()
+    guest.agent_starts()
+    guest.run(guest.host.now + slow)
+    guest.application.goes_on()
+    guest.run(300.0)
+    assert [line for line in told(guest) if "recover" in line.split(":")[0]] == []
+    assert guest.fault is None
+
+
+@pytest.mark.parametrize("step", [-3600.0, -60.0, -30.0, 30.0, 3600.0])
+@pytest.mark.parametrize("before", [1.0, 45.0, 70.0])
+def test_a_report_from_before_the_clock_was_set_is_not_taken_for_a_newer_one(step: float, before: float) -> None:
+    """Set back, an old report looks young: a driver that had left would be believed, and a sleeper be called dead."""
+    guest = settled(action=Action.RECOVER_UNRESPONSIVE, **FAST)
+    guest.run(300.0)
+    guest.balloon_until = guest.host.now
+    guest.run(330.0)
+    guest.host.sets_clock(step)
+    guest.run(330.0 + before)
+    falls_asleep(guest)
+    guest.run(1000.0)
+    assert [line for line in told(guest) if "recover" in line] == []
+
+
 # -- starved -----------------------------------------------------------------------------------------------------------
 
 
