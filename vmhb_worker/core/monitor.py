@@ -615,10 +615,9 @@ class Monitor:
     def _challenge(self, now: float) -> None:
         anew = max(self._verify_at, self._undisturbed_since)
         in_vain = self._asked_in_vain(anew, now) and self._is_owed_nothing(now)
-        if self.state is State.SILENT and not self._unheard and in_vain:
+        if self.state is State.SILENT and self._trigger is Trigger.SILENT and not self._unheard and in_vain:
             self._unheard = True
-            if self._trigger is Trigger.SILENT:
-                self._judge(now)
+            self._judge(now)
         if self._application.connected:
             self._left(now)  # also where as many as are remembered are out: each may still be answered
             challenge = self._application.challenge(now)
@@ -772,8 +771,6 @@ class Monitor:
         if not self._unheard or self._lived_at > -math.inf:
             return False
         self._ask_anew(now)
-        if self.silences.asking:
-            self._ask_again(now)
         return True
 
     def _is_owed_nothing(self, now: float) -> bool:

@@ -221,3 +221,13 @@ def test_a_wall_clock_that_is_set_is_seen() -> None:
     assert doubt.clock_set == 120.0
     doubt.clock(1182.0, 122.0)
     assert doubt.clock_set == 120.0
+
+
+def test_a_clock_that_is_set_back_is_not_to_be_compared_with_for_as_long() -> None:
+    """What was reported before looks that much younger; set forward, it looks older, and is known by that."""
+    doubt = Doubt(0.0)
+    for now, wall in ((0.0, 1000.0), (10.0, 1010.0), (20.0, 990.0), (22.0, 5000.0)):
+        doubt.clock(wall, now)
+    assert doubt.clock_set == 20.0 + 30.0
+    doubt.clock(9000.0, 100.0)
+    assert doubt.clock_set == 100.0
