@@ -58,7 +58,8 @@ class Application:
     lasting: bool = False  #: it is, or was, more than helpers
     ended: bool = False
     doubted: bool = False  #: something of its unit has ended: what that means is systemd's word
-    troubled: float | None = None  #: since when it is in trouble of any kind
+    over: bool = False  #: systemd has said once that the unit runs, though nobody is left in it
+    troubled: float | None = None  #: since when it is in trouble; of the last kind of that
     judged: float = NEVER  #: when systemd was asked about that last
     accused: bool = False
     excuse: str = ""
@@ -90,7 +91,9 @@ class Application:
             process.former = process.sender.pid != pid and (process.former or handed_over)
         leader = self.processes[pid]
         if pid != self.sender.pid and ready:
-            self.status, self.text, self.interval = HEALTHY, "", leader.sender.interval  # they were another's words
+            self.status, self.text = HEALTHY, ""  # they were another's words
+            if not (main and self.sender.pid in self.processes):  # nor was the service only handed over
+                self.interval = leader.sender.interval
         leader.sure = leader.sure or main
         self.sender = dataclasses.replace(
             leader.sender, uid=self.sender.uid, unit=self.unit, keeper=self._keeper, interval=self.interval
@@ -105,10 +108,11 @@ class Application:
         """One of its processes has ended. False: it was nothing but helpers, and so there is no application."""
         process = self.processes.pop(pid)
         lasted = not process.helps(now)
-        self.lasting, self.judged = self.lasting or lasted, NEVER
+        self.lasting = self.lasting or lasted
         if self.unit:
             # Of helpers, the unit goes on without them. Whatever else ends may be the unit's main process.
-            self.doubted = self.doubted or (lasted and not process.former and not self.ended)
+            if lasted and not process.former and not self.ended:
+                self._doubt(now)
             return True
         led = pid == self.sender.pid
         if led and not lasted:
@@ -118,8 +122,12 @@ class Application:
             if led:
                 self.lead(self._bodies[-1].sender.pid, main=False)
             return True
-        self.ended = True
+        self.ended, self.troubled = True, now if self._keeper else None
         return self.lasting
+
+    def _doubt(self, now: float) -> None:
+        """Something of its unit has ended. What systemd was asked before says nothing of that."""
+        self.doubted, self.troubled = True, now
 
     # -- what it says
 
@@ -133,7 +141,7 @@ class Application:
             self.heard = now
             self.gave_up, self.excuse = False, ""
         if "READY" in said:
-            self.doubted = False
+            self.doubted = self.over = False
         if said.get("WATCHDOG") == "trigger":
             self.gave_up = True
         if "STATUS" in said:
@@ -146,8 +154,8 @@ class Application:
     def notice(self, groups: Groups, now: float) -> None:
         """See how it is."""
         self._see_frozen(groups, now)
-        if self.unit and not self.ended and not self._bodies and groups.empty(self.unit):
-            self.doubted = True
+        if self.unit and not (self.ended or self.doubted or self._bodies) and groups.empty(self.unit):
+            self._doubt(now)
         if not self._trouble(now):
             self.troubled, self.accused = None, False
             return
@@ -169,7 +177,7 @@ class Application:
         """Is it to be asked about its unit?"""
         if self.troubled is None or not self._keeper:
             return False
-        pause = SOON if self.excuse else LATER if self.ended else AGAIN
+        pause = SOON if self.excuse or self.over else LATER if self.ended else AGAIN
         return self.judged < self.troubled or now - self.judged >= pause
 
     def hear_of_unit(self, word: Word, groups: Groups, asked: float, began: float = 0.0) -> bool:
@@ -194,11 +202,14 @@ class Application:
         """Something of its unit has ended: and it itself? False: it has, and nobody minds."""
         empty = groups.empty(self.unit)
         if word is Word.RUNS and empty:
-            return False
+            # It may have ended just now. If systemd says so again, all of it has done its work (RemainAfterExit=).
+            once, self.over = self.over, True
+            self.accused = False
+            return not once
         # Who goes by a name of its own may be one of several in a unit, a supervisor's say, which lives on without it.
         alone = self.named and self.lasting and not self._bodies
         self.ended = word is Word.BROKE or (word is Word.UNKNOWN and empty) or alone
-        self.doubted, self.accused = False, self.ended
+        self.doubted, self.over, self.accused = False, False, self.ended
         if not self.ended:
             self.troubled = None
         return True

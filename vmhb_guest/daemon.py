@@ -299,6 +299,10 @@ class Daemon:
         self.settings.way.to_manager()
         self._hear()
         self._mailbox.close()
+        until = self._clock() + FAREWELL
+        while self._relay.waiting and self._clock() < until:
+            time.sleep(0.01)
+            self._relay.flush()
 
     def _hear(self) -> None:
         now = self._clock()

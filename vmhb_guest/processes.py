@@ -48,16 +48,18 @@ def main_of(sender: Sender, said: Mapping[str, str], ours: units.Home) -> Sender
     """
     spelt = said.get("MAINPID", "")
     pid = int(spelt) if _NUMBER.fullmatch(spelt) else 0
-    if pid <= 1 or pid == os.getpid() or not sender.born:
+    if pid <= 1 or pid == os.getpid():
         return None
     if pid == sender.pid:
-        return sender
-    if _namespace(sender.pid) != _namespace("self"):
+        return sender if sender.born else None
+    if _namespace(sender.pid) not in ("", _namespace("self")):
         return None  # in a container: its numbers are others than ours
     found = look(pid, _uid(pid), closely=True, ours=ours)
-    if not found.born or (sender.uid and (sender.uid, sender.unit) != (found.uid, found.unit)):
+    if not found.program:  # it has ended, or is a thread of the kernel's
         return None
-    return found
+    # Where a starter has ended since, its unit is not known, and its user's word must do.
+    mine = found.uid == sender.uid and (not sender.born or found.unit == sender.unit)
+    return found if mine or sender.uid == 0 else None
 
 
 def born(pid: int) -> int:

@@ -28,9 +28,9 @@ PATIENCE, QUIET = 60.0, 3.0
 UNIT = pathlib.Path(__file__).parent.parent.parent / "etc/guest/vmhb-guest.service"
 #: systemd hears nothing of this one, or it would end it by the same deadline.
 UNHEARD = "Type=exec"
-#: A service, as its options have it: `slow` seconds to end on SIGTERM, and the `code` then; `name`; `deadline`, in
-#: seconds, fed while there is no file /run/hung; `main`: a child of it is the service, and it ends itself. On SIGUSR1
-#: it ends, on SIGUSR2 it hands over to a child.
+#: A service, as its options have it: `start` seconds until it is ready, `slow` seconds to end on SIGTERM, the `code`
+#: then; `name`; `deadline`, in seconds, fed while there is no file /run/hung; `main`: a child of it is the service, and
+#: it ends itself. On SIGUSR1 it ends, on SIGUSR2 it hands over to a child.
 SERVICE = """#!/usr/bin/python3
 import os, signal, socket, sys, time
 options = dict(one.split("=") for one in sys.argv[1:])
@@ -55,6 +55,7 @@ def serve():
         if deadline and not os.path.exists("/run/hung"):
             say("WATCHDOG=1")
 name = [f"X-VMHB-NAME={options['name']}"] if "name" in options else []
+time.sleep(float(options.get("start", 0)))
 deadline = options.get("deadline")
 watchdog = [f"WATCHDOG_USEC={int(float(deadline) * 1e6)}"] if deadline else []
 if "main" in options:
@@ -254,6 +255,18 @@ def test_restarted_by_its_operator(machine: Machine, names: Iterator[str]) -> No
     unit = machine.unit(name := next(names), "/usr/bin/service slow=1")
     machine.inside.run(f"systemctl restart --no-block {unit}")
     assert machine.quiet() == {name}
+
+
+def test_restarted_by_its_operator_and_slow_to_be_ready(machine: Machine, names: Iterator[str]) -> None:
+    """systemd takes it for active from the first: nobody is accused until it says that it is ready."""
+    unit = machine.unit(next(names), "/usr/bin/service name=web start=2", UNHEARD)
+    machine.until(lambda checks: set(checks) == {"web"})
+    machine.inside.run(f"systemctl restart {unit}")
+    machine.quiet(1.5)
+    machine.until(lambda checks: set(checks) == {"web"})
+    assert machine.quiet(1.0) == {"web"}
+    machine.inside.run(f"systemctl stop {unit}")
+    machine.until(lambda checks: not checks)
 
 
 def test_restarted_by_systemd(machine: Machine, names: Iterator[str]) -> None:

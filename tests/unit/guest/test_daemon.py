@@ -185,6 +185,19 @@ def test_a_barrier_is_let_go_when_the_service_manager_has_read_it(daemon: Daemon
         os.close(read)
 
 
+def test_what_waits_when_we_end(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """Is passed on as long as the service manager reads, however slowly."""
+    with Manager(tmp_path / "manager") as manager:
+        daemon.start(environ=manager.environ)
+        with daemon.application() as one:
+            for number in range(30):
+                one.say(f"STATUS={number}")
+            daemon.signal(signal.SIGTERM)
+            told = [manager.told()[0] for _ in range(31)]
+        assert told == [b"READY=1", *(f"STATUS={number}".encode() for number in range(30))]
+        assert daemon.wait() == 0
+
+
 def test_a_barrier_that_is_passed_on_to_nobody(daemon: DaemonProcess) -> None:
     """There is nobody to wait for."""
     daemon.start()

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.unit.guest.examples import EXAMPLES
 from vmhb_guest.application import AGAIN, BEING_STOPPED, FROZEN, LATER, MAX_PROCESSES, PATIENCE, SOON, Groups
 from vmhb_guest.applications import MAX_GONE, Applications, Sender
 from vmhb_guest.health import HEALTHY, UNHEALTHY
@@ -32,6 +35,8 @@ class Machine(Groups):
         self.words: dict[str, Told] = {}  # by unit; of one that isn't here, systemd says nothing
         self.stands_still: set[int | str] = set()
         self.nobody_in: set[str] = set()
+        self.lag = 0.0  # seconds between a question and its answer
+        self._late: list[tuple[float, dict[str, Told]]] = []
         self._pids = iter(range(100, 10_000))
 
     def frozen(self, pid: int, unit: str) -> bool:
@@ -53,12 +58,16 @@ class Machine(Groups):
             self.words[f"{title(unit)}.service"] = Told(word, began)
 
     def passes(self, seconds: float) -> None:
-        """Time, in which systemd is asked, and answers."""
+        """Time, in which systemd is asked, and answers; as late as `lag` says."""
         until = self.now + seconds
         while True:
             asked = self.now
-            for unit in self.table.asks(asked) & set(self.words):
-                self.table.told(unit, self.words[unit], asked, asked)
+            answers = {unit: self.words[unit] for unit in self.table.asks(asked) & set(self.words)}
+            self._late = [*self._late, (asked, answers)]
+            while self._late and self._late[0][0] <= self.now - self.lag:
+                asked, answers = self._late.pop(0)
+                for unit, told in answers.items():
+                    self.table.told(unit, told, asked, self.now)
             if self.now >= until:
                 return
             self.now = min(self.now + 0.5, until)
@@ -226,6 +235,24 @@ def a_starter_whose_service_ends_at_once(machine: Machine) -> None:
     main.end()
     assert machine.why("conmon") == f"ended without STOPPING=1 (pid {main.sender.pid})"
     starter.end()
+
+
+@story(UNHEALTHY)
+def a_starter_that_has_ended_when_it_is_heard(machine: Machine) -> None:
+    starter, main = machine.process(command="podman"), machine.process(command="conmon")
+    starter.sender = dataclasses.replace(starter.sender, command="", born=0)
+    assert starter.say("READY=1", main=main)
+    assert machine.found() == {"conmon": HEALTHY}
+    main.end()
+
+
+@story(UNHEALTHY)
+def a_service_that_is_handed_over_with_its_deadline(machine: Machine) -> None:
+    old, new = machine.process(), machine.process()
+    old.say("READY=1", "X-VMHB-NAME=web", "WATCHDOG_USEC=5000000", "X-VMHB-HEALTH=degraded")
+    old.say("READY=1", main=new)
+    assert machine.found() == {"web": HEALTHY}
+    machine.passes(6)
 
 
 @story(UNHEALTHY)
@@ -685,6 +712,32 @@ def a_unit_that_has_done_its_work(machine: Machine) -> None:
     machine.nobody_in.add(BILLING)
     one.end()
     machine.passes(0)
+    assert machine.found() == {"billing": HEALTHY}
+    machine.passes(SOON)
+
+
+@story(UNHEALTHY)
+def a_unit_whose_end_systemd_has_not_heard_of_yet(machine: Machine) -> None:
+    one = unit(machine)
+    machine.nobody_in.add(BILLING)
+    one.end()
+    machine.passes(0)
+    machine.says(BILLING, Word.BROKE)
+    machine.passes(SOON)
+
+
+@story(UNHEALTHY)
+def a_unit_that_ends_while_systemd_is_asked_why_it_is_silent(machine: Machine) -> None:
+    one = unit(machine, "WATCHDOG_USEC=10000000")
+    machine.now += 0.5
+    asked = machine.now
+    assert machine.table.asks(asked) == {"billing.service"}
+    machine.now += 0.1
+    machine.nobody_in.add(BILLING)
+    one.end()
+    machine.table.told("billing.service", Told(Word.RUNS), asked, machine.now)
+    machine.says(BILLING, Word.BROKE)
+    machine.passes(1)
 
 
 @story(HEALTHY)
@@ -833,6 +886,108 @@ def test_what_the_next_daemon_finds(name: str) -> None:
     machine.passes(0)
     now = machine.found()
     assert {key: now[key] for key in before if key in now} == before
+
+
+class Unit:
+    """A unit as systemd has it, whatever happens to it in whatever order."""
+
+    def __init__(self, machine: Machine, named: bool) -> None:
+        self.machine = machine
+        self.rows = ("READY=1", *(["X-VMHB-NAME=billing"] if named else []))
+        self.state = "stopped"
+        self.main: Process
+        self.start()
+
+    def start(self) -> None:
+        if self.state in ("stopped", "failed"):
+            self._begin()
+
+    def restart(self) -> None:
+        """By its operator, in no time."""
+        if self.state == "active":
+            self.main.end()
+            self._begin()
+
+    def kill(self) -> None:
+        if self.state == "active":
+            self._ends("failed", Word.BROKE)
+
+    def stop(self) -> None:
+        if self.state == "active":
+            self.state = "stopping"
+            self.machine.says(BILLING, Word.STOPPING)
+
+    def finish(self) -> None:
+        """What was being stopped ends."""
+        if self.state == "stopping":
+            self._ends("stopped", Word.STOPPED)
+
+    def hand_over(self) -> None:
+        if self.state == "active":
+            old, self.main = self.main, self.machine.process(BILLING)
+            self.main.say(*self.rows, main=self.main)
+            old.end()
+
+    def help(self) -> None:
+        """Something in it speaks, and ends."""
+        if self.state in ("active", "stopping"):
+            helper = self.machine.process(BILLING)
+            helper.say("WATCHDOG=1")
+            helper.end()
+
+    def stays(self) -> None:
+        """A helper that takes its time."""
+        if self.state == "active":
+            helper = self.machine.process(BILLING)
+            helper.say("WATCHDOG=1")
+            self.machine.passes(STAYS + 1)
+            helper.end()
+
+    def anew(self) -> None:
+        """vmhb-guest is."""
+        rows = json.loads(json.dumps(self.machine.table.dump(self.machine.now)))
+        self.machine.table = Applications(self.machine)
+        self.machine.table.load(rows, self.machine.now)
+
+    def waits(self) -> None:
+        self.machine.passes(5)
+
+    def _begin(self) -> None:
+        self.machine.nobody_in.discard(BILLING)
+        self.machine.now += 0.01
+        self.machine.says(BILLING, Word.RUNS, began=self.machine.now)
+        self.main = self.machine.process(BILLING)
+        self.main.say(*self.rows)
+        self.state = "active"
+
+    def _ends(self, state: str, word: Word) -> None:
+        self.state = state
+        self.machine.says(BILLING, word)
+        self.machine.nobody_in.add(BILLING)
+        self.main.end()
+
+
+HAPPENS = (
+    *(Unit.start, Unit.restart, Unit.kill, Unit.stop, Unit.finish, Unit.hand_over, Unit.help, Unit.stays),
+    *(Unit.anew, Unit.waits),
+)
+
+
+@EXAMPLES
+@given(st.lists(st.sampled_from(HAPPENS), max_size=25), st.booleans(), st.sampled_from([0.0, 0.5, 3.0]))
+def test_whatever_happens_to_a_unit(story: list[Callable[[Unit], None]], named: bool, lag: float) -> None:
+    """The dead is accused, whoever lives or was stopped is not, in whatever order; however late systemd answers."""
+    machine = Machine()
+    machine.lag = lag
+    one = Unit(machine, named)
+    for happens in story:
+        happens(one)
+        assert one.state == "failed" or UNHEALTHY not in machine.found().values(), happens.__name__
+    machine.passes(2 * (SOON + lag + 1))
+    expected = {"active": {HEALTHY}, "stopping": {HEALTHY}, "stopped": set(), "failed": {UNHEALTHY}}[one.state]
+    # A helper that spoke while its unit was being stopped may be all that was heard of it.
+    assert set(machine.found().values()) <= expected or one.state == "stopping"
+    assert one.state in ("stopped", "stopping") or set(machine.found().values()) == expected
 
 
 def test_a_process_speaks_for_one_application_at_a_time() -> None:

@@ -313,7 +313,11 @@ def test_who_is_the_service() -> None:
         found = processes.main_of(sender, said, NOWHERE)
         assert found is not None and (found.pid, found.uid, found.program) == (with_a_child, os.getuid(), found.program)
         assert processes.main_of(looked_at(uid=12345), said, NOWHERE) is None, "another user's"
-        assert processes.main_of(Sender(4000000, 0, "", 0), said, NOWHERE) is None, "who says so has ended"
+        gone = Sender(4000000, os.getuid(), "", 0)
+        assert processes.main_of(gone, said, NOWHERE) == found, "a starter that has ended by now"
+        assert processes.main_of(gone, {"MAINPID": "4000000"}, NOWHERE) is None
+        assert processes.main_of(Sender(4000000, 12345, "", 0), said, NOWHERE) is None
+        assert processes.main_of(gone, {"MAINPID": "2"}, NOWHERE) is None, "the kernel's own"
     finally:
         os.kill(with_a_child, 9)
         os.waitpid(with_a_child, 0)
