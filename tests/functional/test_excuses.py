@@ -115,6 +115,7 @@ def test_a_kernel_that_dies_behind_an_excuse(
         wait_until(all_asked_for, FOUND + CONFIRMED, "their recoveries are asked for", every=0.5)
 
 
+@pytest.mark.long
 def test_who_lives_behind_an_excuse_is_left_alone(
     guests: Guests, worker: Workers, consumer: ConsumerProcess, node: Node
 ) -> None:
@@ -133,7 +134,7 @@ def test_who_lives_behind_an_excuse_is_left_alone(
     assert consumer.wait_fault("cleared", gone.uuid, 20, since=began).resolution == "recovered"
 
 
-@pytest.mark.parametrize("policy", [DEFAULTS, QUICK], ids=["10/5/3", "1/1/3"])
+@pytest.mark.parametrize("policy", [pytest.param(DEFAULTS, marks=pytest.mark.long), QUICK], ids=["10/5/3", "1/1/3"])
 def test_a_balloon_whose_driver_had_left(
     policy: dict[str, object], guests: Guests, worker: Workers, consumer: ConsumerProcess
 ) -> None:
@@ -151,7 +152,7 @@ def test_a_balloon_whose_driver_had_left(
     assert raised.evidence["system"]["value"] == "linux"
 
 
-@pytest.mark.parametrize("channel", ["agent", "application"])
+@pytest.mark.parametrize("channel", [pytest.param("agent", marks=pytest.mark.long), "application"])
 def test_a_guest_that_falls_asleep(
     channel: str, guests: Guests, worker: Workers, consumer: ConsumerProcess, application_image: Image
 ) -> None:
@@ -169,6 +170,7 @@ def test_a_guest_that_falls_asleep(
     assert consumer.faults(guest.uuid, slept)[-1].cause == "asleep"
 
 
+@pytest.mark.long
 def test_a_qemu_that_hangs_and_a_libvirtd_that_is_restarted(
     guests: Guests, worker: Workers, consumer: ConsumerProcess, node: Node, figure: Figure
 ) -> None:
@@ -184,6 +186,7 @@ def test_a_qemu_that_hangs_and_a_libvirtd_that_is_restarted(
     assert recovered(consumer, guest, stopped) == []
 
 
+@pytest.mark.long
 def test_a_second_trouble_is_looked_into_at_once(
     guests: Guests, worker: Workers, consumer: ConsumerProcess, figure: Figure
 ) -> None:
@@ -208,6 +211,7 @@ def test_a_second_trouble_is_looked_into_at_once(
         time.sleep(45)
 
 
+@pytest.mark.long
 def test_a_guest_that_is_starved_is_not_dead(guests: Guests, worker: Workers, consumer: ConsumerProcess) -> None:
     """Its QEMU has one hundredth of a processor, by its own quota: an alarm at most; all is well when it has more."""
     guest = guests.get(fresh=True, policy={**QUICK, "action": "recover_unresponsive"})

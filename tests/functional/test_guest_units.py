@@ -20,6 +20,7 @@ from vmhb_guest.conformance.host import Host
 
 pytestmark = [
     pytest.mark.patient,
+    pytest.mark.long,
     pytest.mark.skipif(container.cgroups() is None, reason="no control groups of version 2 on this machine"),
 ]
 
