@@ -101,8 +101,8 @@ class Container:
     def _boot(self, share: pathlib.Path) -> None:
         begin = ["sh", "-c", _BEGIN, "begin", str(self._tree / "root"), str(share)]
         spaces = ["unshare", "--cgroup", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork"]
-        # Into its control group first: that is the root of what it sees.
-        enter = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(self._group)]
+        # Into its control group first: that is the root of what it sees. It ends with us, however we do.
+        enter = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec setpriv --pdeathsig KILL "$@"', str(self._group)]
         with open(self._tree / "console", "wb") as console:
             self._process = subprocess.Popen(
                 [*enter, *spaces, "--propagation", "private", "--kill-child", *begin],
