@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -666,6 +667,29 @@ def test_a_process_is_dead_from_the_moment_it_ends(qemu: tuple[str, Path, subpro
     assert processes.alive(domain) is None  # a pid that is somebody else's now
     processes.keep(set())
     assert processes.alive(domain) is None
+
+
+def test_what_a_process_has_taken_is_told_while_it_lives(tmp_path: Path) -> None:
+    """All of its threads' time, in seconds; nothing of one that has ended, or cannot be seen."""
+    domain = str(uuid.uuid4())
+    (tmp_path / "qemu").mkdir()
+    busy = "import threading\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", busy, "-uuid", domain]) as process:
+        while domain.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        (tmp_path / "qemu" / "one.pid").write_text(f"{process.pid}\n")
+        processes = Processes(tmp_path)
+        assert processes.cpu_seconds(domain) is None
+        processes.describe(domain, "one", "1")
+        first = processes.cpu_seconds(domain)
+        assert first is not None
+        deadline = time.monotonic() + 20
+        while (processes.cpu_seconds(domain) or 0.0) < first + 0.1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        assert processes.cpu_seconds(domain) is None
 
 
 @pytest.mark.parametrize("content", ["", "not a pid", "4194305"])
