@@ -1132,6 +1132,7 @@ class Monitor:
             self._withdraw()
 
     def _silence_over(self, now: float) -> None:
+        self._suspicion.stood_still(now)
         self._suspicion.job_poll_at = None
         self._disturbed(now)
         if self.standing is not None and self.standing.pending:

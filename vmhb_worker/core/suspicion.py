@@ -45,6 +45,7 @@ class Suspicion:
         "_probe_at",
         "_probe_interval",
         "_probes",
+        "_stood_still_until",
         "balloon_period",
         "balloon_seen",
         "baseline_at",
@@ -68,7 +69,7 @@ class Suspicion:
         self._due_at = math.inf  # when it may be in any case: `probe_interval` is over
         self._probes: deque[float] = deque(maxlen=PROBES)
         self._last_report: float | None = None  # when its balloon reported last, before it was probed
-        self._clock_set = -math.inf
+        self._clock_set = self._stood_still_until = -math.inf
 
     # -- inquiries -------------------------------------------------------------------------------------------------
 
@@ -155,6 +156,10 @@ class Suspicion:
         """A silence ended before the verdict was final: what was found before it is too old to judge by, and the kernel
         may be asked at once. Not the guest's doing, so it cannot have itself asked more often by it."""
         self._probe_at = -math.inf
+
+    def stood_still(self, until: float) -> None:
+        """Its vCPUs may have stood still until then, and QEMU's timer for its balloon with them."""
+        self._stood_still_until = until
 
     def clock_set(self, at: float) -> None:
         """The host's wall clock was set then: what was told by it before cannot be compared."""
@@ -261,7 +266,10 @@ class Suspicion:
             return unavailable("its balloon reports only when it is asked to")
         if last_ack is None:
             return unavailable("it has not answered since the worker started")
-        return Reading(last_ack - reported.at <= self.balloon_period + SLACK, reported.at)
+        fresh = last_ack - reported.at <= self.balloon_period + SLACK
+        if not fresh and last_ack - self._stood_still_until <= self.balloon_period + SLACK:
+            return unavailable("it stood still shortly before it last answered, and its balloon with it")
+        return Reading(fresh, reported.at)
 
     def _outlived(self, port: Reading) -> Reading:
         """Did its balloon report more than a period after its port was closed?"""

@@ -62,7 +62,7 @@ NOT_COUNTED: dict[str, Reading] = {}
 
 
 @pytest.mark.parametrize("sign", [STILL, SPINS, WORKS, NOT_COUNTED], ids=["still", "spins", "works", "not counted"])
-@pytest.mark.parametrize(("fresh", "system"), product(FRESH, SYSTEMS))
+@pytest.mark.parametrize(("fresh", "system"), list(product(FRESH, SYSTEMS)))
 def test_what_a_silent_balloon_proves(fresh: Reading, system: Reading, sign: dict[str, Reading]) -> None:
     """Every system, every freshness, every second sign: has it a word, how sure is that, and is it recovered?"""
     unseen = unavailable("not counted")
@@ -130,6 +130,26 @@ def test_a_balloon_that_reports_only_when_asked_needs_a_second_sign() -> None:
     guest.does = spins
     guest.run(400.0)
     assert told(guest)[-1] == "updated guest_hung, recover"
+
+
+@pytest.mark.parametrize(("does", "recovered"), [(spins, True), (works, False)], ids=["spins", "works"])
+def test_a_balloon_that_stood_still_with_its_guest_is_no_stale_one(
+    does: Callable[[float], tuple[int, int]], recovered: bool
+) -> None:
+    """Paused for long, it answers once and dies: that its last report is old says nothing, and another sign decides."""
+    guest = settled(action=Action.RECOVER, **FAST)
+    guest.run(203.0)
+    guest.is_paused()
+    guest.run(400.0)
+    guest.is_resumed()
+    guest.run(403.0)
+    guest.does = does
+    guest.kernel_dies()
+    guest.run(440.0)
+    assert guest.fault is not None
+    assert (guest.fault.cause, guest.fault.confidence) == ("guest_hung", "medium")
+    assert "stood still" in guest.fault.evidence["balloon_fresh"]["reason"]
+    assert (guest.fault.recommended_action == "recover") is recovered
 
 
 def test_a_confidence_that_changes_is_told() -> None:
