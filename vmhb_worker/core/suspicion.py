@@ -82,7 +82,7 @@ class Suspicion:
         """Ask once more. left: its agent has closed its port."""
         looks = self.end()
         self._inquired_at, self._next_at, self.confirming = now, now + self._probe_interval, False
-        may_probe = now >= (self._crowded_until if baseline else self.may_probe_at)
+        may_probe = baseline or now >= self.may_probe_at
         self._inquiry = Inquiry(self.balloon_period, self.balloon_seen, may_probe, baseline, left)
         return looks + self._inquiry.begin(now)
 
@@ -98,6 +98,10 @@ class Suspicion:
             return []
         self.baseline_at = now + self._probe_interval
         if not well:
+            return []
+        allowed_at = min(self._due_at, self._crowded_until)
+        if now < allowed_at:  # it was probed often of late: that is no try
+            self.baseline_at = allowed_at
             return []
         self.baselines += 1
         return self.again(now, baseline=True)

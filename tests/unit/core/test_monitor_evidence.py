@@ -356,6 +356,21 @@ def test_a_hung_qemu_takes_precedence_over_a_panic() -> None:
     assert told(guest)[-1] == "updated qemu_hung, recover"
 
 
+@pytest.mark.parametrize("probe_interval", [5.0, 60.0])
+def test_whether_a_balloon_answers_is_learnt_however_often_it_was_probed(probe_interval: float) -> None:
+    """Boot after boot within a minute: that it may not be probed yet is no try of those that it is worth."""
+    guest = settled(timing=Timing(probe_interval=probe_interval), **FAST)
+    for _ in range(4):
+        guest.kernel_dies()
+        guest.run(guest.host.now + 8.0)
+        guest.boots(2.0)
+        guest.run(guest.host.now + 5.0)
+    guest.run(guest.host.now + 65.0)
+    assert guest.monitor.balloon_seen
+    probes = [at for at, e in guest.effects if e == ev.LookAt(ev.SetBalloonPeriod(1)) and at > 100.0]
+    assert probe_interval < 60.0 or all(e - a >= 59.9 for a, e in zip(probes, probes[4:], strict=False))
+
+
 def test_a_watchdog_is_part_of_the_evidence() -> None:
     """It supports a verdict, and makes none."""
     guest = settled(**FAST)
