@@ -213,10 +213,10 @@ class Monitor:
     def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
         """What happened, and what is to be done about it, in this order."""
         self._out = []
-        was_excused = self.silences.everybody
+        everybody = self.silences.everybody
         _HANDLERS[type(event)](self, event, now)
-        if was_excused and not self.silences.everybody and GOODBYE in self.silences:
-            self._excuse(Excused.GOODBYE, now, now)  # of all that there was, this is left
+        if everybody and not self.silences.everybody:
+            self._excuse_still(now)
         return self.decided()
 
     def decided(self) -> list[ev.Effect]:
@@ -791,6 +791,15 @@ class Monitor:
         if now >= self._host_at():
             self._ask_host(now)
 
+    def _excuse_still(self, now: float) -> None:
+        """What excused everybody is over: whoever is to acknowledge has left, or cannot be asked, all the same."""
+        if GOODBYE in self.silences:
+            self._excuse(Excused.GOODBYE, now, now)
+        elif self._speaks and not self._application.connected:
+            self._excuse(Excused.NOT_CONNECTED, now, now)
+        elif not self._speaks and self.port_open is False:
+            self._excuse(Excused.PORT_CLOSED, now, now)
+
     def _host_at(self) -> float:
         """When the host is asked about one who is excused, or it is to be told that nobody can be asked."""
         if self._in_place.excuse is None or self.silences.everybody or self.state not in (State.ALIVE, State.MISSING):
@@ -1036,6 +1045,7 @@ class Monitor:
             # What it was accused of is over; whether the guest lives is to be seen.
             self._in_place.end()
             self._apply(Input.GO_ON if self.waiting_since is None else Input.BOOT, now)
+            self._excuse_still(now)
         self._challenges.soon(now)
 
     def _on_in_postcopy(self, event: ev.InPostcopy, now: float) -> None:
@@ -1142,10 +1152,6 @@ class Monitor:
         if self.waiting_since is not None:
             self.waiting_since = min(self.waiting_since + lasted, now)
         self._graces.put_off(lasted, now)
-        if self.port_open is False and not self._speaks:
-            self._excuse(Excused.PORT_CLOSED, now, now)
-        elif self._speaks and not self._application.connected:
-            self._excuse(Excused.NOT_CONNECTED, now, now)
         self._beats.catch_up(now)
         self._challenges.soon(now)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.unit.core.scenario import Guest, lone, settled
+from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
@@ -200,6 +201,28 @@ def test_an_agent_that_exited_in_a_guest_that_dies_and_one_that_comes_back() -> 
     guest.agent_starts()
     guest.run(600.0)
     assert told(guest)[-1] == "cleared agent_exited: recovered"
+
+
+@pytest.mark.parametrize("excused", ["exited", "not connected"])
+def test_a_kernel_that_dies_behind_an_excuse_after_its_qemu_had_paused_it(excused: str) -> None:
+    """Its disk was full meanwhile: who could not be asked before cannot be asked after that, and the host is."""
+    happens, channel = EXCUSES[excused]
+    guest = settled(channel=channel, action=Action.RECOVER)
+    guest.monitor.has_other_channel(False)
+    guest.run(300.0)
+    happens(guest)
+    guest.run(310.0)
+    guest.gets_stuck(ev.Stuck(Cause.PAUSED_IO_ERROR))
+    guest.run(400.0)
+    guest.is_resumed()
+    guest.run(500.0)
+    guest.does = spins
+    guest.kernel_dies()
+    guest.application.hangs()
+    died = guest.host.now
+    guest.run(died + 200.0)
+    assert at(guest, "guest_hung") - died <= 60.0 + LONG_PROBE, guest.transcript
+    assert told(guest)[-1] == "updated guest_hung, recover"
 
 
 # -- nobody can be asked -----------------------------------------------------------------------------------------------
