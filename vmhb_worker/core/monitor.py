@@ -181,13 +181,13 @@ class Monitor:
         self._challenges = Challenges(now)
         self._graces = Graces(timing, lambda: full_threshold(self.in_force), self._overdue, now)
         self._suspicion = Suspicion(timing.probe_interval, memory.balloon_seen)
-        # Times in a row that this has stretched its time; what it was accused by.
-        self._starved, self._trigger = 0, Trigger.SILENT
+        self._trigger = Trigger.SILENT
+        self._starved = 0  # times in a row that this has stretched its time
         self._in_place = InPlace()
         self.system = GuestSystem()
         self._unheard = False  # since the last acknowledgement, a challenge came back without one
-        # When its kernel answered that had been found dead; when it was last judged in spite of doubt in ourselves.
-        self._lived_at = self._in_spite_at = -math.inf
+        self._lived_at = -math.inf  # when its kernel answered that had been found dead
+        self._in_spite_at = -math.inf  # when it was last judged in spite of doubt in ourselves
         self._host = UNKNOWN
         self._undisturbed_since = -math.inf  # before, there were silences, or we or libvirtd were not there
         self._pending_since = self._started_at = self._silenced_at = self._unwatched_since = now
@@ -202,6 +202,10 @@ class Monitor:
         self._given_up = False  # it was said that libvirt talks to its agent no more
         self._watchdog: tuple[str, float] | None = None
         self._out: list[ev.Effect] = []
+        self._take_up(now)
+
+    def _take_up(self, now: float) -> None:
+        """What an earlier life of the worker had granted, or had been told."""
         for key, silence in self._leaves.resumed(now).items():
             self.silences.begin(key, silence)
         if self.standing is not None and self.standing.panic is not None and self.waiting_since is None:
@@ -613,11 +617,8 @@ class Monitor:
     # -- the application channel ---------------------------------------------------------------------------------
 
     def _challenge(self, now: float) -> None:
-        anew = max(self._verify_at, self._undisturbed_since)
-        in_vain = self._asked_in_vain(anew, now) and self._is_owed_nothing(now)
-        if self.state is State.SILENT and self._trigger is Trigger.SILENT and not self._unheard and in_vain:
-            self._unheard = True
-            self._judge(now)
+        if self.state is State.SILENT and self._trigger is Trigger.SILENT and not self._unheard:
+            self._hear_nothing(now)
         if self._application.connected:
             self._left(now)  # also where as many as are remembered are out: each may still be answered
             challenge = self._application.challenge(now)
@@ -626,6 +627,13 @@ class Monitor:
             self._beats.asked(now)
         if self.state is State.SILENT:
             self._challenges.back_off(self.in_force.interval, now)
+
+    def _hear_nothing(self, now: float) -> None:
+        """Was the last challenge in vain, since it was to be asked anew? Then its silence counts again."""
+        anew = max(self._verify_at, self._undisturbed_since)
+        if self._asked_in_vain(anew, now) and self._is_owed_nothing(now):
+            self._unheard = True
+            self._judge(now)
 
     def _challenge_at_once(self, now: float) -> None:
         """Somebody may be there who was not there before."""
@@ -831,9 +839,16 @@ class Monitor:
 
     def _look_into(self, now: float) -> None:
         """It is the same trouble as when it was looked at last; or this is the first look."""
-        known = seen_since(self._gathered(now), self._answered_until)
-        left = self.port_open is False
-        self._look(self._suspicion.again(now, left=left) if known else self._suspicion.begin(now, left))
+        if seen_since(self._gathered(now), self._answered_until):
+            self._look_again(now)
+        else:
+            self._look_first(now)
+
+    def _look_first(self, now: float) -> None:
+        self._look(self._suspicion.begin(now, left=self.port_open is False))
+
+    def _look_again(self, now: float) -> None:
+        self._look(self._suspicion.again(now, left=self.port_open is False))
 
     @property
     def _answered_until(self) -> float:
@@ -1252,7 +1267,7 @@ class Monitor:
         if was_pending and not self._suspicion.pending:
             self._judge_again(now)
         if now >= self._again_at():
-            self._look(self._suspicion.again(now, left=self.port_open is False))
+            self._look_again(now)
             self._ask_other(now)
 
     def _again_at(self) -> float:
@@ -1320,7 +1335,7 @@ class Monitor:
     def _suspect(self, now: float) -> None:
         self.suspected_at = now
         if self._in_place.excuse is None:
-            self._look(self._suspicion.begin(now, left=self.port_open is False))
+            self._look_first(now)
         elif not self._suspicion.pending:
             self._look_into(now)
         self._application.other.forget()
@@ -1333,10 +1348,8 @@ class Monitor:
             self._suspect(now)
         elif self.suspected_at is None:
             self.suspected_at = now
-        elif now >= self._again_at():
-            self._look(
-                self._suspicion.again(now, left=self.port_open is False)
-            )  # what was seen at its first miss is too old to judge by
+        elif now >= self._again_at():  # what was seen at its first miss is too old to judge by
+            self._look_again(now)
             self._ask_other(now)
         self._judge(now)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.core.scenario import KNOWN, Guest, Host
+from tests.unit.core.scenario import KNOWN, Guest, Host, told
 from vmhb_common.model.causes import Cause, Ground, rests_on
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
@@ -35,11 +35,6 @@ def host(number: int = 1, limits: Limits = USUAL, projects: int = 2, **knobs: An
     for guest in guests:
         guest.transcript.clear()
     return made, guests
-
-
-def told(guest: Guest) -> list[str]:
-    """Its transcript without the times."""
-    return [line.split(" ", 1)[1] for line in guest.transcript]
 
 
 def asked(guest: Guest) -> list[float]:

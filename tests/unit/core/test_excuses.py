@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.core.scenario import Guest, lone, settled
+from tests.unit.core.scenario import Guest, lone, settled, spins, told
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
@@ -23,10 +23,6 @@ from vmhb_worker.core.transitions import State
 PROBE = 4.0
 #: … of a guest whose port is closed, which may be asleep.
 LONG_PROBE = 7.0
-
-
-def told(guest: Guest) -> list[str]:
-    return [line.split(" ", 1)[1] for line in guest.transcript]
 
 
 def at(guest: Guest, what: str) -> float:
@@ -63,11 +59,6 @@ def test_whatever_excuses_says_whom_why_and_until_when() -> None:
     assert used - {None} == set(Excused)
     alone = {excuse for excuse in OF_SILENCE.values() if excuse.value.witness is not None}
     assert alone == {Excused.GOODBYE}  # what else is a silence excuses everybody
-
-
-def spins(now: float) -> tuple[int, int]:
-    """vCPU time and I/O of a kernel that loops for ever."""
-    return int(now * 1e9), 0
 
 
 # -- a kernel that dies behind an excuse -------------------------------------------------------------------------------

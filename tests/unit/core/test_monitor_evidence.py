@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.scenario import KNOWN, WELL, Guest, changed, lone, settled
+from tests.unit.core.scenario import KNOWN, WELL, Guest, changed, lone, settled, told
 from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.inquiry import PATIENCE
@@ -16,11 +16,6 @@ from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.transitions import State
 
 FAST: dict[str, Any] = {"interval": 1.0, "timeout": 1.0, "threshold": 3}
-
-
-def told(guest: Guest) -> list[str]:
-    """Its transcript without the times."""
-    return [line.split(" ", 1)[1] for line in guest.transcript]
 
 
 def test_a_stopped_agent_in_a_living_kernel() -> None:

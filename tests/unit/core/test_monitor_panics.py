@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.scenario import KNOWN, Guest, changed, lone, settled
+from tests.unit.core.scenario import KNOWN, Guest, changed, lone, settled, told
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
@@ -17,11 +17,6 @@ _event = event_of("crashed", "crashloaded")
 assert _event is not None
 CRASHLOADED = _event
 FAST: dict[str, Any] = {"interval": 1.0, "timeout": 1.0, "threshold": 3}
-
-
-def told(guest: Guest) -> list[str]:
-    """Its transcript without the times."""
-    return [line.split(" ", 1)[1] for line in guest.transcript]
 
 
 @pytest.mark.parametrize("knobs", [FAST, {}, {"interval": 30.0, "timeout": 30.0}])

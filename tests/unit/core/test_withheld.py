@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.core.scenario import KNOWN, START, Guest, Host
-from tests.unit.core.test_caution import FAST, USUAL, asked, host, told
+from tests.unit.core.scenario import KNOWN, START, Guest, Host, told
+from tests.unit.core.test_caution import FAST, USUAL, asked, host
 from vmhb_common.model.fault import Resolution
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from tests.unit.core.scenario import NEW, Guest, changed, lone, settled
+from tests.unit.core.scenario import NEW, Guest, changed, lone, settled, spins, told
 from vmhb_common.model.causes import Cause, Confidence
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
@@ -25,17 +25,8 @@ FAST = {"interval": 1.0, "timeout": 1.0, "threshold": 3}
 POLICIES = [{"interval": 10.0, "timeout": 5.0, "threshold": 3}, FAST]
 
 
-def told(guest: Guest) -> list[str]:
-    return [line.split(" ", 1)[1] for line in guest.transcript]
-
-
-def spins(now: float) -> tuple[int, int]:
-    """vCPU time (ns) and I/O of a kernel that loops."""
-    return int(now * 1e9), 0
-
-
 def works(now: float) -> tuple[int, int]:
-    """… of one that lives."""
+    """vCPU time (ns) and I/O of a kernel that lives."""
     return int(now * 3e8), int(now * 20)
 
 
