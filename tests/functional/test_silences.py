@@ -6,6 +6,7 @@ lasts longer than the 4 s after which a guest that is to blame would have been a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import threading
@@ -96,21 +97,36 @@ def test_boots(three: Three, worker: Workers, consumer: ConsumerProcess) -> None
         assert_quiet(daemon, consumer, guest, begun, seconds=QUIET / len(three))
 
 
-class SlowReader:
-    """A fifo that is read so slowly that whatever libvirt writes into it lasts."""
+@contextlib.contextmanager
+def read_slowly(path: pathlib.Path, mib_a_second: float) -> Iterator[None]:
+    """Make this a fifo that is read so slowly that whatever libvirt writes into it lasts.
 
-    def __init__(self, path: pathlib.Path, mib_a_second: float) -> None:
-        self.path = path
-        self._rate = mib_a_second * 2**20
-        os.mkfifo(path)
-        threading.Thread(target=self._run, daemon=True).start()
+    Both of its ends stay open until the job is over. To finish a memory snapshot libvirt closes the file and opens it
+    once more: with a reader who had left at the first end, it would wait for the next one with the domain's lock in its
+    hand, and everybody who lists or defines domains with it.
+    """
+    os.mkfifo(path)
+    fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    over = threading.Event()
 
-    def _run(self) -> None:
-        with self.path.open("rb", buffering=0) as fifo:
-            begun, read = time.monotonic(), 0
-            while data := fifo.read(1 << 16):
-                read += len(data)
-                time.sleep(max(0.0, begun + read / self._rate - time.monotonic()))
+    def run() -> None:
+        begun, read, pause = time.monotonic(), 0, 0.0
+        while not over.wait(pause):
+            try:
+                read += len(os.read(fifo, 1 << 16))
+            except BlockingIOError:
+                pause = 0.01
+            else:
+                pause = max(0.0, begun + read / (mib_a_second * 2**20) - time.monotonic())
+
+    reader = threading.Thread(target=run)
+    reader.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reader.join()
+        os.close(fifo)
 
 
 #: The first and the last stop the guest's vCPUs, the others don't.
@@ -128,8 +144,9 @@ def test_jobs(three: Three, worker: Workers, consumer: ConsumerProcess, tmp_path
     begun = time.monotonic()
 
     def run(guest: Guest, job: str) -> None:
-        fifo = SlowReader(tmp_path / guest.name, 10)
-        guest.node.virsh(*job.format(name=guest.name, fifo=fifo.path).split(), timeout=120)
+        fifo = tmp_path / guest.name
+        with read_slowly(fifo, 10):
+            guest.node.virsh(*job.format(name=guest.name, fifo=fifo).split(), timeout=120)
         took = time.monotonic() - begun
         figure(f"duration of {job.split(maxsplit=1)[0]}", took, "s")
         assert took > LONG
