@@ -108,7 +108,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the monitor found, ready to be written down."""
+    """What the monitor found, ready to be written down. of_host: its host is to blame, and is told of instead."""
 
     cause: str
     severity: str
@@ -122,6 +122,7 @@ class Finding:
     last_ack_at: datetime | None
     suspected_at: datetime | None
     health: dict[str, Any] | None = None
+    of_host: bool = False
 
 
 def raised(fault_id: str, host: str, who: Identity, policy: HeartbeatPolicy, finding: Finding, wall: datetime) -> Fault:

@@ -337,7 +337,8 @@ class Vitals:
 
     balloon_updated: `balloon.last-update`, seconds of the host's wall clock, 0 where the driver never answered.
     read_at: what that clock said when this was read. vcpus: each of them; vcpu_time: their sum, for a hypervisor that
-    tells no more. io_requests: block requests of all devices, and packets that the guest has sent.
+    tells no more. io_requests: block requests of all devices, and packets that the guest has sent. throttled: seconds
+    for which quotas of the instance's own have held its threads back, since it started; or why that is not known.
     """
 
     balloon_updated: int | None
@@ -345,6 +346,7 @@ class Vitals:
     io_requests: int | None
     vcpus: tuple[Vcpu, ...] = ()
     read_at: float | None = None
+    throttled: float | str = "not read"
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,17 @@ class Evidence:
             guests="with libvirt 8.0 or later",
         ),
     ] = _UNSEEN
+    throttled: Annotated[
+        Reading,
+        _told(
+            Witness.VCPU,
+            "share of the time for which a CPU quota of its own held it back (``cpu.stat`` of its cgroups)",
+            "one that has used up its quota from one whose host has no time for it",
+            _PROBE,
+            0.0,
+            guests="where the worker sees QEMU's process and its cgroups",
+        ),
+    ] = _UNSEEN
     io: Annotated[
         Reading,
         _told(
@@ -257,7 +268,7 @@ class Evidence:
         Reading,
         _told(
             Witness.HOST,
-            "for how many seconds the three before were counted",
+            "for how many seconds the four before were counted",
             "for people; a guest must have been still for 5 s to be called asleep",
             _PROBE,
             2.5,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -19,6 +19,7 @@ from vmhb_common.model.policy import Action, HeartbeatPolicy
 from vmhb_worker.core.brake import Braking
 from vmhb_worker.core.caution import BRAKED, LOOK, Caution, kind_of
 from vmhb_worker.core.cleared_faults import ClearedFaults
+from vmhb_worker.core.host_faults import HostFaults
 from vmhb_worker.core.verdict import recommend_still
 
 #: A clear is told again with this many reminders, for those who missed it.
@@ -77,8 +78,8 @@ class Ledger:
         self._new_id = new_id
         self._caution = caution or Caution()
         self.open: dict[str, Fault] = {}
-        #: That this host is suspect.
-        self.host_fault: Fault | None = None
+        #: Of this host itself.
+        self.of_host = HostFaults(host, new_id)
         #: uuids of those whose fault is open though they answer, until they have for long enough; and how it ends then.
         self._answering: dict[str, Resolution] = {}
         #: … and of those whose fault is not told of each time that they do, since they flap.
@@ -106,7 +107,7 @@ class Ledger:
         """
         dropped: tuple[str, ...] = ()
         for fault in faults:
-            if fault.state is life.FaultState.RAISED and fault.cause == Cause.HOST_SUSPECT:
+            if fault.state is life.FaultState.RAISED and self.of_host.load(fault, now):
                 self._load_host(fault, now, now if wall is None else now - (wall - fault.raised_at).total_seconds())
             elif fault.state is life.FaultState.RAISED and fault.instance_uuid is not None:
                 self.open[fault.instance_uuid] = fault
@@ -125,7 +126,6 @@ class Ledger:
         return dropped
 
     def _load_host(self, fault: Fault, now: float, raised_at: float) -> None:
-        self.host_fault = fault
         self.reconsider_at = now
         if BRAKED in fault.evidence:
             self._caution.brake.resume(min(now, raised_at))
@@ -133,9 +133,15 @@ class Ledger:
     def accuse(
         self, who: Identity, policy: HeartbeatPolicy, finding: Finding, *, now: float, wall: datetime
     ) -> Entry | None:
-        """Raise a fault, or update the one that is open. None: that it flaps is known, and this adds nothing."""
+        """Raise a fault, or update the one that is open. None: that it flaps is known, and this adds nothing. What is
+        its host's fault takes the place of one of its own; `reconsider`, which is due then, tells it."""
         uuid = who.instance_uuid
         was = self.open.get(uuid)
+        if finding.of_host and (was is None or not was.recovery_was_asked_for):
+            self.of_host.starves(uuid)
+            self.reconsider_at = now
+            return None if was is None else self._clear(uuid, was, Resolution.SUPERSEDED, now, wall)
+        self.of_host.starves_no_more(uuid, now)
         answered = self._answering.pop(uuid, None) is not None
         if was is None or answered or self._comes_back(uuid, was, finding):
             self._caution.flaps.raised(uuid, now)
@@ -220,6 +226,7 @@ class Ledger:
         Unless its instance is `gone` from here, it is kept open while that flaps; and where its recovery was asked for,
         or it came back, until its guest is certainly `well`.
         """
+        self.of_host.starves_no_more(uuid, now)
         was = self.open.get(uuid)
         if was is None:
             return None
@@ -274,29 +281,26 @@ class Ledger:
     def reconsider(self, watched: Callable[[str], Watched | None], now: float, wall: datetime) -> list[Entry]:
         """What is different by now: faults of those that have answered for long enough, recoveries that were withheld,
         and whether this host is suspect."""
-        entries = [self._see_host(now, wall)]
+        entries: list[Entry | None] = [*self._see_host(now, wall)]
         for uuid in sorted(self._answering):
             entries.append(self._see_answering(uuid, watched(uuid), now, wall))
         free = dict(self._caution.released(now))
         for uuid, was in list(self.open.items()):
             if self._caution.wanted(uuid):
                 entries.append(self._see_wanted(uuid, was, watched(uuid), free, now, wall))
-        busy = self._answering or self.host_fault is not None
+        busy = self._answering or self.of_host.open
         self.reconsider_at = min(now + LOOK if busy else math.inf, self._caution.deadline(now))
         return [entry for entry in entries if entry is not None]
 
-    def _see_host(self, now: float, wall: datetime) -> Entry | None:
-        why, was = self._caution.suspect(now), self.host_fault
-        if was is None and why is not None:
-            evidence = self._caution.host_evidence(now)
-            self.host_fault = life.of_host(self._new_id(), self._host, Cause.HOST_SUSPECT, why, evidence, wall)
-            self._told(self.host_fault.fault_id, "", now)
-            return Entry(Change.RAISED, self.host_fault)
-        if was is not None and why is None:
-            self.host_fault = None
-            over = replace(life.cleared(was, Resolution.RECOVERED, wall), reason="it is not suspect any more")
-            return self._ended(over, "", now)
-        return None
+    def _see_host(self, now: float, wall: datetime) -> Iterator[Entry]:
+        suspect = self._caution.suspect(now)
+        evidence = {} if suspect is None else self._caution.host_evidence(now)
+        for change, fault in self.of_host.see(suspect, evidence, now, wall):
+            if change is Change.CLEARED:
+                yield self._ended(fault, "", now)
+            else:
+                self._told(fault.fault_id, "", now)
+                yield Entry(change, fault)
 
     def _see_answering(self, uuid: str, monitor: Watched | None, now: float, wall: datetime) -> Entry | None:
         if monitor is None or not monitor.well(self._caution.acks, now):
@@ -392,10 +396,10 @@ class Ledger:
                 self._cleared.add(fault, owed)
                 self._told(fault_id, uuid, now)
             return Entry(Change.CLEARED, fault, owed, reminder=True)
-        if self.host_fault is not None and self.host_fault.fault_id == fault_id:
-            self.host_fault = life.reminded(self.host_fault, wall)
+        of_host = self.of_host.reminded(fault_id, wall)
+        if of_host is not None:
             self._told(fault_id, "", now)
-            return Entry(Change.UPDATED, self.host_fault, reminder=True)
+            return Entry(Change.UPDATED, of_host, reminder=True)
         was = self.open.get(uuid)
         if was is None or was.fault_id != fault_id:  # another fault of the same instance took its page
             return None

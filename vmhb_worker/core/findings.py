@@ -36,6 +36,7 @@ def finding(found: RaiseFault, observe_only: bool, now: float, wall: datetime) -
         last_ack_at=_wall_of(found.last_ack, now, wall),
         suspected_at=_wall_of(found.suspected_at, now, wall),
         health=None if found.health is None else found.health.told(),
+        of_host=verdict.of_host,
     )
 
 

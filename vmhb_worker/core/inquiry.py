@@ -300,6 +300,7 @@ class Inquiry:
             self._learn(vcpu=Reading(round(ran / 1e9 / elapsed, 2), now))
         if delayed is not None:
             self._learn(delayed=Reading(round(delayed / 1e9 / elapsed, 2), now))
+        self._learn(throttled=_throttled(before.throttled, after.throttled, elapsed, now))
         if before.io_requests is not None and after.io_requests is not None:
             self._learn(io=Reading(max(0, after.io_requests - before.io_requests), now))
 
@@ -324,6 +325,12 @@ class Inquiry:
 
     def _learn(self, **readings: Reading | bool) -> None:
         self.evidence = replace(self.evidence, **readings)  # type: ignore[arg-type]
+
+
+def _throttled(before: float | str, after: float | str, elapsed: float, now: float) -> Reading:
+    if isinstance(after, str) or isinstance(before, str):
+        return unavailable(after if isinstance(after, str) else str(before))
+    return Reading(round(max(0.0, after - before) / elapsed, 2), now)
 
 
 def _busiest(before: Vitals, after: Vitals) -> tuple[int | None, int | None]:

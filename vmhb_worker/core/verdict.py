@@ -29,6 +29,8 @@ ASLEEP_FOR = 5.0
 #: Starved: the busiest vCPU ran for less than so long (seconds) during a probe, and waited for a processor for this
 #: share of it. A halted vCPU does not wait, and a spinning one gets more even on a host at load 16.
 STARVED_RAN, STARVED_WAITED = 0.1, 0.5
+#: Of what a starved guest waited, so much must be by quotas of its own for those to be the reason.
+OWN_QUOTA = 0.5
 
 
 class Recovery(enum.Enum):
@@ -85,7 +87,8 @@ class Weight:
 class Rule:
     """One row: a cause, when it is the one, and what follows.
 
-    weigh: of one that matches, how sure that is; its docstring says so in the docs' table.
+    weigh: of one that matches, how sure that is; its docstring says so in the docs' table. of_host: it is the host's
+    fault, and told of that.
     """
 
     cause: Cause
@@ -94,6 +97,7 @@ class Rule:
     recovery: Recovery
     weigh: Callable[[Case], Weight]
     reason: str  # one sentence for people
+    of_host: bool = False
 
 
 def _certain(_case: Case) -> Weight:
@@ -170,6 +174,11 @@ def _asleep(case: Case) -> bool:
 
 def _starved(case: Case) -> bool:
     return _no_word(case) and starved(case.evidence)
+
+
+def _throttled(case: Case) -> bool:
+    throttled, waited = case.evidence.throttled.value, case.evidence.delayed.value
+    return _starved(case) and throttled is not None and throttled >= OWN_QUOTA * waited
 
 
 def starved(evidence: Evidence) -> bool:
@@ -257,11 +266,20 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         Cause.STARVED,
+        _throttled,
+        Severity.WARNING,
+        Recovery.NEVER,
+        _likely,
+        "it is to run, and has used up its CPU quota: its vCPUs wait for the next turn",
+    ),
+    Rule(
+        Cause.STARVED,
         _starved,
         Severity.WARNING,
         Recovery.NEVER,
         _likely,
         "it is to run, and is not let: its vCPUs wait for a processor of the host's",
+        of_host=True,
     ),
     Rule(
         Cause.GUEST_PANICKED,
@@ -357,7 +375,7 @@ RULES: tuple[Rule, ...] = (
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Cause, confidence, and the evidence that they rest on. held: its guest has time, before recovery is asked for.
-    unproven: why what was found is not enough for one yet, "": it is."""
+    unproven: why what was found is not enough for one yet, "": it is. of_host: see `Rule`."""
 
     cause: Cause
     confidence: Confidence
@@ -367,6 +385,7 @@ class Verdict:
     evidence: Evidence
     held: bool = False
     unproven: str = ""
+    of_host: bool = False
 
 
 def judge(case: Case) -> Verdict:
@@ -381,6 +400,7 @@ def judge(case: Case) -> Verdict:
         rule.reason,
         case.evidence,
         unproven=weight.unproven if rule.recovery is not Recovery.NEVER else "",
+        of_host=rule.of_host,
     )
 
 

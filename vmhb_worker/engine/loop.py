@@ -653,8 +653,7 @@ class Engine:
         degraded = [] if self._doubt.connected else [f"libvirt is away: {self._why_away}"]
         if health.get("degraded"):
             degraded.append(str(health["degraded"]))
-        if self._ledger.host_fault is not None:
-            degraded.append(f"this host is suspect: {self._ledger.host_fault.reason}")
+        degraded += self._ledger.of_host.told()
         refused = sorted(self._roster.refused.items())
         degraded += list(filter(None, map(self._unreachable, self._roster)))[:20]
         degraded += [f"instance {which} is not monitored: {why}" for which, why in refused][:20]

@@ -120,6 +120,7 @@ class Guest:
             None  # vCPU time (ns) and I/O by now, instead of the usual
         )
         self.delayed: float | None = None  # the share of the time that its vCPU waits for a processor
+        self.throttled: float | None = None  # … since a quota of its own holds it back
         self.runs_on = False  # its vCPUs do, while its QEMU does not answer
         self.osinfo: dict[str, str] | None = None  # None: its agent does not say
         self.check: Any = {"exited": True, "exitcode": 0}  # what is told of its health check; a text: the refusal
@@ -379,7 +380,8 @@ class Guest:
         ran, requests = (int(lived * 1e8), int(lived * 10)) if self.does is None else self.does(self.host.now)
         delayed = None if self.delayed is None else int(self.delayed * self.host.now * 1e9)
         vcpus = (ev.Vcpu(ran, delayed),)
-        return ev.Vitals(self._balloon_updated(), ran, requests, vcpus, self.host.wall(self.host.now))
+        throttled = "not told" if self.throttled is None else self.throttled * self.host.now
+        return ev.Vitals(self._balloon_updated(), ran, requests, vcpus, self.host.wall(self.host.now), throttled)
 
     def _blocked_since(self) -> float:
         assert self._blocked is not None
@@ -653,7 +655,8 @@ class Host:
             case ev.RaiseFault():
                 self._accuse(guest, effect, wall)
             case ev.ClearFault(resolution):
-                assert guest.uuid in self.ledger.open, f"{guest.uuid} is acquitted of nothing"
+                accused = {*self.ledger.open, *self.ledger.of_host.starved}
+                assert guest.uuid in accused, f"{guest.uuid} is acquitted of nothing"
                 well = guest.monitor.well(self.caution.acks, self.now)
                 how = Resolution(resolution)
                 self._write(guest, self.ledger.acquit(guest.uuid, how, now=self.now, wall=wall, well=well))

@@ -481,7 +481,7 @@ def test_each_hold_and_each_brake_ends(deeds: list[tuple[str, int, float]]) -> N
     for guest in guests:
         waits = guest.fault is not None and guest.fault.withheld in {"hold", "brake"} and guest.monitor.stands
         assert not waits, (guest.transcript, made.transcript)
-    assert made.ledger.host_fault is None
+    assert not made.ledger.of_host.open
 
 
 def suspect_at(made: Host, at: float) -> bool:

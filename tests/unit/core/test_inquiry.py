@@ -246,6 +246,25 @@ def test_the_busiest_vcpu_counts(
     assert told.counted.value == pytest.approx(3.3, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "share", "why"),
+    [
+        (10.0, 12.5, 0.76, None),
+        (10.0, 9.0, 0.0, None),  # another group took its place
+        (0.0, "its cgroup has gone", None, "its cgroup has gone"),
+        ("not seen", 3.0, None, "not seen"),
+    ],
+)
+def test_how_long_its_own_quota_held_it_back(
+    before: float | str, after: float | str, share: float | None, why: str | None
+) -> None:
+    """As a share of the time between the two looks; or why that is not known."""
+    asked = listening(first=Vitals(1000, 0, 10, throttled=before))
+    listen(asked, Vitals(1000, 2_500_000_000, 10, throttled=after))
+    told = asked.evidence.throttled
+    assert (told.value, None if share is not None else told.why) == (share, why)
+
+
 def test_what_is_counted_counts_when_the_probe_has_ended() -> None:
     """No rule sees half of a probe."""
     asked = listening()

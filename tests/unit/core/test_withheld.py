@@ -43,7 +43,7 @@ def restarted(made: Host, guests: list[Guest]) -> tuple[Host, list[Guest]]:
     """Another worker's life, which knows what this one has written down; the guests are as they were."""
     again = Host(at=made.now + 5.0, limits=USUAL)
     wall = START + timedelta(seconds=again.now)
-    faults = [*made.ledger.open.values(), *([made.ledger.host_fault] if made.ledger.host_fault else [])]
+    faults = [*made.ledger.open.values(), *made.ledger.of_host.open.values()]
     again.ledger.load(faults, {}, again.now, wall)
     news = []
     for guest in guests:

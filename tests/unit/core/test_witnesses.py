@@ -330,10 +330,10 @@ def test_a_report_from_before_the_clock_was_set_is_not_taken_for_a_newer_one(ste
 # -- starved -----------------------------------------------------------------------------------------------------------
 
 
-def starves(guest: Guest) -> None:
-    """Its vCPU is to run, and is hardly ever let; so nobody in it answers in time."""
+def starves(guest: Guest, throttled: float | None = 0.9) -> None:
+    """Its vCPU is to run, and is hardly ever let; so nobody in it answers in time. throttled: by its own quota."""
     guest.does = lambda now: (int(now * 1e7), 0)
-    guest.delayed = 0.95
+    guest.delayed, guest.throttled = 0.95, throttled
     guest.kernel_dies()
 
 

@@ -26,7 +26,7 @@ from vmhb_worker.adapters.libvirt.agent_commands import failure
 from vmhb_worker.adapters.libvirt.connection import Connection, Lines, NoLine
 from vmhb_worker.adapters.libvirt.event_map import EVENTS, STATE_NAMESPACE, Told, port_changed
 from vmhb_worker.adapters.libvirt.pool import Pool, Task
-from vmhb_worker.adapters.libvirt.process import Processes, run_folder
+from vmhb_worker.adapters.libvirt.process import UNSEEN, Processes, run_folder
 from vmhb_worker.adapters.libvirt.queries import control, job, vitals, without_namespace
 from vmhb_worker.adapters.libvirt.report_order import Feed, Lost
 from vmhb_worker.adapters.libvirt.translations import MESSAGES, Translations
@@ -501,6 +501,7 @@ def test_vitals_are_sums_over_devices_and_none_where_there_are_none() -> None:
         "net.0.rx.bytes": 999,
     }
     assert vitals(statistics, 50.0) == Vitals(7, 111, 11, (Vcpu(100, 3), Vcpu(11)), 50.0)
+    assert vitals({}, 50.0, 0.5).throttled == 0.5
     assert vitals({"block.count": 0}) == Vitals(None, None, None)
 
 
@@ -680,7 +681,9 @@ def test_what_a_process_has_taken_is_told_while_it_lives(tmp_path: Path) -> None
         (tmp_path / "qemu" / "one.pid").write_text(f"{process.pid}\n")
         processes = Processes(tmp_path)
         assert processes.cpu_seconds(domain) is None
+        assert processes.throttled_seconds(domain) == UNSEEN
         processes.describe(domain, "one", "1")
+        assert processes.throttled_seconds(domain) == "libvirt has made no cgroups for its CPU"
         first = processes.cpu_seconds(domain)
         assert first is not None
         deadline = time.monotonic() + 20
@@ -690,6 +693,7 @@ def test_what_a_process_has_taken_is_told_while_it_lives(tmp_path: Path) -> None
         process.kill()
         process.wait()
         assert processes.cpu_seconds(domain) is None
+        assert processes.throttled_seconds(domain) == UNSEEN
 
 
 @pytest.mark.parametrize("content", ["", "not a pid", "4194305"])

@@ -8,10 +8,13 @@ import select
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from vmhb_worker.adapters.libvirt import cgroups
+
 #: Of what follows its name in /proc/PID/stat, see proc(5): in so many parts of a second.
 _USER_TIME, _SYSTEM_TIME = 11, 12
 _TICKS = os.sysconf("SC_CLK_TCK")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+UNSEEN = "QEMU's process cannot be seen from here"
 
 
 def run_folder(uri: str) -> Path | None:
@@ -54,6 +57,11 @@ class Process:
             return None
         counts = told.rpartition(")")[2].split()  # what comes before is its name, which may have blanks in it
         return (int(counts[_USER_TIME]) + int(counts[_SYSTEM_TIME])) / _TICKS
+
+    def throttled_seconds(self) -> float | str:
+        """For how long its own CPU quotas have held its threads back; or why that is not known."""
+        told = cgroups.throttled_seconds(self._pid)
+        return told if self.alive() else UNSEEN
 
 
 class Processes:
@@ -109,6 +117,11 @@ class Processes:
         """CPU time that the QEMU of the last description has taken; None: that cannot be seen from here."""
         process = self._known.get(uuid, ("", None))[1]
         return process.cpu_seconds() if process is not None else None
+
+    def throttled_seconds(self, uuid: str) -> float | str:
+        """See `Process.throttled_seconds`, of the QEMU of the last description."""
+        process = self._known.get(uuid, ("", None))[1]
+        return process.throttled_seconds() if process is not None else UNSEEN
 
 
 def _hold(pid_file: Path, uuid: str) -> Process | None:

@@ -16,7 +16,7 @@ import libvirt
 from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection, gone
 from vmhb_worker.adapters.libvirt.event_map import STATE_NAMESPACE
-from vmhb_worker.adapters.libvirt.process import Processes
+from vmhb_worker.adapters.libvirt.process import UNSEEN, Processes
 from vmhb_worker.core.events import (
     Answer,
     Control,
@@ -71,13 +71,15 @@ def _put(connection: Connection, uuid: str, look: Look, processes: Processes) ->
             return State(*constants.state(*domain.state()[:2]), processes.alive(uuid))
         case LookCpu():
             seconds = processes.cpu_seconds(uuid)
-            return Unavailable("QEMU's process cannot be seen from here") if seconds is None else Cpu(seconds)
+            return Unavailable(UNSEEN) if seconds is None else Cpu(seconds)
         case LookJob():
             return job(domain.jobStats())
         case LookVitals():
             found = connection.raw.domainListGetStats([domain], _STATISTICS)
             return (
-                vitals(found[0][1], time.time()) if found else Unavailable("libvirt has no statistics of this domain")
+                vitals(found[0][1], time.time(), processes.throttled_seconds(uuid))
+                if found
+                else Unavailable("libvirt has no statistics of this domain")
             )
         case SetBalloonPeriod(seconds):
             domain.setMemoryStatsPeriod(seconds, libvirt.VIR_DOMAIN_AFFECT_LIVE)
@@ -99,10 +101,11 @@ def job(statistics: Mapping[str, Any]) -> Job:
     return Job(constants.operation(statistics.get(libvirt.VIR_DOMAIN_JOB_OPERATION, -1)))
 
 
-def vitals(statistics: Mapping[str, Any], read_at: float | None = None) -> Vitals:
+def vitals(statistics: Mapping[str, Any], read_at: float | None = None, throttled: float | str = "not read") -> Vitals:
     """What virDomainListGetStats says: the sums over all devices, None for a kind of which there is none.
 
-    read_at: the wall clock's seconds. What the guest is sent (rx) is none of its doing: it arrives at a dead one, too.
+    read_at: the wall clock's seconds. throttled: see `Vitals`. What the guest is sent (rx) is none of its doing: it
+    arrives at a dead one, too.
     """
     return Vitals(
         balloon_updated=statistics.get("balloon.last-update"),
@@ -110,6 +113,7 @@ def vitals(statistics: Mapping[str, Any], read_at: float | None = None) -> Vital
         io_requests=_sum(statistics, ("block.", "net."), (".rd.reqs", ".wr.reqs", ".fl.reqs", ".tx.pkts")),
         vcpus=tuple(_vcpus(statistics)),
         read_at=read_at,
+        throttled=throttled,
     )
 
 
