@@ -22,7 +22,7 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import Change
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import evidence, excuses, lifecycle, spoken_of
-from vmhb_worker.core.monitor import PASSAGE, PAUSE_SETTLES
+from vmhb_worker.core.domain_life import PASSAGE, PAUSE_SETTLES
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
 from vmhb_worker.core.verdict import RULES
 

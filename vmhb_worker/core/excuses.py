@@ -99,6 +99,25 @@ OF_FAILURE: Mapping[Failure, Excused | None] = {
     Failure.UNKNOWN: Excused.NOT_ASKED,
 }
 
+#: What is said once, until the guest answers, of that which somebody has to see to.
+_REMARKS: Mapping[Failure, str] = {
+    Failure.GIVEN_UP: (
+        "its heartbeats are skipped: libvirt could not understand what its agent sent, or it was too long, and talks "
+        "to it no more until it connects anew; restart the agent in the guest"
+    ),
+    Failure.UNKNOWN: (
+        "its heartbeats are skipped: what libvirt says of its agent is not known here; where that is another language, "
+        "have libvirtd (virtqemud) run with LC_ALL=C"
+    ),
+}
+
+
+def remark(failure: Failure, detail: str) -> str | None:
+    """Of a challenge's end that excuses its guest. detail: libvirt's words."""
+    what = f" ({detail[:200]!r})" if failure is Failure.UNKNOWN else ""
+    return _REMARKS[failure] + what if failure in _REMARKS else None
+
+
 #: By a silence's key. Any other is the request id of an operation that was announced.
 OF_SILENCE: Mapping[str, Excused] = {
     "paused": Excused.PAUSED,

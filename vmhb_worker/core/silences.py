@@ -10,7 +10,8 @@ from vmhb_worker.core.excuses import of_silence
 #: The key of those that a job of libvirt's causes.
 JOB = "job"
 #: The keys of those that stand for a state of libvirt's: they end when that does, and it is read again now and then.
-STATES_OF_LIBVIRT = frozenset({"paused", "passage", "postcopy"})
+PAUSED, PASSES, POSTCOPY = "paused", "passage", "postcopy"
+STATES_OF_LIBVIRT = frozenset({PAUSED, PASSES, POSTCOPY})
 _NONE: frozenset[str] = frozenset()
 
 
@@ -27,13 +28,15 @@ class Silences:
     """A set by key. While it isn't empty, no beat is judged.
 
     What is asked of it at each heartbeat is worked out at each change. on: is there one? everybody: and one that
-    excuses everybody, the kernel too? asking: may the guest be asked? until: when the next one expires.
+    excuses everybody, the kernel too? asking: may the guest be asked? until: when the next one expires. since:
+    when the first of those that are on, or of the last that were, began.
     """
 
-    __slots__ = ("_by_key", "asking", "everybody", "on", "until")
+    __slots__ = ("_by_key", "asking", "everybody", "on", "since", "until")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float = 0.0) -> None:
         self._by_key: dict[str, Silence] = {}
+        self.since = now
         self._changed()
 
     def __bool__(self) -> bool:

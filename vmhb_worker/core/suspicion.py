@@ -43,7 +43,6 @@ class Suspicion:
         "_last_report",
         "_next_at",
         "_probe_at",
-        "_probe_interval",
         "_probes",
         "_stood_still_until",
         "balloon_period",
@@ -52,10 +51,11 @@ class Suspicion:
         "baselines",
         "confirming",
         "job_poll_at",
+        "probe_interval",
     )
 
     def __init__(self, probe_interval: float, balloon_seen: bool) -> None:
-        self._probe_interval = probe_interval
+        self.probe_interval = probe_interval
         self.balloon_seen = balloon_seen  # its balloon answered in this boot: only then does its silence mean anything
         self.balloon_period: int | None = None  # the balloon's period as Nova wants it, None: no balloon
         self.job_poll_at: float | None = None
@@ -81,7 +81,7 @@ class Suspicion:
     def again(self, now: float, baseline: bool = False, left: bool = False) -> list[Look]:
         """Ask once more. left: its agent has closed its port."""
         looks = self.end()
-        self._inquired_at, self._next_at, self.confirming = now, now + self._probe_interval, False
+        self._inquired_at, self._next_at, self.confirming = now, now + self.probe_interval, False
         may_probe = baseline or now >= self.may_probe_at
         self._inquiry = Inquiry(self.balloon_period, self.balloon_seen, may_probe, baseline, left)
         return looks + self._inquiry.begin(now)
@@ -96,7 +96,7 @@ class Suspicion:
         self.baseline_at = None
         if self.balloon_seen or self.balloon_period is None or self.baselines >= BASELINES:
             return []
-        self.baseline_at = now + self._probe_interval
+        self.baseline_at = now + self.probe_interval
         if not well:
             return []
         allowed_at = min(self._due_at, self._crowded_until)
@@ -150,7 +150,7 @@ class Suspicion:
         if inquiry.probed:
             self._probes.append(now)
             if not inquiry.baseline:
-                self._probe_at = self._due_at = now + self._probe_interval
+                self._probe_at = self._due_at = now + self.probe_interval
         inquiry.probed = False
         if inquiry.last_report is not None:
             self._last_report, inquiry.last_report = inquiry.last_report, None
@@ -246,7 +246,7 @@ class Suspicion:
         return True
 
     def gathered(
-        self, port: Reading, panic: Reading, watchdog: tuple[str, float] | None, system: Reading, last_ack: float | None
+        self, port: Reading, panic: Reading, watchdog: Reading, system: Reading, last_ack: float | None
     ) -> Evidence:
         """The newest of all, an earlier inquiry's where this one saw nothing, and what was told to us."""
         evidence = self._found if self._inquiry is None else _merged(self._inquiry.evidence, self._found)
@@ -254,7 +254,7 @@ class Suspicion:
             evidence,
             port=port,
             panic=panic,
-            watchdog=Reading(*watchdog) if watchdog else Reading(False, None),
+            watchdog=watchdog,
             system=system,
             balloon_fresh=self._fresh(last_ack),
             outlived_port=self._outlived(port),

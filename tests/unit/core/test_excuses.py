@@ -226,7 +226,7 @@ def test_nobody_can_be_asked(interval: float, timeout: float, threshold: int) ->
     guest.run(1000.0)
     guest.monitor.balloon_period = None
     guest.busy = True
-    last = guest.monitor.last_ack
+    last = guest.monitor.answers.last_ack
     assert last is not None
     guest.run(3000.0)
     (fault,) = guest.raised

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from vmhb_worker.core.absence import DAY, Maintenances
-from vmhb_worker.core.application_channel import OtherChannel
 from vmhb_worker.core.health_watch import HealthWatch, Turn, in_words
 from vmhb_worker.core.instance_state import Spell
 from vmhb_worker.core.protocol import Check, Health, Status
+from vmhb_worker.core.witnesses import OtherChannel
 
 GOOD, FAIR = Health(Status.HEALTHY), Health(Status.DEGRADED)
 BAD = Health(Status.UNHEALTHY, (Check("db", Status.UNHEALTHY, "gone"), Check("web", Status.HEALTHY)))

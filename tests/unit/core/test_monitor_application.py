@@ -62,7 +62,7 @@ def test_a_silent_application_in_a_guest_that_lives() -> None:
     lines = guest.run(40.0)
     assert words(lines)[0].startswith("raised application_unresponsive")
     assert float(lines[0].split()[0]) <= 20.0 + 3 * 1.0 + 1.0
-    assert guest.monitor.misses == 3
+    assert guest.monitor.answers.misses == 3
     assert guest.raised[0].evidence["other_channel"]["value"] is True
     assert guest.raised[0].evidence["connection"]["value"] == "connected"
     guest.application.goes_on()
@@ -160,7 +160,7 @@ def test_a_lost_connection_is_no_miss() -> None:
     guest.happens(ev.ChannelDown("closed by QEMU"))
     guest.run(60.0)
     assert guest.transcript == []
-    assert guest.monitor.skipped > 30
+    assert guest.monitor.answers.skipped > 30
     assert guest.monitor.told(60.0)["application"]["connected"] == "closed by QEMU"
     before = len(guest.application.challenges())
     guest.happens(ev.ChannelUp())
@@ -595,7 +595,7 @@ def test_a_suspect_that_is_silenced_or_stops_is_not_asked_on() -> None:
     guest.agent_stops()
     guest.application.hangs()
     guest.run(22.9)
-    assert guest.monitor._application.other.out
+    assert guest.monitor._witnesses.other.out
     guest.happens(ev.Silenced("hint:1", "stop"))
     guest.application.goes_on()
     guest.run(30.0)

@@ -81,8 +81,8 @@ def test_slow_is_not_dead(interval: float, timeout: float, rtt: float) -> None:
     guest.agent_goes_on(rtt)
     guest.run(600.0)
     assert guest.transcript == []
-    assert guest.monitor.last_ack is not None
-    assert 600.0 - guest.monitor.last_ack < 2 * max(interval, rtt)
+    assert guest.monitor.answers.last_ack is not None
+    assert 600.0 - guest.monitor.answers.last_ack < 2 * max(interval, rtt)
 
 
 def test_with_a_threshold_of_one_the_first_miss_raises() -> None:
@@ -106,7 +106,7 @@ def test_a_late_answer_saves_every_open_beat() -> None:
     assert guest.monitor.state is State.MISSING
     guest.agent_goes_on()
     assert guest.run(105.0) == []
-    assert (guest.monitor.state, guest.monitor.misses) == (State.ALIVE, 0)
+    assert (guest.monitor.state, guest.monitor.answers.misses) == (State.ALIVE, 0)
     guest.run(200.0)
     assert guest.transcript == []
 
@@ -117,10 +117,10 @@ def test_misses_must_be_in_a_row() -> None:
     for _ in range(5):
         guest.agent_stops()
         guest.run(guest.host.now + 2.9)
-        assert guest.monitor.misses in (1, 2)
+        assert guest.monitor.answers.misses in (1, 2)
         guest.agent_goes_on()
         guest.run(guest.host.now + 2.1)
-        assert guest.monitor.misses == 0
+        assert guest.monitor.answers.misses == 0
     assert guest.transcript == []
 
 
@@ -160,8 +160,8 @@ def test_skips_are_no_misses() -> None:
     guest.agent_stops()
     guest.run(600.0)
     assert guest.transcript == []
-    assert (guest.monitor.misses, guest.monitor.state) == (0, State.ALIVE)
-    assert guest.monitor.skipped >= 595
+    assert (guest.monitor.answers.misses, guest.monitor.state) == (0, State.ALIVE)
+    assert guest.monitor.answers.skipped >= 595
 
 
 def test_skips_do_not_interrupt_a_row_of_misses() -> None:
@@ -169,11 +169,11 @@ def test_skips_do_not_interrupt_a_row_of_misses() -> None:
     guest = settled(interval=10.0, timeout=5.0, threshold=3)
     guest.agent_stops()
     guest.run(121.0)
-    misses = guest.monitor.misses
+    misses = guest.monitor.answers.misses
     assert misses >= 1
     guest.host.libvirtd_stops()
     guest.run(141.0)
-    assert guest.monitor.misses <= misses + 1
+    assert guest.monitor.answers.misses <= misses + 1
     guest.host.libvirtd_goes_on()
     told = guest.run(200.0)
     assert len(told) == 1
@@ -189,11 +189,11 @@ def test_nobody_is_accused_while_libvirtd_is_silent() -> None:
     host.run(50.0)
     host.libvirtd_stops()
     host.run(110.0)
-    assert all(guest.monitor.skipped > 0 for guest in guests)
+    assert all(guest.monitor.answers.skipped > 0 for guest in guests)
     host.libvirtd_goes_on()
     host.run(200.0)
     assert [line for guest in guests for line in guest.transcript] == []
-    assert all(guest.monitor.skipped == 0 for guest in guests)  # since the last acknowledgement
+    assert all(guest.monitor.answers.skipped == 0 for guest in guests)  # since the last acknowledgement
 
 
 def test_a_worker_that_was_away_blames_itself() -> None:
@@ -214,7 +214,7 @@ def test_a_worker_that_slept_skips_the_beats_it_slept_through() -> None:
     monitor = lone(memory=WELL, interval=1.0, timeout=1.0).monitor
     out = monitor.handle(ev.Tick(99.9), 100.0)
     assert [type(effect).__name__ for effect in out] == ["Ask"]
-    assert monitor.skipped == 100
+    assert monitor.answers.skipped == 100
     assert monitor.deadline() > 100.0
 
 
@@ -232,13 +232,13 @@ def test_a_request_that_waits_for_somebody_elses_command_is_no_miss() -> None:
     guest = settled(interval=10.0, timeout=5.0, threshold=4)
     guest.busy = True
     guest.run(115.0)
-    assert guest.monitor.misses == 1
+    assert guest.monitor.answers.misses == 1
     guest.run(300.0)
     assert guest.transcript == []
-    assert (guest.monitor.state, guest.monitor.misses <= 2) in ((State.ALIVE, True), (State.MISSING, True))
+    assert (guest.monitor.state, guest.monitor.answers.misses <= 2) in ((State.ALIVE, True), (State.MISSING, True))
     guest.busy = False
     guest.run(400.0)
-    assert guest.monitor.misses == 0
+    assert guest.monitor.answers.misses == 0
 
 
 def test_a_request_that_never_ends_is_no_silence_of_the_guest() -> None:
@@ -254,10 +254,13 @@ def test_a_request_that_never_ends_is_no_silence_of_the_guest() -> None:
     while now < 600.0:
         now = monitor.deadline()
         monitor.handle(ev.Tick(now), now)
-        missed.append(monitor.misses)
+        missed.append(monitor.answers.misses)
     assert max(missed) == 2
-    assert monitor.skipped >= 6
-    assert (monitor.state, monitor.standing) == (State.SILENT, Standing(Cause.GUEST_SILENT, confidence=Confidence.LOW))
+    assert monitor.answers.skipped >= 6
+    assert (monitor.state, monitor.case.standing) == (
+        State.SILENT,
+        Standing(Cause.GUEST_SILENT, confidence=Confidence.LOW),
+    )
 
 
 def test_a_suspect_never_queues_behind_the_silent() -> None:

@@ -10,8 +10,8 @@ from tests.unit.core.scenario import WELL, Host, changed, lone, settled
 from vmhb_common.model.causes import Cause, Confidence
 from vmhb_common.model.policy import Action
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.domain_life import PASSAGE
 from vmhb_worker.core.instance_state import Memory, Standing, Timing
-from vmhb_worker.core.monitor import PASSAGE
 from vmhb_worker.core.transitions import State
 
 FAST: dict[str, Any] = {"interval": 1.0, "timeout": 1.0, "threshold": 3}

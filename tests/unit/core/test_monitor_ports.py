@@ -102,7 +102,7 @@ def test_an_exit_during_suspicion_is_an_exit() -> None:
     guest = settled(timing=SETTLE, interval=10.0, timeout=5.0, threshold=3)
     guest.agent_stops()
     guest.run(119.0)
-    assert guest.monitor.misses == 2
+    assert guest.monitor.answers.misses == 2
     guest.agent_exits()
     assert guest.run(400.0) == ["139.00 raised agent_exited"]
 
@@ -148,7 +148,7 @@ def test_after_a_restart_of_the_worker_a_closed_port_is_found_closed() -> None:
     """It may have been closed while nobody looked: no event will tell."""
     guest = lone(memory=WELL, timing=SETTLE)
     guest.port = False
-    guest.monitor.port_open = None
+    guest.monitor.life.port_open = None
     guest.happens(ev.PortChanged(False))
     assert guest.run(100.0) == ["20.00 raised agent_exited"]
 
@@ -171,8 +171,8 @@ def test_the_port_is_part_of_the_evidence() -> None:
     guest.run(100.0)
     assert guest.raised[0].evidence["port"]["value"] is True
     monitor = lone(memory=WELL).monitor
-    monitor.port_open = None
-    assert monitor._gathered(0.0).told(0.0)["port"] == {"value": "unavailable", "reason": "not told yet"}
+    monitor.life.port_open = None
+    assert monitor._witnesses.gathered(0.0).told(0.0)["port"] == {"value": "unavailable", "reason": "not told yet"}
 
 
 # -- libvirt talks to the agent no more ------------------------------------------------------------------------------
@@ -202,11 +202,11 @@ def test_libvirt_gives_up_on_an_agent_that_is_missed() -> None:
     guest = settled(interval=10.0, timeout=5.0, threshold=5, action=Action.RECOVER_UNRESPONSIVE)
     guest.agent_stops()
     guest.run(126.0)
-    misses = guest.monitor.misses
+    misses = guest.monitor.answers.misses
     assert 0 < misses < 5
     guest.given_up = True
     guest.run(1000.0)
-    assert guest.monitor.misses == misses
+    assert guest.monitor.answers.misses == misses
     assert guest.raised == []
 
 
@@ -259,14 +259,14 @@ def test_whoever_opens_the_port_is_asked_at_once(closed_for: float) -> None:
     guest.agent_starts()
     guest.run(guest.host.now + 0.1)
     assert len(guest.asks()) == asked + 1
-    assert guest.monitor.last_ack == pytest.approx(guest.host.now - 0.09)
+    assert guest.monitor.answers.last_ack == pytest.approx(guest.host.now - 0.09)
     assert guest.monitor.told(guest.host.now)["not_asked"] is None
 
 
 def test_a_port_of_which_nothing_is_known_is_asked() -> None:
     """After a boot, and where an old QEMU does not tell."""
     guest = lone(memory=WELL, interval=1.0)
-    guest.monitor.port_open = None
+    guest.monitor.life.port_open = None
     guest.run(10.0)
     assert guest.asks() and guest.monitor.port_open is True
 
@@ -297,7 +297,7 @@ def test_a_port_that_was_wrongly_taken_for_closed_is_healed_by_what_libvirt_know
     guest.run(150.0)
     guest.is_read()
     guest.run(151.0)
-    assert not guest.monitor.unsettled and guest.monitor.last_ack == pytest.approx(150.0, abs=0.1)
+    assert not guest.monitor.unsettled and guest.monitor.answers.last_ack == pytest.approx(150.0, abs=0.1)
     assert guest.run(1000.0) == []
 
 
@@ -352,7 +352,7 @@ def test_what_is_not_understood_is_nobodys_act_and_said_once() -> None:
         assert len(remarks) == (number == 0)
         if remarks:
             assert "LC_ALL=C" in remarks[0] and "verf\u00fcgbar\\n" in remarks[0], "escaped"
-    assert guest.monitor.misses == 0 and guest.monitor.port_open is True
+    assert guest.monitor.answers.misses == 0 and guest.monitor.port_open is True
     assert guest.monitor.state is State.ALIVE
     assert guest.monitor.told(200.0)["not_asked"] == "not understood"
 
@@ -368,7 +368,7 @@ def test_only_the_agents_own_act_counts_against_it(failure: ev.Failure) -> None:
         guest.monitor.handle(ev.Asked(), now)
         guest.monitor.handle(ev.AskFailed(failure), now + 0.99)
     accused = failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED)
-    assert (guest.monitor.misses > 0) is accused
+    assert (guest.monitor.answers.misses > 0) is accused
     assert (guest.monitor.port_open is False) is (failure is ev.Failure.CLOSED)
 
 

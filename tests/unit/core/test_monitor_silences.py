@@ -12,9 +12,9 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
+from vmhb_worker.core.domain_life import PASSAGE
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.lifecycle import JOBS, event_of, event_of_state
-from vmhb_worker.core.monitor import PASSAGE
 from vmhb_worker.core.suspicion import JOB_BELIEVED
 from vmhb_worker.core.transitions import State
 

@@ -171,7 +171,7 @@ def test_any_story_is_taken(
         assert remembered.waited is None or remembered.waited >= 0.0
         assert monitor.told(now)["misses"] >= 0
         assert not math.isnan(monitor.deadline())
-        assert monitor.state is not State.SILENT or monitor.standing is not None
+        assert monitor.state is not State.SILENT or monitor.case.standing is not None
 
 
 #: Somebody else's command holds its agent.

@@ -117,7 +117,7 @@ def test_whoever_cannot_be_asked_is_judged_by_the_host(how: str) -> None:
     made, guests = one_dead()
     if how == "watchdog":
         guests[0].gets_stuck(ev.WatchdogFired("pause"))
-        guests[0].gets_stuck(ev.Stuck(guests[0].monitor.standing.cause))  # type: ignore[union-attr]
+        guests[0].gets_stuck(ev.Stuck(guests[0].monitor.case.standing.cause))  # type: ignore[union-attr]
     else:
         setattr(guests[0], how, True)
     made.run(600.0)

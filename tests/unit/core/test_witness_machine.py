@@ -246,7 +246,7 @@ class Body:
         told = monitor.told(self.now)
         if told["state"] != "alive" or told["silences"] or told["last_ack_age"] is None:
             return
-        heard = max(self.now - told["last_ack_age"], monitor._undisturbed_since)
+        heard = max(self.now - told["last_ack_age"], monitor.answers.undisturbed_since)
         assert self.now - heard <= full_threshold(monitor.policy) + 0.1, self.picture()
 
     def picture(self) -> str:
