@@ -9,44 +9,81 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from vmhb_worker.core.instance_state import Timing
+from vmhb_common.model.policy import HeartbeatPolicy
+from vmhb_worker.core.ask_schedule import full_threshold
+from vmhb_worker.core.instance_state import Memory, Timing
 
 
 class Graces:
     """Belongs to its monitor.
 
-    full_threshold: seconds that a guest which is asked again is owed. overdue: until when the first acknowledgement of
-    this boot is awaited, by what its policy says now; None: for ever, or it has come.
+    in_force: the policy by which the guest is asked now. established: it has acknowledged once. waiting_since: since
+    when its first acknowledgement of this boot is awaited, without what silences lasted; None: it has come, or the
+    domain does not run.
     """
 
     __slots__ = (
         "_extended",
-        "_full_threshold",
-        "_overdue",
+        "_in_force",
         "_panic_grace",
         "_timing",
         "closings",
+        "established",
         "exited",
         "overdue_at",
         "panic_at",
         "settle_at",
+        "waiting_since",
     )
 
-    def __init__(
-        self, timing: Timing, full_threshold: Callable[[], float], overdue: Callable[[], float | None], now: float
-    ) -> None:
+    def __init__(self, timing: Timing, in_force: Callable[[], HeartbeatPolicy], memory: Memory, now: float) -> None:
         self._timing = timing
-        self._full_threshold = full_threshold
-        self._overdue = overdue
-        self.overdue_at = overdue()
+        self._in_force = in_force
+        self.established = memory.established
+        # The grace of a domain that does not run does not run either.
+        self.waiting_since = None if memory.waited is None or not memory.running else now - memory.waited
+        self.overdue_at = self._overdue()
         if self.overdue_at is not None:  # we may have been away for all of its grace: ask first
-            self.overdue_at = max(self.overdue_at, now + full_threshold())
+            self.overdue_at = max(self.overdue_at, now + self.full_threshold)
         self.panic_at: float | None = None
         self._panic_grace = timing.panic_grace
         self.settle_at: float | None = None
         self._extended = False  # whoever reopened the port has been granted a full threshold
         self.closings = 0  # of the port, since the last acknowledgement
         self.exited = False  # it is closed, and has had its time to be opened
+
+    @property
+    def full_threshold(self) -> float:
+        """Seconds that a guest which is asked again is owed."""
+        return full_threshold(self._in_force())
+
+    def _overdue(self) -> float | None:
+        """Until when the first acknowledgement of this boot is awaited, by what its policy says now; None: for ever, or
+        it has come.
+        """
+        if self.waiting_since is None:
+            return None
+        if self.established:
+            return self.waiting_since + self._timing.reboot_grace
+        grace = self._in_force().grace
+        return self.waiting_since + grace if grace else None
+
+    def boots(self, now: float) -> None:
+        """A boot: it is waited for, from the first unanswered one on; and nothing that it did before means anything."""
+        self.standstill()
+        if self.waiting_since is None:
+            self.waiting_since = now
+        self.await_ack()
+
+    def established_now(self) -> bool:
+        """Its first acknowledgement of this boot. Is it the first that there ever was?"""
+        first, self.established = not self.established, True
+        self.waiting_since = self.overdue_at = None
+        return first
+
+    def begin_anew(self, now: float) -> None:
+        """Somebody else is to acknowledge, who never has."""
+        self.established, self.waiting_since = False, now
 
     def await_ack(self) -> None:
         """A boot, or another policy: the wait is as long as that says."""
@@ -64,7 +101,7 @@ class Graces:
         asked_from: not before it has been asked from then on, and has not answered.
         """
         self._panic_grace = self._timing.crash_dump_grace if saves_dump else self._timing.panic_grace
-        self.panic_at = max(at + self._panic_grace, asked_from + self._full_threshold())
+        self.panic_at = max(at + self._panic_grace, asked_from + self.full_threshold)
 
     def port_closed(self, now: float) -> None:
         """The first of its closings since it answered counts."""
@@ -76,7 +113,7 @@ class Graces:
 
         A full threshold, but only once: a port that flaps proves nothing.
         """
-        until = reopened_at + self._full_threshold()
+        until = reopened_at + self.full_threshold
         if now >= until or self._extended:
             return False
         self._extended = True
@@ -89,11 +126,13 @@ class Graces:
 
     def end(self) -> None:
         """Nothing is waited for."""
-        self.overdue_at = self.panic_at = self.settle_at = None
+        self.waiting_since = self.overdue_at = self.panic_at = self.settle_at = None
 
     def put_off(self, lasted: float, now: float) -> None:
         """Extend each running grace by the length of the silence, but never beyond a full grace from now."""
-        full = self._full_threshold()
+        if self.waiting_since is not None:
+            self.waiting_since = min(self.waiting_since + lasted, now)
+        full = self.full_threshold
         if self.overdue_at is not None:
             self.overdue_at = min(self.overdue_at + lasted, max(self._overdue() or now, now + full))
         if self.panic_at is not None:

@@ -3,74 +3,64 @@
 What follows what stands in `transitions`; which beats were missed, in `beats`; who need not answer, in `excuses`. What
 the guest answered stands in `answers`, what its application says in `application_channel`, what libvirt told in
 `domain_life`. Who else is asked, and what they found, is `witnesses`; what that makes of the guest, and whether it is
-final, `investigation`; which cause it is, `verdict`. This module turns what happened into the inputs of that table. It
-must not know of threads, sockets, libvirt, the wall clock, or how a fault is reported.
+final, `investigation`; which cause it is, `verdict`. This module turns what happened into the inputs of that table;
+what is done then, and all the parts together, is `course`. It must not know of threads, sockets, libvirt, the wall
+clock, or how a fault is reported.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import HeartbeatPolicy
 from vmhb_common.model.silences import LONG_SILENCE
-from vmhb_worker.core import consequences as co
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
 from vmhb_worker.core.absence import GOODBYE, MAINTENANCE, long_silence
-from vmhb_worker.core.answers import Answers
-from vmhb_worker.core.application_channel import Application
-from vmhb_worker.core.ask_schedule import Challenges, full_threshold
-from vmhb_worker.core.beats import LONGEST_REQUEST, NOTHING, Beats, Judged, stagger
+from vmhb_worker.core.ask_schedule import full_threshold
+from vmhb_worker.core.beats import NOTHING, Judged
 from vmhb_worker.core.brake import Member
-from vmhb_worker.core.domain_life import TOLD, DomainLife, Known, Told
+from vmhb_worker.core.course import OF_THIS_LIFE, Course
+from vmhb_worker.core.domain_life import TOLD, Known, Told
 from vmhb_worker.core.doubt import LATE
 from vmhb_worker.core.excuses import OF_FAILURE, Excused, remark
-from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.guest_exec import Outcome
-from vmhb_worker.core.guest_system import GuestSystem
-from vmhb_worker.core.health_source import Checkup, said_with
+from vmhb_worker.core.health_source import said_with
 from vmhb_worker.core.health_watch import Turn
 from vmhb_worker.core.instance_state import Memory, Timing
-from vmhb_worker.core.investigation import CRASH_LOOPS, Investigation
-from vmhb_worker.core.silences import JOB, PASSES, PAUSED, POSTCOPY, STATES_OF_LIBVIRT, Silence, Silences
-from vmhb_worker.core.suspicion import JOB_POLL, Suspicion
-from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
-from vmhb_worker.core.verdict import Trigger, Verdict
-from vmhb_worker.core.witnesses import Witnesses
-
-#: The silences that end with the domain's life.
-_OF_THIS_LIFE = (PAUSED, PASSES, POSTCOPY, JOB, GOODBYE)
+from vmhb_worker.core.investigation import CRASH_LOOPS
+from vmhb_worker.core.silences import JOB, PAUSED, STATES_OF_LIBVIRT, Silence
+from vmhb_worker.core.suspicion import JOB_POLL
+from vmhb_worker.core.transitions import Input, State
+from vmhb_worker.core.verdict import Trigger
 
 
 class Monitor:
-    """One instance's monitor. Belongs to one thread; `now` never goes back."""
+    """One instance's monitor: what happened becomes inputs of its course. Belongs to one thread; `now` never goes back.
+
+    answers: what its guest answered. life: what libvirt told. silences: why it need not answer. case: what it is found
+    to be. system: what runs in it.
+    """
 
     __slots__ = (
         "_application",
-        "_beats",
-        "_challenges",
+        "_asking",
         "_checkup",
+        "_course",
         "_graces",
         "_host",
         "_in_place",
         "_leaves",
-        "_out",
-        "_speaks",
         "_witnesses",
         "answers",
         "case",
-        "established",
         "life",
-        "policy",
         "silences",
-        "state",
         "system",
-        "timing",
         "uuid",
-        "waiting_since",
     )
 
     def __init__(
@@ -78,69 +68,62 @@ class Monitor:
     ) -> None:
         """nonce: makes a new one for the application channel at each call, that no guest can foresee."""
         self.uuid = uuid
-        self.policy = policy
-        self.timing = timing
-        self.established = memory.established
-        # The grace of a domain that does not run does not run either.
-        self.waiting_since = None if memory.waited is None or not memory.running else now - memory.waited
-        self.state = self._first_state(memory.running)
-        self.silences = Silences(now)
-        self.answers = Answers(now)
-        self.system = GuestSystem()
-        self._application = Application(policy, timing, memory.absence, nonce, self.system)
-        self._speaks = self._application.speaks
-        self._leaves = self._application.leaves
-        self._beats = self._new_beats(now)
-        self._challenges = Challenges(now)
-        self._graces = Graces(timing, lambda: full_threshold(self.in_force), self._overdue, now)
-        self.life = DomainLife(self.silences, self._graces, timing.panic_grace, now)
-        self._host = Suspicion(timing.probe_interval, memory.balloon_seen)
-        self._witnesses = Witnesses(self._host, self.silences, self.life, self.answers, self._application)
-        self._in_place = self._witnesses.in_place
-        self.case = Investigation(self._witnesses, self._graces, memory.standing, now)
-        self._checkup = Checkup(policy.health_check and self.case.unhealthy)
-        self._out: list[ev.Effect] = []
-        self._take_up(memory, now)
-
-    def _take_up(self, memory: Memory, now: float) -> None:
-        """What an earlier life of the worker had granted, or had been told."""
-        for key, silence in self._leaves.resumed(now).items():
-            self.silences.begin(key, silence)
-        if memory.standing is not None and memory.standing.panic is not None and self.waiting_since is None:
-            self.life.resume(memory.standing.panic, now)
+        self._course = course = Course(uuid, policy, timing, memory, now, nonce)
+        self._application, self._leaves = course.application, course.application.leaves
+        self._asking = course.asking
+        self._checkup = course.checkup
+        self._graces = course.graces
+        self._host = course.host
+        self._in_place = course.in_place
+        self._witnesses = course.witnesses
+        self.answers = course.answers
+        self.case = course.case
+        self.life = course.life
+        self.silences = course.silences
+        self.system = course.application.system
 
     # -- the outside ---------------------------------------------------------------------------------------------
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
         """What happened, and what is to be done about it, in this order."""
-        self._out = []
+        self._course.out = []
         everybody = self.silences.everybody
         _HANDLERS[type(event)](self, event, now)
         if everybody and not self.silences.everybody:
-            self._excuse_still(now)
+            self._course.excuse_still(now)
         return self.decided()
 
     def decided(self) -> list[ev.Effect]:
         """What the last event had led to so far, where `handle` raised and returned nothing; once."""
-        out, self._out = self._out, []
+        out, self._course.out = self._course.out, []
         return out
 
     def deadline(self) -> float:
         """When the next `Tick` is due."""
         at = self.silences.until
-        if self.state is State.GONE:
+        if self._course.state is State.GONE:
             return at
         at = min(at, self._host.deadline(), self._witnesses.other.until)
         if self._in_place.excuse is not None:
-            at = min(at, self._witnesses.host_at(self.state))
+            at = min(at, self._witnesses.host_at(self._course.state))
         at = min(at, self._told_ended_at() if self.silences.on else self._graces.deadline())
-        if self.state is State.SILENT:
-            at = min(at, self.case.again_at(self.state))
-            if not self._challenges.out and self.silences.asking:
-                at = min(at, self._challenges.next_at)
+        if self._course.state is State.SILENT:
+            at = min(at, self.case.again_at(self._course.state))
+            if not self._asking.challenges.out and self.silences.asking:
+                at = min(at, self._asking.challenges.next_at)
         elif self.silences.asking:
-            at = min(at, self._beats.deadline())
+            at = min(at, self._asking.beats.deadline())
         return at
+
+    @property
+    def state(self) -> State:
+        """Where it is: see `transitions`."""
+        return self._course.state
+
+    @property
+    def policy(self) -> HeartbeatPolicy:
+        """As it is to be watched."""
+        return self._application.policy
 
     @property
     def in_force(self) -> HeartbeatPolicy:
@@ -154,20 +137,25 @@ class Monitor:
     @property
     def unreachable(self) -> str:
         """Why it cannot be asked; "" where it can, or does not run."""
-        asked = self._speaks and self.state is not State.GONE
+        asked = self._application.speaks and self._course.state is not State.GONE
         return self._application.why if asked and not self._application.connected else ""
 
     def owes(self, now: float) -> bool:
         """Would a `Tick` now find a beat missed? Then all that its guest has said must have been read."""
-        return self._speaks and self._beats.due(now)
+        return self._application.speaks and self._asking.beats.due(now)
 
     @property
     def unsettled(self) -> bool:
         """Is it other than simply alive, so that libvirt is to be read again now and then? An event may be lost."""
-        if self.state is State.GONE:
+        if self._course.state is State.GONE:
             return False
-        wanting = self.state in (State.MISSING, State.SILENT) or self.life.port_open is False
+        wanting = self._course.state in (State.MISSING, State.SILENT) or self.life.port_open is False
         return wanting or bool(self.answers.unasked) or bool(self.silences.keys() & STATES_OF_LIBVIRT)
+
+    @property
+    def established(self) -> bool:
+        """Has it ever acknowledged?"""
+        return self._graces.established
 
     @property
     def orphaned(self) -> bool:
@@ -200,14 +188,14 @@ class Monitor:
 
     def memory(self, now: float) -> Memory:
         """What must outlive the worker."""
-        waited = None if self.waiting_since is None else now - self.waiting_since
-        running = self.state is not State.GONE
-        return Memory(running, self.established, waited, self.balloon_seen, self.case.standing, self._leaves.absence)
+        waited = None if self._graces.waiting_since is None else now - self._graces.waiting_since
+        running, absence = self._course.state is not State.GONE, self._leaves.absence
+        return Memory(running, self._graces.established, waited, self.balloon_seen, self.case.standing, absence)
 
     @property
     def stands(self) -> bool:
         """Is what it was accused of still so? Not while it boots, is excused, or answers and was accused of silence."""
-        return self.case.stands(self.state)
+        return self.case.stands(self._course.state)
 
     @property
     def last_miss(self) -> float | None:
@@ -221,16 +209,16 @@ class Monitor:
 
     def well(self, acks: int, now: float) -> bool:
         """Has it acknowledged so often in a row, and over two intervals, where it is more than once?"""
-        unaccused = self.state is State.ALIVE and self.case.standing is None
+        unaccused = self._course.state is State.ALIVE and self.case.standing is None
         return unaccused and self.answers.steady(acks, self.in_force.interval, now)
 
     def silent_since(self, asked: float, now: float) -> bool:
         """Was it asked anew since then, and has not answered in time?"""
-        return self.case.silent_since(asked, self.state, now)
+        return self.case.silent_since(asked, self._course.state, now)
 
     def as_member(self, project: str | None) -> Member:
         """How the brake sees it. project: the instance's, as Nova names it."""
-        return Member(project, self.case.crowd_since(self.state), self.answers.last_ack, self.policy.interval)
+        return Member(project, self.case.crowd_since(self._course.state), self.answers.last_ack, self.policy.interval)
 
     def told(self, now: float) -> dict[str, Any]:
         """For people, and for whoever is about to recover it: everything that explains why it is judged as it is."""
@@ -239,7 +227,7 @@ class Monitor:
             "state": self._state_told(now),
             "misses": answers.misses,
             "skipped": answers.skipped,
-            "established": self.established,
+            "established": self._graces.established,
             "balloon_answers": self.balloon_seen,
             "last_ack_age": None if answers.last_ack is None else round(now - answers.last_ack, 1),
             "not_asked": answers.unasked or None,
@@ -248,73 +236,70 @@ class Monitor:
             "excused": None if self._in_place.excuse is None else self._in_place.excuse.value.why,
             "evidence": self._witnesses.gathered(now).told(now) if answers.suspected_at is not None else None,
             "host_pressure": self._witnesses.strain.told(now),
-            "application": self._application.told(now) if self._speaks else None,
+            "application": self._application.told(now) if self._application.speaks else None,
             "health": self._checkup.told(now) if self.policy.health_check else None,
         }
 
     def _state_told(self, now: float) -> str:
         """Never alive, of one that has not been heard for longer than a silence would take to be found."""
         unheard = now > self.answers.heard_at + full_threshold(self.in_force)
-        if self.state is State.ALIVE and not self.silences.on and unheard:
+        if self._course.state is State.ALIVE and not self.silences.on and unheard:
             return State.MISSING.value
-        return self.state.value
+        return self._course.state.value
 
     # -- acknowledgements ----------------------------------------------------------------------------------------
 
     def _on_asked(self, event: ev.Asked, now: float) -> None:
-        if self._speaks:  # its agent was, as a witness
-            return
-        self._challenges.left_at = now
-        self.answers.left(now)
-        self._beats.asked(now)
+        if not self._application.speaks:  # else its agent was, as a witness
+            self._asking.left(now)
 
     def _on_acked(self, event: ev.Acked, now: float) -> None:
-        if self._challenges.left_at < self.life.booted_at:  # an answer from before the boot
+        if self._asking.challenges.left_at < self.life.booted_at:  # an answer from before the boot
             self._on_ask_failed(ev.AskFailed(ev.Failure.UNREACHABLE), now)
         else:
             self._acked(event.rtt, now)
 
     def _acked(self, rtt: float, now: float) -> None:
-        self._challenges.answered(rtt)
+        self._asking.challenges.answered(rtt)
         self._leaves.overrun, self.case.stretched = False, 0
         self.answers.heard()
         self._in_place.end()
-        self._beats.acked()
-        if self.state is State.GONE:
+        self._asking.beats.acked()
+        if self._course.state is State.GONE:
             return
         if self._leaves.away:
             self._back(now)
         self.answers.acked(now)
         self._graces.answered()
         # In one turn of the loop, requests leave after what was reported has been taken.
-        if self.life.panicked_at is not None and self._challenges.left_at >= self.life.panicked_at:
+        if self.life.panicked_at is not None and self._asking.challenges.left_at >= self.life.panicked_at:
             self.life.survived()
         self._port(True, now)
-        self._apply(Input.ACK, now)
-        self._beats.catch_up(now)
-        if self.waiting_since is not None:  # accused before its first acknowledgement
-            self._establish(now)
+        self._course.apply(Input.ACK, now)
+        self._asking.beats.catch_up(now)
+        if self._graces.waiting_since is not None:  # accused before its first acknowledgement
+            self._course.establish(now)
         if not self._host.baselines and self._host.balloon_period is not None:
             self._baseline(now)
         if self.case.standing is not None:
             self._clear(now)
-        if not self._speaks and not self.silences.on:
+        if not self._application.speaks and not self.silences.on:
             self._ask_agent(now)
 
     def _back(self, now: float) -> None:
         """It answers: it has not left. In maintenance it need not go on doing so."""
         self._leaves.back()
-        self._end(GOODBYE, now=now)
+        self._course.end(GOODBYE, now=now)
         self._leaves.away = self.silences.on
         if not self._leaves.away:
-            if self.established:  # else that is what is told
-                self._out.append(ev.Returned())
-            self._out.append(ev.Remember())
+            if self._graces.established:  # else that is what is told
+                self._course.out.append(ev.Returned())
+            self._course.out.append(ev.Remember())
 
     def _clear(self, now: float) -> None:
         """It answers: that ends a silence, and not what it says of itself."""
         if not self._checkup.bad:  # an unhealthy fault that is nobody's to clear: health is not asked for any more
-            self._follow(self.case.acquit("unmonitored" if self.case.unhealthy else "recovered"), now)
+            self._course.follow(self.case.acquit("unmonitored" if self.case.unhealthy else "recovered"), now)
         elif not self.case.unhealthy:
             self._accuse_of_health(now)
 
@@ -323,67 +308,67 @@ class Monitor:
         if not self.system.asking:
             question = self.system.question()
             step = self._checkup.step(now) if question is None and self.policy.health_check else None
-            self._emit_if(question or step)
+            asked = question or step
+            if asked is not None:
+                self._course.out.append(asked)
+
+    def _on_verify(self, event: ev.Verify, now: float) -> None:
+        """Ask it anew. Its kernel is asked every `probe_interval` as it is."""
+        self.answers.verify_at = now
+        self._asking.soon(now)
+        if self.silences.asking:
+            self._course.ask_again(now)
 
     # -- challenges that ended otherwise -------------------------------------------------------------------------
 
     def _on_ask_failed(self, event: ev.AskFailed, now: float) -> None:
-        self._challenges.failed(silent=event.failure is ev.Failure.NO_ANSWER)
-        judged = self.state is State.SILENT
-        self.answers.unheard = self.answers.unheard or self._reached(event.failure, now)
+        self._asking.challenges.failed(silent=event.failure is ev.Failure.NO_ANSWER)
+        judged = self._course.state is State.SILENT
+        self.answers.unheard = self.answers.unheard or self._asking.reached(event.failure, now)
         excuse = OF_FAILURE[event.failure]
         was_unasked, self.answers.unasked = self.answers.unasked, "" if excuse is None else event.failure.value
         if event.failure is ev.Failure.NO_ANSWER:
             self._port(True, now)
-            self._beats.unanswered(now)
+            self._asking.beats.unanswered(now)
         elif event.failure is ev.Failure.GARBLED:
             self._port(True, now)
-            self._count(Judged(missed=self._beats.refused()), now)
+            self._count(Judged(missed=self._asking.beats.refused()), now)
         else:
-            self._beats.not_asked()
+            self._asking.beats.not_asked()
             self._not_asked(event, was_unasked, now)
         self._see_excuse(excuse, now)
-        if self.state is State.SILENT:
+        if self._course.state is State.SILENT:
             self._in_vain(event.failure, judged, now)
-        elif event.failure is ev.Failure.NO_ANSWER and self._beats.owed:
-            self._ask(now, ev.Pace.SUSPECT)
+        elif event.failure is ev.Failure.NO_ANSWER and self._asking.beats.owed:
+            self._course.ask(now, ev.Pace.SUSPECT)
 
     def _in_vain(self, failure: ev.Failure, judged: bool, now: float) -> None:
         """A silent guest was challenged in vain. judged: it was silent before."""
         if judged and failure in (ev.Failure.NO_ANSWER, ev.Failure.GARBLED):
             self.answers.missed(now)
-        self._challenges.back_off(self.in_force.interval, now)
+        self._asking.back_off(now)
         if self.answers.unheard and judged and self.case.trigger is Trigger.SILENT:
-            self._judge(now)
+            self._course.judge(now)
 
     def _not_asked(self, event: ev.AskFailed, was: str, now: float) -> None:
         """Nothing was said about the guest. was: why the challenge before said nothing; "" where it did."""
         if event.failure is ev.Failure.CLOSED:
             self._port(False, now)
         elif event.failure is ev.Failure.UNCONNECTED and event.failure.value != was:
-            self._out.append(ev.ReadAgain())  # its port is closed, or libvirt's own end is: the live XML tells
+            self._course.out.append(ev.ReadAgain())  # its port is closed, or libvirt's own end is: the live XML tells
         elif event.failure is ev.Failure.BUSY:  # while it waited for its turn, we took the guest to be silent
-            self._apply(Input.HUSH, now)
+            self._course.apply(Input.HUSH, now)
         text = remark(event.failure, event.detail)
         if text is not None and not self.answers.remarked:
             self.answers.remarked = True
-            self._out.append(ev.Remark(text))
+            self._course.out.append(ev.Remark(text))
 
     def _see_excuse(self, excuse: Excused | None, now: float) -> None:
         if excuse is None:
             self._in_place.end()
         elif self.life.port_open is not False:  # else that is why
-            self._excuse(excuse, min(now, max(self._challenges.left_at, self.answers.undisturbed_since)), now)
-
-    def _reached(self, failure: ev.Failure, now: float) -> bool:
-        """Was the challenge that ended like this with the agent, which had its time to answer?"""
-        since = self.answers.undisturbed_since
-        in_full = self._challenges.left_at >= since or now - since >= self.in_force.timeout
-        in_full = in_full and self._is_owed_nothing(now)
-        return failure is ev.Failure.GARBLED or (failure is ev.Failure.NO_ANSWER and in_full)
-
-    def _is_owed_nothing(self, now: float) -> bool:
-        return self.answers.owed_nothing(full_threshold(self.in_force), now)
+            since = max(self._asking.challenges.left_at, self.answers.undisturbed_since)
+            self._course.excuse(excuse, min(now, since), now)
 
     # -- time, and misses ----------------------------------------------------------------------------------------
 
@@ -392,183 +377,122 @@ class Monitor:
         self._host.clock_set(tick.clock_set)
         if now >= self.silences.until:
             self._silence_expires(now)
-        if self.state is State.GONE:
+        if self._course.state is State.GONE:
             return
         if self.silences.on:
             self._tick_silences(now)
         elif now >= self._graces.deadline():
             self._tick_graces(now)
         self._tick_evidence(now)
-        if self._in_place.excuse is not None and now >= self._witnesses.host_at(self.state):
-            self._follow(self._witnesses.tick_excused(tick.heard, now), now)
+        if self._in_place.excuse is not None and now >= self._witnesses.host_at(self._course.state):
+            self._course.follow(self._witnesses.tick_excused(tick.heard, now), now)
         self._tick_beats(tick.heard, now)
 
     def _silence_expires(self, now: float) -> None:
         in_maintenance = MAINTENANCE in self.silences
         if self.silences.expire(now):
-            self._silence_over(now)
+            self._course.silence_over(now)
         if self.life.orphaned and PAUSED not in self.silences:
-            self._follow(self.life.pause_settled(self._known(), now), now)
+            self._course.follow(self.life.pause_settled(self._known(), now), now)
         if in_maintenance and MAINTENANCE not in self.silences:
             self._leaves.overrun = True  # until it answers
 
     def _tick_silences(self, now: float) -> None:
         if now >= self._told_ended_at():
             self._leaves.away = True
-            self._out.append(ev.Ended(long_silence(now - self._unwatched_since, self.silences.told().values())))
-            self._out.append(ev.Remember())
+            self._course.out.append(ev.Ended(long_silence(now - self._unwatched_since, self.silences.told().values())))
+            self._course.out.append(ev.Remember())
 
     def _tick_graces(self, now: float) -> None:
         if self._graces.overdue(now) and (self.case.standing is None or self.case.standing.pending):
-            self._apply(Input.OVERDUE, now, Trigger.OVERDUE)
+            self._course.apply(Input.OVERDUE, now, Trigger.OVERDUE)
         if self._graces.panic_over(now):
-            self._apply(Input.PANIC, now, Trigger.PANIC)
+            self._course.apply(Input.PANIC, now, Trigger.PANIC)
         if self._graces.settled(now):
             self._settled(now)
 
     def _tick_evidence(self, now: float) -> None:
         host, other = self._host, self._witnesses.other
-        if self.state is not State.SILENT and host.idle and not other.pending:
+        if self._course.state is not State.SILENT and host.idle and not other.pending:
             return
         if other.overdue(now):
-            self._judge_again(now)
+            self._course.judge_again(now)
         if host.baseline_at is not None and now >= host.baseline_at:
             self._baseline(now)
         was_pending = host.pending
-        self._look(host.tick(now))
+        self._course.look(host.tick(now))
         if was_pending and not host.pending:
-            self._judge_again(now)
-        if now >= self.case.again_at(self.state):
-            self._look_again(now)
+            self._course.judge_again(now)
+        if now >= self.case.again_at(self._course.state):
+            self._course.look_again(now)
 
     def _tick_beats(self, heard: float, now: float) -> None:
         if not self.silences.asking:
             return
-        if self.state is State.SILENT:
-            self._ask_again(now)
+        if self._course.state is State.SILENT:
+            self._course.ask_again(now)
             return
-        if self._beats.open_due(now):
-            self._ask(now)
-        if self.silences.on or self.state is State.WAITING:
-            self._beats.void(now)
+        if self._asking.beats.open_due(now):
+            self._course.ask(now)
+        if self.silences.on or self._course.state is State.WAITING:
+            self._asking.beats.void(now)
         else:
             # What libvirtd does is no matter where it is not asked.
-            judged = self._beats.judge(now, now if self._speaks else heard, self._witnesses.strain.since)
+            heard = now if self._application.speaks else heard
+            judged = self._asking.beats.judge(now, heard, self._witnesses.strain.since)
             if judged is not NOTHING:
                 if judged.in_spite:
                     self.case.in_spite_at = now
                 self._count(judged, now)
-                self._ask_again(now)
+                self._course.ask_again(now)
 
     def _count(self, judged: Judged, now: float) -> None:
         self.answers.skipped += judged.skipped
         if judged.held:
-            self._excuse(Excused.AGENT_HELD, self._challenges.left_at, now)
-        for _ in range(judged.missed if self.state in (State.ALIVE, State.MISSING) else 0):
+            self._course.excuse(Excused.AGENT_HELD, self._asking.challenges.left_at, now)
+        for _ in range(judged.missed if self._course.state in (State.ALIVE, State.MISSING) else 0):
             self.answers.missed(now)
             self.answers.acks = 0
-            self.answers.unheard = self.answers.unheard or self._speaks
+            self.answers.unheard = self.answers.unheard or self._application.speaks
             last = self.answers.misses >= self.policy.threshold
             if last and self.case.starves(now):
-                self._apply(Input.HUSH, now)
+                self._course.apply(Input.HUSH, now)
                 break
-            self._apply(Input.LAST_MISS if last else Input.MISS, now, Trigger.SILENT)
+            self._course.apply(Input.LAST_MISS if last else Input.MISS, now, Trigger.SILENT)
             if last:
                 break
-
-    # -- asking --------------------------------------------------------------------------------------------------
-
-    def _ask_again(self, now: float) -> None:
-        """A silent guest is asked ever more rarely; when it is due."""
-        if self.state is State.SILENT and now >= self._challenges.next_at:
-            self._ask(now)
-
-    def _ask(self, now: float, pace: ev.Pace | None = None) -> None:
-        if self._speaks:
-            self._challenge(now)
-            return
-        if self.life.port_open is False:
-            self._spare(now)
-            return
-        ask = self._challenges.ask(self.policy, self.state, pace)
-        if ask is not None:
-            self._out.append(ask)
-
-    def _spare(self, now: float) -> None:
-        """Nobody holds its port open: libvirt would only complain in its log. That counts as asked in vain."""
-        self.answers.left(now)
-        self.answers.unasked = ev.Failure.CLOSED.value
-        if self.state is State.SILENT:
-            self._challenges.back_off(self.in_force.interval, now)
-
-    def _challenge(self, now: float) -> None:
-        if self.state is State.SILENT and self.case.trigger is Trigger.SILENT and not self.answers.unheard:
-            self._hear_nothing(now)
-        if self._application.connected:
-            self.answers.left(now)  # also where as many as are remembered are out: each may still be answered
-            challenge = self._application.challenge(now)
-            if challenge is not None:
-                self._out.append(ev.Say(challenge))
-            self._beats.asked(now)
-        if self.state is State.SILENT:
-            self._challenges.back_off(self.in_force.interval, now)
-
-    def _hear_nothing(self, now: float) -> None:
-        """Was the last challenge in vain, since it was to be asked anew? Then its silence counts again."""
-        anew = max(self.answers.verify_at, self.answers.undisturbed_since)
-        if self.answers.asked_in_vain(anew, self.in_force.timeout, now) and self._is_owed_nothing(now):
-            self.answers.unheard = True
-            self._judge(now)
-
-    def _challenge_at_once(self, now: float) -> None:
-        """Somebody may be there who was not there before."""
-        self._application.window.renew()
-        self._challenges.soon(now)
-        if self.silences.asking and self.state is not State.GONE:
-            self._challenge(now)
-
-    def _ask_now(self, pace: ev.Pace, now: float) -> None:
-        if self.silences.asking and self.state is not State.GONE:
-            self._ask(now, pace)
-
-    def _on_verify(self, event: ev.Verify, now: float) -> None:
-        """Ask it anew. Its kernel is asked every `probe_interval` as it is."""
-        self.answers.verify_at = now
-        self._challenges.soon(now)
-        if self.silences.asking:
-            self._ask_again(now)
 
     # -- the application channel ---------------------------------------------------------------------------------
 
     def _on_channel_up(self, event: ev.ChannelUp, now: float) -> None:
         self._application.connected = True
-        if self._speaks:
-            self._challenge_at_once(now)
+        if self._application.speaks:
+            self._course.challenge_at_once(now)
 
     def _on_channel_down(self, event: ev.ChannelDown, now: float) -> None:
         self._application.connected, self._application.why = False, event.why
         self.answers.asked_at = -math.inf  # what is out is not answered any more
-        if self._speaks:
-            self._beats.not_asked()  # whether it would have answered is not known any more
-            self._excuse(Excused.NOT_CONNECTED, now, now)
+        if self._application.speaks:
+            self._asking.beats.not_asked()  # whether it would have answered is not known any more
+            self._course.excuse(Excused.NOT_CONNECTED, now, now)
 
     def _on_said(self, event: ev.Said, now: float) -> None:
-        if not self._speaks:
+        if not self._application.speaks:
             return
         if isinstance(event.message, protocol.Ack):
             self._on_ack(event.message, now)
             return
-        untroubled = self.state in (State.ALIVE, State.WAITING) and self.case.standing is None
-        self._follow(self._application.hear(event.message, self.silences, untroubled, now), now)
+        untroubled = self._course.state in (State.ALIVE, State.WAITING) and self.case.standing is None
+        self._course.follow(self._application.hear(event.message, self.silences, untroubled, now), now)
 
     def _on_ack(self, ack: protocol.Ack, now: float) -> None:
         answer = self._application.window.answered(ack.seq, ack.nonce, now)
         if answer is None:
             return
-        self._challenges.left_at = answer.sent_at  # in this boot: the window is forgotten at each
+        self._asking.challenges.left_at = answer.sent_at  # in this boot: the window is forgotten at each
         self._acked(answer.rtt, now)
         if ack.refused:
-            self._out.append(ev.Say(protocol.Error(str(protocol.Code.BAD_HEALTH), ack.refused)))
+            self._course.out.append(ev.Say(protocol.Error(str(protocol.Code.BAD_HEALTH), ack.refused)))
         if self.policy.health_check:
             self._hear_health(said_with(ack), now)
 
@@ -579,60 +503,46 @@ class Monitor:
             self.system.answered(event.reply, event.failure is ev.Failure.GARBLED)
             return
         outcome = self._checkup.replied(event, now)
-        if outcome is None or not self.policy.health_check or self._speaks:
+        if outcome is None or not self.policy.health_check or self._application.speaks:
             return
-        self._emit_if(self._checkup.remark(outcome))
+        news = self._checkup.remark(outcome)
+        if news is not None:
+            self._course.out.append(news)
         self._hear_health(outcome, now)
 
     def _hear_health(self, outcome: Outcome, now: float) -> None:
         if self.life.in_postcopy:
             return  # how it is says nothing yet, and no recovery may be asked for
         turn = self._checkup.heard(outcome, self.policy.threshold, now)
-        if turn in (Turn.BAD, Turn.NEWS) and self.state in (State.ALIVE, State.MISSING):
+        if turn in (Turn.BAD, Turn.NEWS) and self._course.state in (State.ALIVE, State.MISSING):
             self._accuse_of_health(now)
         elif turn in (Turn.WELL, Turn.UNKNOWN) and self.case.unhealthy:
-            self._follow(self.case.acquit("recovered" if turn is Turn.WELL else "unmonitored"), now)
+            self._course.follow(self.case.acquit("recovered" if turn is Turn.WELL else "unmonitored"), now)
 
     def _accuse_of_health(self, now: float) -> None:
-        self._follow(self.case.accuse_of_health(self._checkup.reasons, now), now)
+        self._course.follow(self.case.accuse_of_health(self._checkup.reasons, now), now)
 
     # -- what libvirt told ---------------------------------------------------------------------------------------
 
     def _on_told(self, event: Told, now: float) -> None:
         if isinstance(event, ev.Restored | ev.Arriving):
-            self._appears(now)
-        self._follow(self.life.told(event, self._known(), now), now)
+            self._course.appears(now)
+        self._course.follow(self.life.told(event, self._known(), now), now)
 
     def _known(self) -> Known:
-        stuck, waited = self.case.is_stuck(self.state), self.waiting_since is not None
-        return Known(stuck, self.established, waited, full_threshold(self.in_force))
+        stuck, waited = self.case.is_stuck(self._course.state), self._graces.waiting_since is not None
+        return Known(stuck, self._graces.established, waited, full_threshold(self.in_force))
 
     def _on_booted(self, event: ev.Booted, now: float) -> None:
-        self._reboots(now)
-
-    def _reboots(self, now: float) -> None:
-        self._appears(now)
-        self._end(*_OF_THIS_LIFE, now=now)
-        if self._application.rebooted():
-            self._beats = self._new_beats(now)
-        self._checkup.rebooted()
-        self.life.rebooted(now)
-        self._graces.answered()
-        self._witnesses.rebooted()
-        self._apply(Input.BOOT, now)
-
-    def _appears(self, now: float) -> None:
-        """While it did not run here, there was nobody to be watched."""
-        if self.state is State.GONE:
-            self.life.appears(now)
+        self._course.reboot(now)
 
     def _on_stopped(self, event: ev.Stopped, now: float) -> None:
         found = self.life.ended(event.exit)
-        self.silences.end(*_OF_THIS_LIFE)
+        self.silences.end(*OF_THIS_LIFE)
         self._leaves.back()
-        self._apply(found.what, now, found.trigger)
+        self._course.apply(found.what, now, found.trigger)
         if found.what is Input.FAIL:
-            self._leave(now)
+            self._course.leave(now)
 
     def _on_port_changed(self, event: ev.PortChanged, now: float) -> None:
         if event.channel is self.policy.channel:
@@ -640,104 +550,70 @@ class Monitor:
 
     def _port(self, is_open: bool, now: float) -> None:
         was = self.life.port_is(is_open, now)
-        if self._speaks:  # an application that is gone is silent: its port is evidence, and no excuse
+        if self._application.speaks:  # an application that is gone is silent: its port is evidence, and no excuse
             if is_open and was is False:
                 self.life.reopened_at = now
                 self.answers.ask_anew(now)
-                self._challenge_at_once(now)
+                self._course.challenge_at_once(now)
         elif not is_open:
             self._port_closed(was is not False, now)
         elif was is False:
             self.answers.unasked = ""
             self.life.reopened_at, self._graces.exited = now, False
             self._in_place.end()
-            self._challenges.soon(now)
-            self._apply(Input.REOPENED, now)
-            self._beats.restart(now, 0.0)
+            self._asking.soon(now)
+            self._course.apply(Input.REOPENED, now)
+            self._asking.beats.restart(now, 0.0)
 
     def _port_closed(self, news: bool, now: float) -> None:
         self.answers.unasked = ev.Failure.CLOSED.value
-        self._beats.not_asked()
+        self._asking.beats.not_asked()
         self._graces.closings += news
         if news:
-            self._withdraw()
-        self._excuse(Excused.PORT_CLOSED, now, now)
+            self._course.withdraw()
+        self._course.excuse(Excused.PORT_CLOSED, now, now)
         said = self.case.standing is not None and self.case.standing.cause is Cause.AGENT_EXITED
-        if self.state in (State.ALIVE, State.MISSING, State.SILENT) and not said:
+        if self._course.state in (State.ALIVE, State.MISSING, State.SILENT) and not said:
             self._graces.port_closed(now)
 
     def _settled(self, now: float) -> None:
         """No acknowledgement since the port closed, settle time over."""
         closed = self.life.port_open is False
-        if closed and (self.life.panicked_at is not None or self.case.is_stuck(self.state)):
+        if closed and (self.life.panicked_at is not None or self.case.is_stuck(self._course.state)):
             pass  # who panicked, or is paused, needs no agent to have gone for nobody to answer
         elif closed:
             self._graces.exited = True
-            unanswerable = self.case.is_unheard(self.state) or self.case.was_dead(self.state)
+            unanswerable = self.case.is_unheard(self._course.state) or self.case.was_dead(self._course.state)
             if not unanswerable:  # else if its kernel answers after all
-                self._apply(Input.EXITED, now, Trigger.EXITED)
+                self._course.apply(Input.EXITED, now, Trigger.EXITED)
         elif self._graces.closings >= CRASH_LOOPS:
-            self._apply(Input.EXITED, now, Trigger.EXITED)
+            self._course.apply(Input.EXITED, now, Trigger.EXITED)
         elif not self.answers.unheard or self._in_place.excuse is not None:
             pass  # whoever opened it was not asked, and is not to be blamed for that; its beats tell
         elif not self._graces.reopened(self.life.reopened_at, now):
-            self._apply(Input.LAST_MISS, now, Trigger.SILENT)
-            if self.state is State.SILENT and self.case.trigger is Trigger.SILENT:
-                self._judge(now)
+            self._course.apply(Input.LAST_MISS, now, Trigger.SILENT)
+            if self._course.state is State.SILENT and self.case.trigger is Trigger.SILENT:
+                self._course.judge(now)
 
     # -- silences, and who is excused ----------------------------------------------------------------------------
 
     def _on_silenced(self, event: ev.Silenced, now: float) -> None:
-        self._begin(event.key, Silence(event.reason, event.until, event.ask), now)
+        self._course.begin(event.key, Silence(event.reason, event.until, event.ask), now)
         if event.key == JOB and self._host.job_poll_at is None:
             self._host.job_poll_at = now + JOB_POLL  # of a job that is cancelled libvirt tells no end
 
     def _on_unsilenced(self, event: ev.Unsilenced, now: float) -> None:
         if event.key == JOB:
             self._host.job_poll_at = None
-        self._end(event.key, now=now)
+        self._course.end(event.key, now=now)
 
     def _on_voided(self, event: ev.Voided, now: float) -> None:
-        if not self._beats.doubt(event.since, now):
+        if not self._asking.beats.doubt(event.since, now):
             self.case.in_spite_at = now
             return
-        self._disturbed(now)
+        self._course.disturbed(now)
         if event.lasted > LATE:  # what is shorter takes nothing from a balloon, which has seconds for its answer
             self._host.stalled(now)
-
-    def _disturbed(self, now: float) -> None:
-        """That nobody answered until now has other reasons."""
-        self.answers.disturbed(now)
-        self.case.pending_since = now
-
-    def _begin(self, key: str, silence: Silence, now: float) -> None:
-        if not self.silences:
-            self.silences.since = now
-        self.silences.begin(key, silence)
-        if self.silences.everybody:
-            self._in_place.end()
-        self._look(self._host.end())  # a kernel that stands still answers no probe either
-        self._apply(Input.HUSH, now)
-        if not silence.ask:
-            self._withdraw()
-
-    def _end(self, *keys: str, now: float) -> None:
-        if self.silences.end(*keys):
-            self._silence_over(now)
-
-    def _silence_over(self, now: float) -> None:
-        self._host.stood_still(now)
-        self._host.job_poll_at = None
-        self._disturbed(now)
-        if self.case.pending:
-            self._host.interrupted()
-        self._apply(Input.HUSH, now)
-        lasted = now - self.silences.since
-        if self.waiting_since is not None:
-            self.waiting_since = min(self.waiting_since + lasted, now)
-        self._graces.put_off(lasted, now)
-        self._beats.catch_up(now)
-        self._challenges.soon(now)
 
     @property
     def _unwatched_since(self) -> float:
@@ -750,243 +626,62 @@ class Monitor:
             return math.inf
         return self._unwatched_since + max(LONG_SILENCE, 2 * self.policy.interval)
 
-    def _excuse(self, excuse: Excused, since: float, now: float) -> None:
-        """Whoever is to acknowledge cannot be expected to. The host is asked instead, until it can."""
-        self._in_place.begin(excuse, since, now)
-        self._follow(self.case.hear_host(self.state, now), now)
-        if now >= self._witnesses.host_at(self.state):
-            self._follow(self._witnesses.ask_host(now), now)
-
-    def _excuse_still(self, now: float) -> None:
-        """What excused everybody is over: whoever is to acknowledge has left, or cannot be asked, all the same."""
-        if GOODBYE in self.silences:
-            self._excuse(Excused.GOODBYE, now, now)
-        elif self._speaks and not self._application.connected:
-            self._excuse(Excused.NOT_CONNECTED, now, now)
-        elif not self._speaks and self.life.port_open is False:
-            self._excuse(Excused.PORT_CLOSED, now, now)
-
     # -- another policy ------------------------------------------------------------------------------------------
 
     def _on_policy_changed(self, event: ev.PolicyChanged, now: float) -> None:
-        was, self.policy = self.policy, event.policy
+        was = self._application.policy
         self._application.adopt(event.policy)
-        self._speaks = self._application.speaks
-        self._apply(Input.HUSH, now)
-        self._beats = self._new_beats(now)
+        self._course.apply(Input.HUSH, now)
+        self._asking.begin_anew(now)
         if event.policy.channel is not was.channel:
             self._change_channel(now)
         elif was.health_check and not event.policy.health_check:
             self._checkup.drop()
             if self.case.unhealthy:
-                self._follow(self.case.acquit("unmonitored"), now)
+                self._course.follow(self.case.acquit("unmonitored"), now)
         elif event.policy.action is not was.action and self.case.unhealthy:
             self._accuse_of_health(now)
         elif event.policy.action is not was.action:
-            self._follow(self.case.judge_by_action(self.state, now), now)
+            self._course.follow(self.case.judge_by_action(self._course.state, now), now)
         self._graces.await_ack()
         if self.case.standing is not None:
             self._graces.overdue_at = None
 
     def _change_channel(self, now: float) -> None:
         """Somebody else is to acknowledge, who never has: what was found on the other channel is nobody's any more."""
-        self._withdraw()
-        self._challenges = Challenges(now)
+        self._course.withdraw()
+        self._asking.change_channel(now)
         self._graces.settle_at = None
-        self._application.window.forget()
         self._leaves.back()
-        self._end(GOODBYE, MAINTENANCE, now=now)
+        self._course.end(GOODBYE, MAINTENANCE, now=now)
         self._leaves.away = False
         self._checkup.drop()
         self.life.port_open = None
         if self.case.standing is not None:
-            self._follow(self.case.acquit("unmonitored"), now)
-        if self.state is not State.GONE:
-            self.established, self.waiting_since = False, now
-            self._apply(Input.BOOT, now)
-
-    def _new_beats(self, now: float) -> Beats:
-        policy = self.in_force
-        longest = math.inf if self._speaks else LONGEST_REQUEST
-        return Beats(policy.interval, policy.timeout, now + stagger(self.uuid, policy.interval), longest)
+            self._course.follow(self.case.acquit("unmonitored"), now)
+        if self._course.state is not State.GONE:
+            self._graces.begin_anew(now)
+            self._course.apply(Input.BOOT, now)
 
     # -- evidence ------------------------------------------------------------------------------------------------
 
     def _on_looked(self, event: ev.Looked, now: float) -> None:
-        self._follow(self._witnesses.looked(event, now), now)
+        self._course.follow(self._witnesses.looked(event, now), now)
 
     def _on_other_answered(self, event: ev.OtherAnswered, now: float) -> None:
         other = self._witnesses.other
         was_pending = other.pending
         other.answered(event.answers, event.why, now)
         if was_pending:
-            self._judge_again(now)
-
-    def _judge(self, now: float) -> None:
-        self._follow(self.case.judge(self.state, now), now)
-
-    def _judge_again(self, now: float) -> None:
-        self._follow(self.case.judge_again(self.state, now), now)
-
-    def _look_again(self, now: float) -> None:
-        """What was seen is too old to judge by."""
-        self._follow(self._witnesses.look_again(now), now)
-        self._follow(self._witnesses.ask_other(now), now)
+            self._course.judge_again(now)
 
     def _baseline(self, now: float) -> None:
         """While the guest is well, learn whether its balloon answers."""
-        if self.state is State.ALIVE:
-            self._look(self._host.baseline(not self.silences, now))
+        if self._course.state is State.ALIVE:
+            self._course.look(self._host.baseline(not self.silences, now))
         else:
             self._host.baseline_at = None
 
-    # -- acts ----------------------------------------------------------------------------------------------------
-
-    def _apply(self, found: Input, now: float, trigger: Trigger | None = None) -> None:
-        self.state, act = TRANSITIONS[self.state][found]
-        if act is Act.ACCUSE and trigger is not None:
-            self.case.trigger = trigger
-        _ACTS[act](self, now)
-
-    def _establish(self, now: float) -> None:
-        first = not self.established
-        self.established = True
-        self.waiting_since = self._graces.overdue_at = None
-        self._beats.restart(now, stagger(self.uuid, self.in_force.interval) or self.in_force.interval)
-        self._out += [ev.Established(first), ev.Remember()]
-        self._calm(now)
-
-    def _calm(self, now: float) -> None:
-        self._look(self._host.drop())
-
-    def _suspect(self, now: float) -> None:
-        self.answers.suspected_at = now
-        self._follow(self._witnesses.suspect(now), now)
-
-    def _accuse(self, now: float) -> None:
-        self.answers.accused(now)
-        if self.answers.suspected_at is None and self.case.trigger in (Trigger.SILENT, Trigger.PANIC):
-            self._suspect(now)
-        elif self.answers.suspected_at is None:
-            self.answers.suspected_at = now
-        elif now >= self.case.again_at(self.state):  # what was seen at its first miss is too old to judge by
-            self._look_again(now)
-        self._judge(now)
-
-    def _await(self, now: float) -> None:
-        self._look(self._host.drop())
-        self._host.baseline_at = None
-        self._renew(now)
-        self._graces.standstill()
-        if self.waiting_since is None:
-            self.waiting_since = now
-        self._graces.await_ack()
-        self._beats.restart(now, min(self.in_force.interval, self._beats.timeout))
-        self._out.append(ev.Remember())
-
-    def _renew(self, now: float) -> None:
-        self._look(self._host.end_but_baseline())
-        self.answers.renewed()
-        self._beats.void(now)
-        self._beats.catch_up(now)
-
-    def _leave(self, now: float) -> None:
-        self._host.stopped()
-        self._graces.end()
-        self.answers.misses = 0
-        self.answers.suspected_at = self.waiting_since = self.life.port_open = None
-        self._withdraw()
-        self._beats.void(now)
-        self._out.append(ev.Remember())
-
-    def _depart(self, now: float) -> None:
-        self._leave(now)
-        if self.case.standing is not None:
-            self._follow(self.case.acquit("moved"), now)
-
-    # -- helpers -------------------------------------------------------------------------------------------------
-
-    def _first_state(self, running: bool) -> State:
-        if not running:
-            return State.GONE
-        return State.ALIVE if self.established and self.waiting_since is None else State.WAITING
-
-    def _overdue(self) -> float | None:
-        """Until when the first acknowledgement of this boot is awaited."""
-        if self.waiting_since is None:
-            return None
-        if self.established:
-            return self.waiting_since + self.timing.reboot_grace
-        return self.waiting_since + self.policy.grace if self.policy.grace else None
-
-    def _withdraw(self) -> None:
-        if self._challenges.out or self._witnesses.other.out:
-            self._out.append(ev.Withdraw())
-
-    def _look(self, looks: list[ev.Look]) -> None:
-        self._out += [ev.LookAt(look) for look in looks]
-
-    def _emit_if(self, effect: ev.Effect | None) -> None:
-        if effect is not None:
-            self._out.append(effect)
-
-    def _nothing(self, now: float) -> None:
-        pass
-
-    # -- what follows --------------------------------------------------------------------------------------------
-
-    def _follow(self, consequences: Iterable[co.Consequence], now: float) -> None:
-        """Carry out what a part wants done, in this order."""
-        for one in consequences:
-            if isinstance(one, co.Own):
-                _CARRIED_OUT[type(one)](self, one, now)
-            else:
-                self._out.append(one)
-
-    def _drop(self, drop: co.Drop, now: float) -> None:
-        self.silences.end(*drop.keys)
-
-    def _excuse_anew(self, now: float) -> None:
-        self._in_place.end()
-        self._excuse_still(now)
-
-    def _raise(self, verdict: Verdict) -> None:
-        answers = self.answers
-        counted = answers.misses, answers.skipped, answers.suspected_at, answers.last_ack
-        self._out.append(ev.RaiseFault(verdict, *counted, self.policy.action, self._checkup.report))
-
-    def _quicken(self, now: float) -> None:
-        self._beats.quicken(self.in_force.interval, self.in_force.timeout, now)
-
-
-_ACTS: dict[Act, Callable[[Monitor, float], None]] = {
-    Act.NOTHING: Monitor._nothing,
-    Act.ESTABLISH: Monitor._establish,
-    Act.CALM: Monitor._calm,
-    Act.SUSPECT: Monitor._suspect,
-    Act.COUNT: Monitor._nothing,
-    Act.ACCUSE: Monitor._accuse,
-    Act.AWAIT: Monitor._await,
-    Act.RENEW: Monitor._renew,
-    Act.LEAVE: Monitor._leave,
-    Act.DEPART: Monitor._depart,
-}
-
-_CARRIED_OUT: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
-    co.Begin: lambda monitor, one, now: monitor._begin(one.key, one.silence, now),
-    co.End: lambda monitor, one, now: monitor._end(*one.keys, now=now),
-    co.Drop: Monitor._drop,
-    co.Found: lambda monitor, one, now: monitor._apply(one.what, now, one.trigger),
-    co.Excuse: lambda monitor, one, now: monitor._excuse(one.excuse, now, now),
-    co.ExcuseAnew: lambda monitor, _one, now: monitor._excuse_anew(now),
-    co.Reboot: lambda monitor, _one, now: monitor._reboots(now),
-    co.Accuse: lambda monitor, one, _now: monitor._raise(one.verdict),
-    co.NewEvidence: lambda monitor, _one, now: monitor._judge_again(now),
-    co.AskSoon: lambda monitor, _one, now: monitor._challenges.soon(now),
-    co.AskNow: lambda monitor, one, now: monitor._ask_now(one.pace, now),
-    co.ChallengeAtOnce: lambda monitor, _one, now: monitor._challenge_at_once(now),
-    co.Quicken: lambda monitor, _one, now: monitor._quicken(now),
-}
 
 _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.Asked: Monitor._on_asked,

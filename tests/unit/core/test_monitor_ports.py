@@ -284,7 +284,7 @@ def test_a_booting_guest_is_not_asked_before_it_opens_its_port() -> None:
 def test_a_challenge_that_waits_for_its_turn_is_taken_back_when_the_port_closes() -> None:
     """It has not left yet."""
     guest = settled(interval=1.0)
-    guest.monitor._challenges.out = True
+    guest.monitor._asking.challenges.out = True
     assert ev.Withdraw() in guest.monitor.handle(ev.PortChanged(False), 100.5)
     assert ev.Withdraw() not in guest.monitor.handle(ev.PortChanged(False), 100.6)
 
@@ -346,7 +346,7 @@ def test_what_is_not_understood_is_nobodys_act_and_said_once() -> None:
     guest = settled(action=Action.RECOVER_UNRESPONSIVE)
     words = "Gast-Agent zur Zeit nicht verf\u00fcgbar\n"
     for number in range(100):
-        guest.monitor._challenges.out = True
+        guest.monitor._asking.challenges.out = True
         effects = guest.monitor.handle(ev.AskFailed(ev.Failure.UNKNOWN, words), 100.0 + number)
         remarks = [effect.text for effect in effects if isinstance(effect, ev.Remark)]
         assert len(remarks) == (number == 0)

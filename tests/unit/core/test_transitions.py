@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vmhb_worker.core import monitor
+from vmhb_worker.core import course
 from vmhb_worker.core.transitions import TRANSITIONS, Act, Input, State
 
 
@@ -16,7 +16,7 @@ def test_the_table_is_total() -> None:
 
 def test_every_act_is_carried_out_by_somebody() -> None:
     """And every act is needed."""
-    assert set(monitor._ACTS) == set(Act)
+    assert set(course._ACTS) == set(Act)
     assert {act for row in TRANSITIONS.values() for _, act in row.values()} == set(Act)
 
 
