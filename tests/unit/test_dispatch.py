@@ -11,8 +11,9 @@ import pytest
 
 from vmhb_common.worker_api import WorkerAPI
 from vmhb_worker.adapters.rpc_server import Endpoint
+from vmhb_worker.core import consequences as co
+from vmhb_worker.core import course, domain_life, mishaps, monitor, protocol, questions
 from vmhb_worker.core import events as ev
-from vmhb_worker.core import mishaps, monitor, protocol, questions
 from vmhb_worker.engine import calls, loop, provisioner
 
 #: What the engine posts to itself, besides the reports of the adapters.
@@ -25,6 +26,8 @@ def kinds(union: Any) -> set[type[Any]]:
 
 TABLES: dict[str, tuple[Mapping[Any, Any], set[type[Any]]]] = {
     "events, to the monitor": (monitor._HANDLERS, kinds(ev.Event)),
+    "events of libvirt's, to the domain's life": (domain_life.TOLD, kinds(domain_life.Told)),
+    "what a monitor's parts want done": (course.CARRIED_OUT, kinds(co.Own)),
     "events that could not be handled": (mishaps.INSTEAD, kinds(ev.Event)),
     "reports, to the engine": (loop._REPORTS, kinds(ev.Report) | OWN),
     "effects, to the engine": (loop._EFFECTS, kinds(ev.Effect)),
@@ -36,6 +39,8 @@ TABLES: dict[str, tuple[Mapping[Any, Any], set[type[Any]]]] = {
 #: Those whose handlers say in their signature what they take, and where it stands there.
 METHODS: dict[str, tuple[Mapping[type[Any], Callable[..., Any]], int]] = {
     "events, to the monitor": (monitor._HANDLERS, 1),
+    "events of libvirt's, to the domain's life": (domain_life.TOLD, 1),
+    "what a monitor's parts want done": (course.CARRIED_OUT, 1),
     "reports, to the engine": (loop._REPORTS, 1),
     "effects, to the engine": (loop._EFFECTS, 2),
     "questions, to the engine": (calls._ANSWERS, 1),
@@ -60,7 +65,7 @@ def test_each_handler_takes_what_it_is_given(name: str) -> None:
 
 def test_no_value_is_of_two_vocabularies() -> None:
     """What is an event is no effect, and neither is a report: nobody has to guess who is to handle it."""
-    of = [kinds(ev.Event), kinds(ev.Effect), kinds(ev.Report) | OWN, kinds(ev.Step)]
+    of = [kinds(ev.Event), kinds(ev.Effect), kinds(co.Own), kinds(ev.Report) | OWN, kinds(ev.Step)]
     assert sum(map(len, of)) == len(set().union(*of))
 
 

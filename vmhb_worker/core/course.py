@@ -278,7 +278,7 @@ class Course:
 
     def ask(self, now: float, pace: ev.Pace | None = None) -> None:
         """The guest itself."""
-        waits = self.application.speaks and self.state is State.SILENT and self.case.trigger is Trigger.SILENT
+        waits = self.state is State.SILENT and self.case.trigger is Trigger.SILENT and self.application.speaks
         if waits and not self.answers.unheard and self.asking.unheard(now):
             self.answers.unheard = True
             self.judge(now)

@@ -100,15 +100,15 @@ class Monitor:
 
     def deadline(self) -> float:
         """When the next `Tick` is due."""
-        at = self.silences.until
-        if self._course.state is State.GONE:
+        at, state = self.silences.until, self._course.state
+        if state is State.GONE:
             return at
         at = min(at, self._host.deadline(), self._witnesses.other.until)
         if self._in_place.excuse is not None:
-            at = min(at, self._witnesses.host_at(self._course.state))
+            at = min(at, self._witnesses.host_at(state))
         at = min(at, self._told_ended_at() if self.silences.on else self._graces.deadline())
-        if self._course.state is State.SILENT:
-            at = min(at, self.case.again_at(self._course.state))
+        if state is State.SILENT:
+            at = min(at, self.case.again_at(state))
             if not self._asking.challenges.out and self.silences.asking:
                 at = min(at, self._asking.challenges.next_at)
         elif self.silences.asking:
