@@ -61,6 +61,7 @@ CAUSES: Mapping[str, Kind] = {
     "guest_hung": Kind.DEAD,
     "agent_exited": Kind.NO_RECOVERY,
     "application_unhealthy": Kind.UNHEALTHY,
+    "file_systems_frozen": Kind.NO_RECOVERY,
     "maintenance_overdue": Kind.NO_RECOVERY,
     "application_unresponsive": Kind.SILENT,
     "agent_unresponsive": Kind.SILENT,

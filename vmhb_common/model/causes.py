@@ -24,6 +24,7 @@ class Cause(enum.StrEnum):
     GUEST_HUNG = "guest_hung"
     AGENT_EXITED = "agent_exited"
     APPLICATION_UNHEALTHY = "application_unhealthy"
+    FILE_SYSTEMS_FROZEN = "file_systems_frozen"
     MAINTENANCE_OVERDUE = "maintenance_overdue"
     APPLICATION_UNRESPONSIVE = "application_unresponsive"
     AGENT_UNRESPONSIVE = "agent_unresponsive"
@@ -98,6 +99,7 @@ RESTS_ON: Mapping[Cause, Ground] = {
     Cause.GUEST_HUNG: Ground.SILENCE,
     Cause.AGENT_EXITED: Ground.NONE,
     Cause.APPLICATION_UNHEALTHY: Ground.OWN_WORD,
+    Cause.FILE_SYSTEMS_FROZEN: Ground.NONE,
     Cause.MAINTENANCE_OVERDUE: Ground.NONE,
     Cause.APPLICATION_UNRESPONSIVE: Ground.SILENCE,
     Cause.AGENT_UNRESPONSIVE: Ground.SILENCE,

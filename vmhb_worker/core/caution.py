@@ -61,6 +61,7 @@ KINDS: dict[Cause, Kind] = {
     Cause.APPLICATION_UNHEALTHY: Kind(),
     Cause.APPLICATION_UNRESPONSIVE: Kind(),
     Cause.AGENT_EXITED: Kind(),
+    Cause.FILE_SYSTEMS_FROZEN: Kind(),
     Cause.MAINTENANCE_OVERDUE: Kind(),
     Cause.NOT_ESTABLISHED: Kind(),
     Cause.ASLEEP: Kind(),

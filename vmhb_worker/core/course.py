@@ -19,6 +19,7 @@ from vmhb_worker.core.application_channel import Application
 from vmhb_worker.core.asking import Asking
 from vmhb_worker.core.domain_life import DomainLife
 from vmhb_worker.core.excuses import Excused
+from vmhb_worker.core.freeze import Freeze
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.guest_system import GuestSystem
 from vmhb_worker.core.health_source import Checkup
@@ -43,6 +44,7 @@ class Course:
         "asking",
         "case",
         "checkup",
+        "freeze",
         "graces",
         "host",
         "in_place",
@@ -69,6 +71,7 @@ class Course:
         self.in_place = self.witnesses.in_place
         self.case = Investigation(self.witnesses, self.graces, memory.standing, now)
         self.checkup = Checkup(policy.health_check and self.case.unhealthy)
+        self.freeze = Freeze(lasts=self.case.frozen)
         self.state = self._first_state(memory)
         self._take_up(memory, now)
 
@@ -211,6 +214,7 @@ class Course:
         if self.application.rebooted():
             self.asking.begin_anew(now)
         self.checkup.rebooted()
+        self.freeze.rebooted()
         self.life.rebooted(now)
         self.graces.answered()
         self.witnesses.rebooted()
@@ -255,6 +259,7 @@ class Course:
     def disturbed(self, now: float) -> None:
         """That nobody answered until now has other reasons."""
         self.answers.disturbed(now)
+        self.in_place.unasked = 0
         self.case.pending_since = now
 
     def excuse(self, excuse: Excused, since: float, now: float) -> None:

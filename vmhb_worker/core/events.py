@@ -232,6 +232,11 @@ class Voided:
 
 
 @dataclass(frozen=True, slots=True)
+class NoPlace:
+    """Its challenge has waited for a place among many that do: see `agent_lanes.CROWD`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verify:
     """A recovery of it was held back until now: whether it is still needed is to be found out anew."""
 
@@ -400,6 +405,7 @@ Event = (
     | Tick
     | Looked
     | Verify
+    | NoPlace
 )
 
 
@@ -428,6 +434,16 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Withdraw:
     """Do not ask after all, if the challenge has not left yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Let others go before it, while its challenge waits for a place: its host says that it cannot answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoFirst:
+    """Let it go before others, while its challenge waits for a place: its host says that its kernel lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,6 +538,8 @@ class Remember:
 Effect = (
     Ask
     | Withdraw
+    | GiveWay
+    | GoFirst
     | AskOther
     | AgentCommand
     | Remark

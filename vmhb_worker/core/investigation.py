@@ -15,12 +15,13 @@ from dataclasses import replace
 from vmhb_common.model.causes import Cause, rests_on
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.absence import GOODBYE, goodbye
+from vmhb_worker.core.ask_schedule import full_threshold
 from vmhb_worker.core.caution import KINDS
 from vmhb_worker.core.consequences import Accuse, AskSoon, Begin, Consequence, Drop, Found
 from vmhb_worker.core.domain_life import STUCK
 from vmhb_worker.core.doubt import QUIET
-from vmhb_worker.core.evidence import Evidence
-from vmhb_worker.core.excuses import nobody_tells, seen_since
+from vmhb_worker.core.evidence import Balloon, Evidence
+from vmhb_worker.core.excuses import Excused, nobody_tells, seen_since
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.instance_state import Standing
 from vmhb_worker.core.transitions import Input, State
@@ -143,6 +144,20 @@ class Investigation:
         self.standing = Standing(verdict.cause)
         return [Accuse(verdict)]
 
+    def accuse_of_freeze(self, now: float) -> list[Consequence]:
+        """Its file systems stay frozen. It gives way to whatever else is found."""
+        if self.standing is not None:
+            return []
+        evidence = replace(self._witnesses.gathered(now), pending=False)
+        verdict = judge(Case(Trigger.FROZEN, self._application.in_force.channel, evidence))
+        self.standing = Standing(verdict.cause)
+        return [Accuse(verdict)]
+
+    def hears_nothing(self, state: State) -> None:
+        """It was asked after all, and is silent: that is what it is judged for from now on, whatever excused it."""
+        if self.is_unheard(state) and self._answers.unheard:
+            self.trigger = Trigger.SILENT
+
     def acquit(self, resolution: str) -> list[Consequence]:
         """Nothing stands against it any more."""
         self.standing = None
@@ -207,17 +222,33 @@ class Investigation:
             return self._found_dead(state, now)
         if self.is_unheard(state) and not nobody_tells(evidence):
             return self._lives_after_all(state, now)
+        if self._witnesses.in_place.excuse is Excused.NO_PLACE and evidence.balloon.value is Balloon.ANSWERED:
+            self._witnesses.in_place.dead_at, self._witnesses.in_place.gave_way = math.inf, False
+            return [ev.GoFirst()]
         return []
 
     def _found_dead(self, state: State, now: float) -> list[Consequence]:
         """Its excuse, or its goodbye, was that of a guest that lived."""
         in_place, host = self._witnesses.in_place, self._witnesses.host
+        if in_place.excuse is Excused.NO_PLACE and not self.is_unheard(state):
+            return self._found_dead_in_a_crowd(now)
         if in_place.silent_probes == 1 and not host.confirming:
             host.confirm(now)
             in_place.look_at = host.next_at
         if self.is_unheard(state):
             return self.judge(state, now)
         return [Drop((GOODBYE,)), Found(Input.FOUND_DEAD, Trigger.UNHEARD)]
+
+    def _found_dead_in_a_crowd(self, now: float) -> list[Consequence]:
+        """It merely waits for its turn to be asked: its beats are missed as others' are."""
+        in_place = self._witnesses.in_place
+        bound = self._answers.answered_until + full_threshold(self._application.in_force)
+        news: list[Consequence] = [] if in_place.gave_way else [ev.GiveWay()]
+        in_place.gave_way = True
+        if now < bound:
+            in_place.dead_at = bound
+            return news
+        return [*news, Found(Input.FOUND_DEAD, Trigger.UNHEARD)]
 
     def _lives_after_all(self, state: State, now: float) -> list[Consequence]:
         """Its kernel answers, though nobody else does: what is wrong with that one has a cause of its own."""
@@ -255,6 +286,11 @@ class Investigation:
     def unhealthy(self) -> bool:
         """Does it stand accused by its own word?"""
         return self.standing is not None and self.standing.cause is Cause.APPLICATION_UNHEALTHY
+
+    @property
+    def frozen(self) -> bool:
+        """Does it stand accused since nobody thaws it?"""
+        return self.standing is not None and self.standing.cause is Cause.FILE_SYSTEMS_FROZEN
 
     def is_unheard(self, state: State) -> bool:
         """Was it found dead while it was excused, or nobody can be asked about it?"""

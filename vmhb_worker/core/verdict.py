@@ -29,6 +29,9 @@ ASLEEP_FOR = 5.0
 #: Starved: the busiest vCPU ran for less than so long (seconds) during a probe, and waited for a processor for this
 #: share of it. A halted vCPU does not wait, and a spinning one gets more even on a host at load 16.
 STARVED_RAN, STARVED_WAITED = 0.1, 0.5
+#: Frozen for longer than this (seconds), file systems are so by mistake. Nova's own quiesce lasts for as long as Cinder
+#: needs to begin its snapshots: some seconds, minutes where storage is slow.
+FROZEN_TOO_LONG = 900.0
 #: Of what a starved guest waited, so much must be by quotas of its own for those to be the reason.
 OWN_QUOTA = 0.5
 
@@ -56,6 +59,7 @@ class Trigger(enum.Enum):
     UNHEARD = "who is to acknowledge is excused, and the host was asked instead"
     OVERDUE = "grace over"
     UNHEALTHY = "unhealthy threshold times in a row"
+    FROZEN = "frozen for longer than anybody can have meant it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +324,14 @@ RULES: tuple[Rule, ...] = (
         Recovery.IF_UNRESPONSIVE,
         _certain,
         "the application says that it is unhealthy",
+    ),
+    Rule(
+        Cause.FILE_SYSTEMS_FROZEN,
+        lambda case: case.trigger is Trigger.FROZEN,
+        Severity.WARNING,
+        Recovery.NEVER,
+        _certain,
+        f"its file systems have been frozen for {FROZEN_TOO_LONG / 60:.0f} minutes: nobody has thawed them",
     ),
     Rule(
         Cause.MAINTENANCE_OVERDUE,

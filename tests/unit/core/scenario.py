@@ -30,6 +30,7 @@ from vmhb_worker.core.doubt import Doubt, we_were_late
 from vmhb_worker.core.evidence import Reading
 from vmhb_worker.core.fault_register import Entry, Ledger
 from vmhb_worker.core.findings import finding
+from vmhb_worker.core.freeze import STATUS
 from vmhb_worker.core.guest_system import OSINFO
 from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.instance_state import Memory, Timing
@@ -122,6 +123,8 @@ class Guest:
         self.delayed: float | None = None  # the share of the time that its vCPU waits for a processor
         self.throttled: float | None = None  # … since a quota of its own holds it back
         self.runs_on = False  # its vCPUs do, while its QEMU does not answer
+        self.frozen = False  # its file systems
+        self.most_skipped = 0  # beats in a row that were nobody's to miss
         self.osinfo: dict[str, str] | None = None  # None: its agent does not say
         self.check: Any = {"exited": True, "exitcode": 0}  # what is told of its health check; a text: the refusal
 
@@ -322,6 +325,11 @@ class Guest:
         elif request.command == OSINFO:
             refused = ev.AgentReplied(None, ev.Failure.GARBLED, "The command guest-get-osinfo has not been found")
             replied = refused if self.osinfo is None else ev.AgentReplied(json.dumps({"return": self.osinfo}))
+        elif request.command == STATUS:
+            replied = ev.AgentReplied(json.dumps({"return": "frozen" if self.frozen else "thawed"}))
+        elif self.frozen:
+            why = "Command guest-exec has been disabled: the agent is in frozen state"
+            replied = ev.AgentReplied(None, ev.Failure.GARBLED, why)
         elif isinstance(self.check, str):
             replied = ev.AgentReplied(None, ev.Failure.GARBLED, self.check)
         elif json.loads(str(request.command))["execute"] == "guest-exec":
@@ -608,6 +616,8 @@ class Host:
                 continue
             self.hand(guest, ev.Asked())
             guest.start(request)
+        for uuid in self.requests.crowded(self.now):
+            self.hand(self.guests[uuid], ev.NoPlace())
         self.most_in_flight = max(self.most_in_flight, self.lanes.running)
 
     # -- the engine's part ---------------------------------------------------------------------------------------
@@ -615,7 +625,9 @@ class Host:
     def hand(self, guest: Guest, event: ev.Event) -> None:
         self.turns += 1
         before = guest.monitor.state
-        for effect in guest.monitor.handle(event, self.now):
+        effects = guest.monitor.handle(event, self.now)
+        guest.most_skipped = max(guest.most_skipped, guest.monitor.answers.skipped)
+        for effect in effects:
             guest.effects.append((self.now, effect))
             self._carry_out(guest, effect)
         if guest.monitor.state is not before:
@@ -650,6 +662,10 @@ class Host:
         match effect:
             case ev.Ask() | ev.AskOther() | ev.AgentCommand() | ev.Withdraw():
                 self.give(guest, self._of_agent(guest, effect))
+            case ev.GiveWay():
+                self.requests.give_way(guest.uuid)
+            case ev.GoFirst():
+                self.requests.prefer(guest.uuid)
             case ev.LookAt(look):
                 guest.look(look)
             case ev.RaiseFault():

@@ -13,7 +13,7 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
 from vmhb_worker.core.absence import GOODBYE, MAINTENANCE
 from vmhb_worker.core.doubt import AWAY, just_connected
-from vmhb_worker.core.evidence import Witness
+from vmhb_worker.core.evidence import System, Witness
 from vmhb_worker.core.excuses import FIRST_LOOK, NOBODY, OF_FAILURE, OF_SILENCE, Excused, of_silence
 from vmhb_worker.core.reconcile import RESCUED
 from vmhb_worker.core.suspicion import CONFIRM
@@ -428,3 +428,26 @@ def test_one_that_is_asleep_is_not_said_to_have_no_agent() -> None:
     guest.run(1000.0)
     assert told(guest)[-1] == "updated asleep"
     assert "updated agent_exited" not in told(guest)
+
+
+@pytest.mark.parametrize("after", [1.0, 4.0, 9.0, 14.0])
+@pytest.mark.parametrize("excused", ["held", "given up", "unconnected"])
+def test_an_excuse_that_ends_before_the_kernel_was_asked_once_more(excused: str, after: float) -> None:
+    """It is asked, then, and is silent: that is no excuse any more, and it is recovered as any other is."""
+    guest = settled(action=Action.RECOVER, interval=1.0, timeout=1.0)
+    guest.monitor.system.of_domain = System.LINUX
+    guest.busy, guest.given_up, guest.unconnected = (excused == what for what in ("held", "given up", "unconnected"))
+    guest.run(140.0)
+    guest.kernel_dies()
+    guest.run(300.0)
+    found = at(guest, "guest_hung")
+    again = settled(action=Action.RECOVER, interval=1.0, timeout=1.0)
+    again.monitor.system.of_domain = System.LINUX
+    again.busy, again.given_up, again.unconnected = (excused == what for what in ("held", "given up", "unconnected"))
+    again.run(140.0)
+    again.kernel_dies()
+    again.run(found + after)
+    again.busy = again.given_up = again.unconnected = False
+    again.run(found + after + 60.0)
+    assert again.fault is not None
+    assert (again.fault.cause, again.fault.recommended_action) == ("guest_hung", "recover")

@@ -106,6 +106,7 @@ def test_the_rows_are_those_of_the_design() -> None:
         ("guest_hung", "critical", "IF_RECOVER"),
         ("agent_exited", "warning", "NEVER"),
         ("application_unhealthy", "critical", "IF_UNRESPONSIVE"),
+        ("file_systems_frozen", "warning", "NEVER"),
         ("maintenance_overdue", "warning", "NEVER"),
         ("application_unresponsive", "critical", "IF_UNRESPONSIVE"),
         ("agent_unresponsive", "critical", "IF_UNRESPONSIVE"),
