@@ -29,13 +29,13 @@ SLACK = 25.0
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-def pull_the_plug(node: Node, host: Acting) -> float:
-    """All that runs on the host ends at once, and nothing is left of /run. Returns when."""
+def pull_the_plug(node: Node, host: Acting, *guests: Guest) -> float:
+    """All that runs on the host (guests: their QEMUs) ends at once, and nothing is left of /run. Returns when."""
     if not host.worker.ended:
         host.worker.pause()
     moment = node.halt_libvirtd(kill=True)
-    for name in (path.stem for path in (node.folder / "run/qemu").glob("*.pid")):
-        Guest(node, name).kill_qemu()
+    for guest in guests:
+        guest.kill_qemu()
     if not host.worker.ended:
         host.worker.kill()
     for path in (node.folder / "run").iterdir():
@@ -83,7 +83,7 @@ def test_whoever_ran_is_recovered_if_nova_wants_it(
         host.know(all_of_them)
         host.worker.kill()
         stopped.destroy()
-        pull_the_plug(node, host)
+        pull_the_plug(node, host, wanted, evacuated, resumed, at_it)
         host.server(stopped).vm_state = "stopped"
         host.server(evacuated).host = "compute-2"
         host.server(at_it).task_state = "powering-on"
@@ -123,7 +123,7 @@ def test_on_a_host_that_has_not_booted_nobody_is_recovered(
     guest = guests.get(fresh=True, policy=QUICK)
     with acting(broker, node, "no-power-loss", tmp_path / "host") as host:
         host.know([guest])
-        pull_the_plug(node, host)
+        pull_the_plug(node, host, guest)
         node.boot_libvirtd()
         off(guest)
         began = host.worker.start()
