@@ -53,7 +53,9 @@ NAMED = 15.0
 CALLS, STUCK = 12, 4
 #: How many times as long as alone another client's calls may take.
 SLOWER = 2.0
-#: The fewest of them that say anything.
+#: What it calls, see `tests.stage.bystander`.
+CALLED = ("info", "domstats")
+#: The fewest calls that say anything.
 ENOUGH = 5
 
 _NUMBERS = itertools.count(1)
@@ -209,6 +211,7 @@ class Host:
     consumer: ConsumerProcess
     folder: Path
     guests: list[StandIn] = field(default_factory=list)
+    _alone: tuple[int, dict[str, list[float]]] = (0, {})  # beside how many guests, and how long a call takes
 
     def run(self, cell: Cell, patience: float = 120.0) -> Outcome:
         """One run, with a worker that knows of no other. patience: so many seconds after it must have been said, what
@@ -216,13 +219,18 @@ class Host:
         self._grow(cell.guests + LIVING)
         guests = self.guests[: cell.guests + LIVING]
         folder = self.folder / f"crowd-{next(_NUMBERS)}"
+        bystander = Bystander(self.node.uri)
+        alone = self._measure_alone(bystander)
+        bystander.statistics(cell.mix is not Mix.STOPPED)
         self._ask(guests, cell)
         with Tap(self.node.folder / "run") as tap:
             worker = WorkerProcess(folder, uri=tap.uri, transport_url=self.transport_url, host=self.node.name)
             worker.where = self.node.inside  # where libvirt has put the application channels
-            bystander = Bystander(self.node.uri)
+            run = _Run(cell, guests, worker, self.consumer, tap)
             try:
-                return _Run(cell, self, guests, worker, tap, bystander).go(patience)
+                outcome = run.go(patience)
+                run.judge_bystander(alone, bystander)
+                return outcome
             finally:
                 for guest in guests:
                     guest.go_on()
@@ -232,6 +240,14 @@ class Host:
     def _grow(self, number: int) -> None:
         if number > len(self.guests):
             self.guests += stand_ins(self.node, number - len(self.guests), len(self.guests))
+
+    def _measure_alone(self, bystander: Bystander) -> dict[str, list[float]]:
+        """What another client's calls take while there is no worker: once for each number of guests."""
+        if self._alone[0] != len(self.guests):
+            began = time.monotonic()
+            time.sleep(ALONE)
+            self._alone = len(self.guests), {what: bystander.took(what, began) for what in CALLED}
+        return self._alone[1]
 
     def _ask(self, guests: list[StandIn], cell: Cell) -> None:
         """These have the policy, the others none; and the balloons are as a worker finds them."""
@@ -258,26 +274,22 @@ def _named(told: list[Notification]) -> Notification:
 
 class _Run:
     def __init__(
-        self, cell: Cell, host: Host, guests: list[StandIn], worker: WorkerProcess, tap: Tap, bystander: Bystander
+        self, cell: Cell, guests: list[StandIn], worker: WorkerProcess, consumer: ConsumerProcess, tap: Tap
     ) -> None:
         self._cell = cell
-        self._consumer = host.consumer
+        self._consumer = consumer
         self._guests = guests
         deeds = [*cell.deeds, *[None] * LIVING]
         self._deeds = {guest.uuid: deed for guest, deed in zip(guests, deeds, strict=True) if deed is not None}
         self._living = [guest for guest in guests if guest.uuid not in self._deeds]
         self._worker = worker
         self._tap = tap
-        self._bystander = bystander
         self._outcome = Outcome(cell)
+        self._meanwhile = (0.0, 0.0)  # from the first deed until all was said
         self._done: dict[str, float] = {}  # when it was, to each
 
     def go(self, patience: float) -> Outcome:
-        quiet = time.monotonic()
-        self._bystander.statistics(self._cell.mix is not Mix.STOPPED)
-        time.sleep(ALONE)
         self._worker.start()
-        began = time.monotonic()
         for guest in self._guests:
             self._worker.wait_known(guest.uuid, 180)
         time.sleep(self._cell.policy.interval)
@@ -285,17 +297,24 @@ class _Run:
         self._do()
         last = max(self._done.values())
         self._wait(last + max(self._cell.final_within(deed) for deed in self._deeds.values()) + patience)
-        until = time.monotonic()
-        self._outcome.cpu = 100 * (self._worker.cpu - cpu) / (until - since)
-        self._watch(until + QUIET)
+        self._meanwhile = since, time.monotonic()
+        self._outcome.cpu = 100 * (self._worker.cpu - cpu) / (self._meanwhile[1] - since)
+        self._watch(self._meanwhile[1] + QUIET)
         self._note(since)
-        for what in ("info", "domstats"):
-            alone, beside = self._bystander.took(what, quiet, began), self._bystander.took(what, since, until)
-            if alone and beside:
-                setattr(self._outcome, what, (statistics.median(alone), statistics.median(beside)))
-                self._judge_the_bystander(what, alone, beside)
         self._judge()
         return self._outcome
+
+    def judge_bystander(self, alone: Mapping[str, list[float]], bystander: Bystander) -> None:
+        """What its calls took, beside what they take alone."""
+        for what in CALLED:
+            beside = bystander.took(what, *self._meanwhile)
+            if not beside:
+                continue
+            times = statistics.median(alone[what]), statistics.median(beside)
+            setattr(self._outcome, what, times)
+            if len(beside) >= ENOUGH and times[1] > SLOWER * times[0]:
+                slower = f"{times[1] / times[0]:.1f} times as long as alone, and {SLOWER:g} is the most"
+                self._wrong(f"another client's {what} took {slower}")
 
     def _do(self) -> None:
         begin = time.monotonic()
@@ -384,11 +403,6 @@ class _Run:
         ):
             if number:
                 self._wrong(f"{number} of {len(uuids)} that are {cause} {sentence}")
-
-    def _judge_the_bystander(self, what: str, alone: list[float], beside: list[float]) -> None:
-        ratio = statistics.median(beside) / statistics.median(alone)
-        if len(alone) >= ENOUGH and len(beside) >= ENOUGH and ratio > SLOWER:
-            self._wrong(f"another client's {what} took {ratio:.1f} times as long as alone, and {SLOWER:g} is the most")
 
     def _wrong(self, sentence: str) -> None:
         self._outcome.wrong.append(sentence)
