@@ -153,7 +153,7 @@ class Outcome:
     causes: Counter[str] = field(default_factory=Counter)
     accused: int = 0  # faults of those that live
     skipped: int = 0  # beats of those that live, in a row, at most
-    calls: int = 0
+    calls: int = 0  # from the worker's start on
     stuck: int = 0
     info: tuple[float, float] = (math.nan, math.nan)  # seconds, the median: alone, meanwhile
     domstats: tuple[float, float] = (math.nan, math.nan)
@@ -285,7 +285,7 @@ class _Run:
         self._worker = worker
         self._tap = tap
         self._outcome = Outcome(cell)
-        self._meanwhile = (0.0, 0.0)  # from the first deed until all was said
+        self._meanwhile = (0.0, 0.0)  # from the first deed to the end
         self._done: dict[str, float] = {}  # when it was, to each
 
     def go(self, patience: float) -> Outcome:
@@ -297,9 +297,9 @@ class _Run:
         self._do()
         last = max(self._done.values())
         self._wait(last + max(self._cell.final_within(deed) for deed in self._deeds.values()) + patience)
+        self._outcome.cpu = 100 * (self._worker.cpu - cpu) / (time.monotonic() - since)
+        self._watch(time.monotonic() + QUIET)
         self._meanwhile = since, time.monotonic()
-        self._outcome.cpu = 100 * (self._worker.cpu - cpu) / (self._meanwhile[1] - since)
-        self._watch(self._meanwhile[1] + QUIET)
         self._note(since)
         self._judge()
         return self._outcome
@@ -358,7 +358,7 @@ class _Run:
             if told:
                 outcome.final.append(_named(told).at - at)
         outcome.accused = sum(len(self._consumer.faults(guest.uuid, since)) for guest in self._living)
-        outcome.calls = self._tap.most_calls(since)
+        outcome.calls = self._tap.most_calls()
         stopped = {uuid for uuid, deed in self._deeds.items() if deed is QEMU}
         outcome.stuck = self._tap.most_stuck(stopped, since)
         names = {guest.uuid: guest.name for guest in self._guests}

@@ -32,6 +32,8 @@ ALL_STATISTICS = (REMOTE_PROGRAM, 344)
 URGENT = frozenset((1, 2, 3, 23, 24, 60, 66, 150, 151, 157, 167, 168, 212, 229, 273, 316, 317))
 #: Whose first argument is no domain, though it may look like one: capabilities, the map of processors.
 OF_NO_DOMAIN = frozenset((7, 293))
+#: A call that takes no longer (seconds) waited for nobody.
+A_MOMENT = 0.5
 CALL, REPLY = 0, 1
 
 
@@ -103,14 +105,15 @@ class Tap:
         """Of the calls, those of guest agents."""
         return [call for call in self.calls if call.is_agent_command]
 
-    def most_calls(self, since: float = 0.0) -> int:
+    def most_calls(self) -> int:
         """How many calls of any kind were under way at a time, at most."""
-        return _most([c for c in self.calls if c.asked >= since])
+        return _most(self.calls)
 
     def most_stuck(self, uuids: Collection[str], since: float = 0.0) -> int:
-        """The same, of calls to these domains that come back only when QEMU answers."""
-        stuck = [c for c in self.calls if c.asked >= since and not c.is_agent_command]
-        return _most([c for c in stuck if not set(uuids).isdisjoint(c.uuids)])
+        """How many calls to these domains waited for QEMU at a time, at most: not for an agent, nor but a moment."""
+        now = time.monotonic()
+        waited = [c for c in self.calls if c.asked >= since and (c.answered or now) - c.asked >= A_MOMENT]
+        return _most([c for c in waited if not c.is_agent_command and not set(uuids).isdisjoint(c.uuids)])
 
     def most(self, which: str | None = None) -> int:
         """How many commands (to one domain) were under way at a time, at most."""

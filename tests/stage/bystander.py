@@ -20,7 +20,7 @@ import libvirt
 
 #: Seconds between two calls: `info` of one domain after the other, and `domstats` of all, which costs with each domain.
 INFO_EVERY = 0.25
-STATISTICS_EVERY = 2.0
+STATISTICS_EVERY = 1.0
 
 
 @dataclass(frozen=True)

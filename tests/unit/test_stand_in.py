@@ -18,7 +18,7 @@ import pytest
 
 from tests.lab.stand_in import PROGRAM
 from tests.lab.stand_in_qemu import Balloon
-from tests.lab.tap import HEADER, QEMU_PROGRAM, REMOTE_PROGRAM, Tap
+from tests.lab.tap import A_MOMENT, HEADER, QEMU_PROGRAM, REMOTE_PROGRAM, Tap
 
 PORTS = {"charmonitor": "monitor", "charchannel0": "org.qemu.guest_agent.0", "charchannel1": "org.openstack.vmhb.0"}
 PATIENCE = 10.0
@@ -189,6 +189,8 @@ def test_the_tap_counts_what_takes_a_worker_of_libvirtds(tmp_path: Path) -> None
             while len(passed) < 4 * HEADER.size + 5 * 32 + 4:
                 passed += there.recv(4096)
             assert (tap.most_calls(), tap.most(), tap.most_to_one()) == (3, 1, 1)
+            assert tap.most_stuck({str(one)}) == 0
+            time.sleep(A_MOMENT)
             assert (tap.most_stuck({str(one)}), tap.most_stuck({str(other)}), tap.most_stuck(set())) == (2, 1, 0)
             there.sendall(call(QEMU_PROGRAM, 3, 3, kind=1))
             client.recv(4096)
