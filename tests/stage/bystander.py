@@ -45,6 +45,12 @@ class Bystander:
         self._took: list[Took] = []
         threading.Thread(target=self._collect, daemon=True).start()
 
+    def __enter__(self) -> Bystander:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def statistics(self, wanted: bool) -> None:
         """Ask for them from now on, or not any more."""
         assert self._process.stdin is not None
