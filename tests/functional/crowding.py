@@ -239,7 +239,7 @@ class Host:
             self.guests += stand_ins(self.node, number - len(self.guests), len(self.guests))
 
     def _ask(self, guests: list[StandIn], cell: Cell) -> None:
-        """These have the policy, the others none; and the balloons are as a worker finds them."""
+        """These have the policy, the others none; and nothing is left of what a worker before them did."""
         connection = libvirt.open(self.node.uri)
         flags = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
         knobs = {"channel": cell.channel, "action": "recover_unresponsive", **cell.policy.knobs}
@@ -251,6 +251,7 @@ class Host:
                 domain = connection.lookupByUUIDString(guest.uuid)
                 element = wanted if guest in guests else refused
                 domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, "vmhb", metadata.VMHB, flags)
+                domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, None, "vmhbs", metadata.STATE, flags)
                 domain.setMemoryStatsPeriod(BALLOON_PERIOD, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         finally:
             connection.close()
