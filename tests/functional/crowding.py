@@ -53,7 +53,7 @@ NAMED = 15.0
 CALLS, STUCK = 12, 4
 #: How many times as long as alone another client's calls may take; so many seconds more are a busy machine's noise, who
 #: waits for one of libvirtd's workers waits for longer.
-SLOWER, NOISE = 2.0, 0.005
+SLOWER, NOISE = 2.0, 0.02
 #: What it calls, see `tests.stage.bystander`.
 CALLED = ("info", "domstats")
 #: The fewest calls that say anything.
