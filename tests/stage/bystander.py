@@ -71,6 +71,9 @@ class Bystander:
             self._took.append(Took(**json.loads(line)))
 
 
+_WRITING = threading.Lock()
+
+
 class _Asking:
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -96,7 +99,9 @@ class _Asking:
     def _tell(what: str, call: Any) -> None:
         began = time.monotonic()
         call()
-        print(json.dumps({"at": began, "what": what, "seconds": time.monotonic() - began}), flush=True)
+        told = json.dumps({"at": began, "what": what, "seconds": time.monotonic() - began})
+        with _WRITING:  # two threads tell
+            print(told, flush=True)
 
 
 def main() -> None:

@@ -93,10 +93,10 @@ class Recovering(Recording):
 
 
 def read(path: pathlib.Path) -> list[Line]:
-    """The lines of a file that may not be there yet."""
+    """The lines of a file that may not be there yet, or whose last one is just being written."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def install(folder: pathlib.Path) -> str:
