@@ -16,6 +16,7 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.host_pressure import UNKNOWN, Counted, Strain
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.protocol import Health, Message
 from vmhb_worker.core.verdict import Verdict
 
@@ -278,8 +279,8 @@ class LookJob:
 
 
 @dataclass(frozen=True, slots=True)
-class LookCpu:
-    """How much CPU time has QEMU's process taken, its guest's included? Never blocks, and asks libvirt nothing."""
+class LookProcess:
+    """What does QEMU's process do? Never blocks, and asks neither libvirt nor QEMU anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +295,7 @@ class SetBalloonPeriod:
     seconds: int
 
 
-Look = LookControl | LookState | LookCpu | LookJob | LookVitals | SetBalloonPeriod
+Look = LookControl | LookState | LookProcess | LookJob | LookVitals | SetBalloonPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,10 +323,11 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Cpu:
-    """Answer to `LookCpu`: seconds of all processors, of QEMU and its guest together."""
+class Process:
+    """Answer to `LookProcess`. cpu: seconds that it has taken of all processors, QEMU and its guest together."""
 
-    seconds: float
+    cpu: float
+    main: MainThread
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +368,14 @@ class Unavailable:
     why: str
 
 
-Answer = Control | State | Cpu | Job | Vitals | PeriodSet | Unavailable
+@dataclass(frozen=True, slots=True)
+class Refused(Unavailable):
+    """A look that may block was not taken, and may well be in a moment. stands_still: because its QEMU does."""
+
+    stands_still: bool = False
+
+
+Answer = Control | State | Process | Job | Vitals | PeriodSet | Unavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.policy import Action
 from vmhb_worker.core.evidence import Balloon, Evidence, System
 
-#: QEMU's monitor is hung, not busy, once somebody has waited this long for it (seconds).
+#: QEMU is hung, not busy, once its main thread has stood still, or somebody has waited for its monitor, for so long
+#: (seconds).
 OCCUPIED_IS_HUNG = 5.0
 #: It may still go on: 45 s were seen of a host whose storage stalled, and two guests of a host of two are no crowd for
 #: the brake. So a recovery is asked for when it has stood still for so long (seconds).
@@ -123,7 +124,7 @@ def _weigh_qemu(case: Case) -> Weight:
     """high; no recovery before it has stood still for 60 s, or 120 s where its guest may go on"""
     still = case.evidence.guest_runs.value is False
     enough = STANDS_STILL if still else STANDS_STILL_WHILE_GUEST_RUNS
-    if case.evidence.occupied.value >= enough:
+    if hung_for(case.evidence) >= enough:
         return Weight(Confidence.HIGH)
     how = "" if still else ", since its guest may go on"
     return Weight(Confidence.HIGH, f"it may go on: a recovery is asked for after {enough:.0f} s{how}")
@@ -193,9 +194,13 @@ def starved(evidence: Evidence) -> bool:
     return bool(share * counted < STARVED_RAN and waited >= STARVED_WAITED)
 
 
-def _occupied(case: Case) -> bool:
-    seconds = case.evidence.occupied.value
-    return seconds is not None and seconds >= OCCUPIED_IS_HUNG
+def _hung(case: Case) -> bool:
+    return hung_for(case.evidence) >= OCCUPIED_IS_HUNG
+
+
+def hung_for(evidence: Evidence) -> float:
+    """For how many seconds QEMU is known to have done nothing: whoever waits for its monitor only confirms it."""
+    return max(evidence.main_thread.value or 0.0, evidence.occupied.value or 0.0)
 
 
 def _balloon(case: Case, said: Balloon) -> bool:
@@ -254,11 +259,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         Cause.QEMU_HUNG,
-        lambda case: (case.trigger is Trigger.PANIC or _no_word(case)) and _occupied(case),
+        lambda case: (case.trigger is Trigger.PANIC or _no_word(case)) and _hung(case),
         Severity.CRITICAL,
         Recovery.IF_RECOVER,
         _weigh_qemu,
-        "QEMU does not answer libvirt, which answers otherwise",
+        "QEMU stands still, or does not answer libvirt",
     ),
     Rule(
         Cause.ASLEEP,

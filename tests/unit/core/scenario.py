@@ -34,6 +34,7 @@ from vmhb_worker.core.freeze import STATUS
 from vmhb_worker.core.guest_system import OSINFO
 from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.instance_state import Memory, Timing
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.reconcile import port_events
 from vmhb_worker.core.transitions import State
@@ -47,6 +48,8 @@ HEARD = 0.5
 AGENT_JOB = 30.0
 #: How often the host's pressure is looked at (seconds).
 LOOKS = 2.0
+#: How many looks that may block are out at a time, and how many about QEMUs that cannot be seen.
+LOOKS_OUT, BLIND_LOOKS_OUT = 8, 4
 #: QEMU's timer fires after the period; the guest's kernel takes a moment.
 BALLOON_TAKES = 0.05
 
@@ -60,7 +63,7 @@ KNOWN = Memory(established=True, waited=None, balloon_seen=True)
 
 
 #: Looks that nothing holds up.
-_QUICK = ev.LookControl | ev.LookState | ev.LookCpu
+_QUICK = ev.LookControl | ev.LookState | ev.LookProcess
 
 #: When does who is to run at this time run? That time, or later.
 Runs = Callable[[float], float]
@@ -101,6 +104,8 @@ class Guest:
         self.job: str | None = None
         self.looks_fail = ""  # the names of those that libvirt refuses
         self.looks_hang = ""  # and of those that never end, though QEMU's monitor is free
+        self.unseen = False  # is its QEMU's process?
+        self.taken: list[tuple[float, ev.Look]] = []  # looks that may block, and were not refused: when
         self.transcript: list[str] = []
         self.raised: list[Fault] = []  # its faults, as they were raised
         self.effects: list[tuple[float, ev.Effect]] = []
@@ -345,11 +350,23 @@ class Guest:
         """A look of ours."""
         if isinstance(look, _QUICK):
             self.host.later(LIBVIRT, lambda: self._answer(look))
-        elif self._blocked is not None:
-            self.host.later(LIBVIRT, lambda: self.happens(ev.Looked(look, ev.Unavailable("an earlier one waits"))))
+        elif (refused := self._refused()) is not None:
+            self.host.later(LIBVIRT, lambda: self.happens(ev.Looked(look, refused)))
         else:
+            self.taken.append((self.host.now, look))
             self._blocked = (look, self.host.now)
             self.host.later(LIBVIRT, lambda: self._answer(look))
+
+    def _refused(self) -> ev.Refused | None:
+        """As the adapter would. A look that may block has one of few places, and of fewer where QEMU is not seen."""
+        if self._stopped_since is not None and not (self.unseen or self.runs_on):
+            return ev.Refused("QEMU stands still", stands_still=True)
+        if self._blocked is not None:
+            return ev.Refused("an earlier one waits")
+        out = [guest for guest in self.host.guests.values() if guest._blocked is not None]
+        if len(out) >= LOOKS_OUT or (self.unseen and sum(guest.unseen for guest in out) >= BLIND_LOOKS_OUT):
+            return ev.Refused("no free place")
+        return None
 
     def _answer(self, look: ev.Look) -> None:
         answer = self._answer_to(look)
@@ -368,11 +385,19 @@ class Guest:
             return ev.Control("occupied", self.host.now - self._blocked_since()) if occupied else ev.Control("ok", 0.0)
         if isinstance(look, ev.LookState):
             return ev.State("paused" if self.paused else "running", "booted", True)
-        if isinstance(look, ev.LookCpu):
-            until = math.inf if self._stopped_since is None or self.runs_on else self._stopped_since
-            return ev.Cpu(min(self.host.now, until))
+        if isinstance(look, ev.LookProcess):
+            return self._process()
         waits = self._stopped_since is not None or type(look).__name__ in self.looks_hang
         return None if waits else self._answer_of_qemu(look)
+
+    def _process(self) -> ev.Answer:
+        """An idle main thread sleeps twenty times a second; one that is blocked, though its guest runs on, does not."""
+        if self.unseen:
+            return ev.Unavailable("QEMU's process cannot be seen from here")
+        if self._stopped_since is None:
+            return ev.Process(self.host.now, MainThread("S", int(self.host.now * 20), "do_sys_poll"))
+        cpu = self.host.now if self.runs_on else self._stopped_since
+        return ev.Process(cpu, MainThread("D" if self.runs_on else "T", int(self._stopped_since * 20) + 1))
 
     def _answer_of_qemu(self, look: ev.LookJob | ev.LookVitals | ev.SetBalloonPeriod) -> ev.Answer:
         if isinstance(look, ev.LookJob):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -67,6 +69,7 @@ from vmhb_worker.core.events import (
     WatchdogFired,
     WritePolicy,
 )
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.suspicion import JOB_BELIEVED
 from vmhb_worker.interfaces import AgentError
 
@@ -332,15 +335,21 @@ def test_the_end_is_told_once_and_nothing_after_it() -> None:
 # -- pool
 
 
+def sure() -> bool:
+    """Its QEMU goes on."""
+    return True
+
+
 class Work:
     """Tasks that run until they are let go."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.why = ""  # the last was refused
         self._gates: dict[str, threading.Event] = {}
         self._changed = threading.Condition()
 
-    def task(self, domain: str, name: str) -> Task:
+    def task(self, domain: str, name: str, goes_on: bool = True) -> Task:
         gate = self._gates[name] = threading.Event()
 
         def run() -> Callable[[], None]:
@@ -348,7 +357,11 @@ class Work:
             gate.wait(10)
             return lambda: self.note(f"{name} ends")
 
-        return Task(domain, run, lambda why: self.note(f"{name} refused"))
+        def refuse(why: str) -> None:
+            self.why = why
+            self.note(f"{name} refused")
+
+        return Task(domain, run, refuse, lambda: goes_on)
 
     def note(self, line: str) -> None:
         with self._changed:
@@ -365,7 +378,7 @@ class Work:
 
 def test_one_task_per_domain_and_so_many_in_all_and_the_rest_refused() -> None:
     """Nothing waits for other domains' calls; behind a domain's own, one question waits and the newer one counts."""
-    work, pool = Work(), Pool(2, "test")
+    work, pool = Work(), Pool(2, "test", 2)
     pool.start(work.task(A, "a1"))
     work.wait("a1 runs")
     pool.start(work.task(A, "a2"))
@@ -381,15 +394,40 @@ def test_one_task_per_domain_and_so_many_in_all_and_the_rest_refused() -> None:
     pool.close()
 
 
+def test_domains_that_are_not_seen_to_go_on_have_few_places_between_them() -> None:
+    """However many hang: the others have the rest, and whoever waits for its turn gets it when a place is free."""
+    work, pool = Work(), Pool(3, "test", 2)
+    for name in ("a", "b"):
+        pool.start(work.task(name, name, goes_on=False))
+        work.wait(f"{name} runs")
+    pool.start(work.task("c", "c", goes_on=False))
+    assert work.log[-1] == "c refused"
+    assert "no free place" in work.why
+    pool.start_latest(work.task("d", "d", goes_on=False), "period")
+    pool.start_latest(work.task("e", "e1"), "period")
+    work.wait("e1 runs")
+    pool.start_latest(work.task("f", "f"), "period")
+    assert "d runs" not in work.log
+    work.let_go("e1")
+    work.wait("f runs")
+    assert "d runs" not in work.log
+    work.let_go("a")
+    work.wait("d runs")
+    for name in ("b", "d", "f"):
+        work.let_go(name)
+        work.wait(f"{name} ends")
+    pool.close()
+
+
 def test_whoever_is_told_may_ask_the_next_question_at_once() -> None:
     """The domain is free, and so is the thread, before the answer is told."""
-    work, pool = Work(), Pool(1, "test")
+    work, pool = Work(), Pool(1, "test", 1)
     left = list(range(200))
     over = threading.Event()
 
     def ask() -> None:
         left.pop()
-        pool.start(Task(str(len(left)), lambda: ask if left else over.set, work.note))
+        pool.start(Task(str(len(left)), lambda: ask if left else over.set, work.note, sure))
 
     ask()
     assert over.wait(10) and not work.log
@@ -398,7 +436,7 @@ def test_whoever_is_told_may_ask_the_next_question_at_once() -> None:
 
 def test_of_what_waits_for_its_turn_the_latest_of_a_kind_wins() -> None:
     """State to be written, a balloon period to be put back: done after what hangs now, once."""
-    work, pool = Work(), Pool(1, "test")
+    work, pool = Work(), Pool(1, "test", 1)
     pool.start_latest(work.task(A, "first"), "period")
     work.wait("first runs")
     for name in ("second", "third"):
@@ -419,12 +457,12 @@ def test_of_what_waits_for_its_turn_the_latest_of_a_kind_wins() -> None:
 
 def test_a_task_that_breaks_does_not_take_its_thread_along() -> None:
     """The next one is done all the same."""
-    work, pool = Work(), Pool(1, "test")
+    work, pool = Work(), Pool(1, "test", 1)
 
     def broken() -> Callable[[], None]:
         raise RuntimeError("a bug")
 
-    pool.start(Task(A, broken, lambda why: None))
+    pool.start(Task(A, broken, lambda why: None, sure))
     task = work.task(B, "next")
     work.let_go("next")
     pool.start_latest(task, "kind")
@@ -670,30 +708,104 @@ def test_a_process_is_dead_from_the_moment_it_ends(qemu: tuple[str, Path, subpro
     assert processes.alive(domain) is None
 
 
+@contextlib.contextmanager
+def running(folder: Path, script: str) -> Iterator[tuple[str, Processes, subprocess.Popen[bytes]]]:
+    """A program that passes for a domain's QEMU, and is described."""
+    domain = str(uuid.uuid4())
+    (folder / "qemu").mkdir()
+    with subprocess.Popen([sys.executable, "-c", script, "-uuid", domain]) as process:
+        try:
+            while domain.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                time.sleep(0.01)
+            (folder / "qemu" / "one.pid").write_text(f"{process.pid}\n")
+            processes = Processes(folder)
+            assert processes.look(domain) is None
+            assert processes.would_answer(domain) is None
+            assert processes.throttled_seconds(domain) == UNSEEN
+            processes.describe(domain, "one", "1")
+            yield domain, processes, process
+        finally:
+            process.kill()
+
+
+def found(processes: Processes, domain: str, what: Callable[[MainThread], bool]) -> tuple[float, MainThread]:
+    """Look until its main thread is like this: the look that found it so."""
+    deadline = time.monotonic() + 20
+    while (seen_now := processes.look(domain)) is None or not what(seen_now[1]):
+        assert time.monotonic() < deadline, seen_now
+        time.sleep(0.02)
+    return seen_now
+
+
 def test_what_a_process_has_taken_is_told_while_it_lives(tmp_path: Path) -> None:
     """All of its threads' time, in seconds; nothing of one that has ended, or cannot be seen."""
-    domain = str(uuid.uuid4())
-    (tmp_path / "qemu").mkdir()
-    busy = "import threading\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", busy, "-uuid", domain]) as process:
-        while domain.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-            time.sleep(0.01)
-        (tmp_path / "qemu" / "one.pid").write_text(f"{process.pid}\n")
-        processes = Processes(tmp_path)
-        assert processes.cpu_seconds(domain) is None
-        assert processes.throttled_seconds(domain) == UNSEEN
-        processes.describe(domain, "one", "1")
+    busy = "import threading\nthreading.Thread(target=lambda: all(iter(int, 1)), daemon=True).start()\nwhile True: pass"
+    with running(tmp_path, busy) as (domain, processes, process):
         assert processes.throttled_seconds(domain) == "libvirt has made no cgroups for its CPU"
-        first = processes.cpu_seconds(domain)
-        assert first is not None
+        first, _ = found(processes, domain, lambda main: True)
         deadline = time.monotonic() + 20
-        while (processes.cpu_seconds(domain) or 0.0) < first + 0.1:
+        while found(processes, domain, lambda main: True)[0] < first + 0.1:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.kill()
         process.wait()
-        assert processes.cpu_seconds(domain) is None
+        assert processes.look(domain) is None
+        assert processes.would_answer(domain) is None
         assert processes.throttled_seconds(domain) == UNSEEN
+
+
+def test_a_main_thread_that_goes_on_and_one_that_is_stopped(tmp_path: Path) -> None:
+    """Going to sleep again and again is what a main loop does; who is stopped does not, whatever its other threads do."""
+    with running(tmp_path, "import time\nwhile True: time.sleep(0.01)") as (domain, processes, process):
+        first = found(processes, domain, lambda main: main.state == "S")[1]
+        found(processes, domain, lambda main: main.slept > first.slept and not main.held_up)
+        deadline = time.monotonic() + 20
+        while processes.would_answer(domain) is not True:
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGSTOP)
+        stopped = found(processes, domain, lambda main: main.stopped)[1]
+        assert stopped.held_up
+        assert processes.would_answer(domain) is False
+        time.sleep(0.1)
+        assert processes.look(domain) is not None
+        assert found(processes, domain, lambda main: True)[1] == stopped
+        process.send_signal(signal.SIGCONT)
+        found(processes, domain, lambda main: main.slept > stopped.slept)
+        while processes.would_answer(domain) is not True:
+            assert time.monotonic() < deadline
+
+
+#: A child that opens a pipe for which nobody is at the other end: vfork keeps its parent in an uninterruptible sleep.
+VFORK = """
+import os, sys
+os.mkfifo(sys.argv[-1])
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 5, sys.argv[-1], os.O_WRONLY, 0)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "held_up"),
+    [
+        ("import select\nselect.poll().poll()", "S", False),
+        ("while True: pass", "R", False),
+        (VFORK.replace("sys.argv[-1]", "'FIFO'"), "D", True),
+        ("import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()", "S", True),
+    ],
+    ids=["idle", "busy", "uninterruptible", "deadlocked"],
+)
+def test_what_proves_that_a_main_thread_is_held_up(tmp_path: Path, script: str, state: str, held_up: bool) -> None:
+    """Idle, and busy, are not; nor is any of them known to go on."""
+    script = script.replace("FIFO", str(tmp_path / "fifo"))
+    with running(tmp_path, script) as (domain, processes, _):
+        first = found(processes, domain, lambda main: main.state == state and main.held_up is held_up)[1]
+        assert (first.state, first.stopped) == (state, False)
+        if state != "R":
+            again = processes.look(domain)
+            assert again is not None
+            assert again[1] == first
+            assert processes.would_answer(domain) is None or not held_up  # it may have gone on right before
+        if state == "D":
+            os.close(os.open(tmp_path / "fifo", os.O_RDONLY))
 
 
 @pytest.mark.parametrize("content", ["", "not a pid", "4194305"])
