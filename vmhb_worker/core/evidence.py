@@ -148,8 +148,8 @@ class Evidence:
         Reading,
         _told(
             Witness.VCPU,
-            "does the CPU time of QEMU's process go on, its guest's included, while its main thread stands still, or its "
-            "monitor is taken?",
+            "does the CPU time of QEMU's process go on, its guest's included, while its main thread stands still, or "
+            "its monitor is taken?",
             "a main loop that is blocked from a QEMU that stands still",
             "asked for every second meanwhile",
             unavailable("QEMU's monitor is free"),

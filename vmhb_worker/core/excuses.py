@@ -47,6 +47,11 @@ class Excused(enum.Enum):
         "somebody else's command holds the agent (a freeze whose hook hangs, say)",
         "with the next answer or silence of the agent itself",
     )
+    NO_PLACE = Excuse(
+        Witness.AGENT,
+        "so many others are silent that the worker has no place to ask the agent",
+        "with the next answer or silence of the agent itself",
+    )
     GIVEN_UP = Excuse(
         Witness.AGENT, "libvirt could not understand the agent, and talks to it no more", "when the agent connects anew"
     )
@@ -216,5 +221,7 @@ def nobody_tells(evidence: Evidence) -> bool:
 
 def seen_since(evidence: Evidence, at: float) -> bool:
     """Has the host said since then how the guest, or its QEMU, is?"""
-    seen = [reading.at for reading in (evidence.balloon, evidence.occupied) if reading.at is not None]
+    seen = [
+        reading.at for reading in (evidence.balloon, evidence.occupied, evidence.main_thread) if reading.at is not None
+    ]
     return bool(seen) and max(seen) > at

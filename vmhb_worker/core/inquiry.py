@@ -183,8 +183,6 @@ class Inquiry:
                 return self._on_job(answer, now)
             case Vitals():
                 return self._on_vitals(answer, taken, now)
-            case Refused():
-                return self._on_refused(answer, now)
             case Unavailable():
                 return self._on_unavailable(look, answer, now)
         return self._on_period_set(now)
@@ -309,6 +307,8 @@ class Inquiry:
         return []
 
     def _on_unavailable(self, look: Look, answer: Unavailable, now: float) -> list[Look]:
+        if isinstance(answer, Refused):
+            return self._on_refused(answer, now)
         if isinstance(look, LookState):
             self._learn(domain=unavailable(answer.why), process=unavailable(answer.why))
             return []

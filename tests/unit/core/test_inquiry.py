@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vmhb_worker.core.events import (
+    Answer,
     Control,
     Job,
     Look,
@@ -54,6 +55,12 @@ def inquiry(period: int | None = 10, balloon_seen: bool = True, may_probe: bool 
     return asked
 
 
+def quickly(look: Look) -> Answer | None:
+    """What is said of a QEMU that is well, of what never blocks."""
+    answers: dict[type[Look], Answer] = {LookProcess: IDLE, LookControl: OK}
+    return answers.get(type(look))
+
+
 def listening(first: Vitals = BEFORE, **what: Any) -> Inquiry:
     """A probe whose answer is awaited since 1.0."""
     asked = inquiry(**what)
@@ -71,7 +78,7 @@ def listen(asked: Inquiry, vitals: Vitals, until: float = 9.0) -> tuple[float, l
         now = asked.deadline()
         assert now <= until, "it never ends"
         for look in asked.tick(now):
-            answered = asked.answered(look, {LookProcess: IDLE, LookControl: OK}.get(type(look), vitals), now + 0.01)
+            answered = asked.answered(look, quickly(look) or vitals, now + 0.01)
     return now, answered
 
 
@@ -395,7 +402,7 @@ def test_what_is_counted_counts_when_the_probe_has_ended() -> None:
     """No rule sees half of a probe."""
     asked = listening()
     for look in asked.tick(2.15):
-        asked.answered(look, {LookProcess: IDLE, LookControl: OK}.get(type(look), STILL), 2.16)
+        asked.answered(look, quickly(look) or STILL, 2.16)
     assert asked.phase is Phase.LISTENING
     assert {asked.evidence.vcpu.value, asked.evidence.io.value, asked.evidence.counted.value} == {None}
 

@@ -755,7 +755,7 @@ def test_what_a_process_has_taken_is_told_while_it_lives(tmp_path: Path) -> None
 
 
 def test_a_main_thread_that_goes_on_and_one_that_is_stopped(tmp_path: Path) -> None:
-    """Going to sleep again and again is what a main loop does; who is stopped does not, whatever its other threads do."""
+    """Going to sleep again and again is what a main loop does; who is stopped does not."""
     with running(tmp_path, "import time\nwhile True: time.sleep(0.01)") as (domain, processes, process):
         first = found(processes, domain, lambda main: main.state == "S")[1]
         found(processes, domain, lambda main: main.slept > first.slept and not main.held_up)

@@ -1,4 +1,4 @@
-"""QEMU's processes, as the host sees them: is one alive, is it the same one as before, does it go on? No libvirt here."""
+"""QEMU's processes, as the host sees them: is one alive, the same one as before, does it go on? No libvirt here."""
 
 from __future__ import annotations
 
