@@ -9,13 +9,12 @@ import pytest
 from tests.unit.core.scenario import BLIND_LOOKS_OUT, KNOWN, LOOKS_OUT, Guest, Host, told
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.inquiry import SECOND_LOOK, WATCH_INTERVAL
 from vmhb_worker.core.verdict import OCCUPIED_IS_HUNG
 
 FAST: dict[str, Any] = {"interval": 1.0, "timeout": 1.0, "threshold": 3}
 USUAL: dict[str, Any] = {"interval": 10.0, "timeout": 5.0, "threshold": 3}
-#: When a stopped QEMU is named after its first miss at the latest.
-NAMED = OCCUPIED_IS_HUNG + SECOND_LOOK + WATCH_INTERVAL + 0.1
+#: When a stopped QEMU is named at the latest (seconds), where it takes longer than to reach the threshold.
+NAMED = 15.0
 STOPPED_AT = 103.0
 POLICIES = pytest.mark.parametrize(
     "policy",
@@ -57,8 +56,7 @@ def bound(policy: dict[str, Any]) -> float:
 def test_twenty_stopped_qemus_of_thirty_are_all_named(policy: dict[str, Any], state: str) -> None:
     """None of them is asked anything that may block, nobody else is accused, and no place is lost."""
     host, stopped, living = crowd(20, 10, policy, runs_on=state == "D")
-    first_miss = STOPPED_AT + policy["interval"] + policy["timeout"]
-    host.run(max(bound(policy), first_miss + NAMED))
+    host.run(max(bound(policy), STOPPED_AT + NAMED))
     for guest in stopped:
         assert guest.fault is not None
         assert guest.fault.cause == "qemu_hung"
@@ -117,6 +115,26 @@ def test_a_living_guest_is_looked_at_beside_those_that_hang(policy: dict[str, An
         guest.application.hangs()
     host.run(STOPPED_AT + 160.0)
     assert [guest.fault.cause for guest in living if guest.fault] == ["guest_hung"] * 4
+    assert {guest.fault.cause for guest in stopped if guest.fault} == {"qemu_hung"}
+
+
+def test_who_was_found_hung_before_it_could_be_asked_is_recovered_when_it_has_been_asked_in_vain() -> None:
+    """There was no place to ask it: its host said so. After a minute that is enough, whoever has been asked since."""
+    host, stopped, _ = crowd(20, 10, USUAL)
+    host.run(STOPPED_AT + 300.0)
+    assert {entry[1] for entry in host.recommended} == set(stopped)
+    assert all(
+        line.split(" ", 1)[1] == "updated qemu_hung, recover" for guest in stopped for line in guest.transcript[1:]
+    )
+
+
+def test_a_kernel_that_dies_where_nobody_has_a_place_to_ask_its_agent() -> None:
+    """Its host is asked instead; when there is a place, its agent is."""
+    host, stopped, living = crowd(20, 10, USUAL)
+    for guest in living[:2]:
+        guest.kernel_dies()
+    host.run(STOPPED_AT + 200.0)
+    assert [guest.fault.cause for guest in living if guest.fault] == ["guest_hung"] * 2
     assert {guest.fault.cause for guest in stopped if guest.fault} == {"qemu_hung"}
 
 
