@@ -59,14 +59,13 @@ def longest_back_off(interval: float) -> float:
 @dataclass(slots=True)
 class Judged:
     """How many beats were found missed and skipped. in_spite: of a doubt that has saved enough of them. held: libvirt
-    does not give a request back, though it answers otherwise. unasked: no request left in all of a beat's time.
+    does not give a request back, though it answers otherwise.
     """
 
     missed: int = 0
     skipped: int = 0
     in_spite: bool = False
     held: bool = False
-    unasked: bool = False
 
 
 #: As it is nearly always.
@@ -207,7 +206,6 @@ class Beats:
                 break
             if self._asked_since is None or (self._ended is None and due > self._left + self._longest_request):
                 judged.skipped += 1
-                judged.unasked = self._asked_since is None
                 judged.held = self._asked_since is not None and heard >= due - FRESH
             elif heard >= due - FRESH:
                 covered = pressed <= due - self.timeout

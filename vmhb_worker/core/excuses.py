@@ -47,11 +47,6 @@ class Excused(enum.Enum):
         "somebody else's command holds the agent (a freeze whose hook hangs, say)",
         "with the next answer or silence of the agent itself",
     )
-    NO_PLACE = Excuse(
-        Witness.AGENT,
-        "so many others are silent that the worker has no place to ask the agent",
-        "with the next answer or silence of the agent itself",
-    )
     GIVEN_UP = Excuse(
         Witness.AGENT, "libvirt could not understand the agent, and talks to it no more", "when the agent connects anew"
     )

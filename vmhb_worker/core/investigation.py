@@ -126,9 +126,7 @@ class Investigation:
         """There is evidence that there was not before."""
         if state is State.SILENT and self.trigger in (Trigger.SILENT, Trigger.PANIC):
             return self.judge(state, now)
-        # Who was found dead while it was excused is judged by the host still when it has been asked in vain since.
-        asked = self._witnesses.in_place.excuse is None and not self.is_unheard(state)
-        return [] if asked else self.hear_host(state, now)
+        return [] if self._witnesses.in_place.excuse is None else self.hear_host(state, now)
 
     def judge_by_action(self, state: State, now: float) -> list[Consequence]:
         """What is asked for is another matter now, though nothing about the guest has changed."""
@@ -328,7 +326,7 @@ class Investigation:
         """Was it found once more after the last silence, or stall of ours? What was found before may be over."""
         since, by_guest = self._answers.undisturbed_since, self._application.speaks or self._answers.unheard
         if self.trigger is Trigger.UNHEARD:
-            return self._answers.unheard or self._is_the_hosts_word(since)
+            return self._is_the_hosts_word(since)
         if self.trigger is not Trigger.SILENT or by_guest:
             return True
         return self._is_the_hosts_word(since)

@@ -483,8 +483,6 @@ class Monitor:
             self._in_place.unasked += judged.skipped
         if judged.held:
             self._course.excuse(Excused.AGENT_HELD, self._asking.challenges.left_at, now)
-        elif judged.unasked and self._asking.challenges.out:
-            self._course.excuse(Excused.NO_PLACE, now - self.in_force.timeout, now)
         for _ in range(judged.missed if self._course.state in (State.ALIVE, State.MISSING) else 0):
             self.answers.missed(now)
             self.answers.acks = 0

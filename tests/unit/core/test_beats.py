@@ -50,11 +50,11 @@ def test_a_beat_for_which_nobody_was_asked_is_skipped() -> None:
     schedule = beats()
     schedule.open_due(10.0)
     assert schedule.owed
-    assert schedule.judge(15.0, heard=14.9) == Judged(skipped=1, unasked=True)
+    assert schedule.judge(15.0, heard=14.9) == Judged(skipped=1)
     schedule.open_due(20.0)
     schedule.asked(20.0)
     schedule.not_asked()
-    assert schedule.judge(25.0, heard=24.9) == Judged(skipped=1, unasked=True)
+    assert schedule.judge(25.0, heard=24.9) == Judged(skipped=1)
 
 
 def test_requests_that_follow_each_other_are_one() -> None:
@@ -86,7 +86,7 @@ def test_a_request_that_ended_unanswered_counts_as_one_until_the_gap_is_too_long
     schedule.open_due(10.0)
     schedule.asked(10.0)
     schedule.unanswered(15.0)
-    assert schedule.judge(22.0, heard=21.9) == Judged(skipped=1, unasked=True)
+    assert schedule.judge(22.0, heard=21.9) == Judged(skipped=1)
 
 
 def test_a_request_that_is_out_for_longer_than_any_can_be_is_none() -> None:
@@ -154,7 +154,7 @@ def test_what_is_void_does_not_count_and_what_is_out_counts_from_now_on() -> Non
     ended.unanswered(13.0)
     ended.void(13.1)
     ended.open_due(11.0)
-    assert ended.judge(16.0, heard=16.0) == Judged(skipped=1, unasked=True)
+    assert ended.judge(16.0, heard=16.0) == Judged(skipped=1)
 
 
 def test_beats_that_were_slept_through_are_skipped() -> None:
