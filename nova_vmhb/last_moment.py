@@ -49,6 +49,7 @@ class Kind(enum.Enum):
 
 #: By cause: total over those that the worker has, a test says.
 CAUSES: Mapping[str, Kind] = {
+    "memory_failure": Kind.NO_RECOVERY,
     "qemu_failed": Kind.GONE,
     "host_lost_power": Kind.LOST,
     "stopped_unexplained": Kind.NO_RECOVERY,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 class Cause(enum.StrEnum):
     """What is wrong. The order of judgement is that of `RULES`."""
 
+    MEMORY_FAILURE = "memory_failure"
     QEMU_FAILED = "qemu_failed"
     HOST_LOST_POWER = "host_lost_power"
     STOPPED_UNEXPLAINED = "stopped_unexplained"
@@ -87,6 +88,7 @@ class Ground(enum.Enum):
 
 #: By cause: total, a test says.
 RESTS_ON: Mapping[Cause, Ground] = {
+    Cause.MEMORY_FAILURE: Ground.NONE,  # whoever starts it again on this host may give it the same memory
     Cause.QEMU_FAILED: Ground.GONE,
     Cause.HOST_LOST_POWER: Ground.LOST,
     Cause.STOPPED_UNEXPLAINED: Ground.NONE,

@@ -201,6 +201,25 @@ class WatchdogFired:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryFailed:
+    """The host's processor found memory broken, below the guest's or QEMU's own.
+
+    recipient: whose it is, "guest" or "hypervisor". action: what QEMU did: "ignore", "inject" (the guest was told, and
+    may go on without that page), "fatal" or "reset". "*": a word of a newer libvirt's. required: something in there
+    was just using it. recursive: it came while the guest was still at the one before.
+    """
+
+    recipient: str
+    action: str
+    required: bool = False
+    recursive: bool = False
+
+    def __str__(self) -> str:
+        told = [self.recipient, self.action, "action required" * self.required, "recursive" * self.recursive]
+        return ", ".join(word for word in told if word)
+
+
+@dataclass(frozen=True, slots=True)
 class Silenced:
     """Heartbeats are expected to stay away, until `until` at the latest (None: until `Unsilenced`).
 
@@ -407,6 +426,7 @@ Event = (
     | Stuck
     | Panicked
     | WatchdogFired
+    | MemoryFailed
     | Silenced
     | Unsilenced
     | Voided

@@ -311,6 +311,18 @@ class Evidence:
             ago=None,
         ),
     ] = _UNSEEN
+    memory: Annotated[
+        Reading,
+        _told(
+            Witness.HOST,
+            "did libvirt tell that memory of the guest's or of QEMU's is broken (``MEMORY_FAILURE``)? Whose, and what "
+            "QEMU did; not those that the guest was told of, or that nobody used",
+            "a host that must not run it from a guest that is ill",
+            _EVER,
+            False,
+            ago=None,
+        ),
+    ] = _UNSEEN
     host: Annotated[
         Reading,
         _told(

@@ -158,6 +158,21 @@ class Investigation:
         if self.is_unheard(state) and self._answers.unheard:
             self.trigger = Trigger.SILENT
 
+    def accuse_of_memory(self, state: State, now: float) -> list[Consequence]:
+        """What it works with is broken: told at once, and for as long as it does. See `memory_failures`."""
+        if state is not State.SILENT:
+            self.trigger = Trigger.MEMORY
+        self.standing = Standing(Cause.MEMORY_FAILURE)
+        return [Accuse(judge(self._case(replace(self._witnesses.gathered(now), pending=False), self.trigger)))]
+
+    def answers_all_the_same(self, state: State, now: float) -> list[Consequence]:
+        """It answers, and works with broken memory: that is told where it was told that it does not answer."""
+        return [] if self.trigger is Trigger.MEMORY else self.accuse_of_memory(state, now)
+
+    def tell_anew(self) -> None:
+        """What is found next is news, whatever stands."""
+        self.standing = None if self.standing is None else replace(self.standing, pending=True)
+
     def acquit(self, resolution: str) -> list[Consequence]:
         """Nothing stands against it any more."""
         self.standing = None
@@ -185,6 +200,8 @@ class Investigation:
 
     def _held(self, evidence: Evidence, now: float) -> str:
         """Why it has time, whatever is wrong with it; "": it has none."""
+        if self._life.memory.failed:
+            return ""  # no recovery will be asked for
         if self.trigger is not Trigger.FAILED and self._life.in_postcopy:
             return _MEMORY_IS_ELSEWHERE
         if self.trigger in (Trigger.SILENT, Trigger.PANIC) and self._graces.panic_at is not None:
@@ -212,8 +229,10 @@ class Investigation:
     def hear_host(self, state: State, now: float) -> list[Consequence]:
         """What it says in place of one who is excused."""
         evidence = self._witnesses.gathered(now)
-        if evidence.pending or self._silences.everybody or self._life.panicked_at is not None:
+        if evidence.pending or self._silences.everybody:
             return []
+        if self._life.panicked_at is not None or self._life.memory.failed:
+            return []  # it is accused of that, whatever its kernel says
         if state is State.SILENT and self.trigger not in (Trigger.EXITED, Trigger.UNHEARD):
             return []  # it is accused of worse, or was asked: what the host says is heard there
         self._witnesses.in_place.count(evidence.balloon)
@@ -222,10 +241,15 @@ class Investigation:
             return self._found_dead(state, now)
         if self.is_unheard(state) and not nobody_tells(evidence):
             return self._lives_after_all(state, now)
-        if self._witnesses.in_place.excuse is Excused.NO_PLACE and evidence.balloon.value is Balloon.ANSWERED:
-            self._witnesses.in_place.dead_at, self._witnesses.in_place.gave_way = math.inf, False
-            return [ev.GoFirst()]
-        return []
+        return self._goes_first(evidence)
+
+    def _goes_first(self, evidence: Evidence) -> list[Consequence]:
+        """Its kernel lives: where it merely waits for its turn to be asked, it is before the others."""
+        in_place = self._witnesses.in_place
+        if in_place.excuse is not Excused.NO_PLACE or evidence.balloon.value is not Balloon.ANSWERED:
+            return []
+        in_place.dead_at, in_place.gave_way = math.inf, False
+        return [ev.GoFirst()]
 
     def _found_dead(self, state: State, now: float) -> list[Consequence]:
         """Its excuse, or its goodbye, was that of a guest that lived."""
@@ -315,6 +339,8 @@ class Investigation:
         """Is what it was accused of still so? Not while it boots, is excused, or answers and was accused of silence."""
         if self.standing is None or self.standing.pending or self._silences.on:
             return False
+        if self.standing.cause is Cause.MEMORY_FAILURE:
+            return bool(self._life.memory.failed)
         if self.unhealthy:
             return state in (State.ALIVE, State.MISSING)
         if rests_on(self.standing.cause).does_not_run:

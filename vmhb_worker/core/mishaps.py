@@ -36,6 +36,7 @@ INSTEAD: dict[type[Any], ev.Event | None] = {
     ev.Stuck: None,
     ev.Panicked: None,
     ev.WatchdogFired: None,
+    ev.MemoryFailed: None,
     ev.Silenced: None,
     ev.Unsilenced: None,
     ev.Voided: None,

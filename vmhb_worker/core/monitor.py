@@ -242,6 +242,7 @@ class Monitor:
             "excused": None if self._in_place.excuse is None else self._in_place.excuse.value.why,
             "evidence": self._witnesses.gathered(now).told(now) if answers.suspected_at is not None else None,
             "frozen_for": self._freeze.told(now),
+            "memory_failures": self.life.memory.told(),
             "host_pressure": self._witnesses.strain.told(now),
             "application": self._application.told(now) if self._application.speaks else None,
             "health": self._checkup.told(now) if self.policy.health_check else None,
@@ -307,8 +308,10 @@ class Monitor:
             self._course.out.append(ev.Remember())
 
     def _clear(self, now: float) -> None:
-        """It answers: that ends a silence, and not what it says of itself."""
-        if self._checkup.bad:
+        """It answers: that ends a silence, and not what it says of itself, nor what it works with."""
+        if self.life.memory.failed:
+            self._course.follow(self.case.answers_all_the_same(self._course.state, now), now)
+        elif self._checkup.bad:
             if not self.case.unhealthy:
                 self._accuse_of_health(now)
         elif not (self.case.frozen and self._freeze.too_long(now)):
@@ -697,7 +700,7 @@ class Monitor:
         self._leaves.away = False
         self._checkup.drop()
         self.life.port_open = None
-        if self.case.standing is not None:
+        if self.case.standing is not None and not self.life.memory.failed:
             self._course.follow(self.case.acquit("unmonitored"), now)
         if self._course.state is not State.GONE:
             self._graces.begin_anew(now)

@@ -37,6 +37,9 @@ FROZEN_TOO_LONG = 900.0
 OWN_QUOTA = 0.5
 
 
+_BROKEN = "memory of this host's that it works with is broken"
+
+
 class Recovery(enum.Enum):
     """When recovery is asked for."""
 
@@ -55,6 +58,7 @@ class Trigger(enum.Enum):
     POSTCOPY = "domain paused by a failure, or by QEMU itself"
     WATCHDOG = "domain paused by its watchdog"
     PANIC = "panic, and no acknowledgement since"
+    MEMORY = "memory of its own, or of QEMU's, is broken"
     EXITED = "port closed for the settle time"
     SILENT = "threshold reached"
     UNHEARD = "who is to acknowledge is excused, and the host was asked instead"
@@ -203,6 +207,14 @@ def hung_for(evidence: Evidence) -> float:
     return max(evidence.main_thread.value or 0.0, evidence.occupied.value or 0.0)
 
 
+def _memory_failed(case: Case) -> bool:
+    return bool(case.evidence.memory.value)
+
+
+def _ended(case: Case) -> bool:
+    return case.trigger in (Trigger.FAILED, Trigger.POWER, Trigger.UNEXPLAINED)
+
+
 def _balloon(case: Case, said: Balloon) -> bool:
     return case.evidence.balloon.value is said
 
@@ -216,6 +228,31 @@ def _kernel_lives(case: Case) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
+    # First, whatever else is found: all that asks for a recovery asks for one on this host.
+    Rule(
+        Cause.MEMORY_FAILURE,
+        lambda case: _memory_failed(case) and _ended(case),
+        Severity.CRITICAL,
+        Recovery.NEVER,
+        _certain,
+        f"{_BROKEN}, and it does not run any more: start it on another host",
+    ),
+    Rule(
+        Cause.MEMORY_FAILURE,
+        lambda case: _memory_failed(case) and case.trigger not in (Trigger.MEMORY, Trigger.UNHEALTHY),
+        Severity.CRITICAL,
+        Recovery.NEVER,
+        _certain,
+        f"{_BROKEN}, and it does not go on as it should: bring it to another host",
+    ),
+    Rule(
+        Cause.MEMORY_FAILURE,
+        lambda case: _memory_failed(case) or case.trigger is Trigger.MEMORY,
+        Severity.CRITICAL,
+        Recovery.NEVER,
+        _certain,
+        f"{_BROKEN}: bring it to another host, whether or not it still answers",
+    ),
     Rule(
         Cause.QEMU_FAILED,
         lambda case: case.trigger is Trigger.FAILED,

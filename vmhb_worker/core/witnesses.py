@@ -120,6 +120,7 @@ class Witnesses:
             gathered,
             connection=self.application.connection(now),
             other_channel=other.said,
+            memory=life.memory.reading(),
             host=self.strain.reading(),
             pending=gathered.pending or other.pending,
         )

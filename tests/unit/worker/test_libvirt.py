@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 from xml.etree import ElementTree
 
 import libvirt
@@ -23,7 +24,7 @@ import pytest
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Channel
-from vmhb_worker.adapters.libvirt import LibvirtHypervisor, adapter, check, constants
+from vmhb_worker.adapters.libvirt import LibvirtHypervisor, adapter, check, constants, event_map
 from vmhb_worker.adapters.libvirt.agent_commands import failure
 from vmhb_worker.adapters.libvirt.connection import Connection, Lines, NoLine
 from vmhb_worker.adapters.libvirt.event_map import EVENTS, STATE_NAMESPACE, Told, port_changed
@@ -51,6 +52,7 @@ from vmhb_worker.core.events import (
     Looked,
     LookJob,
     LookState,
+    MemoryFailed,
     Paused,
     PlugChannel,
     PortChanged,
@@ -139,6 +141,8 @@ SPOKEN_OF: dict[str, tuple[Iterable[str], str]] = {
     "VIR_DOMAIN_CONTROL_ERROR_REASON_": (spoken_of.CONTROL_ERRORS, ""),
     "VIR_DOMAIN_EVENT_IO_ERROR_": (spoken_of.IO_ERRORS, ""),
     "VIR_DOMAIN_EVENT_WATCHDOG_": (spoken_of.WATCHDOG, ""),
+    "VIR_DOMAIN_EVENT_MEMORY_FAILURE_RECIPIENT_": ({who for who, _ in spoken_of.MEMORY_FAILURES}, ""),
+    "VIR_DOMAIN_EVENT_MEMORY_FAILURE_ACTION_": ({action for _, action in spoken_of.MEMORY_FAILURES}, ""),
     "VIR_DOMAIN_JOB_": (
         spoken_of.JOBS_ON,
         " ".join(["stats_completed", "stats_keep_completed", *(f"operation_{name}" for name in lifecycle.JOBS)]),
@@ -233,6 +237,11 @@ def test_unknown_numbers_fall_back_to_the_general_row() -> None:
         ("IO_ERROR_REASON", ("/disk", "virtio0", 0, "eio"), Told()),
         ("IO_ERROR_REASON", ("/disk", "virtio0", 77, "eio"), Told()),
         ("WATCHDOG", (2,), Told(WatchdogFired("reset"))),
+        ("MEMORY_FAILURE", (1, 3, 0), Told(MemoryFailed("guest", "reset"))),
+        ("MEMORY_FAILURE", (0, 2, 1), Told(MemoryFailed("hypervisor", "fatal", required=True))),
+        ("MEMORY_FAILURE", (1, 1, 3), Told(MemoryFailed("guest", "inject", required=True, recursive=True))),
+        ("MEMORY_FAILURE", (1, 0, 6), Told(MemoryFailed("guest", "ignore", recursive=True))),
+        ("MEMORY_FAILURE", (77, 99, 64), Told(MemoryFailed("*", "*"))),
         ("CONTROL_ERROR", (), Told(changed=True)),
         ("DEVICE_ADDED", ("channel3",), Told(changed=True)),
         ("DEVICE_REMOVED", ("channel3",), Told(changed=True)),
@@ -258,6 +267,27 @@ def test_qemus_port_events_are_for_the_application_channel() -> None:
     assert port_changed('{"open": true, "id": "channel7"}', channels) == Told()
     assert port_changed(None, {}) == Told()
     assert port_changed('{"open": true, "id": "channel1"}', None) == Told(changed=True)
+
+
+def test_every_memory_failure_has_a_row() -> None:
+    """Each recipient with each action; the flags are numbered as libvirt numbers them."""
+    table = spoken_of.MEMORY_FAILURES
+    assert len(table) == len({who for who, _ in table}) * len({action for _, action in table})
+    flags = (libvirt.VIR_DOMAIN_MEMORY_FAILURE_ACTION_REQUIRED, libvirt.VIR_DOMAIN_MEMORY_FAILURE_RECURSIVE)
+    assert [constants.memory_failure(0, 0, flag)[2:] for flag in flags] == [(True, False), (False, True)]
+
+
+def test_a_libvirt_that_is_older_than_an_event_is_gone_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said, so that whoever waits for memory failures to be told knows; everything else is heard."""
+    monkeypatch.delattr(libvirt, "VIR_DOMAIN_EVENT_ID_MEMORY_FAILURE")
+    heard: list[int] = []
+    connection = SimpleNamespace(subscribe=lambda number, _callback: heard.append(number), raw=None)
+    with caplog.at_level("INFO"):
+        event_map.subscribe(cast(Any, connection), lambda *_: None, lambda _uuid: None)
+    assert "knows no MEMORY_FAILURE events" in caplog.text
+    assert libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE in heard and libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG in heard
 
 
 # -- feed
