@@ -27,7 +27,6 @@ HOLD = [
     Cell(12, Mix.AGENTS, SHORT, "agent"),
     Cell(20, Mix.STOPPED, DEFAULTS, "agent"),
     pytest.param(Cell(40, Mix.STOPPED, SHORT, "agent"), marks=pytest.mark.long),
-    pytest.param(Cell(80, Mix.STOPPED, SHORT, "agent"), marks=pytest.mark.long),
 ]
 
 #: What is wrong, in words, with each that does not hold yet.
