@@ -47,6 +47,9 @@ LATER, FINAL = 2.0, 3.0
 AGENT_AT_ONCE = 8.0
 #: Who lives and whose agent alone is silent is asked in its turn, in one of so many places, for so long (seconds).
 PLACES, TURN = 8, 5.0
+#: From the moment on when a crowd has taken all places until its hosts have been asked, and who lives is: half a second
+#: that it is waited for, a probe, and the looks before and after it.
+TAKEN = 4.0
 #: A QEMU that does not answer is named within (seconds), or with the fault.
 NAMED = 15.0
 #: Calls of ours in libvirtd at a time; those of them that come back only when a QEMU answers which may never.
@@ -128,6 +131,13 @@ class Cell:
     def apart(self) -> float:
         """Seconds between the deeds."""
         return 2 * self.policy.interval / self.guests if self.mix is Mix.STAGGERED else 0.0
+
+    @property
+    def skipped_most(self) -> int:
+        """Beats that one of the living may not be asked for, in a row: a crowd has all agents' places until its hosts
+        have been asked."""
+        waits = self.channel == "agent" and self.policy.timeout < TAKEN
+        return math.ceil(TAKEN / self.policy.interval) - 1 if waits else 0
 
     def raised_within(self, deed: Deed) -> float:
         """From the deed to the fault, at most (seconds)."""
@@ -373,7 +383,7 @@ class _Run:
         outcome = self._outcome
         for name, number, most in (
             ("faults of the living", outcome.accused, 0),
-            ("beats of one of the living skipped in a row", outcome.skipped, 0),
+            ("beats of one of the living skipped in a row", outcome.skipped, self._cell.skipped_most),
             ("calls of ours in libvirtd at a time", outcome.calls, CALLS),
             ("calls of ours that wait for QEMUs that stand still", outcome.stuck, STUCK),
         ):

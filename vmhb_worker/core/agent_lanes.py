@@ -55,7 +55,7 @@ class Lanes:
 
     @property
     def running(self) -> int:
-        """Requests on their way: at most workers + slow_workers, and one of somebody who lives."""
+        """Requests on their way: at most workers + slow_workers."""
         return len(self._fast) + len(self._slow)
 
     @property
@@ -114,9 +114,9 @@ class Lanes:
         while self._room_for_quick():
             started.append(self._start(Pace.QUICK, self._fast, now))
         started += self._suspects(now)
-        while self._waiting[Pace.SLOW] and self._room_for_answering():
+        while self._waiting[Pace.SLOW] and self._room and self._room_for_answering():
             started.append(self._start(Pace.SLOW, self._slow, now))
-        while self._waiting[Pace.SILENT] and self._room_for_silent():
+        while self._waiting[Pace.SILENT] and self._room and self._room_for_silent():
             started.append(self._start(Pace.SILENT, self._slow, now))
         for request in self._new:
             request.waits_since = now
@@ -125,11 +125,14 @@ class Lanes:
 
     def _suspects(self, now: float) -> Iterator[Request]:
         """Those who did not answer of late, then those of a crowd, of whom that is not known."""
-        while self._waiting[Pace.SUSPECT] and self._room_for_answering():
+        while self._waiting[Pace.SUSPECT] and self._room and self._room_for_answering():
             yield self._start(Pace.SUSPECT, self._slow, now)
         while self._waiting[Pace.SUSPECT] and len(self._fast) < self.workers // 2:
             yield self._start(Pace.SUSPECT, self._fast, now)
-        while self._crowd_waits() and self._room_for_answering():
+        # One place is left to those that are known to live.
+        while self._crowd_waits() and self._room_for_answering() and len(self._slow) < self.slow_workers - 1:
+            if not self._room:
+                break
             yield self._start(Pace.QUICK, self._slow, now)
 
     def crowded(self, now: float) -> list[str]:
@@ -139,8 +142,6 @@ class Lanes:
         found = [request for request in self._untold() if now >= request.waits_since + CROWDED_AFTER]
         for request in found:
             request.told = True
-            # In a crowd each is asked for no longer than its own time-out, so that all have their turn.
-            request.libvirt_timeout = min(request.libvirt_timeout, max(1, math.ceil(request.timeout)))
         return [request.uuid for request in found]
 
     def deadline(self) -> float:
@@ -169,15 +170,21 @@ class Lanes:
         return min((r.started + r.timeout for r in self._fast.values()), default=float("inf"))
 
     def _room_for_quick(self) -> bool:
-        """There is one place more for those that are known to live: many that do not may have taken all."""
+        """Whoever is known to live may have any place that is left: many that do not may have taken these."""
         first = next(iter(self._waiting[Pace.QUICK].values()), None)
-        return first is not None and len(self._fast) < self.workers + first.lives
+        if first is None:
+            return False
+        return len(self._fast) < self.workers or (first.lives and self._room)
 
     def _crowd_waits(self) -> bool:
         return any(request.told for request in self._waiting[Pace.QUICK].values())
 
     def _silent(self) -> int:
         return sum(request.pace is Pace.SILENT for request in self._slow.values())
+
+    @property
+    def _room(self) -> bool:
+        return self.running < self.workers + self.slow_workers
 
     def _room_for_answering(self) -> bool:
         kept = 1 if self._waiting[Pace.SILENT] and self.slow_workers > 1 else 0

@@ -44,6 +44,7 @@ INSTEAD: dict[type[Any], ev.Event | None] = {
     ev.Tick: None,
     ev.Looked: None,
     ev.Verify: None,
+    ev.NoPlace: None,
 }
 
 

@@ -11,6 +11,7 @@ from tests.conftest import Figure
 from tests.unit.core.scenario import KNOWN, Guest, Host
 from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.ask_schedule import REQUEST_CEILING
 from vmhb_worker.core.evidence import System
 
 #: interval, timeout, threshold
@@ -77,12 +78,14 @@ def test_dead_kernels_are_told_of_together(
 def test_silent_agents_have_their_turn(
     number: int, silent: int, policy: tuple[float, float, int], figure: Figure
 ) -> None:
-    """Five seconds for each eight of them: whether the agent of a kernel that lives answers must be asked."""
+    """One request for each eight of them: whether the agent of a kernel that lives answers must be asked, and for no
+    less time than at other times, or one that is slow would be accused for the others' silence."""
     host, guests = crowd(number, policy, Channel.AGENT)
     for guest in guests[:silent]:
         guest.agent_stops()
     interval, timeout, threshold = policy
-    bound = threshold * interval + timeout + math.ceil(silent / PLACES) * 5.0
+    request = min(REQUEST_CEILING, math.ceil((threshold - 1) * interval + timeout) + 1)
+    bound = threshold * interval + timeout + math.ceil(silent / PLACES) * request
     host.run(BOUNDS + 3 * bound + 60.0)
     assert {guest.fault.cause if guest.fault else None for guest in guests[:silent]} == {"agent_unresponsive"}
     assert [guest.uuid for guest in guests[silent:] if guest.raised] == []
