@@ -31,7 +31,7 @@ from vmhb_worker.core.guest_exec import Outcome
 from vmhb_worker.core.health_absence import Absent
 from vmhb_worker.core.health_source import said_with
 from vmhb_worker.core.health_watch import Turn
-from vmhb_worker.core.instance_state import Memory, Timing
+from vmhb_worker.core.instance_state import Memory, Standing, Timing
 from vmhb_worker.core.investigation import CRASH_LOOPS
 from vmhb_worker.core.silences import JOB, PAUSED, STATES_OF_LIBVIRT, Silence
 from vmhb_worker.core.suspicion import JOB_POLL
@@ -202,6 +202,21 @@ class Monitor:
     def stands(self) -> bool:
         """Is what it was accused of still so? Not while it boots, is excused, or answers and was accused of silence."""
         return self.case.stands(self._course.state)
+
+    @property
+    def last_ack(self) -> float | None:
+        """When it acknowledged last; None: not in this life of the worker."""
+        return self.answers.last_ack
+
+    @property
+    def misses(self) -> int:
+        """Beats since then that it did not answer."""
+        return self.answers.misses
+
+    @property
+    def standing(self) -> Standing | None:
+        """The verdict that stands: a fault is open for it."""
+        return self.case.standing
 
     @property
     def last_miss(self) -> float | None:

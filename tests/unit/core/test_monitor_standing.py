@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.core.scenario import KNOWN, WELL, Guest, lone
+from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Channel
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.protocol import Health, Status
@@ -30,9 +31,16 @@ def hung() -> Guest:
 def test_one_that_answers_again_has_answered() -> None:
     """From the first acknowledgement on."""
     guest = hung()
+    monitor = guest.monitor
+    assert monitor.last_ack is not None and monitor.last_ack < 20.0
+    assert monitor.misses >= monitor.policy.threshold
+    assert monitor.standing is not None and monitor.standing.cause is Cause.GUEST_HUNG
     guest.agent_goes_on()
     guest.run(60)
     assert seen(guest) == (State.ALIVE, False, True)
+    assert monitor.last_ack > 40.0
+    assert monitor.misses == 0
+    assert guest.monitor.standing is None
 
 
 def test_a_miss_after_an_answer_counts() -> None:
