@@ -23,12 +23,12 @@ HOLD = [
     Cell(4, Mix.STOPPED, SHORT, "agent"),
     Cell(4, Mix.STAGGERED, SHORT, "application"),
     Cell(12, Mix.DEAD, SHORT, "application"),
-    Cell(12, Mix.AGENTS, SHORT, "agent"),
-    Cell(20, Mix.STOPPED, DEFAULTS, "agent"),
-    Cell(20, Mix.DEAD, SHORT, "agent"),
     *(
         pytest.param(cell, marks=pytest.mark.long)
         for cell in (
+            Cell(12, Mix.AGENTS, SHORT, "agent"),
+            Cell(20, Mix.STOPPED, DEFAULTS, "agent"),
+            Cell(20, Mix.DEAD, SHORT, "agent"),
             Cell(40, Mix.STOPPED, SHORT, "agent"),
             Cell(40, Mix.DEAD, SHORT, "application"),
             Cell(40, Mix.DEAD, DEFAULTS, "agent"),

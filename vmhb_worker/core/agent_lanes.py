@@ -106,7 +106,7 @@ class Lanes:
         self._left.clear()
         if not (self._fast or self._slow or any(self._waiting.values())):
             return []
-        for request in [r for r in self._fast.values() if now - r.started >= r.timeout]:
+        for request in [r for r in self._fast.values() if now >= r.started + r.timeout]:  # as `deadline` has it
             if not self._room_for_answering():
                 break
             self._slow[request.uuid] = self._fast.pop(request.uuid)

@@ -1,4 +1,6 @@
-"""Many fall silent at once: the last is told of as soon as the first, whatever their number, and nobody else is."""
+"""Many fall silent at once: the last is told of as soon as the first, whatever their number, and nobody else is.
+
+Fifty of sixty here; `benchmarks.crowds` has more, behind a real libvirtd."""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from vmhb_worker.core.evidence import System
 POLICIES = [(10.0, 5.0, 3), (5.0, 5.0, 3), (1.0, 1.0, 3)]
 #: Places that the agents have.
 PLACES = 8
-BOUNDS = 200.0
+#: All have answered, and their balloons are known (seconds).
+SETTLED = 30.0
 
 
 def crowd(number: int, policy: tuple[float, float, int], channel: Channel) -> tuple[Host, list[Guest]]:
@@ -29,7 +32,7 @@ def crowd(number: int, policy: tuple[float, float, int], channel: Channel) -> tu
     guests = [host.guest(f"vm-{n:03}", KNOWN, action=Action.RECOVER, **asked) for n in range(number)]
     for guest in guests:
         guest.monitor.system.of_domain = System.LINUX
-    host.run(BOUNDS)
+    host.run(SETTLED)
     return host, guests
 
 
@@ -47,7 +50,7 @@ def final(guest: Guest) -> float:
 
 @pytest.mark.parametrize("channel", list(Channel))
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: "/".join(f"{x:g}" for x in policy))
-@pytest.mark.parametrize(("number", "dead"), [(12, 12), (140, 100)])
+@pytest.mark.parametrize(("number", "dead"), [(12, 12), (60, 50)])
 def test_dead_kernels_are_told_of_together(
     number: int, dead: int, policy: tuple[float, float, int], channel: Channel, figure: Figure
 ) -> None:
@@ -59,11 +62,11 @@ def test_dead_kernels_are_told_of_together(
         guest.application.hangs()
     interval, timeout, threshold = policy
     bound = threshold * interval + timeout + 2.0
-    host.run(BOUNDS + bound + 60.0)
+    host.run(SETTLED + bound + 10.0)
     assert {guest.fault.cause if guest.fault else None for guest in guests[:dead]} == {"guest_hung"}
     assert [guest.uuid for guest in guests[dead:] if guest.raised] == []
-    took = sorted(raised(guest) - BOUNDS for guest in guests[:dead])
-    settled = sorted(final(guest) - BOUNDS for guest in guests[:dead])
+    took = sorted(raised(guest) - SETTLED for guest in guests[:dead])
+    settled = sorted(final(guest) - SETTLED for guest in guests[:dead])
     name = f"{dead} of {number} dead, {'/'.join(f'{x:g}' for x in policy)}, {channel}"
     skipped = max((guest.most_skipped for guest in guests[dead:]), default=0)
     figure(f"{name}: raised, the last", took[-1], "s")
@@ -74,7 +77,7 @@ def test_dead_kernels_are_told_of_together(
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: "/".join(f"{x:g}" for x in policy))
-@pytest.mark.parametrize(("number", "silent"), [(12, 12), (140, 100)])
+@pytest.mark.parametrize(("number", "silent"), [(12, 12), (60, 50)])
 def test_silent_agents_have_their_turn(
     number: int, silent: int, policy: tuple[float, float, int], figure: Figure
 ) -> None:
@@ -86,9 +89,9 @@ def test_silent_agents_have_their_turn(
     interval, timeout, threshold = policy
     request = min(REQUEST_CEILING, math.ceil((threshold - 1) * interval + timeout) + 1)
     bound = threshold * interval + timeout + math.ceil(silent / PLACES) * request
-    host.run(BOUNDS + 3 * bound + 60.0)
+    host.run(SETTLED + bound + 10.0)
     assert {guest.fault.cause if guest.fault else None for guest in guests[:silent]} == {"agent_unresponsive"}
     assert [guest.uuid for guest in guests[silent:] if guest.raised] == []
-    took = sorted(raised(guest) - BOUNDS for guest in guests[:silent])
+    took = sorted(raised(guest) - SETTLED for guest in guests[:silent])
     figure(f"{silent} of {number} silent, {'/'.join(f'{x:g}' for x in policy)}: raised, the last", took[-1], "s")
     assert took[-1] <= bound
