@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 VMHB = "urn:openstack:vmhb:1"
-STATE = "urn:openstack:vmhb:state:1"
 NOVA = "http://openstack.org/xmlns/libvirt/nova/1.1"
 
 

@@ -239,10 +239,6 @@ def _spoken_of() -> Iterator[str]:
     reasons += [("``controlInfo``, error", reason, whom.value) for reason, whom in spoken_of.CONTROL_ERRORS.items()]
     reasons += [("watchdog", action, whom.value) for action, whom in spoken_of.WATCHDOG.items()]
     reasons += [("I/O error", action, meaning(event)) for action, event in spoken_of.IO_ERRORS.items()]
-    reasons += [
-        (f"memory failure, {recipient}", action, f"fault at once: ``{Cause.MEMORY_FAILURE}``" if fault else "counted")
-        for (recipient, action), fault in spoken_of.MEMORY_FAILURES.items()
-    ]
     reasons += [("job", kind, "it is on" if on else "it is over") for kind, on in spoken_of.JOBS_ON.items()]
     yield from _table(("what", "reason", "speaks of, or means"), (30, 30, 40), reasons)
     yield _prose("Events that nobody listens to, and why.")

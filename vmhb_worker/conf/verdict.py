@@ -39,7 +39,6 @@ How long a guest whose kernel said that it panics, and saves a crash dump by its
 reboot, before its recovery is asked for. That it panicked is told at once, as an alarm.
 
 A recovery that comes earlier cuts the dump off. Raise it where guests have much memory, or dump over a network.
-A Linux with kdump says so only with a panic device, and with crash_kexec_post_notifiers on its kernel's command line.
 
 Seconds, 0 to 86400.
 """,

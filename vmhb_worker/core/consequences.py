@@ -70,11 +70,6 @@ class Accuse:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryIsBroken:
-    """What it works with is, whatever it answers: to be told at once."""
-
-
-@dataclass(frozen=True, slots=True)
 class NewEvidence:
     """There is some that there was not before: what stands is to be looked at again."""
 
@@ -111,7 +106,6 @@ Own = (
     | ExcuseAnew
     | Reboot
     | Accuse
-    | MemoryIsBroken
     | NewEvidence
     | AskSoon
     | AskNow

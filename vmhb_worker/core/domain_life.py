@@ -1,5 +1,4 @@
-"""What libvirt told about one domain's life, beside whether it runs: its panic, its memory, its pauses, its port, its
-arrival.
+"""What libvirt told about one domain's life, beside whether it runs: its panic, its pauses, its port, its arrival.
 
 An event comes in, and what follows comes out, in order: see `consequences`. How a lifecycle event or a state is to be
 taken stands in `lifecycle`. Belongs to a monitor; times are seconds of the monotonic clock.
@@ -14,22 +13,10 @@ from typing import Any
 
 from vmhb_common.model.causes import Cause
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.consequences import (
-    AskNow,
-    AskSoon,
-    Begin,
-    Consequence,
-    Drop,
-    End,
-    ExcuseAnew,
-    Found,
-    MemoryIsBroken,
-    Reboot,
-)
+from vmhb_worker.core.consequences import AskNow, AskSoon, Begin, Consequence, Drop, End, ExcuseAnew, Found, Reboot
 from vmhb_worker.core.evidence import CRASH_DUMP, Reading, unavailable
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.instance_state import Panic
-from vmhb_worker.core.memory_failures import MemoryFailures
 from vmhb_worker.core.silences import JOB, PASSES, PAUSED, POSTCOPY, Silence, Silences
 from vmhb_worker.core.transitions import Input
 from vmhb_worker.core.verdict import Trigger
@@ -68,7 +55,6 @@ Told = (
     | ev.Stuck
     | ev.Panicked
     | ev.WatchdogFired
-    | ev.MemoryFailed
 )
 
 
@@ -101,7 +87,6 @@ class DomainLife:
         "_watchdog",
         "booted_at",
         "here_since",
-        "memory",
         "orphaned",
         "panicked_at",
         "port_open",
@@ -118,7 +103,6 @@ class DomainLife:
         self._pause_is_wish = True
         self.orphaned = False
         self._watchdog = Reading(False, None)
-        self.memory = MemoryFailures()
         self.port_open: bool | None = None
         self._port_at: float | None = None
         self.booted_at = -math.inf
@@ -176,7 +160,6 @@ class DomainLife:
         self.booted_at = now
         self.port_open = self.panicked_at = None
         self._watchdog = Reading(False, None)
-        self.memory.over()
         self.saves_dump, self._pause_is_wish, self.orphaned = False, True, False
 
     def ended(self, how: ev.Exit) -> Found:
@@ -280,9 +263,6 @@ class DomainLife:
         self._watchdog = Reading(event.action, now)
         return []
 
-    def _memory_failed(self, event: ev.MemoryFailed, _known: Known, now: float) -> list[Consequence]:
-        return [MemoryIsBroken()] if self.memory.heard(event, now) else []
-
 
 TOLD: dict[type[Any], Callable[[DomainLife, Any, Known, float], list[Consequence]]] = {
     ev.Restored: DomainLife._restored,
@@ -294,5 +274,4 @@ TOLD: dict[type[Any], Callable[[DomainLife, Any, Known, float], list[Consequence
     ev.Stuck: DomainLife._stuck,
     ev.Panicked: DomainLife._panicked,
     ev.WatchdogFired: DomainLife._fired,
-    ev.MemoryFailed: DomainLife._memory_failed,
 }

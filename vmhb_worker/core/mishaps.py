@@ -36,7 +36,6 @@ INSTEAD: dict[type[Any], ev.Event | None] = {
     ev.Stuck: None,
     ev.Panicked: None,
     ev.WatchdogFired: None,
-    ev.MemoryFailed: None,
     ev.Silenced: None,
     ev.Unsilenced: None,
     ev.Voided: None,
@@ -44,7 +43,6 @@ INSTEAD: dict[type[Any], ev.Event | None] = {
     ev.Tick: None,
     ev.Looked: None,
     ev.Verify: None,
-    ev.NoPlace: None,
 }
 
 

@@ -28,7 +28,6 @@ from vmhb_worker.core.domain_life import TOLD, Known, Told
 from vmhb_worker.core.doubt import LATE
 from vmhb_worker.core.excuses import OF_FAILURE, Excused, remark
 from vmhb_worker.core.guest_exec import Outcome
-from vmhb_worker.core.health_absence import Absent
 from vmhb_worker.core.health_source import said_with
 from vmhb_worker.core.health_watch import Turn
 from vmhb_worker.core.instance_state import Memory, Standing, Timing
@@ -37,9 +36,6 @@ from vmhb_worker.core.silences import JOB, PAUSED, STATES_OF_LIBVIRT, Silence
 from vmhb_worker.core.suspicion import JOB_POLL
 from vmhb_worker.core.transitions import Input, State
 from vmhb_worker.core.verdict import Trigger
-
-#: So many acknowledgements in a row, and a fault that came before has ended: what is less may be told.
-STEADY = 5
 
 
 class Monitor:
@@ -54,7 +50,6 @@ class Monitor:
         "_asking",
         "_checkup",
         "_course",
-        "_freeze",
         "_graces",
         "_host",
         "_in_place",
@@ -77,7 +72,6 @@ class Monitor:
         self._application, self._leaves = course.application, course.application.leaves
         self._asking = course.asking
         self._checkup = course.checkup
-        self._freeze = course.freeze
         self._graces = course.graces
         self._host = course.host
         self._in_place = course.in_place
@@ -256,8 +250,6 @@ class Monitor:
             "silences": self.silences.told(),
             "excused": None if self._in_place.excuse is None else self._in_place.excuse.value.why,
             "evidence": self._witnesses.gathered(now).told(now) if answers.suspected_at is not None else None,
-            "frozen_for": self._freeze.told(now),
-            "memory_failures": self.life.memory.told(),
             "host_pressure": self._witnesses.strain.told(now),
             "application": self._application.told(now) if self._application.speaks else None,
             "health": self._checkup.told(now) if self.policy.health_check else None,
@@ -287,7 +279,6 @@ class Monitor:
         self._leaves.overrun, self.case.stretched = False, 0
         self.answers.heard()
         self._in_place.end()
-        self._in_place.unasked = 0
         self._asking.beats.acked()
         if self._course.state is State.GONE:
             return
@@ -307,9 +298,7 @@ class Monitor:
             self._baseline(now)
         if self.case.standing is not None:
             self._clear(now)
-        if self._freeze.too_long(now) and self.answers.steady(STEADY, self.in_force.interval, now):
-            self._course.follow(self.case.accuse_of_freeze(now), now)
-        if not self.silences.on and (not self._application.speaks or self._witnesses.other.present):
+        if not self._application.speaks and not self.silences.on:
             self._ask_agent(now)
 
     def _back(self, now: float) -> None:
@@ -323,26 +312,20 @@ class Monitor:
             self._course.out.append(ev.Remember())
 
     def _clear(self, now: float) -> None:
-        """It answers: that ends a silence, and not what it says of itself, nor what it works with."""
-        if self.life.memory.failed:
-            self._course.follow(self.case.answers_all_the_same(self._course.state, now), now)
-        elif self._checkup.bad:
-            if not self.case.unhealthy:
-                self._accuse_of_health(now)
-        elif not (self.case.frozen and self._freeze.too_long(now)):
-            # An unhealthy fault that is nobody's to clear: health is not asked for any more.
+        """It answers: that ends a silence, and not what it says of itself."""
+        if not self._checkup.bad:  # an unhealthy fault that is nobody's to clear: health is not asked for any more
             self._course.follow(self.case.acquit("unmonitored" if self.case.unhealthy else "recovered"), now)
+        elif not self.case.unhealthy:
+            self._accuse_of_health(now)
 
     def _ask_agent(self, now: float) -> None:
         """It has just answered, and may be asked something more."""
-        if self.system.asking or self._freeze.asking:
-            return
-        speaks = self._application.speaks
-        asked = (None if speaks else self.system.question()) or self._freeze.question(now)
-        if asked is None and self.policy.health_check and not speaks:
-            asked = self._checkup.step(now)
-        if asked is not None:
-            self._course.out.append(asked)
+        if not self.system.asking:
+            question = self.system.question()
+            step = self._checkup.step(now) if question is None and self.policy.health_check else None
+            asked = question or step
+            if asked is not None:
+                self._course.out.append(asked)
 
     def _on_verify(self, event: ev.Verify, now: float) -> None:
         """Ask it anew. Its kernel is asked every `probe_interval` as it is."""
@@ -362,7 +345,6 @@ class Monitor:
         if event.failure is ev.Failure.NO_ANSWER:
             self._port(True, now)
             self._asking.beats.unanswered(now)
-            self._miss_unasked(now)
         elif event.failure is ev.Failure.GARBLED:
             self._port(True, now)
             self._count(Judged(missed=self._asking.beats.refused()), now)
@@ -376,20 +358,6 @@ class Monitor:
             self._in_vain(event.failure, judged, now)
         elif event.failure is ev.Failure.NO_ANSWER and self._asking.beats.owed:
             self._course.ask(now, ev.Pace.SUSPECT)
-
-    def _miss_unasked(self, now: float) -> None:
-        """It was asked, and is silent: so it was when there was no place for its challenge."""
-        unasked, self._in_place.unasked = self._in_place.unasked, 0
-        if unasked and self.answers.unheard:
-            self._count(Judged(missed=unasked), now)
-
-    def _on_no_place(self, event: ev.NoPlace, now: float) -> None:
-        """Its challenge waits among many. Whoever has not answered for an interval may be one of the dead."""
-        if self._application.speaks:
-            self._witnesses.other.no_place()
-            self._course.judge_again(now)
-        elif now >= self.answers.answered_until + self.in_force.interval:
-            self._course.excuse(Excused.NO_PLACE, now, now)
 
     def _in_vain(self, failure: ev.Failure, judged: bool, now: float) -> None:
         """A silent guest was challenged in vain. judged: it was silent before."""
@@ -497,8 +465,6 @@ class Monitor:
 
     def _count(self, judged: Judged, now: float) -> None:
         self.answers.skipped += judged.skipped
-        if self._in_place.excuse is Excused.NO_PLACE:
-            self._in_place.unasked += judged.skipped
         if judged.held:
             self._course.excuse(Excused.AGENT_HELD, self._asking.challenges.left_at, now)
         for _ in range(judged.missed if self._course.state in (State.ALIVE, State.MISSING) else 0):
@@ -553,16 +519,9 @@ class Monitor:
         if self.system.asking:
             self.system.answered(event.reply, event.failure is ev.Failure.GARBLED)
             return
-        if self._freeze.asking:
-            self._freeze.answered(event.reply, event.failure is ev.Failure.GARBLED, now)
-            if self.case.frozen and not self._freeze.too_long(now):
-                self._course.follow(self.case.acquit("recovered"), now)
-            return
         outcome = self._checkup.replied(event, now)
         if outcome is None or not self.policy.health_check or self._application.speaks:
             return
-        if outcome.absent is Absent.FROZEN:
-            self._freeze.seen(now)
         news = self._checkup.remark(outcome)
         if news is not None:
             self._course.out.append(news)
@@ -715,7 +674,7 @@ class Monitor:
         self._leaves.away = False
         self._checkup.drop()
         self.life.port_open = None
-        if self.case.standing is not None and not self.life.memory.failed:
+        if self.case.standing is not None:
             self._course.follow(self.case.acquit("unmonitored"), now)
         if self._course.state is not State.GONE:
             self._graces.begin_anew(now)
@@ -761,5 +720,4 @@ _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.PolicyChanged: Monitor._on_policy_changed,
     ev.Looked: Monitor._on_looked,
     ev.Verify: Monitor._on_verify,
-    ev.NoPlace: Monitor._on_no_place,
 }

@@ -14,8 +14,7 @@ from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.policy import Action
 from vmhb_worker.core.evidence import Balloon, Evidence, System
 
-#: QEMU is hung, not busy, once its main thread has stood still, or somebody has waited for its monitor, for so long
-#: (seconds).
+#: QEMU's monitor is hung, not busy, once somebody has waited this long for it (seconds).
 OCCUPIED_IS_HUNG = 5.0
 #: It may still go on: 45 s were seen of a host whose storage stalled, and two guests of a host of two are no crowd for
 #: the brake. So a recovery is asked for when it has stood still for so long (seconds).
@@ -30,14 +29,8 @@ ASLEEP_FOR = 5.0
 #: Starved: the busiest vCPU ran for less than so long (seconds) during a probe, and waited for a processor for this
 #: share of it. A halted vCPU does not wait, and a spinning one gets more even on a host at load 16.
 STARVED_RAN, STARVED_WAITED = 0.1, 0.5
-#: Frozen for longer than this (seconds), file systems are so by mistake. Nova's own quiesce lasts for as long as Cinder
-#: needs to begin its snapshots: some seconds, minutes where storage is slow.
-FROZEN_TOO_LONG = 900.0
 #: Of what a starved guest waited, so much must be by quotas of its own for those to be the reason.
 OWN_QUOTA = 0.5
-
-
-_BROKEN = "memory of this host's that it works with is broken"
 
 
 class Recovery(enum.Enum):
@@ -58,13 +51,11 @@ class Trigger(enum.Enum):
     POSTCOPY = "domain paused by a failure, or by QEMU itself"
     WATCHDOG = "domain paused by its watchdog"
     PANIC = "panic, and no acknowledgement since"
-    MEMORY = "memory of its own, or of QEMU's, is broken"
     EXITED = "port closed for the settle time"
     SILENT = "threshold reached"
     UNHEARD = "who is to acknowledge is excused, and the host was asked instead"
     OVERDUE = "grace over"
     UNHEALTHY = "unhealthy threshold times in a row"
-    FROZEN = "frozen for longer than anybody can have meant it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +119,7 @@ def _weigh_qemu(case: Case) -> Weight:
     """high; no recovery before it has stood still for 60 s, or 120 s where its guest may go on"""
     still = case.evidence.guest_runs.value is False
     enough = STANDS_STILL if still else STANDS_STILL_WHILE_GUEST_RUNS
-    if hung_for(case.evidence) >= enough:
+    if case.evidence.occupied.value >= enough:
         return Weight(Confidence.HIGH)
     how = "" if still else ", since its guest may go on"
     return Weight(Confidence.HIGH, f"it may go on: a recovery is asked for after {enough:.0f} s{how}")
@@ -198,21 +189,9 @@ def starved(evidence: Evidence) -> bool:
     return bool(share * counted < STARVED_RAN and waited >= STARVED_WAITED)
 
 
-def _hung(case: Case) -> bool:
-    return hung_for(case.evidence) >= OCCUPIED_IS_HUNG
-
-
-def hung_for(evidence: Evidence) -> float:
-    """For how many seconds QEMU is known to have done nothing: whoever waits for its monitor only confirms it."""
-    return max(evidence.main_thread.value or 0.0, evidence.occupied.value or 0.0)
-
-
-def _memory_failed(case: Case) -> bool:
-    return bool(case.evidence.memory.value)
-
-
-def _ended(case: Case) -> bool:
-    return case.trigger in (Trigger.FAILED, Trigger.POWER, Trigger.UNEXPLAINED)
+def _occupied(case: Case) -> bool:
+    seconds = case.evidence.occupied.value
+    return seconds is not None and seconds >= OCCUPIED_IS_HUNG
 
 
 def _balloon(case: Case, said: Balloon) -> bool:
@@ -228,31 +207,6 @@ def _kernel_lives(case: Case) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
-    # First, whatever else is found: all that asks for a recovery asks for one on this host.
-    Rule(
-        Cause.MEMORY_FAILURE,
-        lambda case: _memory_failed(case) and _ended(case),
-        Severity.CRITICAL,
-        Recovery.NEVER,
-        _certain,
-        f"{_BROKEN}, and it does not run any more: start it on another host",
-    ),
-    Rule(
-        Cause.MEMORY_FAILURE,
-        lambda case: _memory_failed(case) and case.trigger not in (Trigger.MEMORY, Trigger.UNHEALTHY),
-        Severity.CRITICAL,
-        Recovery.NEVER,
-        _certain,
-        f"{_BROKEN}, and it does not go on as it should: bring it to another host",
-    ),
-    Rule(
-        Cause.MEMORY_FAILURE,
-        lambda case: _memory_failed(case) or case.trigger is Trigger.MEMORY,
-        Severity.CRITICAL,
-        Recovery.NEVER,
-        _certain,
-        f"{_BROKEN}: bring it to another host, whether or not it still answers",
-    ),
     Rule(
         Cause.QEMU_FAILED,
         lambda case: case.trigger is Trigger.FAILED,
@@ -296,11 +250,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         Cause.QEMU_HUNG,
-        lambda case: (case.trigger is Trigger.PANIC or _no_word(case)) and _hung(case),
+        lambda case: (case.trigger is Trigger.PANIC or _no_word(case)) and _occupied(case),
         Severity.CRITICAL,
         Recovery.IF_RECOVER,
         _weigh_qemu,
-        "QEMU stands still, or does not answer libvirt",
+        "QEMU does not answer libvirt, which answers otherwise",
     ),
     Rule(
         Cause.ASLEEP,
@@ -366,14 +320,6 @@ RULES: tuple[Rule, ...] = (
         Recovery.IF_UNRESPONSIVE,
         _certain,
         "the application says that it is unhealthy",
-    ),
-    Rule(
-        Cause.FILE_SYSTEMS_FROZEN,
-        lambda case: case.trigger is Trigger.FROZEN,
-        Severity.WARNING,
-        Recovery.NEVER,
-        _certain,
-        f"its file systems have been frozen for {FROZEN_TOO_LONG / 60:.0f} minutes: nobody has thawed them",
     ),
     Rule(
         Cause.MAINTENANCE_OVERDUE,

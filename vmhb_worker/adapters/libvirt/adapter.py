@@ -44,7 +44,6 @@ from vmhb_worker.core.events import (
     Look,
     Looked,
     Provisioned,
-    Refused,
     Report,
     SetBalloonPeriod,
     Step,
@@ -66,9 +65,6 @@ WATCH_INTERVAL = 1.0
 CANARY_PATIENCE = 5.0
 #: Seconds before a domain that could not be described is tried again.
 DESCRIBE_AGAIN = 5.0
-#: How many calls may be under way into QEMUs that are not seen to go on, of those that may block. Each has one of
-#: libvirtd's workers, for good if that QEMU hangs.
-UNSURE_LOOKS = 4
 #: Looks that never block and wait for the one thread that asks them; more than that only when libvirtd is frozen.
 MAX_QUICK = 4096
 
@@ -106,7 +102,7 @@ class LibvirtHypervisor:
         self._agent_calls = agent_calls
         self._processes = Processes(run_folder(uri))
         self._domains = Domains(self._processes)
-        self._pool = Pool(blocking_looks, "libvirt-looks", UNSURE_LOOKS)
+        self._pool = Pool(blocking_looks, "libvirt-looks")
         self._quick: queue.Queue[tuple[str, Look] | None] = queue.Queue(MAX_QUICK)
         self._again: dict[str, float] = {}  # control thread: domains to be described again, and when
         self._session: Session | None = None
@@ -140,18 +136,10 @@ class LibvirtHypervisor:
             except queue.Full:
                 self._answer(uuid, look, Unavailable("libvirtd does not keep up"))
             return
-        would = self._processes.would_answer(uuid)
-        task = Task(
-            uuid,
-            partial(self._ask, uuid, look),
-            lambda why: self._answer(uuid, look, Refused(why)),
-            partial(self._sure, uuid),
-        )
+        task = Task(uuid, partial(self._ask, uuid, look), lambda why: self._answer(uuid, look, Unavailable(why)))
         if isinstance(look, SetBalloonPeriod):
             # What was changed must be changed back, also when the change itself is still under way.
             self._pool.start_latest(task, "balloon period")
-        elif would is False:
-            self._answer(uuid, look, Refused("QEMU's main thread stands still", stands_still=True))
         else:
             self._pool.start(task)
 
@@ -164,10 +152,7 @@ class LibvirtHypervisor:
 
     def write_state(self, uuid: str, element: str) -> None:
         """Best effort; an element that still waits for its turn is replaced by the next for the same domain."""
-        self._pool.start_latest(
-            Task(uuid, partial(self._write_state, uuid, element), lambda _why: None, partial(self._sure, uuid)),
-            "metadata",
-        )
+        self._pool.start_latest(Task(uuid, partial(self._write_state, uuid, element), lambda _why: None), "metadata")
 
     def provision(self, uuid: str, step: Step) -> None:
         """Carried out when its turn comes; one of the same kind that still waits is told off."""
@@ -175,7 +160,6 @@ class LibvirtHypervisor:
             uuid,
             partial(self._carry_out, uuid, step),
             lambda why: self._deliver(Provisioned(uuid, step, False, why, again=True)),
-            partial(self._sure, uuid),
         )
         self._pool.start_latest(task, type(step).__name__)
 
@@ -358,10 +342,6 @@ class LibvirtHypervisor:
             except (NoLine, libvirt.libvirtError) as error:
                 answer = Unavailable(str(error))
         return partial(self._answer, uuid, look, answer)
-
-    def _sure(self, uuid: str) -> bool:
-        """Was its QEMU seen to go on?"""
-        return bool(self._processes.would_answer(uuid))
 
     def _answer(self, uuid: str, look: Look, answer: Answer) -> None:
         self._deliver(Happened(uuid, Looked(look, answer)))
