@@ -80,7 +80,7 @@ class Excused(enum.Enum):
     POSTCOPY = Excuse(None, "a part of its memory is still on another host", "when all of it has come")
     JOB = Excuse(
         None, "a job of libvirt's that can stop its vCPUs: it is migrated, saved or dumped",
-        "with the job, which is looked for every 2 s; or when libvirt has not confirmed it for 30 s",
+        "with the job, which is looked for every 2 s; or when libvirt has not confirmed it for 40 s",
     )  # fmt: skip
     MAINTENANCE = Excuse(
         None, "maintenance that the guest asked for", "with its time, which ``[policy] max_maintenance`` bounds"

@@ -485,6 +485,22 @@ def test_of_what_waits_for_its_turn_the_latest_of_a_kind_wins() -> None:
     assert "later runs" not in work.log
 
 
+def test_a_question_goes_before_what_changes_a_domain() -> None:
+    """A change may wait half a minute for a job of libvirt's; the question whether that job is on need not."""
+    work, pool = Work(), Pool(1, "test")
+    pool.start_latest(work.task(A, "state"), "state")
+    work.wait("state runs")
+    pool.start_latest(work.task(A, "period"), "period")
+    pool.start(work.task(A, "job"))
+    work.let_go("state")
+    work.wait("job runs")
+    assert "period runs" not in work.log
+    for name in ("job", "period"):
+        work.let_go(name)
+        work.wait(f"{name} ends")
+    pool.close()
+
+
 def test_a_task_that_breaks_does_not_take_its_thread_along() -> None:
     """The next one is done all the same."""
     work, pool = Work(), Pool(1, "test", 1)

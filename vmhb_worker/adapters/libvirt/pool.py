@@ -17,6 +17,10 @@ from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
 
+#: What waits behind a domain's own call and only asks: it is next, whatever came before. A change may have to wait for
+#: a job of libvirt's, which a question does not, and the answer to one tells of that job.
+QUESTION = "question"
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -55,7 +59,7 @@ class Pool:
             why = self._why_not(task.uuid, sure)
             if task.uuid in self._busy and not self._closed:
                 why = None  # it waits for that one to end
-            older = self._line_up(task, "question", sure) if why is None else None
+            older = self._line_up(task, QUESTION, sure) if why is None else None
         if why is not None:
             task.refuse(why)
         _refuse(older)
@@ -129,7 +133,7 @@ class Pool:
             return self._ready.popleft() if self._ready else None
 
     def _promote(self) -> None:
-        for key, task in self._waiting.items():
+        for key, task in sorted(self._waiting.items(), key=lambda waiting: waiting[0][1] != QUESTION):
             if self._why_not(task.uuid, True) is not None:
                 continue
             sure = task.sure()
