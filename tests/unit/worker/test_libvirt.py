@@ -487,7 +487,7 @@ def test_of_what_waits_for_its_turn_the_latest_of_a_kind_wins() -> None:
 
 def test_a_question_goes_before_what_changes_a_domain() -> None:
     """A change may wait half a minute for a job of libvirt's; the question whether that job is on need not."""
-    work, pool = Work(), Pool(1, "test")
+    work, pool = Work(), Pool(1, "test", 1)
     pool.start_latest(work.task(A, "state"), "state")
     work.wait("state runs")
     pool.start_latest(work.task(A, "period"), "period")
