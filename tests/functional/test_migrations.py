@@ -161,6 +161,35 @@ def test_a_migration_that_is_cancelled(
     wait_until(lambda: answers(daemon, well), 30, "it answers as ever")
 
 
+def test_a_guest_that_dies_on_its_way_back(
+    guests: Guests,
+    worker: Workers,
+    consumer: ConsumerProcess,
+    node: Node,
+    other_node: Node,
+    tmp_path: pathlib.Path,
+    figure: Figure,
+) -> None:
+    """To a host that still remembers it: it has not booted there, and is owed a threshold, not a boot's grace."""
+    guest = guests.get(fresh=True, policy=QUICK)
+    here, there = on(node, worker, "here"), on(other_node, worker, "there")
+    here.wait_known(guest.uuid)
+    away = Migration(guest, other_node, tmp_path, "64")
+    away.thread.join(120)
+    assert away.moved is not None, away.refused
+    wait_until(lambda: answers(there, guest), 60, "it answers there", every=0.5)
+    back = Migration(away.moved, node, tmp_path, "4")
+    back.begun()
+    died = away.moved.panic()
+    back.thread.join(120)
+    assert back.moved is not None, back.refused
+    arrived = time.monotonic()
+    raised = consumer.wait_fault("raised", guest.uuid, 30, since=died)
+    figure("dies on its way back: from its arrival until raised", raised.at - arrived, "s", 15)
+    assert (raised.host, raised.cause in ("guest_silent", "guest_hung")) == ("here", True), raised
+    assert here.show(guest.uuid)["state"] == "silent"
+
+
 def answers(daemon: WorkerProcess, guest: Guest) -> bool:
     """Does it, and nothing is expected to keep it from that? A worker at load may not say so in time."""
     try:
