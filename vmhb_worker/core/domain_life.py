@@ -1,5 +1,5 @@
-"""What libvirt told about one domain's life, beside whether it runs: its panic, its memory, its pauses, its port, its
-arrival.
+"""What libvirt told about one domain's life, beside whether it runs: its panic, its memory, its QEMU's end, its
+pauses, its port, its arrival.
 
 An event comes in, and what follows comes out, in order: see `consequences`. How a lifecycle event or a state is to be
 taken stands in `lifecycle`. Belongs to a monitor; times are seconds of the monotonic clock.
@@ -27,9 +27,11 @@ from vmhb_worker.core.consequences import (
     Reboot,
 )
 from vmhb_worker.core.evidence import CRASH_DUMP, Reading, unavailable
+from vmhb_worker.core.excuses import Excused, of_silence
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.instance_state import Panic
 from vmhb_worker.core.memory_failures import MemoryFailures
+from vmhb_worker.core.qemu_end import UntoldEnd
 from vmhb_worker.core.silences import JOB, PASSES, PAUSED, POSTCOPY, Silence, Silences
 from vmhb_worker.core.transitions import Input
 from vmhb_worker.core.verdict import Trigger
@@ -55,6 +57,8 @@ _STUCK = {
     Cause.PAUSED_FAILED: Trigger.POSTCOPY,
     Cause.GUEST_HUNG: Trigger.WATCHDOG,
 }
+#: Behind these silences somebody is at something with it that may end its QEMU, and says so when that is done.
+_AT_WORK = frozenset({Excused.JOB, Excused.PASSAGE, Excused.ANNOUNCED, Excused.LIBVIRT_AWAY})
 #: For what a guest is accused that is paused, and stays so.
 STUCK = frozenset(_STUCK.values())
 
@@ -100,6 +104,7 @@ class DomainLife:
         "_silences",
         "_watchdog",
         "booted_at",
+        "end",
         "here_since",
         "memory",
         "orphaned",
@@ -119,6 +124,7 @@ class DomainLife:
         self.orphaned = False
         self._watchdog = Reading(False, None)
         self.memory = MemoryFailures()
+        self.end = UntoldEnd()
         self.port_open: bool | None = None
         self._port_at: float | None = None
         self.booted_at = -math.inf
@@ -177,16 +183,27 @@ class DomainLife:
         self.port_open = self.panicked_at = None
         self._watchdog = Reading(False, None)
         self.memory.over()
+        self.end.over()
         self.saves_dump, self._pause_is_wish, self.orphaned = False, True, False
 
     def ended(self, how: ev.Exit) -> Found:
         """It does not run any more."""
         self.orphaned = False
+        self.end.over()
         trigger = _ENDED.get(how)
         # An incoming migration that fails ends as "failed" here, and goes on where it was.
         if trigger is not None and not self.arrives:
             return Found(Input.FAIL, trigger)
         return Found(Input.MOVE if how is ev.Exit.MOVED else Input.STOP)
+
+    def looked(self, answer: ev.Answer, now: float) -> list[Consequence]:
+        """What libvirt, and the host, say of it: has its QEMU ended still, and has libvirt still no word of that?"""
+        keys = self._silences.keys()
+        at_work = any(of_silence(key) in _AT_WORK for key in keys)
+        if self.end.confirmed(answer, at_work, now):
+            return [Found(Input.ENDED, Trigger.ENDED)]
+        lost = self.end.suspected and isinstance(answer, ev.State) and answer.state == "shutoff"
+        return [ev.ReadAgain()] if lost else []
 
     def told(self, event: Told, known: Known, now: float) -> list[Consequence]:
         """An event of libvirt's, and what follows, in this order."""

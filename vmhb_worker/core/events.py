@@ -144,6 +144,11 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class QemuEnded:
+    """Its QEMU's process has ended, as the host's kernel tells. How, libvirt says by `Stopped`, later or before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     """The guest's vCPUs were stopped on purpose. Ends with `Resumed`.
 
@@ -420,6 +425,7 @@ Event = (
     | Arriving
     | ShuttingDown
     | Stopped
+    | QemuEnded
     | Paused
     | Resumed
     | InPostcopy

@@ -320,6 +320,10 @@ class Investigation:
         """Was it found dead while it was excused, or nobody can be asked about it?"""
         return state is State.SILENT and self.trigger is Trigger.UNHEARD
 
+    def was_untold(self, state: State) -> bool:
+        """Does it stand accused of an end that libvirt had not told?"""
+        return state is State.SILENT and self.trigger is Trigger.ENDED
+
     def is_stuck(self, state: State) -> bool:
         """Is it paused, and stays so?"""
         return state is State.SILENT and self.trigger in STUCK

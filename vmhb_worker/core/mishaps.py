@@ -30,6 +30,7 @@ INSTEAD: dict[type[Any], ev.Event | None] = {
     ev.Arriving: None,
     ev.ShuttingDown: None,
     ev.Stopped: None,
+    ev.QemuEnded: None,
     ev.Paused: None,
     ev.Resumed: None,
     ev.InPostcopy: None,

@@ -109,7 +109,7 @@ class Monitor:
         at, state = self.silences.until, self._course.state
         if state is State.GONE:
             return at
-        at = min(at, self._host.deadline(), self._witnesses.other.until)
+        at = min(at, self._host.deadline(), self._witnesses.other.until, self.life.end.due_at)
         if self._in_place.excuse is not None:
             at = min(at, self._witnesses.host_at(state))
         at = min(at, self._told_ended_at() if self.silences.on else self._graces.deadline())
@@ -264,9 +264,10 @@ class Monitor:
         }
 
     def _state_told(self, now: float) -> str:
-        """Never alive, of one that has not been heard for longer than a silence would take to be found."""
-        unheard = now > self.answers.heard_at + full_threshold(self.in_force)
-        if self._course.state is State.ALIVE and not self.silences.on and unheard:
+        """Never alive, of one that has not been heard for longer than a silence would take to be found, or whose QEMU
+        has ended."""
+        unheard = now > self.answers.heard_at + full_threshold(self.in_force) and not self.silences.on
+        if self._course.state is State.ALIVE and (unheard or self.life.end.suspected):
             return State.MISSING.value
         return self._course.state.value
 
@@ -433,6 +434,8 @@ class Monitor:
         elif now >= self._graces.deadline():
             self._tick_graces(now)
         self._tick_evidence(now)
+        if self.life.end.due(now):
+            self._course.out.append(ev.LookAt(ev.LookState()))
         if self._in_place.excuse is not None and now >= self._witnesses.host_at(self._course.state):
             self._course.follow(self._witnesses.tick_excused(tick.heard, now), now)
         self._tick_beats(tick.heard, now)
@@ -596,11 +599,17 @@ class Monitor:
 
     def _on_stopped(self, event: ev.Stopped, now: float) -> None:
         found = self.life.ended(event.exit)
+        if found.what is Input.STOP and self.case.was_untold(self._course.state):
+            self._course.follow(self.case.acquit("superseded"), now)  # it was somebody's wish
         self.silences.end(*OF_THIS_LIFE)
         self._leaves.back()
         self._course.apply(found.what, now, found.trigger)
         if found.what is Input.FAIL:
             self._course.leave(now)
+
+    def _on_qemu_ended(self, event: ev.QemuEnded, now: float) -> None:
+        if self._course.state is not State.GONE:
+            self.life.end.heard(now)
 
     def _on_port_changed(self, event: ev.PortChanged, now: float) -> None:
         if event.channel is self.policy.channel:
@@ -724,6 +733,8 @@ class Monitor:
     # -- evidence ------------------------------------------------------------------------------------------------
 
     def _on_looked(self, event: ev.Looked, now: float) -> None:
+        if type(event.look) is ev.LookState and self._course.state is not State.GONE:
+            self._course.follow(self.life.looked(event.answer, now), now)
         self._course.follow(self._witnesses.looked(event, now), now)
 
     def _on_other_answered(self, event: ev.OtherAnswered, now: float) -> None:
@@ -754,6 +765,7 @@ _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.PortChanged: Monitor._on_port_changed,
     ev.Booted: Monitor._on_booted,
     ev.Stopped: Monitor._on_stopped,
+    ev.QemuEnded: Monitor._on_qemu_ended,
     **dict.fromkeys(TOLD, Monitor._on_told),
     ev.Silenced: Monitor._on_silenced,
     ev.Unsilenced: Monitor._on_unsilenced,

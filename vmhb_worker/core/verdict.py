@@ -52,6 +52,7 @@ class Trigger(enum.Enum):
     """What made us judge."""
 
     FAILED = "domain stopped as failed"
+    ENDED = "its QEMU has ended, and libvirt does not say so"
     POWER = "domain shut off by nobody known, and its host has booted since it ran"
     UNEXPLAINED = "domain shut off by nobody known"
     IO_ERROR = "domain paused by an I/O error"
@@ -151,6 +152,11 @@ def _weigh_kernel(case: Case) -> Weight:
     )
 
 
+def _weigh_untold(_case: Case) -> Weight:
+    """medium; no recovery"""
+    return Weight(Confidence.MEDIUM, "whose wish that was, if anybody's, only libvirt can tell")
+
+
 def _still_or_spinning(evidence: Evidence) -> bool:
     """The second sign: no I/O, and a vCPU that spins or is halted."""
     vcpu = evidence.vcpu.value
@@ -212,7 +218,7 @@ def _memory_failed(case: Case) -> bool:
 
 
 def _ended(case: Case) -> bool:
-    return case.trigger in (Trigger.FAILED, Trigger.POWER, Trigger.UNEXPLAINED)
+    return case.trigger in (Trigger.FAILED, Trigger.ENDED, Trigger.POWER, Trigger.UNEXPLAINED)
 
 
 def _balloon(case: Case, said: Balloon) -> bool:
@@ -260,6 +266,14 @@ RULES: tuple[Rule, ...] = (
         Recovery.IF_RECOVER,
         _certain,
         "QEMU crashed or was killed",
+    ),
+    Rule(
+        Cause.QEMU_FAILED,
+        lambda case: case.trigger is Trigger.ENDED,
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        _weigh_untold,
+        "QEMU's process has ended, and libvirt takes the domain for one that runs",
     ),
     Rule(
         Cause.HOST_LOST_POWER,

@@ -118,6 +118,7 @@ class Witnesses:
             gathered = replace(gathered, balloon=unavailable("somebody in it has opened its port since it was asked"))
         return replace(
             gathered,
+            process=life.end.reading(gathered.process),
             connection=self.application.connection(now),
             other_channel=other.said,
             memory=life.memory.reading(),

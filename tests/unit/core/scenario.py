@@ -102,6 +102,8 @@ class Guest:
         self.runs = True  # its domain does
         self.paused = False
         self.job: str | None = None
+        self.libvirt_says: str | None = None  # its state; None: as it is
+        self.process: bool | None = True  # is QEMU's alive; None: it cannot be seen
         self.looks_fail = ""  # the names of those that libvirt refuses
         self.looks_hang = ""  # and of those that never end, though QEMU's monitor is free
         self.unseen = False  # is its QEMU's process?
@@ -185,6 +187,12 @@ class Guest:
         """kill -9."""
         self._stop()
         self.happens(ev.Stopped(ev.Exit.FAILED, "failed"))
+
+    def qemu_ends(self) -> None:
+        """Its process does, of whatever; libvirt has not said so yet."""
+        self._stop()  # whoever asks its agent is told that nobody is there
+        self.process = False
+        self.happens(ev.QemuEnded())
 
     def is_destroyed(self) -> None:
         """On purpose."""
@@ -380,11 +388,14 @@ class Guest:
         """None: it waits for QEMU."""
         if type(look).__name__ in self.looks_fail:
             return ev.Unavailable("it does not work")
+        if self.process is False and not isinstance(look, _QUICK):
+            return ev.Unavailable("its QEMU has ended")
         if isinstance(look, ev.LookControl):
             occupied = self._blocked is not None and self._stopped_since is not None
             return ev.Control("occupied", self.host.now - self._blocked_since()) if occupied else ev.Control("ok", 0.0)
         if isinstance(look, ev.LookState):
-            return ev.State("paused" if self.paused else "running", "booted", True)
+            says = self.libvirt_says or ("paused" if self.paused else "running")
+            return ev.State(says, "booted", self.process)
         if isinstance(look, ev.LookProcess):
             return self._process()
         waits = self._stopped_since is not None or type(look).__name__ in self.looks_hang

@@ -94,7 +94,7 @@ EVENTS: st.SearchStrategy[Any] = st.one_of(
     st.builds(ev.Stopped, st.sampled_from(ev.Exit), st.just("stopped")),
     st.just(ev.Paused("paused")),
     st.builds(ev.Stuck, st.sampled_from([Cause.PAUSED_IO_ERROR, Cause.PAUSED_FAILED, Cause.GUEST_HUNG])),
-    st.just(ev.WatchdogFired("none")),
+    st.sampled_from([ev.WatchdogFired("none"), ev.QemuEnded()]),
     st.builds(ev.MemoryFailed, st.sampled_from(["guest", "hypervisor"]), st.sampled_from(["inject", "reset"])),
     st.builds(
         ev.Silenced,

@@ -32,6 +32,7 @@ def cause(trigger: Trigger, evidence: Evidence = NOTHING, channel: str = "agent"
     ("trigger", "alone", "at_worst"),
     [
         (Trigger.FAILED, "qemu_failed", "qemu_failed"),
+        (Trigger.ENDED, "qemu_failed", "qemu_failed"),
         (Trigger.POWER, "host_lost_power", "host_lost_power"),
         (Trigger.UNEXPLAINED, "stopped_unexplained", "stopped_unexplained"),
         (Trigger.IO_ERROR, "paused_io_error", "paused_io_error"),
@@ -171,7 +172,7 @@ def test_nobody_is_recovered_onto_broken_memory(trigger: Trigger) -> None:
     """Every recovery begins on the host where it was: whatever else is wrong, this goes first."""
     verdict = judge(Case(trigger, "agent", replace(WORST, memory=Reading("guest, reset", 0.0))))
     assert (verdict.cause, verdict.recovery) == (Cause.MEMORY_FAILURE, Recovery.NEVER)
-    ended = trigger in (Trigger.FAILED, Trigger.POWER, Trigger.UNEXPLAINED)
+    ended = trigger in (Trigger.FAILED, Trigger.ENDED, Trigger.POWER, Trigger.UNEXPLAINED)
     assert ("does not run any more" in verdict.reason) is ended
 
 

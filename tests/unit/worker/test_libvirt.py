@@ -57,6 +57,7 @@ from vmhb_worker.core.events import (
     PlugChannel,
     PortChanged,
     Provisioned,
+    QemuEnded,
     Report,
     Resumed,
     Silenced,
@@ -754,6 +755,77 @@ def test_a_process_is_dead_from_the_moment_it_ends(qemu: tuple[str, Path, subpro
     assert processes.alive(domain) is None
 
 
+def test_an_end_is_told_in_the_moment_that_it_comes(qemu: tuple[str, Path, subprocess.Popen[bytes]]) -> None:
+    """Once, though it stays so, and without being asked; not of one that is known to run no more."""
+    domain, folder, process = qemu
+    processes = Processes(folder)
+    processes.describe(domain, "one", "1")
+    told: list[str] = []
+    processes.watch(told.append, 0.05)
+    assert told == processes.ended() == []
+    process.kill()
+    begun = time.monotonic()
+    processes.watch(told.append, 5.0)
+    assert time.monotonic() - begun < 0.3
+    processes.watch(told.append, 0.05)
+    processes.describe(domain, "one", "1")
+    processes.watch(told.append, 0.05)
+    assert told == processes.ended() == [domain]
+    processes.forget(domain)
+    assert processes.ended() == []
+
+
+def test_an_end_of_one_that_is_another_by_now_is_no_news(qemu: tuple[str, Path, subprocess.Popen[bytes]]) -> None:
+    """Its domain was started again, or is not ours any more: what ended is nobody's QEMU."""
+    domain, folder, process = qemu
+    processes = Processes(folder)
+    processes.describe(domain, "one", "1")
+    held = processes._known[domain][1]  # somebody looks at it just now
+    told: list[str] = []
+    with subprocess.Popen(["sh", "-c", "sleep 60; true", "-uuid", domain]) as other:
+        while domain.encode() not in Path(f"/proc/{other.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        (folder / "qemu" / "one.pid").unlink()
+        (folder / "qemu" / "one.pid").write_text(f"{other.pid}\n")
+        processes.describe(domain, "one", "2")
+        process.kill()
+        process.wait()
+        assert held is not None and not held.alive()
+        processes.watch(told.append, 0.2)
+        assert told == processes.ended() == []
+        other.kill()
+        processes.watch(told.append, 5.0)
+    assert told == [domain]
+    processes.watch(told.append, 0.05)
+    assert told == [domain]
+
+
+def test_the_ends_of_many_are_told_by_one_thread(tmp_path: Path) -> None:
+    """Each in 0.3 s, and none of those that run on."""
+    (tmp_path / "qemu").mkdir()
+    processes, told = Processes(tmp_path), set[str]()
+    names = {str(uuid.uuid4()): f"vm-{number}" for number in range(40)}
+    running = {domain: subprocess.Popen(["sh", "-c", "sleep 60; true", "-uuid", domain]) for domain in names}
+    try:
+        for domain, name in names.items():
+            while domain.encode() not in Path(f"/proc/{running[domain].pid}/cmdline").read_bytes():
+                time.sleep(0.01)
+            (tmp_path / "qemu" / f"{name}.pid").write_text(f"{running[domain].pid}\n")
+            processes.describe(domain, name, "1")
+        dead = set(list(names)[::2])
+        for domain in dead:
+            running[domain].kill()
+        begun = time.monotonic()
+        while told != dead:
+            processes.watch(told.add, 0.1)
+            assert time.monotonic() - begun < 5.0
+        assert set(processes.ended()) == dead
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+
+
 @contextlib.contextmanager
 def running(folder: Path, script: str) -> Iterator[tuple[str, Processes, subprocess.Popen[bytes]]]:
     """A program that passes for a domain's QEMU, and is described."""
@@ -781,6 +853,28 @@ def found(processes: Processes, domain: str, what: Callable[[MainThread], bool])
         assert time.monotonic() < deadline, seen_now
         time.sleep(0.02)
     return seen_now
+
+
+def test_any_number_of_threads_may_ask_at_once(qemu: tuple[str, Path, subprocess.Popen[bytes]]) -> None:
+    """Whether it lives: the one that waits for its end, the one that describes it, those that look at it."""
+    domain, folder, _process = qemu
+    processes = Processes(folder)
+    processes.describe(domain, "one", "1")
+    wrong: list[object] = []
+
+    def ask() -> None:
+        for _ in range(3000):
+            try:
+                wrong.extend([] if processes.alive(domain) is True else ["dead"])
+            except RuntimeError as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_what_a_process_has_taken_is_told_while_it_lives(tmp_path: Path) -> None:
@@ -948,6 +1042,37 @@ def test_a_domains_life(inbox: Inbox, hypervisor: LibvirtHypervisor, other: Any)
     assert inbox.wait(DomainForgotten).uuid == listed.uuid
     inbox.wait(HypervisorHeard)
     other.defineXML(listed.xml).create()  # all tests of this process share the driver's domains
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_the_end_of_a_qemu_is_told_before_libvirt_has_a_word_of_it(
+    inbox: Inbox, other: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    """Within 0.3 s of it; and where libvirt was away just then, as soon as that is back and knows no better."""
+    domain = other.lookupByName("test").UUIDString()
+    (tmp_path / "qemu").mkdir()
+    monkeypatch.setattr(adapter, "run_folder", lambda _uri: tmp_path)
+    monkeypatch.setattr(adapter, "FIRST_RETRY", 0.2)
+    with subprocess.Popen(["sh", "-c", "sleep 60; true", "-uuid", domain]) as process:
+        while domain.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        (tmp_path / "qemu" / "test.pid").write_text(f"{process.pid}\n")
+        mine = Inbox()
+        hypervisor = LibvirtHypervisor("test:///default")
+        hypervisor.open(mine.post)
+        mine.wait(HypervisorUp)
+        if away:
+            session = hypervisor._session
+            assert session is not None
+            session.feed.lose("it went away")
+            mine.wait(HypervisorDown)
+            mine.reports.clear()
+        process.kill()
+        begun = time.monotonic()
+        mine.happened(domain, QemuEnded())
+        assert away or time.monotonic() - begun < 0.3
+        assert not away or isinstance(mine.reports[0], HypervisorUp)
+        hypervisor.close(5)
 
 
 def test_looks_that_this_libvirt_cannot_answer_are_unavailable(inbox: Inbox, hypervisor: LibvirtHypervisor) -> None:

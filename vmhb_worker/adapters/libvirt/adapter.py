@@ -7,6 +7,7 @@
 | libvirt-canary | asks libvirtd a question four times a second | while libvirtd is frozen, or at its limit |
 | libvirt-quick | looks that never wait for QEMU | while libvirtd is frozen |
 | libvirt-looks-N | looks that may; metadata; steps | for as long as a QEMU hangs |
+| libvirt-qemu-ends | waits for the ends of QEMU's processes: asks the kernel, never libvirt | never |
 | libvirt-let-go | lets go of the connections of a session that is over | while libvirtd is frozen |
 | the agent's own | guest-agent commands | up to the time-out, and more |
 
@@ -44,6 +45,7 @@ from vmhb_worker.core.events import (
     Look,
     Looked,
     Provisioned,
+    QemuEnded,
     Refused,
     Report,
     SetBalloonPeriod,
@@ -69,6 +71,8 @@ DESCRIBE_AGAIN = 5.0
 #: How many calls may be under way into QEMUs that are not seen to go on, of those that may block. Each has one of
 #: libvirtd's workers, for good if that QEMU hangs.
 UNSURE_LOOKS = 4
+#: Seconds for which the ends of processes are waited for at a time: so long it may take until the thread ends.
+ENDS_WAITED = 1.0
 #: Looks that never block and wait for the one thread that asks them; more than that only when libvirtd is frozen.
 MAX_QUICK = 4096
 
@@ -125,6 +129,7 @@ class LibvirtHypervisor:
         self._control.start()
         threading.Thread(target=self._run_canary, name="libvirt-canary", daemon=True).start()
         threading.Thread(target=self._run_quick, name="libvirt-quick", daemon=True).start()
+        threading.Thread(target=self._run_ends, name="libvirt-qemu-ends", daemon=True).start()
 
     def describe(self, uuid: str) -> None:
         """Post what libvirt knows of the domain; nothing while down, for what comes next then is all there is."""
@@ -275,6 +280,8 @@ class LibvirtHypervisor:
         # Before the engine hears of it: what it asks for then finds the connection.
         self._session = session
         session.feed.begin(domains)
+        for uuid in self._processes.ended():  # while nobody listened
+            session.feed.tell(uuid, QemuEnded(), False)
         LOG.info("Connected to libvirt at %s: %d domains", self._uri, len(domains))
         self._again = dict.fromkeys(unread, time.monotonic() + DESCRIBE_AGAIN)
 
@@ -334,6 +341,19 @@ class LibvirtHypervisor:
                 session.feed.heard(asked)
             self._canary_waits_since = None
             del session
+
+    def _run_ends(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._processes.watch(self._qemu_ended, ENDS_WAITED)
+            except Exception:
+                LOG.exception("The ends of QEMU's processes could not be waited for; tried again")
+                self._closing.wait(ENDS_WAITED)
+
+    def _qemu_ended(self, uuid: str) -> None:
+        session = self._session
+        if session is not None:  # else it is told of when there is one
+            session.feed.tell(uuid, QemuEnded(), False)
 
     def _run_quick(self) -> None:
         while (asked := self._quick.get()) is not None:

@@ -7,6 +7,7 @@ import math
 import os
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -46,8 +47,10 @@ class Process:
         self._slept: int | None = None
         self._went_on_at = -math.inf
         self._pidfd = os.pidfd_open(pid)
-        self._poll = select.poll()
-        self._poll.register(self._pidfd, select.POLLIN)
+
+    def fileno(self) -> int:
+        """Readable from the moment on when it ended."""
+        return self._pidfd
 
     def __del__(self) -> None:
         # Not before the last thread that looks at it lets go of it. One that was not there has none.
@@ -56,7 +59,9 @@ class Process:
 
     def alive(self) -> bool:
         """False from the moment on when it ended, even before anybody reaped it."""
-        return not self._poll.poll(0)
+        poll = select.poll()  # one each time: whoever polls the same one at the same time gets an error
+        poll.register(self._pidfd, select.POLLIN)
+        return not poll.poll(0)
 
     def look(self) -> tuple[float, MainThread] | None:
         """CPU time that all of its threads have taken, vCPUs included, and what its main thread does; None: it has
@@ -92,7 +97,7 @@ class Process:
 
 
 class Processes:
-    """QEMU's processes of one libvirtd. `describe` and `forget` belong to one thread, `alive` to any."""
+    """QEMU's processes of one libvirtd. `describe` and `forget` belong to one thread, `watch` to one, else any."""
 
     def __init__(self, folder: Path | None) -> None:
         """folder: libvirt's run folder; None: nothing can be told of processes."""
@@ -101,6 +106,8 @@ class Processes:
         with contextlib.suppress(OSError):
             self._host_boot = _BOOT_ID.read_text().strip()
         self._known: dict[str, tuple[str, Process | None]] = {}
+        self._ends = select.epoll()
+        self._uuids: dict[int, str] = {}  # by the number of a process's pidfd, of those that are known and maybe others
 
     @property
     def host_boot(self) -> str:
@@ -123,8 +130,26 @@ class Processes:
             boot = f"{self._host_boot}-{domain_id}"
             path = None
         if self._known.get(uuid, ("", None))[0] != boot:
-            self._known[uuid] = (boot, _hold(path, uuid) if path is not None else None)
+            process = _hold(path, uuid) if path is not None else None
+            self._known[uuid] = (boot, process)
+            if process is not None:
+                self._uuids[process.fileno()] = uuid
+                # Once, since it stays readable. Whoever lets go of a process closes its pidfd, which ends the watch.
+                self._ends.register(process, select.EPOLLIN | select.EPOLLONESHOT)
         return boot
+
+    def watch(self, ended: Callable[[str], None], seconds: float) -> None:
+        """BLOCKS for so long: whose QEMU ends meanwhile is told, in the moment that it does."""
+        for number, _ in self._ends.poll(seconds):
+            uuid = self._uuids.pop(number, "")
+            process = self._known.get(uuid, ("", None))[1]
+            # Else another runs it by now, which has a number of its own.
+            if process is not None and process.fileno() == number and not process.alive():
+                ended(uuid)
+
+    def ended(self) -> list[str]:
+        """Whose QEMU has ended, of those that were running when they were described last."""
+        return [uuid for uuid in list(self._known) if self.alive(uuid) is False]
 
     def forget(self, uuid: str) -> None:
         """It does not run any more."""
