@@ -264,7 +264,7 @@ def meaning(event: ev.Event | None) -> str:
             told = "fault at once: ``paused_failed``; and " if failed else ""
             return f"{told}silence until all of its memory is here"
         case ev.Panicked(saves_dump=True):
-            return "fault at once, an alarm: ``guest_panicked``; recovery after ``crash_dump_grace``"
+            return "fault at once, an alarm: ``guest_panicked``; recovery after ``crash_dump_grace``, without an answer"
         case ev.Stuck(cause, settles):
             when = f"after {PAUSE_SETTLES:g} s, or libvirt's job" if settles else "at once"
             return f"fault {when}: ``{cause}``"
@@ -288,7 +288,7 @@ _PLAIN: dict[type[Any], str] = {
     ev.Restored: f"it goes on where it was; silence until it runs, {PASSAGE:g} s at most",
     ev.Resumed: "it runs again: the end of the silence",
     ev.ShuttingDown: f"silence, {PASSAGE:g} s at most: it powers itself off",
-    ev.Panicked: "``guest_panicked``, unless it acknowledges within ``panic_grace``",
+    ev.Panicked: "fault at once, an alarm: ``guest_panicked``; recovery after ``panic_grace``, without an answer",
 }
 
 

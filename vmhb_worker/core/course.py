@@ -65,7 +65,7 @@ class Course:
         self.answers = Answers(now)
         self.application = Application(policy, timing, memory.absence, nonce, GuestSystem())
         self.graces = Graces(timing, lambda: self.application.in_force, memory, now)
-        self.life = DomainLife(self.silences, self.graces, timing.panic_grace, now)
+        self.life = DomainLife(self.silences, self.graces, now)
         self.asking = Asking(uuid, self.application, self.answers, self.life, now)
         self.host = Suspicion(timing.probe_interval, memory.balloon_seen)
         self.witnesses = Witnesses(self.host, self.silences, self.life, self.answers, self.application)

@@ -41,8 +41,6 @@ PASSAGE = 60.0
 #: A pause that libvirt gives no reason for is believed after this (seconds), and not while a job of libvirt's is on: at
 #: the end of one that copies memory QEMU stops the guest by itself, for some tenths of a second.
 PAUSE_SETTLES = 5.0
-#: A panic that the operator lets guests have more time for than this (seconds) is told at once, as an alarm.
-LONG_GRACE = 60.0
 #: Why a guest is silent that is being migrated to this host, and one that runs here before its memory does.
 ARRIVING = "arriving"
 IN_POSTCOPY = "post-copy migration: a part of its memory is still elsewhere"
@@ -78,14 +76,11 @@ Told = (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What its monitor knows. stuck: it stands accused of a pause. waited: for its first acknowledgement of this boot.
-    full_threshold: seconds in which a silence of it is found.
-    """
+    """What its monitor knows. stuck: it stands accused of a pause. waited: for its first answer of this boot."""
 
     stuck: bool
     established: bool
     waited: bool
-    full_threshold: float
 
 
 class DomainLife:
@@ -98,7 +93,6 @@ class DomainLife:
 
     __slots__ = (
         "_graces",
-        "_panic_grace",
         "_pause_is_wish",
         "_port_at",
         "_silences",
@@ -114,10 +108,9 @@ class DomainLife:
         "saves_dump",
     )
 
-    def __init__(self, silences: Silences, graces: Graces, panic_grace: float, now: float) -> None:
+    def __init__(self, silences: Silences, graces: Graces, now: float) -> None:
         self._silences = silences
         self._graces = graces
-        self._panic_grace = panic_grace
         self.panicked_at: float | None = None
         self.saves_dump = False  # as it said when it panicked
         self._pause_is_wish = True
@@ -274,7 +267,7 @@ class DomainLife:
         self.orphaned, self._pause_is_wish = True, False
         return [Begin(PAUSED, Silence("paused, and libvirt does not say why", now + PAUSE_SETTLES))]
 
-    def _panicked(self, event: ev.Panicked, known: Known, now: float) -> list[Consequence]:
+    def _panicked(self, event: ev.Panicked, _known: Known, now: float) -> list[Consequence]:
         if self.panicked_at is not None and self.saves_dump >= event.saves_dump:
             return []
         self.panicked_at, self.saves_dump = now, event.saves_dump
@@ -283,10 +276,8 @@ class DomainLife:
             self._not_by_wish()
             follows.append(End((PAUSED,)))
         self._graces.panicked(now, event.saves_dump)
-        if event.saves_dump or self._panic_grace > max(known.full_threshold, LONG_GRACE):
-            # It is dead, or will be called so long before its time is over: both are to be known at once, and to be
-            # known still by a worker that is restarted meanwhile.
-            follows.append(Found(Input.PANIC, Trigger.PANIC))
+        # Told at once, as an alarm: it is known still by a worker that is restarted before its time is over.
+        follows.append(Found(Input.PANIC, Trigger.PANIC))
         return [*follows, AskNow(ev.Pace.SUSPECT)]  # it may live after all
 
     def _not_by_wish(self) -> None:

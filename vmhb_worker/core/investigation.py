@@ -204,7 +204,8 @@ class Investigation:
             return ""  # no recovery will be asked for
         if self.trigger is not Trigger.FAILED and self._life.in_postcopy:
             return _MEMORY_IS_ELSEWHERE
-        if self.trigger in (Trigger.SILENT, Trigger.PANIC) and self._graces.panic_at is not None:
+        panic_at = self._graces.panic_at
+        if self.trigger in (Trigger.SILENT, Trigger.PANIC) and panic_at is not None and now < panic_at:
             return _SAVES_DUMP if self._life.saves_dump else _MAY_REBOOT
         if self.trigger is Trigger.SILENT and self.in_spite_at > -math.inf and self._in_doubt(evidence, now):
             return _IN_SPITE_OF_DOUBT

@@ -325,6 +325,8 @@ class Monitor:
 
     def _clear(self, now: float) -> None:
         """It answers: that ends a silence, and not what it says of itself, nor what it works with."""
+        if self.life.panicked_at is not None:
+            return  # it was asked before it panicked
         if self.life.memory.failed:
             self._course.follow(self.case.answers_all_the_same(self._course.state, now), now)
         elif self._checkup.bad:
@@ -592,7 +594,7 @@ class Monitor:
 
     def _known(self) -> Known:
         stuck, waited = self.case.is_stuck(self._course.state), self._graces.waiting_since is not None
-        return Known(stuck, self._graces.established, waited, full_threshold(self.in_force))
+        return Known(stuck, self._graces.established, waited)
 
     def _on_booted(self, event: ev.Booted, now: float) -> None:
         self._course.reboot(now)

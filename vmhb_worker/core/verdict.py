@@ -261,6 +261,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         Cause.QEMU_FAILED,
+        lambda case: case.trigger is Trigger.FAILED and bool(case.evidence.panic.value),
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        _certain,
+        "the guest's kernel panicked, and its QEMU was ended for that, as on_crash of its domain says",
+    ),
+    Rule(
+        Cause.QEMU_FAILED,
         lambda case: case.trigger is Trigger.FAILED,
         Severity.CRITICAL,
         Recovery.IF_RECOVER,

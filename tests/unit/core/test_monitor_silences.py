@@ -251,7 +251,7 @@ def test_a_silence_shifts_the_grace_after_a_panic() -> None:
     guest.happens(ev.Silenced("hint:req-1", "dump", 1000.0))
     guest.run(200.0)
     guest.happens(ev.Unsilenced("hint:req-1"))
-    assert guest.run(300.0) == ["205.00 raised guest_panicked, recover"]
+    assert guest.run(300.0) == ["205.00 updated guest_panicked, recover"]
 
 
 # -- jobs that libvirt does --------------------------------------------------------------------------------------
