@@ -1,10 +1,10 @@
 """Many guests of a host fall silent at once: how late are the last ones told of, and what does it cost everybody else?
 
 Stand-ins for QEMU, so that a hundred fit; a real libvirtd, RabbitMQ and worker of its own (as root). A line for each
-run: first/median/last second from what was done to a guest to its fault and to its final cause (how many), the causes,
-faults and skipped beats of those that live, the worker's calls in libvirtd at a time, those of them that wait for a
-QEMU that stands still, and how long another client's calls took alone and meanwhile. What must not have been stands
-below it, and a table at the end; the exit code is 1 then.
+run: first/median/last second from what was done to a guest to its fault, to the cause that stays and to the end of the
+wait for evidence (how many), the causes, faults and skipped beats of those that live, the worker's calls in libvirtd at
+a time, those of them that wait for a QEMU that stands still, and how long another client's calls took alone and
+meanwhile. What must not have been stands below it, and a table at the end; the exit code is 1 then.
 
     python -m benchmarks.crowds [--guests 12] [--mix dead] [--policy 1/1/3] [--channel agent application] [--runs 1]
 

@@ -50,7 +50,7 @@ def test_whoever_falls_silent_is_told_of_in_time_and_nobody_else_notices(
     """First to last; nobody who lives is accused or goes unasked; libvirtd's workers are left to others."""
     outcome = host.run(cell, patience=20)
     print(outcome, *outcome.story, sep="\n")
-    for name, seconds in (("fault", outcome.raised), ("final cause", outcome.final)):
+    for name, seconds in (("fault", outcome.raised), ("final verdict", outcome.final)):
         for one in seconds:
             figure(f"{cell}: until its {name} is told", one, "s")
     figure(f"{cell}: calls in libvirtd at a time", outcome.calls, "")
