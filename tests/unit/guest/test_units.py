@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -293,9 +294,22 @@ def test_no_groups(tmp_path: Path) -> None:
 # -- MAINPID
 
 
+@pytest.fixture(scope="module", autouse=True)
+def somebody() -> Iterator[int]:
+    """A process beside this one. Not its parent: that may be process 1, which is never a service."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        SOMEBODY.append(process.pid)
+        yield process.pid
+        process.kill()
+
+
+#: Its pid.
+SOMEBODY: list[int] = []
+
+
 def looked_at(uid: int = 0) -> Sender:
-    """This process, as one that speaks."""
-    return processes.look(os.getppid(), uid, closely=True)
+    """That process, as one that speaks."""
+    return processes.look(SOMEBODY[-1], uid, closely=True)
 
 
 def test_who_is_the_service() -> None:
@@ -334,6 +348,6 @@ def test_who_is_the_service_in_a_container() -> None:
         one.stdout.readline()
         inside = int(Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text().split()[0])
         sender = processes.look(inside, 0, closely=True)
-        assert processes.main_of(sender, {"MAINPID": str(os.getppid())}, NOWHERE) is None
+        assert processes.main_of(sender, {"MAINPID": str(SOMEBODY[-1])}, NOWHERE) is None
         assert processes.main_of(sender, {"MAINPID": str(inside)}, NOWHERE) == sender
         one.kill()
