@@ -1,7 +1,7 @@
-"""What a part of a monitor wants done that is not its own: values, carried out by `monitor` in their order.
+"""What a part of a monitor wants done that is not its own: values, carried out by `course` in their order.
 
 A part decides and says what follows; it calls nobody but the parts that it was made with. Effects, which leave the
-monitor, stand among them: see `events`. To add one, add a class, also to the union, and a row in the monitor's table.
+monitor, stand among them: see `events`. To add one, add a class, also to the union, and a row in the table of `course`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,15 +20,24 @@ from vmhb_common.model.fault import Change, Fault, Resolution
 STARVED_SETTLES = 120.0
 #: So many of the starved are named.
 NAMED = 10
-_OVER = {
-    Cause.HOST_SUSPECT: "it is not suspect any more",
-    Cause.STARVED: "its instances are let run again",
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row. said: while it is open, for people; over: and when it is not any more."""
+
+    severity: Severity
+    said: str
+    over: str
+
+
+#: All that a worker says of its host.
+KINDS: Mapping[Cause, Kind] = {
+    Cause.HOST_SUSPECT: Kind(Severity.CRITICAL, "this host is suspect", "it is not suspect any more"),
+    Cause.STARVED: Kind(
+        Severity.WARNING, "this host does not let all of its instances run", "its instances are let run again"
+    ),
 }
-_SAID = {
-    Cause.HOST_SUSPECT: "this host is suspect",
-    Cause.STARVED: "this host does not let all of its instances run",
-}
-_SEVERITY = {Cause.HOST_SUSPECT: Severity.CRITICAL, Cause.STARVED: Severity.WARNING}
 
 
 class HostFaults:
@@ -44,7 +53,7 @@ class HostFaults:
 
     def load(self, fault: Fault, now: float) -> bool:
         """What an earlier life of the worker left open. False: it is none of a host's, as they are known here."""
-        cause = next((cause for cause in _OVER if fault.instance_uuid is None and fault.cause == cause), None)
+        cause = next((cause for cause in KINDS if fault.instance_uuid is None and fault.cause == cause), None)
         if cause is None:
             return False
         self.open[cause] = fault
@@ -76,7 +85,7 @@ class HostFaults:
 
     def told(self) -> list[str]:
         """For people: each that is open, in a sentence."""
-        return [f"{_SAID[cause]}: {fault.reason}" for cause, fault in self.open.items()]
+        return [f"{KINDS[cause].said}: {fault.reason}" for cause, fault in self.open.items()]
 
     def reminded(self, fault_id: str, wall: datetime) -> Fault | None:
         """The open one of this id, told again; None: there is none."""
@@ -92,9 +101,9 @@ class HostFaults:
         was = self.open.get(cause)
         if was is None and why is not None:
             made = life.of_host(self._new_id(), self._host, cause, why, evidence, wall)
-            self.open[cause] = replace(made, severity=str(_SEVERITY[cause]))
+            self.open[cause] = replace(made, severity=str(KINDS[cause].severity))
             return Change.RAISED, self.open[cause]
         if was is not None and why is None:
             del self.open[cause]
-            return Change.CLEARED, replace(life.cleared(was, Resolution.RECOVERED, wall), reason=_OVER[cause])
+            return Change.CLEARED, replace(life.cleared(was, Resolution.RECOVERED, wall), reason=KINDS[cause].over)
         return None

@@ -110,18 +110,21 @@ class Processes:
 
     def alive(self, uuid: str) -> bool | None:
         """Is the QEMU of the last description alive? None: it cannot be seen from here."""
-        process = self._known.get(uuid, ("", None))[1]
+        process = self._process(uuid)
         return process.alive() if process is not None else None
 
     def cpu_seconds(self, uuid: str) -> float | None:
         """CPU time that the QEMU of the last description has taken; None: that cannot be seen from here."""
-        process = self._known.get(uuid, ("", None))[1]
+        process = self._process(uuid)
         return process.cpu_seconds() if process is not None else None
 
     def throttled_seconds(self, uuid: str) -> float | str:
         """See `Process.throttled_seconds`, of the QEMU of the last description."""
-        process = self._known.get(uuid, ("", None))[1]
+        process = self._process(uuid)
         return process.throttled_seconds() if process is not None else UNSEEN
+
+    def _process(self, uuid: str) -> Process | None:
+        return self._known.get(uuid, ("", None))[1]
 
 
 def _hold(pid_file: Path, uuid: str) -> Process | None:
