@@ -9,12 +9,13 @@ domain's XML anew: spawn, hard reboot, start, rebuild, rescue, resize, unshelve,
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from nova.virt.libvirt import driver
 from oslo_log import log
 
-from nova_vmhb.guest_config import HeartbeatElement, UnplacedChannel, all_or_nothing
+from nova_vmhb.guest_config import HeartbeatElement, PanicDevice, UnplacedChannel, all_or_nothing
+from nova_vmhb.panic_device import choose
 from nova_vmhb.wanted_policy import asked
 from vmhb_common.model.policy import PORT_NAMES, Channel
 
@@ -23,6 +24,9 @@ LOG = log.getLogger(__name__)
 
 class VmhbLibvirtDriver(driver.LibvirtDriver):
     """`compute_driver = vmhb.VmhbLibvirtDriver`. What no flavor asks for is as in the stock driver."""
+
+    #: Why guests of this host have no panic device, as far as that was logged: it is the same for all of them.
+    _without_panic_device: ClassVar[set[str]] = set()
 
     def _set_qemu_guest_agent(self, guest: Any, flavor: Any, instance: Any, image_meta: Any) -> None:
         super()._set_qemu_guest_agent(guest, flavor, instance, image_meta)
@@ -49,6 +53,8 @@ class VmhbLibvirtDriver(driver.LibvirtDriver):
             LOG.error("will not be monitored: %s", wish.error, instance=instance)
         for channel in wish.channels:
             self._add_channel(guest, instance, channel)
+        if wish.panic_device:
+            self._add_panic_device(guest)
         element = HeartbeatElement(wish.knobs)
         element.format_dom()  # what XML cannot carry is to be found here, not when Nova writes the whole
         guest.metadata.append(element)
@@ -61,3 +67,13 @@ class VmhbLibvirtDriver(driver.LibvirtDriver):
             self._add_qga_device(guest, instance)  # Nova's own, at the path where others look for it
         else:
             guest.add_device(UnplacedChannel(name))
+
+    def _add_panic_device(self, guest: Any) -> None:
+        if any(getattr(device, "root_name", None) == "panic" for device in guest.devices):
+            return  # somebody else gave it one
+        choice = choose(guest.os_arch, lambda version: self._host.has_min_version(lv_ver=version))
+        if choice.why and choice.why not in self._without_panic_device:
+            self._without_panic_device.add(choice.why)
+            LOG.warning("hw:heartbeat_panic_device: guests of this host get no panic device: %s", choice.why)
+        if choice.model:
+            guest.add_device(PanicDevice(choice.model))

@@ -34,6 +34,20 @@ class UnplacedChannel(config.LibvirtConfigGuestDevice):
         return channel
 
 
+class PanicDevice(config.LibvirtConfigGuestDevice):
+    """Through which the guest's kernel tells that it dies. Nova has no class for it."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(root_name="panic")
+        self.model = model
+
+    def format_dom(self) -> etree._Element:
+        """The element."""
+        panic = super().format_dom()
+        panic.set("model", self.model)
+        return panic
+
+
 class HeartbeatElement(config.LibvirtConfigObject):
     """The policy in the domain's metadata: one attribute for each knob that was asked for, by its bare name."""
 

@@ -49,6 +49,7 @@ class Kind(enum.Enum):
 
 #: By cause: total over those that the worker has, a test says.
 CAUSES: Mapping[str, Kind] = {
+    "memory_failure": Kind.NO_RECOVERY,
     "qemu_failed": Kind.GONE,
     "host_lost_power": Kind.LOST,
     "stopped_unexplained": Kind.NO_RECOVERY,
@@ -61,6 +62,7 @@ CAUSES: Mapping[str, Kind] = {
     "guest_hung": Kind.DEAD,
     "agent_exited": Kind.NO_RECOVERY,
     "application_unhealthy": Kind.UNHEALTHY,
+    "file_systems_frozen": Kind.NO_RECOVERY,
     "maintenance_overdue": Kind.NO_RECOVERY,
     "application_unresponsive": Kind.SILENT,
     "agent_unresponsive": Kind.SILENT,

@@ -30,12 +30,14 @@ class Asked:
     """knobs: what the element in the domain's metadata says, in the flavor's own words where it has any.
 
     channels: those that the guest gets, in order. error: why nobody will be monitored; `warnings`: what was ignored.
+    panic_device: is the guest to have one?
     """
 
     knobs: Mapping[str, str]
     channels: tuple[Channel, ...] = ()
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    panic_device: bool = False
 
 
 def asked(extra_specs: Mapping[str, str], system_metadata: Mapping[str, str]) -> Asked | None:
@@ -62,7 +64,8 @@ def asked(extra_specs: Mapping[str, str], system_metadata: Mapping[str, str]) ->
             f"image properties {names[:200]!r} are ignored: an image may opt out, choose the channel, and lengthen "
             f"{', '.join(knob.name for knob in TIMES)}"
         )
-    return Asked(knobs, _channels(knobs), tuple(warnings))
+    panic_device = bool(convert(KNOB["panic_device"], knobs.get("panic_device", "false")))
+    return Asked(knobs, _channels(knobs), tuple(warnings), panic_device=panic_device)
 
 
 def _properties(system_metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:

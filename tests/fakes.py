@@ -36,15 +36,18 @@ from vmhb_worker.core.events import (
     LookControl,
     Looked,
     LookJob,
+    LookProcess,
     LookState,
     LookVitals,
     PeriodSet,
+    Process,
     Said,
     SetBalloonPeriod,
     State,
     Step,
     Vitals,
 )
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.protocol import Health
 from vmhb_worker.core.questions import Question
 from vmhb_worker.delivery.sqlite import Content, Database, Row
@@ -449,6 +452,7 @@ class ScriptedHost:
         answers: dict[type[Any], Answer] = {
             LookState: State("running", "booted", True),
             LookControl: Control("ok", 0.0),
+            LookProcess: Process(self._clock.now, MainThread("S", int(self._clock.now * 20))),
             LookJob: Job(None),
             LookVitals: Vitals(int(self._clock.now) if lives else 1, 0, 0),
             SetBalloonPeriod: PeriodSet(),

@@ -25,6 +25,7 @@ from tests.lab.guest import Guest
 from tests.lab.node import Node
 from vmhb_common.model.policy import Channel
 from vmhb_worker.adapters.libvirt import LibvirtHypervisor, check
+from vmhb_worker.adapters.libvirt.process import UNSEEN
 from vmhb_worker.core.events import (
     Answer,
     Booted,
@@ -43,11 +44,14 @@ from vmhb_worker.core.events import (
     LookControl,
     Looked,
     LookJob,
+    LookProcess,
     LookState,
     LookVitals,
     Paused,
     PeriodSet,
     PortChanged,
+    Process,
+    Refused,
     Report,
     Resumed,
     SetBalloonPeriod,
@@ -57,6 +61,7 @@ from vmhb_worker.core.events import (
     Unavailable,
     Vitals,
 )
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.interfaces import AgentError
 
 PING = json.dumps({"execute": "guest-ping"})
@@ -181,6 +186,13 @@ def paused(node: Node) -> Iterator[Callable[[int], list[Guest]]]:
         guest.continue_qemu()
         node.virsh("destroy", guest.name, check=False)
         guest.undefine()
+
+
+def main_thread(watch: Watch, guest: Guest) -> MainThread:
+    """What its QEMU's does just now."""
+    _, answer = watch.look(guest, LookProcess())
+    assert isinstance(answer, Process), answer
+    return answer.main
 
 
 def failure_of(call: Callable[[], Any]) -> tuple[Failure, float]:
@@ -349,37 +361,70 @@ def test_agent_commands_and_their_failures(node: Node, guest: Guest, watch: Watc
 # -- what hangs, and what goes on
 
 
+def test_a_stopped_qemu_is_seen_and_asked_nothing(
+    guest: Guest, watch: Watch, paused: Callable[[int], list[Guest]], figure: Figure
+) -> None:
+    """Whatever may wait for it is refused at once, so that no worker of libvirtd's is lost; not when it goes on."""
+    hung = paused(2)
+    slept = main_thread(watch, hung[0]).slept
+    time.sleep(2)
+    figure("main thread goes to sleep, vCPUs stopped", (main_thread(watch, hung[0]).slept - slept) / 2, "a second")
+    for each in hung:
+        before = main_thread(watch, each)
+        assert not before.held_up
+        each.stop_qemu()
+        assert main_thread(watch, each).stopped
+        for look in (LookVitals(), LookJob()):
+            took, answer = watch.look(each, look)
+            figure("refusal where QEMU stands still", took, "s", 0.5)
+            assert isinstance(answer, Refused) and answer.stands_still, answer
+        assert watch.look(each, LookControl())[1] == Control("ok", 0.0)
+        first = main_thread(watch, each)
+        time.sleep(0.5)
+        assert main_thread(watch, each) == first
+        each.continue_qemu()
+        assert isinstance(watch.look(each, LookVitals())[1], Vitals)
+        assert main_thread(watch, each).slept > first.slept
+    slept = main_thread(watch, guest).slept
+    time.sleep(2)
+    figure("main thread goes to sleep, guest idle", (main_thread(watch, guest).slept - slept) / 2, "a second")
+
+
 def test_a_hung_qemu_holds_up_nobody_else(
     guest: Guest, watch: Watch, paused: Callable[[int], list[Guest]], figure: Figure
 ) -> None:
-    """Eight looks hang in eight QEMUs; the ninth domain is told so at once, and what never blocks does not."""
-    hung = paused(9)
+    """Where QEMUs cannot be seen, four looks hang in four of them; the fifth domain is told so at once, and what never
+    blocks does not, nor a QEMU that is seen to go on."""
+    hung = paused(5)
     for each in hung:
         assert watch.look(each, LookState())[1] == State("paused", "user", True)
         each.stop_qemu()
-    for each in hung[:7]:
+    watch.hypervisor._processes.keep(set())  # as in another pid namespace
+    watch.boot(guest)
+    assert watch.look(hung[0], LookProcess())[1] == Unavailable(UNSEEN)
+    for each in hung[:4]:
         watch.hypervisor.look(each.uuid, LookVitals())
+    went_on = main_thread(watch, guest)
+    while main_thread(watch, guest).slept == went_on.slept:
+        time.sleep(0.05)
     for _ in range(20):
         took, answer = watch.look(guest, LookVitals())
         assert isinstance(answer, Vitals)
-        figure("LookVitals beside 7 hung QEMUs", took, "s", 1)
-
-    watch.hypervisor.look(hung[7].uuid, LookVitals())
-    for each in (hung[8], guest):
-        took, answer = watch.look(each, LookVitals())
-        assert isinstance(answer, Unavailable)
-        figure("refusal beside 8 hung QEMUs", took, "s", 0.5)
+        figure("LookVitals beside 4 hung QEMUs", took, "s", 1)
+    took, answer = watch.look(hung[4], LookVitals())
+    assert isinstance(answer, Refused) and "no free place" in answer.why, answer
+    figure("refusal beside 4 hung QEMUs", took, "s", 0.5)
     begun = time.monotonic()
     seconds: list[float] = []
     while not seconds or seconds[-1] < 2:
         took, answer = watch.look(hung[0], LookControl())
-        figure("LookControl beside 8 hung QEMUs", took, "s", 1)
+        figure("LookControl beside 4 hung QEMUs", took, "s", 1)
         assert isinstance(answer, Control) and answer.state == "occupied", answer
         seconds.append(answer.seconds)
         assert time.monotonic() < begun + 20
     assert seconds == sorted(seconds)
     took, answer = watch.look(hung[0], LookState())
-    assert answer == State("paused", "user", True)
+    assert answer == State("paused", "user", None)
     assert json.loads(watch.hypervisor.agent_command(guest.uuid, PING, 2)) == {"return": {}}
     assert watch.heard() > time.monotonic() - 1
 
@@ -390,7 +435,7 @@ def test_a_hung_qemu_holds_up_nobody_else(
     watch.inbox.wait(
         Happened, lambda it: it == Happened(hung[0].uuid, Looked(SetBalloonPeriod(5), PeriodSet())), 10, moment
     )
-    assert isinstance(watch.look(hung[8], LookVitals())[1], Vitals)
+    assert isinstance(watch.look(hung[4], LookVitals())[1], Vitals)
 
 
 def test_a_killed_qemu_is_seen_before_libvirt_says_so(guest: Guest, watch: Watch, figure: Figure) -> None:

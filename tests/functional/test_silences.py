@@ -169,7 +169,7 @@ def migrate(guest: Guest, to: Node, xml: pathlib.Path, *flags: str) -> Guest:
     here = guest.node
     xml.write_text(here.virsh("dumpxml", guest.name, "--migratable").replace(str(here.folder), str(to.folder)))
     persistently = ("--persistent", "--undefinesource", "--xml", str(xml))
-    here.virsh("migrate", "--live", "--p2p", *persistently, *flags, guest.name, to.uri)
+    here.virsh("migrate", "--live", "--p2p", *persistently, *flags, guest.name, to.uri, timeout=300)
     moved = Guest(to, guest.name)
     moved.uuid = guest.uuid
     return moved

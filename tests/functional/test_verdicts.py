@@ -126,7 +126,7 @@ def test_a_stopped_agent_is_agent_unresponsive(
 def test_a_panic_is_guest_hung(
     guests: Guests, worker: Workers, consumer: ConsumerProcess, figure: Figure, repetitions: Repetitions
 ) -> None:
-    """A panicked kernel (Nova adds no panic device) is told from a hung agent, every time; a reset ends it."""
+    """A panicked kernel without a panic device is told from a hung agent, every time; a reset ends it."""
     guest = guests.get()
     daemon = worker(verdict=PROBE_OFTEN)
     deeds = (guest.panic, guest.reset)
@@ -137,16 +137,22 @@ def test_a_panic_is_guest_hung(
 def test_a_panic_that_the_guest_tells_of_is_guest_panicked(
     guests: Guests, worker: Workers, consumer: ConsumerProcess, figure: Figure
 ) -> None:
-    """With a panic device and on_crash=preserve: guest_panicked after panic_grace, not sooner."""
+    """With a panic device and on_crash=preserve: guest_panicked at once; recovery after panic_grace, not sooner."""
     grace = 3
-    guest = guests.get(panic=True, on_crash="preserve", fresh=True)
+    guest = guests.get(panic=True, on_crash="preserve", fresh=True, policy={"action": "recover"})
     daemon = worker(verdict={"panic_grace": grace})
     daemon.wait_known(guest.uuid)
     moment = guest.panic()
-    raised = consumer.wait_fault("raised", guest.uuid, grace + 5, since=moment)
-    figure("panic with a panic device: until raised, panic_grace 3 s", raised.at - moment, "s", grace + 1)
-    assert raised.at - moment >= grace
+    raised = consumer.wait_fault("raised", guest.uuid, 5, since=moment)
+    figure("panic with a panic device: until raised", raised.at - moment, "s", 1.0)
     assert (raised.cause, raised.confidence, raised.severity) == ("guest_panicked", "high", "critical")
+    assert (raised.recommended_action, raised.withheld) == ("alarm", "hold")
+    asked = consumer.wait_fault("updated", guest.uuid, grace + 5, since=raised.at)
+    figure(
+        "panic with a panic device: until its recovery is asked for, panic_grace 3 s", asked.at - moment, "s", grace + 1
+    )
+    assert asked.at - moment >= grace
+    assert (asked.cause, asked.recommended_action) == ("guest_panicked", "recover")
     assert raised.evidence["panic"]["value"] is True
     guest.destroy()
     recovered(consumer, raised, guest.start(), 60)

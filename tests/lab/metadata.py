@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 VMHB = "urn:openstack:vmhb:1"
+STATE = "urn:openstack:vmhb:state:1"
 NOVA = "http://openstack.org/xmlns/libvirt/nova/1.1"
 
 

@@ -1,10 +1,11 @@
-"""A tap on libvirtd's socket: passes everything on, and notes the guest-agent commands that go by.
+"""A tap on libvirtd's socket: passes everything on, and notes the calls that go by and take one of libvirtd's workers.
 
 Whoever connects to ``uri`` instead of the node's own speaks to the same libvirtd. What is counted is what is really in
 libvirtd at a time, seen from outside of the client, however it counts itself.
 
-Wire format: libvirt's ``virnetprotocol.x`` (length, program, version, procedure, type, serial, status; XDR) and
-``qemu_protocol.x`` (program 0x20008087, procedure 3; its first argument is a domain: name, uuid, id).
+Wire format: libvirt's ``virnetprotocol.x`` (length, program, version, procedure, type, serial, status; XDR),
+``remote_protocol.x`` (program 0x20008086) and ``qemu_protocol.x`` (program 0x20008087). A domain is name, uuid, id, and
+the first argument of whatever concerns one.
 """
 
 from __future__ import annotations
@@ -19,41 +20,63 @@ import threading
 import time
 import types
 import uuid
+from collections.abc import Collection, Iterable
 
 HEADER = struct.Struct(">7I")
-QEMU_PROGRAM, AGENT_COMMAND = 0x20008087, 3
+REMOTE_PROGRAM, QEMU_PROGRAM = 0x20008086, 0x20008087
+AGENT_COMMAND = (QEMU_PROGRAM, 3)
+ALL_STATISTICS = (REMOTE_PROGRAM, 344)
+#: Of what clients of ours say, what remote_protocol.x marks `priority: high`: libvirtd has workers of their own for it,
+#: who serve nothing else. Open, close, type, look up, features, authentication; state, control info, is it active or
+#: persistent, version; lists of domains; events. Whatever does not stand here is taken for ordinary.
+URGENT = frozenset((1, 2, 3, 23, 24, 60, 66, 150, 151, 157, 167, 168, 212, 229, 273, 316, 317))
+#: Whose first argument is no domain, though it may look like one: capabilities, the map of processors.
+OF_NO_DOMAIN = frozenset((7, 293))
+#: A call that takes no longer (seconds) waited for nobody.
+A_MOMENT = 0.5
 CALL, REPLY = 0, 1
 
 
 @dataclasses.dataclass
-class Command:
-    """One guest-agent command: of whom, when it was sent, and when its answer came (monotonic seconds)."""
+class Call:
+    """One call: what, of which domains, when it was sent, and when its answer came (monotonic seconds)."""
 
-    uuid: str
+    what: tuple[int, int]  # program, procedure
+    uuids: tuple[str, ...]
     asked: float
     answered: float | None = None
     ok: bool = False
 
+    @property
+    def uuid(self) -> str:
+        """Of the one domain that it concerns."""
+        return self.uuids[0] if self.uuids else ""
+
+    @property
+    def is_agent_command(self) -> bool:
+        """It comes back after its time-out, whatever the guest does."""
+        return self.what == AGENT_COMMAND
+
 
 @dataclasses.dataclass
 class _Pipe:
-    """One direction of one connection. ``open``: the connection's commands without an answer, by serial."""
+    """One direction of one connection. ``open``: the connection's calls without an answer, by serial."""
 
     source: socket.socket
     sink: socket.socket
-    open: dict[int, Command]
+    open: dict[int, Call]
     unread: bytes = b""
 
 
 class Tap:
-    """Listens beside the node's socket, from its construction to ``close``. ``commands`` only grows."""
+    """Listens beside the node's socket, from its construction to ``close``. ``calls`` only grows."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         """``folder``: the node's ``run``; there libvirtd's own socket is."""
         self._libvirtd = folder / "libvirt-sock"
         self._path = folder / "tapped-sock"
         self.uri = f"qemu+unix:///system?socket={self._path}"
-        self.commands: list[Command] = []
+        self.calls: list[Call] = []
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))
@@ -77,11 +100,24 @@ class Tap:
         self._thread.join()
         self._path.unlink()
 
+    @property
+    def commands(self) -> list[Call]:
+        """Of the calls, those of guest agents."""
+        return [call for call in self.calls if call.is_agent_command]
+
+    def most_calls(self) -> int:
+        """How many calls of any kind were under way at a time, at most."""
+        return _most(self.calls)
+
+    def most_stuck(self, uuids: Collection[str], since: float = 0.0) -> int:
+        """How many calls to these domains waited for QEMU at a time, at most: not for an agent, nor but a moment."""
+        now = time.monotonic()
+        waited = [c for c in self.calls if c.asked >= since and (c.answered or now) - c.asked >= A_MOMENT]
+        return _most([c for c in waited if not c.is_agent_command and not set(uuids).isdisjoint(c.uuids)])
+
     def most(self, which: str | None = None) -> int:
         """How many commands (to one domain) were under way at a time, at most."""
-        commands = [c for c in self.commands if which in (None, c.uuid)]
-        changes = [(c.asked, 1) for c in commands] + [(c.answered, -1) for c in commands if c.answered]
-        return max(itertools.accumulate(change for _, change in sorted(changes)), default=0)
+        return _most([c for c in self.commands if which in (None, c.uuid)])
 
     def most_to_one(self) -> int:
         """The same, of the domain that had most."""
@@ -122,9 +158,9 @@ class Tap:
             client.close()
             libvirtd.close()
             return
-        commands: dict[int, Command] = {}
-        self._selector.register(client, selectors.EVENT_READ, _Pipe(client, libvirtd, commands))
-        self._selector.register(libvirtd, selectors.EVENT_READ, _Pipe(libvirtd, client, commands))
+        calls: dict[int, Call] = {}
+        self._selector.register(client, selectors.EVENT_READ, _Pipe(client, libvirtd, calls))
+        self._selector.register(libvirtd, selectors.EVENT_READ, _Pipe(libvirtd, client, calls))
 
     def _pass_on(self, pipe: _Pipe) -> None:
         try:
@@ -139,8 +175,8 @@ class Tap:
                 if end.fileno() != -1:
                     self._selector.unregister(end)
                     end.close()
-            for command in pipe.open.values():
-                command.answered = time.monotonic()
+            for call in pipe.open.values():
+                call.answered = time.monotonic()
             pipe.open.clear()
 
     def _note(self, pipe: _Pipe, received: bytes) -> None:
@@ -150,17 +186,40 @@ class Tap:
             if len(pipe.unread) < length:
                 return
             message, pipe.unread = pipe.unread[:length], pipe.unread[length:]
-            if (program, procedure) == (QEMU_PROGRAM, AGENT_COMMAND):
-                self._note_command(pipe, message, kind, serial, status)
+            if program == QEMU_PROGRAM or (program == REMOTE_PROGRAM and procedure not in URGENT):
+                self._note_call(pipe, (program, procedure), message, kind, serial, status)
 
-    def _note_command(self, pipe: _Pipe, message: bytes, kind: int, serial: int, status: int) -> None:
+    def _note_call(
+        self, pipe: _Pipe, what: tuple[int, int], message: bytes, kind: int, serial: int, status: int
+    ) -> None:
         now = time.monotonic()
         if kind == CALL:
-            name_length = int.from_bytes(message[HEADER.size : HEADER.size + 4], "big")
-            at = HEADER.size + 4 + (name_length + 3) // 4 * 4
-            command = Command(str(uuid.UUID(bytes=message[at : at + 16])), now)
-            pipe.open[serial] = command
-            self.commands.append(command)
+            call = Call(what, _domains(what, message[HEADER.size :]), now)
+            pipe.open[serial] = call
+            self.calls.append(call)
         elif kind == REPLY and serial in pipe.open:
-            command = pipe.open.pop(serial)
-            command.answered, command.ok = now, status == 0
+            call = pipe.open.pop(serial)
+            call.answered, call.ok = now, status == 0
+
+
+def _most(calls: Iterable[Call]) -> int:
+    changes = [change for c in calls for change in ((c.asked, 1), (c.answered or float("inf"), -1))]
+    return max(itertools.accumulate(change for _, change in sorted(changes)), default=0)
+
+
+def _domains(what: tuple[int, int], arguments: bytes) -> tuple[str, ...]:
+    """The uuids of the domains that a call is about; none where it names none."""
+    if what[0] == REMOTE_PROGRAM and what[1] in OF_NO_DOMAIN:
+        return ()
+    number, at = 1, 0
+    if what == ALL_STATISTICS:
+        number, at = int.from_bytes(arguments[:4], "big"), 4
+    found = []
+    for _ in range(number):
+        length = int.from_bytes(arguments[at : at + 4], "big")
+        at += 4 + (length + 3) // 4 * 4
+        if at + 20 > len(arguments):
+            break
+        found.append(str(uuid.UUID(bytes=arguments[at : at + 16])))
+        at += 20
+    return tuple(found)

@@ -7,9 +7,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from lxml import etree
 from nova.version import version_string
+from nova.virt.libvirt import config
 
-from nova_vmhb import driver
+from nova_vmhb import driver, guest_config
 from nova_vmhb import wanted_policy as asked
 from tests.nova import samples
 from tests.nova.cloud import INSTANCE, OURS, STOCK, ComputeNode, channels, elements, running
@@ -126,6 +128,7 @@ def test_the_element_and_nothing_else(node: ComputeNode) -> None:
         {**ON, "hw:heartbeat_interval": "2.5", "hw:heartbeat_timeout": "1", "hw:heartbeat_threshold": "5"},
         {**ON, "hw:heartbeat_grace": "0", "hw:heartbeat_health_check": "true"},
         {**ON, "hw:heartbeat_action": "recover_unresponsive"},
+        {**ON, "hw:heartbeat_panic_device": "Yes"},
         {**ON, "hw:heartbeat_shade": "green"},  # of a newer worker, perhaps
         {**ON, "hw:heartbeat_action": "<'\"&> Ünïcode"},
     ],
@@ -138,7 +141,7 @@ def test_what_was_asked_is_what_is_read(node: ComputeNode, extra_specs: Mapping[
 
 def test_round_trip(node: ComputeNode) -> None:
     """Every knob there is, from a policy through a flavor and a domain back to the policy."""
-    wanted = HeartbeatPolicy(True, Channel.APPLICATION, 0.5, 0.25, 7, 30.0, True, Action.RECOVER)
+    wanted = HeartbeatPolicy(True, Channel.APPLICATION, 0.5, 0.25, 7, 30.0, True, Action.RECOVER, True)
     knobs = as_knobs(wanted)
     assert set(knobs) == {knob.name for knob in KNOBS}
     xml = node.xml(OURS, {knob.extra_spec: knobs[knob.name] for knob in KNOBS})
@@ -153,6 +156,71 @@ def test_nonsense_reaches_the_worker(node: ComputeNode, caplog: pytest.LogCaptur
     assert asked_for is not None
     assert "say a number of seconds" in str(parse(asked_for).error)
     assert "will not be monitored: hw:heartbeat_interval is 'soon'" in caplog.text
+
+
+# -- a panic device ------------------------------------------------------------------------------------------------
+
+PANIC = {**ON, "hw:heartbeat_panic_device": "true"}
+ON_X86 = '    <panic model="isa"/>\n'
+
+
+def test_a_panic_device_is_added_where_the_flavor_asks(node: ComputeNode) -> None:
+    """Nothing else changes by it, and nobody else gets one."""
+    xml = node.xml(OURS, PANIC)
+    assert xml.count(ON_X86) == xml.count("<panic") == 1
+    without = node.xml(OURS, {**ON, "hw:heartbeat_panic_device": "false"})
+    words = "panic_device"  # of the flavor, which our element and Nova's own repeat
+    assert [line for line in xml.replace(ON_X86, "").splitlines() if words not in line] == [
+        line for line in without.splitlines() if words not in line
+    ]
+    for flavor in (ON, {"hw:heartbeat_panic_device": "true"}, {**PANIC, "hw:heartbeat": "false"}):
+        assert "<panic" not in node.xml(OURS, flavor)
+    assert "<panic" not in node.xml(OURS, PANIC, {"hw_heartbeat": "false"})
+
+
+def test_a_panic_device_that_is_there_is_left_alone(node: ComputeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Nova that comes to give guests one, or another driver between us and it."""
+    stock = node.driver(OURS)._add_qga_device
+
+    def with_one(guest: Any, instance: Any) -> None:
+        guest.add_device(guest_config.PanicDevice("hyperv"))
+        stock(guest, instance)
+
+    monkeypatch.setattr(node.driver(OURS), "_add_qga_device", with_one)
+    xml = node.xml(OURS, PANIC)
+    assert [panic.get("model") for panic in etree.fromstring(xml).iter("panic")] == ["hyperv"]
+
+
+@pytest.mark.parametrize(
+    ("arch", "newer", "model", "says"),
+    [
+        ("aarch64", True, "pvpanic", ""),
+        ("aarch64", False, None, "for aarch64 it takes libvirt 9.1.0"),
+        ("s390x", True, None, ""),
+        ("riscv64", True, None, "none is known for riscv64"),
+    ],
+)
+def test_a_panic_device_fits_its_guest(
+    node: ComputeNode,
+    arch: str,
+    newer: bool,
+    model: str | None,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By the architecture that Nova writes into the domain. A host that has none says why, once."""
+    ours = node.driver(OURS)
+    monkeypatch.setattr(type(ours), "_without_panic_device", set())
+    monkeypatch.setattr(ours, "_host", mock.Mock(has_min_version=lambda lv_ver: newer))
+    for _ in range(2):
+        guest = config.LibvirtConfigGuest()
+        guest.os_arch = arch
+        ours._add_panic_device(guest)
+        assert [device.model for device in guest.devices] == ([model] if model else [])
+    records = [record for record in caplog.records if record.name == "nova_vmhb.driver"]
+    assert len(records) == bool(says)
+    assert all(says in record.getMessage() for record in records)
 
 
 # -- what an image may say -----------------------------------------------------------------------------------------
@@ -201,7 +269,7 @@ def test_the_image_of_a_rescue_has_no_say(node: ComputeNode) -> None:
 # -- when we fail --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failing", ["asked", "HeartbeatElement", "UnplacedChannel"])
+@pytest.mark.parametrize("failing", ["asked", "HeartbeatElement", "UnplacedChannel", "PanicDevice"])
 @pytest.mark.parametrize("error", [RuntimeError, ImportError, KeyError])
 def test_an_error_of_ours(
     node: ComputeNode,
@@ -216,7 +284,8 @@ def test_an_error_of_ours(
         raise error("ours")
 
     monkeypatch.setattr(driver, failing, fail)
-    assert node.xml(OURS, ON_APPLICATION) == node.xml(STOCK, ON_APPLICATION)
+    flavor = {**ON_APPLICATION, **PANIC}
+    assert node.xml(OURS, flavor) == node.xml(STOCK, flavor)
     (record,) = (record for record in caplog.records if record.name == "nova_vmhb.driver")
     assert record.levelname == "ERROR"
     assert record.exc_info is not None

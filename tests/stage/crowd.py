@@ -10,6 +10,7 @@ from tests.lab import metadata
 from tests.lab.guest import Guest
 from tests.lab.image import Image
 from tests.lab.node import Node
+from tests.lab.stand_in import StandIn
 
 #: Guests that boot at a time. A boot is seconds of CPU, and the machine may have two processors.
 BOOTING = 3
@@ -69,6 +70,16 @@ def stubs(node: Node, image: Image, number: int, **policy: object) -> list[Guest
     for guest in guests:
         guest.define()
         guest.start()
+    return guests
+
+
+def stand_ins(node: Node, number: int, first: int = 0) -> list[StandIn]:
+    """So many that answer over both channels, without a QEMU or a policy. first: the number of the first one."""
+    guests = [StandIn(node, f"stand-in-{n:03}", application=True) for n in range(first, first + number)]
+    for guest in guests:
+        guest.define()
+    with ThreadPoolExecutor(BOOTING) as pool:
+        list(pool.map(StandIn.boot, guests))
     return guests
 
 

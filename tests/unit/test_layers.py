@@ -79,7 +79,8 @@ ROOMS = {
 
 #: What decides, outside the folders that are pure.
 DECIDERS = {
-    *("nova_vmhb.wanted_policy", "vmhb_consumer.reporters.masakari_rules", "vmhb_consumer.reporters.answers"),
+    *("nova_vmhb.panic_device", "nova_vmhb.wanted_policy"),
+    *("vmhb_consumer.reporters.masakari_rules", "vmhb_consumer.reporters.answers"),
     *("vmhb_consumer.door", "vmhb_consumer.reporters.telling", "vmhb_consumer.reporters.outcomes"),
     *("vmhb_consumer.nova_notification", "vmhb_consumer.nova_operations", "vmhb_consumer.fault_rules"),
     *("vmhb_consumer.recovery_limits", "vmhb_consumer.doubt_rules", "vmhb_consumer.stop_button"),

@@ -239,6 +239,10 @@ def _spoken_of() -> Iterator[str]:
     reasons += [("``controlInfo``, error", reason, whom.value) for reason, whom in spoken_of.CONTROL_ERRORS.items()]
     reasons += [("watchdog", action, whom.value) for action, whom in spoken_of.WATCHDOG.items()]
     reasons += [("I/O error", action, meaning(event)) for action, event in spoken_of.IO_ERRORS.items()]
+    reasons += [
+        (f"memory failure, {recipient}", action, f"fault at once: ``{Cause.MEMORY_FAILURE}``" if fault else "counted")
+        for (recipient, action), fault in spoken_of.MEMORY_FAILURES.items()
+    ]
     reasons += [("job", kind, "it is on" if on else "it is over") for kind, on in spoken_of.JOBS_ON.items()]
     yield from _table(("what", "reason", "speaks of, or means"), (30, 30, 40), reasons)
     yield _prose("Events that nobody listens to, and why.")
@@ -260,7 +264,7 @@ def meaning(event: ev.Event | None) -> str:
             told = "fault at once: ``paused_failed``; and " if failed else ""
             return f"{told}silence until all of its memory is here"
         case ev.Panicked(saves_dump=True):
-            return "fault at once, an alarm: ``guest_panicked``; recovery after ``crash_dump_grace``"
+            return "fault at once, an alarm: ``guest_panicked``; recovery after ``crash_dump_grace``, without an answer"
         case ev.Stuck(cause, settles):
             when = f"after {PAUSE_SETTLES:g} s, or libvirt's job" if settles else "at once"
             return f"fault {when}: ``{cause}``"
@@ -284,7 +288,7 @@ _PLAIN: dict[type[Any], str] = {
     ev.Restored: f"it goes on where it was; silence until it runs, {PASSAGE:g} s at most",
     ev.Resumed: "it runs again: the end of the silence",
     ev.ShuttingDown: f"silence, {PASSAGE:g} s at most: it powers itself off",
-    ev.Panicked: "``guest_panicked``, unless it acknowledges within ``panic_grace``",
+    ev.Panicked: "fault at once, an alarm: ``guest_panicked``; recovery after ``panic_grace``, without an answer",
 }
 
 

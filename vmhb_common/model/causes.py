@@ -12,6 +12,7 @@ from collections.abc import Mapping
 class Cause(enum.StrEnum):
     """What is wrong. The order of judgement is that of `RULES`."""
 
+    MEMORY_FAILURE = "memory_failure"
     QEMU_FAILED = "qemu_failed"
     HOST_LOST_POWER = "host_lost_power"
     STOPPED_UNEXPLAINED = "stopped_unexplained"
@@ -24,6 +25,7 @@ class Cause(enum.StrEnum):
     GUEST_HUNG = "guest_hung"
     AGENT_EXITED = "agent_exited"
     APPLICATION_UNHEALTHY = "application_unhealthy"
+    FILE_SYSTEMS_FROZEN = "file_systems_frozen"
     MAINTENANCE_OVERDUE = "maintenance_overdue"
     APPLICATION_UNRESPONSIVE = "application_unresponsive"
     AGENT_UNRESPONSIVE = "agent_unresponsive"
@@ -86,6 +88,7 @@ class Ground(enum.Enum):
 
 #: By cause: total, a test says.
 RESTS_ON: Mapping[Cause, Ground] = {
+    Cause.MEMORY_FAILURE: Ground.NONE,  # whoever starts it again on this host may give it the same memory
     Cause.QEMU_FAILED: Ground.GONE,
     Cause.HOST_LOST_POWER: Ground.LOST,
     Cause.STOPPED_UNEXPLAINED: Ground.NONE,
@@ -98,6 +101,7 @@ RESTS_ON: Mapping[Cause, Ground] = {
     Cause.GUEST_HUNG: Ground.SILENCE,
     Cause.AGENT_EXITED: Ground.NONE,
     Cause.APPLICATION_UNHEALTHY: Ground.OWN_WORD,
+    Cause.FILE_SYSTEMS_FROZEN: Ground.NONE,
     Cause.MAINTENANCE_OVERDUE: Ground.NONE,
     Cause.APPLICATION_UNRESPONSIVE: Ground.SILENCE,
     Cause.AGENT_UNRESPONSIVE: Ground.SILENCE,

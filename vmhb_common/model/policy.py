@@ -63,6 +63,7 @@ class Knob:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    of_driver: bool = False  # only the driver hook can do it, when it writes the domain: no worker has a default for it
 
     @property
     def extra_spec(self) -> str:
@@ -132,6 +133,14 @@ KNOBS: tuple[Knob, ...] = (
         "also when the kernel lives but the agent or the application is silent or unhealthy.",
         choices=tuple(Action),
     ),
+    Knob(
+        "panic_device",
+        Kind.BOOLEAN,
+        False,
+        "Give the guest a panic device, through which its kernel tells that it dies; the driver hook does that, where "
+        "the guest's architecture has one.",
+        of_driver=True,
+    ),
 )
 KNOB = {knob.name: knob for knob in KNOBS}
 
@@ -158,6 +167,7 @@ class HeartbeatPolicy:
     grace: float = 600.0
     health_check: bool = False
     action: Action = Action.ALARM
+    panic_device: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class FaultPayload(Payload):
 
     # 1.0: first version
     # 1.1: application_unhealthy and maintenance_overdue are judged, and have their places among the causes; `health`
-    # 1.2: host_lost_power, stopped_unexplained, asleep and starved are causes
+    # 1.2: host_lost_power, stopped_unexplained, asleep, starved, file_systems_frozen and memory_failure are causes
     VERSION = "1.2"
 
     fields = {  # noqa: RUF012 # oslo's way

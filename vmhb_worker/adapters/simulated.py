@@ -18,6 +18,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from vmhb_common.model.policy import POLICY_NS
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.interfaces import AgentError, Post
 
 #: What a healthy agent needs for its answer (seconds).
@@ -235,8 +236,9 @@ class SimulatedHypervisor:
         if isinstance(look, ev.LookControl):
             occupied = guest.waiting and time.monotonic() - guest.waiting_since
             return ev.Control("occupied", occupied) if occupied else ev.Control("ok", 0.0)
-        if isinstance(look, ev.LookCpu):
-            return ev.Cpu(time.monotonic() if guest.qemu_runs else 0.0)
+        if isinstance(look, ev.LookProcess):
+            now = time.monotonic() if guest.qemu_runs else 0.0
+            return ev.Process(now, MainThread("S" if guest.qemu_runs else "T", int(now * 20)))
         self._wait_for_qemu(guest)
         now = time.monotonic()
         match look:

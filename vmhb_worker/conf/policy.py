@@ -59,7 +59,7 @@ def _bounds(knob: Knob) -> list[str]:
 
 
 OPTS = [
-    *(_opt(knob) for knob in KNOBS),
+    *(_opt(knob) for knob in KNOBS if not knob.of_driver),
     seconds_opt(
         "min_interval",
         _INTERVAL.minimum,
@@ -95,7 +95,7 @@ Seconds, 0 to {MAX_SILENCE:g}.
 def limits(conf: cfg.ConfigOpts) -> Limits:
     """What the parser of flavors is handed. Raises ValueError where defaults and bounds contradict each other."""
     group = conf.policy
-    defaults = {knob.name: group[knob.name] for knob in KNOBS}
+    defaults = {knob.name: group[knob.name] for knob in KNOBS if not knob.of_driver}
     if defaults["interval"] < group.min_interval:
         if _is_set(conf, "interval"):
             raise ValueError(f"interval is below min_interval ({group.min_interval:g})")

@@ -21,10 +21,11 @@ OPTS = [
         3600.0,
         """
 How long a guest whose kernel said that it panics has to answer again, or to reboot by itself, before its recovery is
-asked for. If the threshold of its missed heartbeats comes first, the fault is raised as an alarm, and says `hold`.
+asked for. That it panicked is told at once, as an alarm that says `hold`; an answer ends it.
 
-Raise it where guests reboot by themselves after a panic, and take their time. Only domains with a panic device can say
-that they panic; Nova adds none. For guests that say that they save a crash dump there is crash_dump_grace.
+Raise it where guests reboot by themselves after a panic, and take their time. 0 asks for recovery at once. Only domains
+with a panic device can say that they panic (hw:heartbeat_panic_device of their flavor). For guests that say that they
+save a crash dump there is crash_dump_grace.
 
 Seconds, 0 to 3600.
 """,
@@ -39,6 +40,7 @@ How long a guest whose kernel said that it panics, and saves a crash dump by its
 reboot, before its recovery is asked for. That it panicked is told at once, as an alarm.
 
 A recovery that comes earlier cuts the dump off. Raise it where guests have much memory, or dump over a network.
+A Linux with kdump says so only with a panic device, and with crash_kexec_post_notifiers on its kernel's command line.
 
 Seconds, 0 to 86400.
 """,

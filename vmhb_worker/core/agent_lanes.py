@@ -6,14 +6,23 @@ request holds a worker thread of libvirtd, which Nova needs too.
 
 In the slow lane, suspects come first, since a verdict waits for them; then those that answer slowly. One place is kept
 for those that are known to be silent, or their end might never be noticed; and they never take more than half.
+
+A crowd that falls silent together takes all places, and its last would wait for minutes. So whoever waits for long
+while others do is told of, once: its host is asked instead, and it gives way if that finds it dead.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from vmhb_worker.core.events import Pace
+
+#: So many challenges that wait, each for so long (seconds), are a crowd: a guest that lives gives its place back after
+#: some milliseconds.
+CROWD, CROWDED_AFTER = 4, 0.5
 
 
 @dataclass(slots=True)
@@ -27,6 +36,9 @@ class Request:
     started: float = 0.0
     command: str | None = None
     nonce: int = 0
+    waits_since: float = field(default=math.inf, compare=False)
+    told: bool = field(default=False, compare=False)  # that it waits for long
+    lives: bool = field(default=False, compare=False)  # its kernel has answered its host since
 
 
 class Lanes:
@@ -39,6 +51,7 @@ class Lanes:
         self._slow: dict[str, Request] = {}
         self._waiting: dict[Pace, OrderedDict[str, Request]] = {pace: OrderedDict() for pace in Pace}
         self._left: set[str] = set()  # whose request has just left the slow lane
+        self._new: list[Request] = []  # submitted since it was looked at last
 
     @property
     def running(self) -> int:
@@ -58,9 +71,25 @@ class Lanes:
         """Queue a request. The instance must have none."""
         queue = self._waiting[request.pace]
         queue[request.uuid] = request
+        self._new.append(request)
         if request.pace is Pace.SUSPECT and request.uuid in self._left:
             # One long request in two parts: between them, its guest must not be left unasked.
             queue.move_to_end(request.uuid, last=False)
+
+    def give_way(self, uuid: str) -> None:
+        """Its kernel is dead, as its host says: others go before it."""
+        for queue in self._waiting.values():
+            request = queue.pop(uuid, None)
+            if request is not None:
+                request.pace = Pace.SILENT
+                self._waiting[Pace.SILENT][uuid] = request
+
+    def prefer(self, uuid: str) -> None:
+        """Its kernel lives, as its host says: it goes before those of whom that is not known."""
+        request = self._waiting[Pace.QUICK].get(uuid)
+        if request is not None:
+            request.lives = True
+            self._waiting[Pace.QUICK].move_to_end(uuid, last=False)
 
     def withdraw(self, uuid: str) -> bool:
         """Take back a request that has not started; False if it has, or if there is none."""
@@ -77,31 +106,85 @@ class Lanes:
         self._left.clear()
         if not (self._fast or self._slow or any(self._waiting.values())):
             return []
-        for request in [r for r in self._fast.values() if now - r.started >= r.timeout]:
+        for request in [r for r in self._fast.values() if now >= r.started + r.timeout]:  # as `deadline` has it
             if not self._room_for_answering():
                 break
             self._slow[request.uuid] = self._fast.pop(request.uuid)
         started: list[Request] = []
-        while self._waiting[Pace.QUICK] and len(self._fast) < self.workers:
+        while self._room_for_quick():
             started.append(self._start(Pace.QUICK, self._fast, now))
-        while self._waiting[Pace.SUSPECT] and self._room_for_answering():
-            started.append(self._start(Pace.SUSPECT, self._slow, now))
-        while self._waiting[Pace.SUSPECT] and len(self._fast) < self.workers // 2:
-            started.append(self._start(Pace.SUSPECT, self._fast, now))
-        while self._waiting[Pace.SLOW] and self._room_for_answering():
+        started += self._suspects(now)
+        while self._waiting[Pace.SLOW] and self._room and self._room_for_answering():
             started.append(self._start(Pace.SLOW, self._slow, now))
-        while self._waiting[Pace.SILENT] and self._room_for_silent():
+        while self._waiting[Pace.SILENT] and self._room and self._room_for_silent():
             started.append(self._start(Pace.SILENT, self._slow, now))
+        for request in self._new:
+            request.waits_since = now
+        self._new.clear()
         return started
 
+    def _suspects(self, now: float) -> Iterator[Request]:
+        """Those who did not answer of late, then those of a crowd, of whom that is not known."""
+        while self._waiting[Pace.SUSPECT] and self._room and self._room_for_answering():
+            yield self._start(Pace.SUSPECT, self._slow, now)
+        while self._waiting[Pace.SUSPECT] and len(self._fast) < self.workers // 2:
+            yield self._start(Pace.SUSPECT, self._fast, now)
+        # One place is left to those that are known to live.
+        while self._crowd_waits() and self._room_for_answering() and len(self._slow) < self.slow_workers - 1:
+            if not self._room:
+                break
+            yield self._start(Pace.QUICK, self._slow, now)
+
+    def crowded(self, now: float) -> list[str]:
+        """The uuids of those that have waited for long, where so many do: of each challenge, once."""
+        if now < self._crowded_at():
+            return []
+        found = [request for request in self._untold() if now >= request.waits_since + CROWDED_AFTER]
+        for request in found:
+            request.told = True
+        return [request.uuid for request in found]
+
     def deadline(self) -> float:
-        """When a running request becomes overdue while others wait for its place."""
+        """When a running request becomes overdue while others wait for its place, or who waits has done so for long."""
+        return min(self._overdue_at(), self._crowded_at())
+
+    def _crowded_at(self) -> float:
+        if self.waiting < CROWD:
+            return math.inf
+        began = sorted(request.waits_since for request in self._challenges())
+        if len(began) < CROWD:
+            return math.inf
+        first = min((request.waits_since for request in self._untold()), default=math.inf)
+        return max(first, began[CROWD - 1]) + CROWDED_AFTER
+
+    def _challenges(self) -> Iterator[Request]:
+        for queue in self._waiting.values():
+            yield from (request for request in queue.values() if request.command is None)
+
+    def _untold(self) -> Iterator[Request]:
+        return (request for request in self._challenges() if not request.told)
+
+    def _overdue_at(self) -> float:
         if not (self._waiting[Pace.QUICK] and self._room_for_answering()):
             return float("inf")
         return min((r.started + r.timeout for r in self._fast.values()), default=float("inf"))
 
+    def _room_for_quick(self) -> bool:
+        """Whoever is known to live may have any place that is left: many that do not may have taken these."""
+        first = next(iter(self._waiting[Pace.QUICK].values()), None)
+        if first is None:
+            return False
+        return len(self._fast) < self.workers or (first.lives and self._room)
+
+    def _crowd_waits(self) -> bool:
+        return any(request.told for request in self._waiting[Pace.QUICK].values())
+
     def _silent(self) -> int:
         return sum(request.pace is Pace.SILENT for request in self._slow.values())
+
+    @property
+    def _room(self) -> bool:
+        return self.running < self.workers + self.slow_workers
 
     def _room_for_answering(self) -> bool:
         kept = 1 if self._waiting[Pace.SILENT] and self.slow_workers > 1 else 0

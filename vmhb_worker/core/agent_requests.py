@@ -85,6 +85,18 @@ class AgentRequests:
             return (_failed(Failure.UNREACHABLE, "withdrawn", policy),)
         return ()
 
+    def give_way(self, uuid: str) -> None:
+        """See `events.GiveWay`."""
+        self._lanes.give_way(uuid)
+
+    def prefer(self, uuid: str) -> None:
+        """See `events.GoFirst`."""
+        self._lanes.prefer(uuid)
+
+    def crowded(self, now: float) -> list[str]:
+        """See `Lanes.crowded`; after `admit`."""
+        return self._lanes.crowded(now)
+
     def admit(self, now: float) -> list[Request]:
         """The requests to be started now."""
         started = self._lanes.admit(now)

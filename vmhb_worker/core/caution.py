@@ -61,12 +61,15 @@ KINDS: dict[Cause, Kind] = {
     Cause.APPLICATION_UNHEALTHY: Kind(),
     Cause.APPLICATION_UNRESPONSIVE: Kind(),
     Cause.AGENT_EXITED: Kind(),
+    Cause.FILE_SYSTEMS_FROZEN: Kind(),
     Cause.MAINTENANCE_OVERDUE: Kind(),
     Cause.NOT_ESTABLISHED: Kind(),
     Cause.ASLEEP: Kind(),
     # Its host's trouble, if any is.
     Cause.STARVED: Kind(crowd=True),
     Cause.FLAPPING: Kind(),
+    # It is told in spite of flapping: whoever comes and goes on broken memory is no mere flapper.
+    Cause.MEMORY_FAILURE: Kind(rank=4),
     # QEMU says so itself; no recovery is asked for.
     Cause.PAUSED_IO_ERROR: Kind(),
     Cause.PAUSED_FAILED: Kind(),

@@ -70,6 +70,11 @@ class Accuse:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryIsBroken:
+    """What it works with is, whatever it answers: to be told at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewEvidence:
     """There is some that there was not before: what stands is to be looked at again."""
 
@@ -106,6 +111,7 @@ Own = (
     | ExcuseAnew
     | Reboot
     | Accuse
+    | MemoryIsBroken
     | NewEvidence
     | AskSoon
     | AskNow

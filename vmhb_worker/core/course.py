@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import HeartbeatPolicy
 from vmhb_worker.core import consequences as co
 from vmhb_worker.core import events as ev
@@ -19,6 +20,7 @@ from vmhb_worker.core.application_channel import Application
 from vmhb_worker.core.asking import Asking
 from vmhb_worker.core.domain_life import DomainLife
 from vmhb_worker.core.excuses import Excused
+from vmhb_worker.core.freeze import Freeze
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.guest_system import GuestSystem
 from vmhb_worker.core.health_source import Checkup
@@ -43,6 +45,7 @@ class Course:
         "asking",
         "case",
         "checkup",
+        "freeze",
         "graces",
         "host",
         "in_place",
@@ -62,13 +65,14 @@ class Course:
         self.answers = Answers(now)
         self.application = Application(policy, timing, memory.absence, nonce, GuestSystem())
         self.graces = Graces(timing, lambda: self.application.in_force, memory, now)
-        self.life = DomainLife(self.silences, self.graces, timing.panic_grace, now)
+        self.life = DomainLife(self.silences, self.graces, now)
         self.asking = Asking(uuid, self.application, self.answers, self.life, now)
         self.host = Suspicion(timing.probe_interval, memory.balloon_seen)
         self.witnesses = Witnesses(self.host, self.silences, self.life, self.answers, self.application)
         self.in_place = self.witnesses.in_place
         self.case = Investigation(self.witnesses, self.graces, memory.standing, now)
         self.checkup = Checkup(policy.health_check and self.case.unhealthy)
+        self.freeze = Freeze(lasts=self.case.frozen)
         self.state = self._first_state(memory)
         self._take_up(memory, now)
 
@@ -81,8 +85,12 @@ class Course:
         """What an earlier life of the worker had granted, or had been told."""
         for key, silence in self.application.leaves.resumed(now).items():
             self.silences.begin(key, silence)
-        if memory.standing is not None and memory.standing.panic is not None and self.graces.waiting_since is None:
+        if memory.standing is None or self.graces.waiting_since is not None:
+            return
+        if memory.standing.panic is not None:
             self.life.resume(memory.standing.panic, now)
+        if memory.standing.cause is Cause.MEMORY_FAILURE:
+            self.life.memory.resume()
 
     # -- the state, and the acts ---------------------------------------------------------------------------------
 
@@ -115,6 +123,8 @@ class Course:
             self.answers.suspected_at = now
         elif now >= self.case.again_at(self.state):  # what was seen at its first miss is too old to judge by
             self.look_again(now)
+        if self.life.memory.failed:
+            self.case.tell_anew()  # what else is wrong with it
         self.judge(now)
 
     def _await(self, now: float) -> None:
@@ -134,6 +144,7 @@ class Course:
     def leave(self, now: float) -> None:
         """It does not run: there is nobody to be watched."""
         self.host.stopped()
+        self.life.memory.over()
         self.graces.end()
         self.answers.misses = 0
         self.answers.suspected_at = self.life.port_open = None
@@ -186,6 +197,11 @@ class Course:
         counted = answers.misses, answers.skipped, answers.suspected_at, answers.last_ack
         self.out.append(ev.RaiseFault(accuse.verdict, *counted, action, self.checkup.report))
 
+    def _accuse_of_memory(self, _broken: co.MemoryIsBroken, now: float) -> None:
+        if self.state is not State.GONE:
+            self.answers.accused(now)
+            self.follow(self.case.accuse_of_memory(self.state, now), now)
+
     def _hear_evidence(self, _new: co.NewEvidence, now: float) -> None:
         self.judge_again(now)
 
@@ -211,6 +227,7 @@ class Course:
         if self.application.rebooted():
             self.asking.begin_anew(now)
         self.checkup.rebooted()
+        self.freeze.rebooted()
         self.life.rebooted(now)
         self.graces.answered()
         self.witnesses.rebooted()
@@ -255,6 +272,7 @@ class Course:
     def disturbed(self, now: float) -> None:
         """That nobody answered until now has other reasons."""
         self.answers.disturbed(now)
+        self.in_place.unasked = 0
         self.case.pending_since = now
 
     def excuse(self, excuse: Excused, since: float, now: float) -> None:
@@ -343,6 +361,7 @@ CARRIED_OUT: dict[type[Any], Callable[[Course, Any, float], None]] = {
     co.ExcuseAnew: Course._excuse_anew,
     co.Reboot: Course._reboot,
     co.Accuse: Course._raise,
+    co.MemoryIsBroken: Course._accuse_of_memory,
     co.NewEvidence: Course._hear_evidence,
     co.AskSoon: Course._ask_soon,
     co.AskNow: Course._ask_now,

@@ -1,4 +1,5 @@
-"""What libvirt told about one domain's life, beside whether it runs: its panic, its pauses, its port, its arrival.
+"""What libvirt told about one domain's life, beside whether it runs: its panic, its memory, its QEMU's end, its
+pauses, its port, its arrival.
 
 An event comes in, and what follows comes out, in order: see `consequences`. How a lifecycle event or a state is to be
 taken stands in `lifecycle`. Belongs to a monitor; times are seconds of the monotonic clock.
@@ -13,10 +14,24 @@ from typing import Any
 
 from vmhb_common.model.causes import Cause
 from vmhb_worker.core import events as ev
-from vmhb_worker.core.consequences import AskNow, AskSoon, Begin, Consequence, Drop, End, ExcuseAnew, Found, Reboot
+from vmhb_worker.core.consequences import (
+    AskNow,
+    AskSoon,
+    Begin,
+    Consequence,
+    Drop,
+    End,
+    ExcuseAnew,
+    Found,
+    MemoryIsBroken,
+    Reboot,
+)
 from vmhb_worker.core.evidence import CRASH_DUMP, Reading, unavailable
+from vmhb_worker.core.excuses import Excused, of_silence
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.instance_state import Panic
+from vmhb_worker.core.memory_failures import MemoryFailures
+from vmhb_worker.core.qemu_end import UntoldEnd
 from vmhb_worker.core.silences import JOB, PASSES, PAUSED, POSTCOPY, Silence, Silences
 from vmhb_worker.core.transitions import Input
 from vmhb_worker.core.verdict import Trigger
@@ -26,8 +41,6 @@ PASSAGE = 60.0
 #: A pause that libvirt gives no reason for is believed after this (seconds), and not while a job of libvirt's is on: at
 #: the end of one that copies memory QEMU stops the guest by itself, for some tenths of a second.
 PAUSE_SETTLES = 5.0
-#: A panic that the operator lets guests have more time for than this (seconds) is told at once, as an alarm.
-LONG_GRACE = 60.0
 #: Why a guest is silent that is being migrated to this host, and one that runs here before its memory does.
 ARRIVING = "arriving"
 IN_POSTCOPY = "post-copy migration: a part of its memory is still elsewhere"
@@ -42,6 +55,8 @@ _STUCK = {
     Cause.PAUSED_FAILED: Trigger.POSTCOPY,
     Cause.GUEST_HUNG: Trigger.WATCHDOG,
 }
+#: Behind these silences somebody is at something with it that may end its QEMU, and says so when that is done.
+_AT_WORK = frozenset({Excused.JOB, Excused.PASSAGE, Excused.ANNOUNCED, Excused.LIBVIRT_AWAY})
 #: For what a guest is accused that is paused, and stays so.
 STUCK = frozenset(_STUCK.values())
 
@@ -55,19 +70,17 @@ Told = (
     | ev.Stuck
     | ev.Panicked
     | ev.WatchdogFired
+    | ev.MemoryFailed
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What its monitor knows. stuck: it stands accused of a pause. waited: for its first acknowledgement of this boot.
-    full_threshold: seconds in which a silence of it is found.
-    """
+    """What its monitor knows. stuck: it stands accused of a pause. waited: for its first answer of this boot."""
 
     stuck: bool
     established: bool
     waited: bool
-    full_threshold: float
 
 
 class DomainLife:
@@ -80,13 +93,14 @@ class DomainLife:
 
     __slots__ = (
         "_graces",
-        "_panic_grace",
         "_pause_is_wish",
         "_port_at",
         "_silences",
         "_watchdog",
         "booted_at",
+        "end",
         "here_since",
+        "memory",
         "orphaned",
         "panicked_at",
         "port_open",
@@ -94,15 +108,16 @@ class DomainLife:
         "saves_dump",
     )
 
-    def __init__(self, silences: Silences, graces: Graces, panic_grace: float, now: float) -> None:
+    def __init__(self, silences: Silences, graces: Graces, now: float) -> None:
         self._silences = silences
         self._graces = graces
-        self._panic_grace = panic_grace
         self.panicked_at: float | None = None
         self.saves_dump = False  # as it said when it panicked
         self._pause_is_wish = True
         self.orphaned = False
         self._watchdog = Reading(False, None)
+        self.memory = MemoryFailures()
+        self.end = UntoldEnd()
         self.port_open: bool | None = None
         self._port_at: float | None = None
         self.booted_at = -math.inf
@@ -160,16 +175,28 @@ class DomainLife:
         self.booted_at = now
         self.port_open = self.panicked_at = None
         self._watchdog = Reading(False, None)
+        self.memory.over()
+        self.end.over()
         self.saves_dump, self._pause_is_wish, self.orphaned = False, True, False
 
     def ended(self, how: ev.Exit) -> Found:
         """It does not run any more."""
         self.orphaned = False
+        self.end.over()
         trigger = _ENDED.get(how)
         # An incoming migration that fails ends as "failed" here, and goes on where it was.
         if trigger is not None and not self.arrives:
             return Found(Input.FAIL, trigger)
         return Found(Input.MOVE if how is ev.Exit.MOVED else Input.STOP)
+
+    def looked(self, answer: ev.Answer, now: float) -> list[Consequence]:
+        """What libvirt, and the host, say of it: has its QEMU ended still, and has libvirt still no word of that?"""
+        keys = self._silences.keys()
+        at_work = any(of_silence(key) in _AT_WORK for key in keys)
+        if self.end.confirmed(answer, at_work, now):
+            return [Found(Input.ENDED, Trigger.ENDED)]
+        lost = self.end.suspected and isinstance(answer, ev.State) and answer.state == "shutoff"
+        return [ev.ReadAgain()] if lost else []
 
     def told(self, event: Told, known: Known, now: float) -> list[Consequence]:
         """An event of libvirt's, and what follows, in this order."""
@@ -240,7 +267,7 @@ class DomainLife:
         self.orphaned, self._pause_is_wish = True, False
         return [Begin(PAUSED, Silence("paused, and libvirt does not say why", now + PAUSE_SETTLES))]
 
-    def _panicked(self, event: ev.Panicked, known: Known, now: float) -> list[Consequence]:
+    def _panicked(self, event: ev.Panicked, _known: Known, now: float) -> list[Consequence]:
         if self.panicked_at is not None and self.saves_dump >= event.saves_dump:
             return []
         self.panicked_at, self.saves_dump = now, event.saves_dump
@@ -249,10 +276,8 @@ class DomainLife:
             self._not_by_wish()
             follows.append(End((PAUSED,)))
         self._graces.panicked(now, event.saves_dump)
-        if event.saves_dump or self._panic_grace > max(known.full_threshold, LONG_GRACE):
-            # It is dead, or will be called so long before its time is over: both are to be known at once, and to be
-            # known still by a worker that is restarted meanwhile.
-            follows.append(Found(Input.PANIC, Trigger.PANIC))
+        # Told at once, as an alarm: it is known still by a worker that is restarted before its time is over.
+        follows.append(Found(Input.PANIC, Trigger.PANIC))
         return [*follows, AskNow(ev.Pace.SUSPECT)]  # it may live after all
 
     def _not_by_wish(self) -> None:
@@ -262,6 +287,9 @@ class DomainLife:
     def _fired(self, event: ev.WatchdogFired, _known: Known, now: float) -> list[Consequence]:
         self._watchdog = Reading(event.action, now)
         return []
+
+    def _memory_failed(self, event: ev.MemoryFailed, _known: Known, now: float) -> list[Consequence]:
+        return [MemoryIsBroken()] if self.memory.heard(event, now) else []
 
 
 TOLD: dict[type[Any], Callable[[DomainLife, Any, Known, float], list[Consequence]]] = {
@@ -274,4 +302,5 @@ TOLD: dict[type[Any], Callable[[DomainLife, Any, Known, float], list[Consequence
     ev.Stuck: DomainLife._stuck,
     ev.Panicked: DomainLife._panicked,
     ev.WatchdogFired: DomainLife._fired,
+    ev.MemoryFailed: DomainLife._memory_failed,
 }

@@ -16,6 +16,7 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core.codec import Objection
 from vmhb_worker.core.host_pressure import UNKNOWN, Counted, Strain
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.protocol import Health, Message
 from vmhb_worker.core.verdict import Verdict
 
@@ -143,6 +144,11 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class QemuEnded:
+    """Its QEMU's process has ended, as the host's kernel tells. How, libvirt says by `Stopped`, later or before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     """The guest's vCPUs were stopped on purpose. Ends with `Resumed`.
 
@@ -200,6 +206,25 @@ class WatchdogFired:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryFailed:
+    """The host's processor found memory broken, below the guest's or QEMU's own.
+
+    recipient: whose it is, "guest" or "hypervisor". action: what QEMU did: "ignore", "inject" (the guest was told, and
+    may go on without that page), "fatal" or "reset". "*": a word of a newer libvirt's. required: something in there
+    was just using it. recursive: it came while the guest was still at the one before.
+    """
+
+    recipient: str
+    action: str
+    required: bool = False
+    recursive: bool = False
+
+    def __str__(self) -> str:
+        told = [self.recipient, self.action, "action required" * self.required, "recursive" * self.recursive]
+        return ", ".join(word for word in told if word)
+
+
+@dataclass(frozen=True, slots=True)
 class Silenced:
     """Heartbeats are expected to stay away, until `until` at the latest (None: until `Unsilenced`).
 
@@ -229,6 +254,11 @@ class Voided:
     reason: str
     since: float = math.inf
     lasted: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class NoPlace:
+    """Its challenge has waited for a place among many that do: see `agent_lanes.CROWD`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +303,8 @@ class LookJob:
 
 
 @dataclass(frozen=True, slots=True)
-class LookCpu:
-    """How much CPU time has QEMU's process taken, its guest's included? Never blocks, and asks libvirt nothing."""
+class LookProcess:
+    """What does QEMU's process do? Never blocks, and asks neither libvirt nor QEMU anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +319,7 @@ class SetBalloonPeriod:
     seconds: int
 
 
-Look = LookControl | LookState | LookCpu | LookJob | LookVitals | SetBalloonPeriod
+Look = LookControl | LookState | LookProcess | LookJob | LookVitals | SetBalloonPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,10 +347,11 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Cpu:
-    """Answer to `LookCpu`: seconds of all processors, of QEMU and its guest together."""
+class Process:
+    """Answer to `LookProcess`. cpu: seconds that it has taken of all processors, QEMU and its guest together."""
 
-    seconds: float
+    cpu: float
+    main: MainThread
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +392,14 @@ class Unavailable:
     why: str
 
 
-Answer = Control | State | Cpu | Job | Vitals | PeriodSet | Unavailable
+@dataclass(frozen=True, slots=True)
+class Refused(Unavailable):
+    """A look that may block was not taken, and may well be in a moment. stands_still: because its QEMU does."""
+
+    stands_still: bool = False
+
+
+Answer = Control | State | Process | Job | Vitals | PeriodSet | Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,12 +425,14 @@ Event = (
     | Arriving
     | ShuttingDown
     | Stopped
+    | QemuEnded
     | Paused
     | Resumed
     | InPostcopy
     | Stuck
     | Panicked
     | WatchdogFired
+    | MemoryFailed
     | Silenced
     | Unsilenced
     | Voided
@@ -400,6 +440,7 @@ Event = (
     | Tick
     | Looked
     | Verify
+    | NoPlace
 )
 
 
@@ -428,6 +469,16 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Withdraw:
     """Do not ask after all, if the challenge has not left yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Let others go before it, while its challenge waits for a place: its host says that it cannot answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoFirst:
+    """Let it go before others, while its challenge waits for a place: its host says that its kernel lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,6 +573,8 @@ class Remember:
 Effect = (
     Ask
     | Withdraw
+    | GiveWay
+    | GoFirst
     | AskOther
     | AgentCommand
     | Remark

@@ -132,13 +132,26 @@ class Evidence:
             0.0,
         ),
     ] = _UNSEEN
+    main_thread: Annotated[
+        Reading,
+        _told(
+            Witness.QEMU,
+            "for how many seconds has QEMU's main thread stood still? By ``/proc/PID``: it is stopped, or waits for "
+            "something other than work, and has not gone to sleep a further time",
+            "5 s or more: a QEMU that is stopped or hangs from a guest that does; nobody need wait for it",
+            "asked for before anything that may wait for QEMU, and every second while it stands still",
+            0.0,
+            guests="where the worker sees QEMU's processes",
+        ),
+    ] = _UNSEEN
     guest_runs: Annotated[
         Reading,
         _told(
             Witness.VCPU,
-            "does the CPU time of QEMU's process go on, its guest's included, while its monitor is taken?",
+            "does the CPU time of QEMU's process go on, its guest's included, while its main thread stands still, or "
+            "its monitor is taken?",
             "a main loop that is blocked from a QEMU that stands still",
-            "asked for every second while somebody waits for QEMU's monitor",
+            "asked for every second meanwhile",
             unavailable("QEMU's monitor is free"),
             guests="where the worker sees QEMU's processes",
         ),
@@ -295,6 +308,18 @@ class Evidence:
             _EVER,
             False,
             guests="with a watchdog",
+            ago=None,
+        ),
+    ] = _UNSEEN
+    memory: Annotated[
+        Reading,
+        _told(
+            Witness.HOST,
+            "did libvirt tell that memory of the guest's or of QEMU's is broken (``MEMORY_FAILURE``)? Whose, and what "
+            "QEMU did; not those that the guest was told of, or that nobody used",
+            "a host that must not run it from a guest that is ill",
+            _EVER,
+            False,
             ago=None,
         ),
     ] = _UNSEEN

@@ -25,11 +25,13 @@ NOBODY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Excuse:
-    """witness: whom it excuses, None: everybody. why, ends: for people."""
+    """witness: whom it excuses, None: everybody. why, ends: for people. patience: after so long (seconds) the host is
+    asked instead."""
 
     witness: Witness | None
     why: str
     ends: str
+    patience: float = FIRST_LOOK
 
 
 class Excused(enum.Enum):
@@ -57,6 +59,12 @@ class Excused(enum.Enum):
         "libvirt is not connected to the agent, whose port is not known to be closed: its own trouble, or QEMU's",
         "when libvirt is connected to it; its port is read anew every 60 s",
     )
+    NO_PLACE = Excuse(
+        Witness.AGENT,
+        "its challenge waits for a place: too many guests are silent at a time",
+        "with the next answer or silence of the agent itself",
+        patience=0.0,
+    )
     NOT_CONNECTED = Excuse(
         Witness.APPLICATION, "the worker's own connection to the channel's socket is lost", "when it is connected again"
     )
@@ -72,7 +80,7 @@ class Excused(enum.Enum):
     POSTCOPY = Excuse(None, "a part of its memory is still on another host", "when all of it has come")
     JOB = Excuse(
         None, "a job of libvirt's that can stop its vCPUs: it is migrated, saved or dumped",
-        "with the job, which is looked for every 2 s; or when libvirt has not confirmed it for 30 s",
+        "with the job, which is looked for every 2 s; or when libvirt has not confirmed it for 40 s",
     )  # fmt: skip
     MAINTENANCE = Excuse(
         None, "maintenance that the guest asked for", "with its time, which ``[policy] max_maintenance`` bounds"
@@ -146,11 +154,24 @@ class InPlace:
     Belongs to a monitor; times are seconds of the monotonic clock.
     """
 
-    __slots__ = ("_silent_at", "excuse", "look_at", "nobody_seen_at", "silent_probes", "since")
+    __slots__ = (
+        "_silent_at",
+        "dead_at",
+        "excuse",
+        "gave_way",
+        "look_at",
+        "nobody_seen_at",
+        "silent_probes",
+        "since",
+        "unasked",
+    )
 
     def __init__(self) -> None:
         self.excuse: Excused | None = None
         self.since = self.look_at = math.inf
+        self.dead_at = math.inf  # its host has found it dead, and it is told then
+        self.gave_way = False  # and its challenge waits behind those of others
+        self.unasked = 0  # beats that it could not be asked for want of a place, since it answered
         self.silent_probes = 0  # in a row: that its kernel did not answer
         self._silent_at: float | None = None  # the last of them
         self.nobody_seen_at = -math.inf  # when it was looked last whether nobody can be asked
@@ -159,7 +180,7 @@ class InPlace:
         """It is excused, or for another reason by now."""
         if self.excuse is None:
             self.since = since
-            self.look_at = max(now, since + FIRST_LOOK)
+            self.look_at = max(now, since + excuse.value.patience)
             self.silent_probes, self._silent_at = 0, None
             # It may be known only late: the host is asked first.
             self.nobody_seen_at = max(self.nobody_seen_at, now + FIRST_LOOK - NOBODY)
@@ -167,7 +188,7 @@ class InPlace:
 
     def end(self) -> None:
         """It was asked: it is as silent as it is, or answers."""
-        self.excuse, self.look_at = None, math.inf
+        self.excuse, self.look_at, self.dead_at, self.gave_way = None, math.inf, math.inf, False
 
     def nobody_at(self, heard: float, full_threshold: float) -> float:
         """When it is to be told that nobody can be asked. heard: when it last answered, or began to be watched."""
@@ -176,8 +197,8 @@ class InPlace:
 
     @property
     def confirmed(self) -> bool:
-        """Was its kernel found silent more than once?"""
-        return self.silent_probes > 1
+        """Was its kernel found silent more than once? Whoever merely waits for a place is missed as others are."""
+        return self.silent_probes > 1 or self.excuse is Excused.NO_PLACE
 
     def count(self, balloon: Reading) -> None:
         """What the last probe found."""
@@ -195,5 +216,7 @@ def nobody_tells(evidence: Evidence) -> bool:
 
 def seen_since(evidence: Evidence, at: float) -> bool:
     """Has the host said since then how the guest, or its QEMU, is?"""
-    seen = [reading.at for reading in (evidence.balloon, evidence.occupied) if reading.at is not None]
+    seen = [
+        reading.at for reading in (evidence.balloon, evidence.occupied, evidence.main_thread) if reading.at is not None
+    ]
     return bool(seen) and max(seen) > at

@@ -1,12 +1,13 @@
 """What the host is asked about a suspect, step by step, without the guest's goodwill.
 
-First what never blocks (is QEMU's monitor free? is the process there?), then, only if the monitor is free: is libvirt
-itself at work on the domain? the counters; and the active balloon probe: the guest's balloon driver, a part of its
-kernel, is told to report every second. A live kernel answers within 1.0 to 1.1 s; a dead one never. The old period is
-put back at the end.
+First what never blocks (is the process there? does its main thread stand still? is QEMU's monitor free?), then, only
+if nothing speaks against an answer: is libvirt itself at work on the domain? the counters; and the active balloon
+probe: the guest's balloon driver, a part of its kernel, is told to report every second. A live kernel answers within
+1.0 to 1.1 s; a dead one never. The old period is put back at the end.
 
-A look that blocks is no disaster: that somebody waits for QEMU's monitor, and for how long, is then seen by the look
-that never does, and is the evidence that QEMU hangs.
+A QEMU that is seen to stand still is asked nothing that may block: for how long it has is the evidence that it hangs.
+Where that cannot be seen, a look that blocks is no disaster: that somebody waits for QEMU's monitor, and for how long,
+is then seen by the look that never does. But such looks have few places among all domains, and may be refused one.
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ from vmhb_worker.core import lifecycle
 from vmhb_worker.core.events import (
     Answer,
     Control,
-    Cpu,
     Job,
     Look,
     LookControl,
-    LookCpu,
     LookJob,
+    LookProcess,
     LookState,
     LookVitals,
+    Process,
+    Refused,
     SetBalloonPeriod,
     State,
     Unavailable,
     Vitals,
 )
 from vmhb_worker.core.evidence import Balloon, Evidence, Reading, unavailable
-from vmhb_worker.core.verdict import ASLEEP_FOR, OCCUPIED_IS_HUNG
+from vmhb_worker.core.main_thread import Standstill
+from vmhb_worker.core.verdict import ASLEEP_FOR, OCCUPIED_IS_HUNG, hung_for
 
 #: How long a balloon driver has for its answer (seconds) once it was told to report every second, which is the shortest
 #: that QEMU has: live kernels were seen to answer after 1.0 to 1.1 s, and miss one report at most. It is the kernel's
@@ -44,20 +47,26 @@ _LISTEN_AT = (1.15, 1.5, 1.9, ANSWER_WAIT)
 LONG_WAIT = ASLEEP_FOR + 0.5
 #: A guest goes on whose CPU time grows by more than this share of the time: QEMU itself has none while it hangs.
 GOES_ON = 0.01
-#: How often QEMU's monitor is looked at while one of our own looks waits for it.
+#: How often QEMU is looked at while its main thread stands still, or one of our own looks waits for its monitor.
 WATCH_INTERVAL = 1.0
-#: A look that found no free hand is taken again this much later (seconds).
+#: … and so soon (seconds) for the second time: an uninterruptible sleep may be one read from a disk.
+SECOND_LOOK = 0.25
+#: A look that found no free hand, or was refused, is taken again this much later (seconds).
 RETRY_INTERVAL = 0.5
-#: And so often.
+#: And so often; a refused one as long as there is patience.
 RETRIES = 2
 #: Evidence that has not come by then (seconds) is not waited for any longer.
 PATIENCE = 15.0
 
 
+#: What never blocks, and comes before whatever may.
+_QUICK = (LookProcess(), LookControl())
+
+
 class Phase(enum.Enum):
     """Where the inquiry is."""
 
-    CONTROL = "is the monitor free"
+    CONTROL = "would QEMU answer"
     JOB = "is libvirt at work on it"
     BEFORE = "counters before the probe"
     SETTING = "telling the balloon driver to report"
@@ -80,6 +89,7 @@ class Inquiry:
         self.last_report: float | None = None  # of its balloon, before the probe: when that was, if it is known
         self._wait = LONG_WAIT if left else ANSWER_WAIT
         self._cpu: tuple[float, float] | None = None  # seconds that it had taken, and when
+        self._main = Standstill()
         self._period = period
         self._balloon_seen = balloon_seen
         self._may_probe = may_probe
@@ -102,14 +112,14 @@ class Inquiry:
     def begin(self, now: float) -> list[Look]:
         """The first looks."""
         self._patience_until = now + PATIENCE
-        return [LookState(), LookControl()]
+        return [LookState(), *_QUICK]
 
     def tick(self, now: float) -> list[Look]:
         """The looks whose time has come."""
         looks: list[Look] = []
         if self._watch_at is not None and now >= self._watch_at:
             self._watch_at = None
-            looks.append(LookControl())
+            looks += _QUICK
         if self._listening and now >= self._listen[0]:
             looks.append(self._block(LookVitals(), now))
         if self.evidence.pending and now >= self._patience_until:
@@ -154,14 +164,18 @@ class Inquiry:
 
     @property
     def _listening(self) -> bool:
-        return self.phase is Phase.LISTENING and self._out is None
+        return self.phase is Phase.LISTENING and self._out is None and not self._main.stands
+
+    @property
+    def _hangs(self) -> bool:
+        return hung_for(self.evidence) >= OCCUPIED_IS_HUNG
 
     # -- answers -------------------------------------------------------------------------------------------------
 
     def _take(self, look: Look, answer: Answer, taken: float, now: float) -> list[Look]:
         """taken: when the look was."""
         match answer:
-            case State() | Cpu():
+            case State() | Process():
                 return self._learn_of(answer, now)
             case Control():
                 return self._on_control(answer, now)
@@ -173,11 +187,11 @@ class Inquiry:
                 return self._on_unavailable(look, answer, now)
         return self._on_period_set(now)
 
-    def _learn_of(self, answer: State | Cpu, now: float) -> list[Look]:
+    def _learn_of(self, answer: State | Process, now: float) -> list[Look]:
         if isinstance(answer, State):
             self._on_state(answer, now)
         else:
-            self._on_cpu(answer, now)
+            self._on_process(answer, now)
         return []
 
     def _on_state(self, state: State, now: float) -> None:
@@ -187,19 +201,42 @@ class Inquiry:
         else:
             self._learn(process=Reading(state.process_alive, now))
 
+    def _on_process(self, process: Process, now: float) -> None:
+        stood = self._main.stands
+        self._learn(main_thread=Reading(round(self._main.seen(process.main, now), 1), now))
+        if stood or self._main.stands:
+            self.stalled(now)
+        if stood and not self._main.stands:
+            self._expect_more(now)  # of its guest, which could say nothing meanwhile
+        elif self._hangs:
+            self._learn(pending=False)
+        was, self._cpu = self._cpu, (process.cpu, now)
+        if was is not None and now > was[1]:
+            goes_on = process.cpu - was[0] > GOES_ON * (now - was[1])
+            self._learn(guest_runs=Reading(goes_on, now))
+
     def _on_control(self, control: Control, now: float) -> list[Look]:
         occupied = control.seconds if control.state == "occupied" else 0.0
         self._learn(occupied=Reading(round(occupied, 1), now))
-        if control.state == "error":
+        if control.state == "error" and not self._main.stands:
             return self._give_up("libvirt lost QEMU's monitor")
-        if occupied >= OCCUPIED_IS_HUNG or self.deferred:
-            self._learn(pending=occupied < OCCUPIED_IS_HUNG)
+        return self._would_it_answer(bool(occupied), now)
+
+    def _would_it_answer(self, occupied: bool, now: float) -> list[Look]:
+        """What never blocks has been looked at: go on, or look once more in a moment. occupied: somebody waits."""
+        if self._hangs or self.deferred:
+            self._learn(pending=not self._hangs)
+        if self._main.stands:
+            if self.phase is Phase.DONE:
+                self.phase = Phase.CONTROL  # when it goes on, its guest is asked anew
+            self._watch_at = now + (WATCH_INTERVAL if self.evidence.main_thread.value else SECOND_LOOK)
+            return []
         if not occupied:
             self._cpu = None
             self._learn(guest_runs=unavailable("QEMU's monitor is free"))
         if occupied or self._out is not None:
             self._watch_at = now + WATCH_INTERVAL
-            return [LookCpu()] if occupied else []
+            return []
         if self.phase is not Phase.CONTROL:
             return []
         if self.baseline:
@@ -207,12 +244,6 @@ class Inquiry:
             return [self._block(LookVitals(), now)]
         self.phase = Phase.JOB
         return [self._block(LookJob(), now)]
-
-    def _on_cpu(self, cpu: Cpu, now: float) -> None:
-        was, self._cpu = self._cpu, (cpu.seconds, now)
-        if was is not None and now > was[1]:
-            goes_on = cpu.seconds - was[0] > GOES_ON * (now - was[1])
-            self._learn(guest_runs=Reading(goes_on, now))
 
     def _on_job(self, job: Job, now: float) -> list[Look]:
         if self.phase is not Phase.JOB:
@@ -276,20 +307,46 @@ class Inquiry:
         return []
 
     def _on_unavailable(self, look: Look, answer: Unavailable, now: float) -> list[Look]:
+        if isinstance(answer, Refused):
+            return self._on_refused(answer, now)
         if isinstance(look, LookState):
             self._learn(domain=unavailable(answer.why), process=unavailable(answer.why))
             return []
+        if isinstance(look, LookProcess):
+            self._main.unseen()
+            self._cpu = None
+            self._learn(main_thread=unavailable(answer.why), guest_runs=unavailable(answer.why))
+            return []
         if isinstance(look, LookControl):
             self._learn(occupied=unavailable(answer.why))
+            if self._main.stands:  # which needs no word of libvirt's
+                return self._would_it_answer(False, now)
         if self.phase is Phase.DONE or self._retries == RETRIES:
             return self._give_up(answer.why)
         self._retries += 1
+        self._again(now)
+        if self.phase is Phase.CONTROL:
+            self._watch_at = now + RETRY_INTERVAL
+        return []
+
+    def _on_refused(self, answer: Refused, now: float) -> list[Look]:
+        """It was not asked, and may be in a moment: no word about it."""
+        if self.phase is Phase.DONE or now + RETRY_INTERVAL >= self._patience_until:
+            if self.evidence.main_thread.value is None:
+                self._learn(main_thread=unavailable(f"{self.evidence.main_thread.why}; {answer.why}"))
+            return self._give_up(answer.why)
+        if answer.stands_still:
+            self.stalled(now)
+        self._again(now)
+        self._watch_at = now + RETRY_INTERVAL
+        return []
+
+    def _again(self, now: float) -> None:
+        """Once more, in a moment: what it says, or from the beginning."""
         if self.phase is Phase.LISTENING:
             self._listen = [max(at, now + RETRY_INTERVAL) for at in self._listen]
         else:
             self.phase = Phase.CONTROL
-            self._watch_at = now + RETRY_INTERVAL
-        return []
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
@@ -304,10 +361,14 @@ class Inquiry:
         if before.io_requests is not None and after.io_requests is not None:
             self._learn(io=Reading(max(0, after.io_requests - before.io_requests), now))
 
-    def _block(self, look: Look, now: float) -> Look:
-        if not self.evidence.pending:  # given up, and then QEMU's monitor was free after all
+    def _expect_more(self, now: float) -> None:
+        """What can change the verdict is still to come."""
+        if not self.evidence.pending:
             self._learn(pending=True)
             self._patience_until = now + PATIENCE
+
+    def _block(self, look: Look, now: float) -> Look:
+        self._expect_more(now)  # it was given up, maybe, and then QEMU's monitor was free after all
         self._out = (look, now)
         self._watch_at = now + WATCH_INTERVAL
         return look

@@ -15,12 +15,13 @@ from dataclasses import replace
 from vmhb_common.model.causes import Cause, rests_on
 from vmhb_worker.core import events as ev
 from vmhb_worker.core.absence import GOODBYE, goodbye
+from vmhb_worker.core.ask_schedule import full_threshold
 from vmhb_worker.core.caution import KINDS
 from vmhb_worker.core.consequences import Accuse, AskSoon, Begin, Consequence, Drop, Found
 from vmhb_worker.core.domain_life import STUCK
 from vmhb_worker.core.doubt import QUIET
-from vmhb_worker.core.evidence import Evidence
-from vmhb_worker.core.excuses import nobody_tells, seen_since
+from vmhb_worker.core.evidence import Balloon, Evidence
+from vmhb_worker.core.excuses import Excused, nobody_tells, seen_since
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.instance_state import Standing
 from vmhb_worker.core.transitions import Input, State
@@ -143,10 +144,34 @@ class Investigation:
         self.standing = Standing(verdict.cause)
         return [Accuse(verdict)]
 
+    def accuse_of_freeze(self, now: float) -> list[Consequence]:
+        """Its file systems stay frozen. It gives way to whatever else is found."""
+        if self.standing is not None:
+            return []
+        evidence = replace(self._witnesses.gathered(now), pending=False)
+        verdict = judge(Case(Trigger.FROZEN, self._application.in_force.channel, evidence))
+        self.standing = Standing(verdict.cause)
+        return [Accuse(verdict)]
+
     def hears_nothing(self, state: State) -> None:
         """It was asked after all, and is silent: that is what it is judged for from now on, whatever excused it."""
         if self.is_unheard(state) and self._answers.unheard:
             self.trigger = Trigger.SILENT
+
+    def accuse_of_memory(self, state: State, now: float) -> list[Consequence]:
+        """What it works with is broken: told at once, and for as long as it does. See `memory_failures`."""
+        if state is not State.SILENT:
+            self.trigger = Trigger.MEMORY
+        self.standing = Standing(Cause.MEMORY_FAILURE)
+        return [Accuse(judge(self._case(replace(self._witnesses.gathered(now), pending=False), self.trigger)))]
+
+    def answers_all_the_same(self, state: State, now: float) -> list[Consequence]:
+        """It answers, and works with broken memory: that is told where it was told that it does not answer."""
+        return [] if self.trigger is Trigger.MEMORY else self.accuse_of_memory(state, now)
+
+    def tell_anew(self) -> None:
+        """What is found next is news, whatever stands."""
+        self.standing = None if self.standing is None else replace(self.standing, pending=True)
 
     def acquit(self, resolution: str) -> list[Consequence]:
         """Nothing stands against it any more."""
@@ -175,9 +200,12 @@ class Investigation:
 
     def _held(self, evidence: Evidence, now: float) -> str:
         """Why it has time, whatever is wrong with it; "": it has none."""
+        if self._life.memory.failed:
+            return ""  # no recovery will be asked for
         if self.trigger is not Trigger.FAILED and self._life.in_postcopy:
             return _MEMORY_IS_ELSEWHERE
-        if self.trigger in (Trigger.SILENT, Trigger.PANIC) and self._graces.panic_at is not None:
+        panic_at = self._graces.panic_at
+        if self.trigger in (Trigger.SILENT, Trigger.PANIC) and panic_at is not None and now < panic_at:
             return _SAVES_DUMP if self._life.saves_dump else _MAY_REBOOT
         if self.trigger is Trigger.SILENT and self.in_spite_at > -math.inf and self._in_doubt(evidence, now):
             return _IN_SPITE_OF_DOUBT
@@ -202,8 +230,10 @@ class Investigation:
     def hear_host(self, state: State, now: float) -> list[Consequence]:
         """What it says in place of one who is excused."""
         evidence = self._witnesses.gathered(now)
-        if evidence.pending or self._silences.everybody or self._life.panicked_at is not None:
+        if evidence.pending or self._silences.everybody:
             return []
+        if self._life.panicked_at is not None or self._life.memory.failed:
+            return []  # it is accused of that, whatever its kernel says
         if state is State.SILENT and self.trigger not in (Trigger.EXITED, Trigger.UNHEARD):
             return []  # it is accused of worse, or was asked: what the host says is heard there
         self._witnesses.in_place.count(evidence.balloon)
@@ -212,17 +242,38 @@ class Investigation:
             return self._found_dead(state, now)
         if self.is_unheard(state) and not nobody_tells(evidence):
             return self._lives_after_all(state, now)
-        return []
+        return self._goes_first(evidence)
+
+    def _goes_first(self, evidence: Evidence) -> list[Consequence]:
+        """Its kernel lives: where it merely waits for its turn to be asked, it is before the others."""
+        in_place = self._witnesses.in_place
+        if in_place.excuse is not Excused.NO_PLACE or evidence.balloon.value is not Balloon.ANSWERED:
+            return []
+        in_place.dead_at, in_place.gave_way = math.inf, False
+        return [ev.GoFirst()]
 
     def _found_dead(self, state: State, now: float) -> list[Consequence]:
         """Its excuse, or its goodbye, was that of a guest that lived."""
         in_place, host = self._witnesses.in_place, self._witnesses.host
+        if in_place.excuse is Excused.NO_PLACE and not self.is_unheard(state):
+            return self._found_dead_in_a_crowd(now)
         if in_place.silent_probes == 1 and not host.confirming:
             host.confirm(now)
             in_place.look_at = host.next_at
         if self.is_unheard(state):
             return self.judge(state, now)
         return [Drop((GOODBYE,)), Found(Input.FOUND_DEAD, Trigger.UNHEARD)]
+
+    def _found_dead_in_a_crowd(self, now: float) -> list[Consequence]:
+        """It merely waits for its turn to be asked: its beats are missed as others' are."""
+        in_place = self._witnesses.in_place
+        bound = self._answers.answered_until + full_threshold(self._application.in_force)
+        news: list[Consequence] = [] if in_place.gave_way else [ev.GiveWay()]
+        in_place.gave_way = True
+        if now < bound:
+            in_place.dead_at = bound
+            return news
+        return [*news, Found(Input.FOUND_DEAD, Trigger.UNHEARD)]
 
     def _lives_after_all(self, state: State, now: float) -> list[Consequence]:
         """Its kernel answers, though nobody else does: what is wrong with that one has a cause of its own."""
@@ -261,9 +312,18 @@ class Investigation:
         """Does it stand accused by its own word?"""
         return self.standing is not None and self.standing.cause is Cause.APPLICATION_UNHEALTHY
 
+    @property
+    def frozen(self) -> bool:
+        """Does it stand accused since nobody thaws it?"""
+        return self.standing is not None and self.standing.cause is Cause.FILE_SYSTEMS_FROZEN
+
     def is_unheard(self, state: State) -> bool:
         """Was it found dead while it was excused, or nobody can be asked about it?"""
         return state is State.SILENT and self.trigger is Trigger.UNHEARD
+
+    def was_untold(self, state: State) -> bool:
+        """Does it stand accused of an end that libvirt had not told?"""
+        return state is State.SILENT and self.trigger is Trigger.ENDED
 
     def is_stuck(self, state: State) -> bool:
         """Is it paused, and stays so?"""
@@ -284,6 +344,8 @@ class Investigation:
         """Is what it was accused of still so? Not while it boots, is excused, or answers and was accused of silence."""
         if self.standing is None or self.standing.pending or self._silences.on:
             return False
+        if self.standing.cause is Cause.MEMORY_FAILURE:
+            return bool(self._life.memory.failed)
         if self.unhealthy:
             return state in (State.ALIVE, State.MISSING)
         if rests_on(self.standing.cause).does_not_run:

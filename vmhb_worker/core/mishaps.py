@@ -30,12 +30,14 @@ INSTEAD: dict[type[Any], ev.Event | None] = {
     ev.Arriving: None,
     ev.ShuttingDown: None,
     ev.Stopped: None,
+    ev.QemuEnded: None,
     ev.Paused: None,
     ev.Resumed: None,
     ev.InPostcopy: None,
     ev.Stuck: None,
     ev.Panicked: None,
     ev.WatchdogFired: None,
+    ev.MemoryFailed: None,
     ev.Silenced: None,
     ev.Unsilenced: None,
     ev.Voided: None,
@@ -43,6 +45,7 @@ INSTEAD: dict[type[Any], ev.Event | None] = {
     ev.Tick: None,
     ev.Looked: None,
     ev.Verify: None,
+    ev.NoPlace: None,
 }
 
 

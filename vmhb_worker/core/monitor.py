@@ -28,6 +28,7 @@ from vmhb_worker.core.domain_life import TOLD, Known, Told
 from vmhb_worker.core.doubt import LATE
 from vmhb_worker.core.excuses import OF_FAILURE, Excused, remark
 from vmhb_worker.core.guest_exec import Outcome
+from vmhb_worker.core.health_absence import Absent
 from vmhb_worker.core.health_source import said_with
 from vmhb_worker.core.health_watch import Turn
 from vmhb_worker.core.instance_state import Memory, Standing, Timing
@@ -36,6 +37,9 @@ from vmhb_worker.core.silences import JOB, PAUSED, STATES_OF_LIBVIRT, Silence
 from vmhb_worker.core.suspicion import JOB_POLL
 from vmhb_worker.core.transitions import Input, State
 from vmhb_worker.core.verdict import Trigger
+
+#: So many acknowledgements in a row, and a fault that came before has ended: what is less may be told.
+STEADY = 5
 
 
 class Monitor:
@@ -50,6 +54,7 @@ class Monitor:
         "_asking",
         "_checkup",
         "_course",
+        "_freeze",
         "_graces",
         "_host",
         "_in_place",
@@ -72,6 +77,7 @@ class Monitor:
         self._application, self._leaves = course.application, course.application.leaves
         self._asking = course.asking
         self._checkup = course.checkup
+        self._freeze = course.freeze
         self._graces = course.graces
         self._host = course.host
         self._in_place = course.in_place
@@ -103,7 +109,7 @@ class Monitor:
         at, state = self.silences.until, self._course.state
         if state is State.GONE:
             return at
-        at = min(at, self._host.deadline(), self._witnesses.other.until)
+        at = min(at, self._host.deadline(), self._witnesses.other.until, self.life.end.due_at)
         if self._in_place.excuse is not None:
             at = min(at, self._witnesses.host_at(state))
         at = min(at, self._told_ended_at() if self.silences.on else self._graces.deadline())
@@ -250,15 +256,18 @@ class Monitor:
             "silences": self.silences.told(),
             "excused": None if self._in_place.excuse is None else self._in_place.excuse.value.why,
             "evidence": self._witnesses.gathered(now).told(now) if answers.suspected_at is not None else None,
+            "frozen_for": self._freeze.told(now),
+            "memory_failures": self.life.memory.told(),
             "host_pressure": self._witnesses.strain.told(now),
             "application": self._application.told(now) if self._application.speaks else None,
             "health": self._checkup.told(now) if self.policy.health_check else None,
         }
 
     def _state_told(self, now: float) -> str:
-        """Never alive, of one that has not been heard for longer than a silence would take to be found."""
-        unheard = now > self.answers.heard_at + full_threshold(self.in_force)
-        if self._course.state is State.ALIVE and not self.silences.on and unheard:
+        """Never alive, of one that has not been heard for longer than a silence would take to be found, or whose QEMU
+        has ended."""
+        unheard = now > self.answers.heard_at + full_threshold(self.in_force) and not self.silences.on
+        if self._course.state is State.ALIVE and (unheard or self.life.end.suspected):
             return State.MISSING.value
         return self._course.state.value
 
@@ -279,6 +288,7 @@ class Monitor:
         self._leaves.overrun, self.case.stretched = False, 0
         self.answers.heard()
         self._in_place.end()
+        self._in_place.unasked = 0
         self._asking.beats.acked()
         if self._course.state is State.GONE:
             return
@@ -298,7 +308,9 @@ class Monitor:
             self._baseline(now)
         if self.case.standing is not None:
             self._clear(now)
-        if not self._application.speaks and not self.silences.on:
+        if self._freeze.too_long(now) and self.answers.steady(STEADY, self.in_force.interval, now):
+            self._course.follow(self.case.accuse_of_freeze(now), now)
+        if not self.silences.on and (not self._application.speaks or self._witnesses.other.present):
             self._ask_agent(now)
 
     def _back(self, now: float) -> None:
@@ -312,20 +324,28 @@ class Monitor:
             self._course.out.append(ev.Remember())
 
     def _clear(self, now: float) -> None:
-        """It answers: that ends a silence, and not what it says of itself."""
-        if not self._checkup.bad:  # an unhealthy fault that is nobody's to clear: health is not asked for any more
+        """It answers: that ends a silence, and not what it says of itself, nor what it works with."""
+        if self.life.panicked_at is not None:
+            return  # it was asked before it panicked
+        if self.life.memory.failed:
+            self._course.follow(self.case.answers_all_the_same(self._course.state, now), now)
+        elif self._checkup.bad:
+            if not self.case.unhealthy:
+                self._accuse_of_health(now)
+        elif not (self.case.frozen and self._freeze.too_long(now)):
+            # An unhealthy fault that is nobody's to clear: health is not asked for any more.
             self._course.follow(self.case.acquit("unmonitored" if self.case.unhealthy else "recovered"), now)
-        elif not self.case.unhealthy:
-            self._accuse_of_health(now)
 
     def _ask_agent(self, now: float) -> None:
         """It has just answered, and may be asked something more."""
-        if not self.system.asking:
-            question = self.system.question()
-            step = self._checkup.step(now) if question is None and self.policy.health_check else None
-            asked = question or step
-            if asked is not None:
-                self._course.out.append(asked)
+        if self.system.asking or self._freeze.asking:
+            return
+        speaks = self._application.speaks
+        asked = (None if speaks else self.system.question()) or self._freeze.question(now)
+        if asked is None and self.policy.health_check and not speaks:
+            asked = self._checkup.step(now)
+        if asked is not None:
+            self._course.out.append(asked)
 
     def _on_verify(self, event: ev.Verify, now: float) -> None:
         """Ask it anew. Its kernel is asked every `probe_interval` as it is."""
@@ -345,6 +365,7 @@ class Monitor:
         if event.failure is ev.Failure.NO_ANSWER:
             self._port(True, now)
             self._asking.beats.unanswered(now)
+            self._miss_unasked(now)
         elif event.failure is ev.Failure.GARBLED:
             self._port(True, now)
             self._count(Judged(missed=self._asking.beats.refused()), now)
@@ -358,6 +379,20 @@ class Monitor:
             self._in_vain(event.failure, judged, now)
         elif event.failure is ev.Failure.NO_ANSWER and self._asking.beats.owed:
             self._course.ask(now, ev.Pace.SUSPECT)
+
+    def _miss_unasked(self, now: float) -> None:
+        """It was asked, and is silent: so it was when there was no place for its challenge."""
+        unasked, self._in_place.unasked = self._in_place.unasked, 0
+        if unasked and self.answers.unheard:
+            self._count(Judged(missed=unasked), now)
+
+    def _on_no_place(self, event: ev.NoPlace, now: float) -> None:
+        """Its challenge waits among many. Whoever has not answered for an interval may be one of the dead."""
+        if self._application.speaks:
+            self._witnesses.other.no_place()
+            self._course.judge_again(now)
+        elif now >= self.answers.answered_until + self.in_force.interval:
+            self._course.excuse(Excused.NO_PLACE, now, now)
 
     def _in_vain(self, failure: ev.Failure, judged: bool, now: float) -> None:
         """A silent guest was challenged in vain. judged: it was silent before."""
@@ -401,6 +436,8 @@ class Monitor:
         elif now >= self._graces.deadline():
             self._tick_graces(now)
         self._tick_evidence(now)
+        if self.life.end.due(now):
+            self._course.out.append(ev.LookAt(ev.LookState()))
         if self._in_place.excuse is not None and now >= self._witnesses.host_at(self._course.state):
             self._course.follow(self._witnesses.tick_excused(tick.heard, now), now)
         self._tick_beats(tick.heard, now)
@@ -465,6 +502,8 @@ class Monitor:
 
     def _count(self, judged: Judged, now: float) -> None:
         self.answers.skipped += judged.skipped
+        if self._in_place.excuse is Excused.NO_PLACE:
+            self._in_place.unasked += judged.skipped
         if judged.held:
             self._course.excuse(Excused.AGENT_HELD, self._asking.challenges.left_at, now)
         for _ in range(judged.missed if self._course.state in (State.ALIVE, State.MISSING) else 0):
@@ -519,9 +558,16 @@ class Monitor:
         if self.system.asking:
             self.system.answered(event.reply, event.failure is ev.Failure.GARBLED)
             return
+        if self._freeze.asking:
+            self._freeze.answered(event.reply, event.failure is ev.Failure.GARBLED, now)
+            if self.case.frozen and not self._freeze.too_long(now):
+                self._course.follow(self.case.acquit("recovered"), now)
+            return
         outcome = self._checkup.replied(event, now)
         if outcome is None or not self.policy.health_check or self._application.speaks:
             return
+        if outcome.absent is Absent.FROZEN:
+            self._freeze.seen(now)
         news = self._checkup.remark(outcome)
         if news is not None:
             self._course.out.append(news)
@@ -548,18 +594,24 @@ class Monitor:
 
     def _known(self) -> Known:
         stuck, waited = self.case.is_stuck(self._course.state), self._graces.waiting_since is not None
-        return Known(stuck, self._graces.established, waited, full_threshold(self.in_force))
+        return Known(stuck, self._graces.established, waited)
 
     def _on_booted(self, event: ev.Booted, now: float) -> None:
         self._course.reboot(now)
 
     def _on_stopped(self, event: ev.Stopped, now: float) -> None:
         found = self.life.ended(event.exit)
+        if found.what is Input.STOP and self.case.was_untold(self._course.state):
+            self._course.follow(self.case.acquit("superseded"), now)  # it was somebody's wish
         self.silences.end(*OF_THIS_LIFE)
         self._leaves.back()
         self._course.apply(found.what, now, found.trigger)
         if found.what is Input.FAIL:
             self._course.leave(now)
+
+    def _on_qemu_ended(self, event: ev.QemuEnded, now: float) -> None:
+        if self._course.state is not State.GONE:
+            self.life.end.heard(now)
 
     def _on_port_changed(self, event: ev.PortChanged, now: float) -> None:
         if event.channel is self.policy.channel:
@@ -674,7 +726,7 @@ class Monitor:
         self._leaves.away = False
         self._checkup.drop()
         self.life.port_open = None
-        if self.case.standing is not None:
+        if self.case.standing is not None and not self.life.memory.failed:
             self._course.follow(self.case.acquit("unmonitored"), now)
         if self._course.state is not State.GONE:
             self._graces.begin_anew(now)
@@ -683,6 +735,8 @@ class Monitor:
     # -- evidence ------------------------------------------------------------------------------------------------
 
     def _on_looked(self, event: ev.Looked, now: float) -> None:
+        if type(event.look) is ev.LookState and self._course.state is not State.GONE:
+            self._course.follow(self.life.looked(event.answer, now), now)
         self._course.follow(self._witnesses.looked(event, now), now)
 
     def _on_other_answered(self, event: ev.OtherAnswered, now: float) -> None:
@@ -713,6 +767,7 @@ _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.PortChanged: Monitor._on_port_changed,
     ev.Booted: Monitor._on_booted,
     ev.Stopped: Monitor._on_stopped,
+    ev.QemuEnded: Monitor._on_qemu_ended,
     **dict.fromkeys(TOLD, Monitor._on_told),
     ev.Silenced: Monitor._on_silenced,
     ev.Unsilenced: Monitor._on_unsilenced,
@@ -720,4 +775,5 @@ _HANDLERS: dict[type[Any], Callable[[Monitor, Any, float], None]] = {
     ev.PolicyChanged: Monitor._on_policy_changed,
     ev.Looked: Monitor._on_looked,
     ev.Verify: Monitor._on_verify,
+    ev.NoPlace: Monitor._on_no_place,
 }

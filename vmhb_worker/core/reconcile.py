@@ -41,6 +41,12 @@ READ_AGAIN = 60.0
 LIBVIRT_LAGS = 35.0
 _POWER = Stopped(Exit.POWER, "its host went down while it ran")
 _UNKNOWN_END = Stopped(Exit.UNKNOWN, "shut off")
+#: State and reason of a domain that has come, or comes, from another host: another QEMU, the same life of its guest.
+_FROM_ELSEWHERE = frozenset(
+    {("paused", "migration"), ("running", "migrated"), ("running", "postcopy"), ("running", "postcopy_failed")}
+)
+#: Its QEMU is there, and whether it boots or waits for another host's memory, the event that follows says.
+_STARTING = ("paused", "starting_up")
 #: Another life of a QEMU begins.
 _LIVES: frozenset[type[Any]] = frozenset({Booted, Restored, Arriving})
 
@@ -70,7 +76,7 @@ def first_memory(
         # Established elsewhere: it came by migration while we were away, and goes on where it was.
         waited = None if travelled.established else 0.0
         return Memory(running, travelled.established, waited, False, standing)
-    if seen.boot and remembered.boot != seen.boot:
+    if seen.boot and remembered.boot != seen.boot and not _from_elsewhere(seen):
         # Another life of its: nobody has said goodbye in it yet.
         return Memory(running, remembered.established, 0.0, False, standing, replace(remembered.absence, left=None))
     waiting, balloon = remembered.waiting, remembered.balloon
@@ -122,9 +128,13 @@ def missed_events(
         if state is State.GONE:
             return []
         return [event if isinstance(event, Stopped) else _UNKNOWN_END]
+    if state is State.GONE and (seen.state, seen.reason) == _STARTING:
+        return []
     events: list[Event] = []
     if state is State.GONE or known_boot not in (None, seen.boot):
-        events.append(Booted())
+        events.append(Arriving() if _from_elsewhere(seen) else Booted())
+    if event in events:
+        return events
     if isinstance(event, Paused | Arriving | InPostcopy):
         known = paused and not (orphaned and isinstance(event, Paused))
         events += [] if known and not events else [event]  # the pause that we know ended with the boot that we knew
@@ -132,10 +142,15 @@ def missed_events(
         events += [event] if events or was != (seen.state, seen.reason) else []
     elif event is not None and not isinstance(event, Stopped):
         events.append(event)
-    elif paused:
+    elif paused or Arriving() in events:
         # A reason that is younger than a migration's end hides whether that has come.
         events.append(Resumed(arrived=seen.reason != "unpaused"))
     return events
+
+
+def _from_elsewhere(seen: DomainSeen) -> bool:
+    """Has it come by migration? Then its guest goes on where it was, and is owed no boot's grace."""
+    return (seen.state, seen.reason) in _FROM_ELSEWHERE
 
 
 def rescue_events(rescued: bool, silenced: bool) -> list[Event]:

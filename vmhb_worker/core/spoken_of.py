@@ -178,6 +178,20 @@ WATCHDOG: Mapping[str, Whom] = dict.fromkeys(
     ("none", "pause", "reset", "poweroff", "shutdown", "debug", "injectnmi"), Whom.DOMAIN
 )
 
+#: (recipient, action) of a virDomainMemoryFailure -> is the instance at fault's door: has it, or its QEMU, lost what it
+#: worked with? Where QEMU could pass it on, or nobody used the page, the guest goes on without it: that is counted.
+MEMORY_FAILURES: Mapping[tuple[str, str], bool] = {
+    # QEMU's own memory, or some that is not known to be the guest's: it ends, at once or when it comes to use it.
+    ("hypervisor", "ignore"): True,
+    ("hypervisor", "inject"): True,
+    ("hypervisor", "fatal"): True,
+    ("hypervisor", "reset"): True,
+    ("guest", "ignore"): False,
+    ("guest", "inject"): False,
+    ("guest", "fatal"): True,
+    ("guest", "reset"): True,
+}
+
 #: virDomainJobType: is a job on? One that has ended, however it did, excuses nobody.
 JOBS_ON: Mapping[str, bool] = {
     "none": False,
@@ -204,7 +218,6 @@ NOT_HEARD: Mapping[str, str] = {
     "TUNABLE": "a limit was changed",
     "DEVICE_REMOVAL_FAILED": "the guest keeps a device: nothing has changed",
     "BLOCK_THRESHOLD": "a disk has grown",
-    "MEMORY_FAILURE": "the host's memory is broken: for whoever looks after the host",
     "MEMORY_DEVICE_SIZE_CHANGE": "its memory was resized",
     "NIC_MAC_CHANGE": "the guest changed an address",
 }

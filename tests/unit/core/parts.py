@@ -47,7 +47,7 @@ class Parts:
         self.answers = Answers(0.0)
         self.application = Application(asked, USUAL, Absence(), lambda: f"nonce-{next(numbers)}", GuestSystem())
         self.graces = Graces(USUAL, lambda: self.application.in_force, WELL, 0.0)
-        self.life = DomainLife(self.silences, self.graces, USUAL.panic_grace, 0.0)
+        self.life = DomainLife(self.silences, self.graces, 0.0)
         self.asking = Asking("vm", self.application, self.answers, self.life, 0.0)
         host = Suspicion(USUAL.probe_interval, balloon_seen=True)
         self.witnesses = Saying(host, self.silences, self.life, self.answers, self.application)

@@ -30,9 +30,11 @@ from vmhb_worker.core.doubt import Doubt, we_were_late
 from vmhb_worker.core.evidence import Reading
 from vmhb_worker.core.fault_register import Entry, Ledger
 from vmhb_worker.core.findings import finding
+from vmhb_worker.core.freeze import STATUS
 from vmhb_worker.core.guest_system import OSINFO
 from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.instance_state import Memory, Timing
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.reconcile import port_events
 from vmhb_worker.core.transitions import State
@@ -46,6 +48,8 @@ HEARD = 0.5
 AGENT_JOB = 30.0
 #: How often the host's pressure is looked at (seconds).
 LOOKS = 2.0
+#: How many looks that may block are out at a time, and how many about QEMUs that cannot be seen.
+LOOKS_OUT, BLIND_LOOKS_OUT = 8, 4
 #: QEMU's timer fires after the period; the guest's kernel takes a moment.
 BALLOON_TAKES = 0.05
 
@@ -59,7 +63,7 @@ KNOWN = Memory(established=True, waited=None, balloon_seen=True)
 
 
 #: Looks that nothing holds up.
-_QUICK = ev.LookControl | ev.LookState | ev.LookCpu
+_QUICK = ev.LookControl | ev.LookState | ev.LookProcess
 
 #: When does who is to run at this time run? That time, or later.
 Runs = Callable[[float], float]
@@ -98,8 +102,12 @@ class Guest:
         self.runs = True  # its domain does
         self.paused = False
         self.job: str | None = None
+        self.libvirt_says: str | None = None  # its state; None: as it is
+        self.process: bool | None = True  # is QEMU's alive; None: it cannot be seen
         self.looks_fail = ""  # the names of those that libvirt refuses
         self.looks_hang = ""  # and of those that never end, though QEMU's monitor is free
+        self.unseen = False  # is its QEMU's process?
+        self.taken: list[tuple[float, ev.Look]] = []  # looks that may block, and were not refused: when
         self.transcript: list[str] = []
         self.raised: list[Fault] = []  # its faults, as they were raised
         self.effects: list[tuple[float, ev.Effect]] = []
@@ -122,6 +130,8 @@ class Guest:
         self.delayed: float | None = None  # the share of the time that its vCPU waits for a processor
         self.throttled: float | None = None  # … since a quota of its own holds it back
         self.runs_on = False  # its vCPUs do, while its QEMU does not answer
+        self.frozen = False  # its file systems
+        self.most_skipped = 0  # beats in a row that were nobody's to miss
         self.osinfo: dict[str, str] | None = None  # None: its agent does not say
         self.check: Any = {"exited": True, "exitcode": 0}  # what is told of its health check; a text: the refusal
 
@@ -177,6 +187,12 @@ class Guest:
         """kill -9."""
         self._stop()
         self.happens(ev.Stopped(ev.Exit.FAILED, "failed"))
+
+    def qemu_ends(self) -> None:
+        """Its process does, of whatever; libvirt has not said so yet."""
+        self._stop()  # whoever asks its agent is told that nobody is there
+        self.process = False
+        self.happens(ev.QemuEnded())
 
     def is_destroyed(self) -> None:
         """On purpose."""
@@ -322,6 +338,11 @@ class Guest:
         elif request.command == OSINFO:
             refused = ev.AgentReplied(None, ev.Failure.GARBLED, "The command guest-get-osinfo has not been found")
             replied = refused if self.osinfo is None else ev.AgentReplied(json.dumps({"return": self.osinfo}))
+        elif request.command == STATUS:
+            replied = ev.AgentReplied(json.dumps({"return": "frozen" if self.frozen else "thawed"}))
+        elif self.frozen:
+            why = "Command guest-exec has been disabled: the agent is in frozen state"
+            replied = ev.AgentReplied(None, ev.Failure.GARBLED, why)
         elif isinstance(self.check, str):
             replied = ev.AgentReplied(None, ev.Failure.GARBLED, self.check)
         elif json.loads(str(request.command))["execute"] == "guest-exec":
@@ -337,11 +358,23 @@ class Guest:
         """A look of ours."""
         if isinstance(look, _QUICK):
             self.host.later(LIBVIRT, lambda: self._answer(look))
-        elif self._blocked is not None:
-            self.host.later(LIBVIRT, lambda: self.happens(ev.Looked(look, ev.Unavailable("an earlier one waits"))))
+        elif (refused := self._refused()) is not None:
+            self.host.later(LIBVIRT, lambda: self.happens(ev.Looked(look, refused)))
         else:
+            self.taken.append((self.host.now, look))
             self._blocked = (look, self.host.now)
             self.host.later(LIBVIRT, lambda: self._answer(look))
+
+    def _refused(self) -> ev.Refused | None:
+        """As the adapter would. A look that may block has one of few places, and of fewer where QEMU is not seen."""
+        if self._stopped_since is not None and not (self.unseen or self.runs_on):
+            return ev.Refused("QEMU stands still", stands_still=True)
+        if self._blocked is not None:
+            return ev.Refused("an earlier one waits")
+        out = [guest for guest in self.host.guests.values() if guest._blocked is not None]
+        if len(out) >= LOOKS_OUT or (self.unseen and sum(guest.unseen for guest in out) >= BLIND_LOOKS_OUT):
+            return ev.Refused("no free place")
+        return None
 
     def _answer(self, look: ev.Look) -> None:
         answer = self._answer_to(look)
@@ -355,16 +388,27 @@ class Guest:
         """None: it waits for QEMU."""
         if type(look).__name__ in self.looks_fail:
             return ev.Unavailable("it does not work")
+        if self.process is False and not isinstance(look, _QUICK):
+            return ev.Unavailable("its QEMU has ended")
         if isinstance(look, ev.LookControl):
             occupied = self._blocked is not None and self._stopped_since is not None
             return ev.Control("occupied", self.host.now - self._blocked_since()) if occupied else ev.Control("ok", 0.0)
         if isinstance(look, ev.LookState):
-            return ev.State("paused" if self.paused else "running", "booted", True)
-        if isinstance(look, ev.LookCpu):
-            until = math.inf if self._stopped_since is None or self.runs_on else self._stopped_since
-            return ev.Cpu(min(self.host.now, until))
+            says = self.libvirt_says or ("paused" if self.paused else "running")
+            return ev.State(says, "booted", self.process)
+        if isinstance(look, ev.LookProcess):
+            return self._process()
         waits = self._stopped_since is not None or type(look).__name__ in self.looks_hang
         return None if waits else self._answer_of_qemu(look)
+
+    def _process(self) -> ev.Answer:
+        """An idle main thread sleeps twenty times a second; one that is blocked, though its guest runs on, does not."""
+        if self.unseen:
+            return ev.Unavailable("QEMU's process cannot be seen from here")
+        if self._stopped_since is None:
+            return ev.Process(self.host.now, MainThread("S", int(self.host.now * 20), "do_sys_poll"))
+        cpu = self.host.now if self.runs_on else self._stopped_since
+        return ev.Process(cpu, MainThread("D" if self.runs_on else "T", int(self._stopped_since * 20) + 1))
 
     def _answer_of_qemu(self, look: ev.LookJob | ev.LookVitals | ev.SetBalloonPeriod) -> ev.Answer:
         if isinstance(look, ev.LookJob):
@@ -608,6 +652,8 @@ class Host:
                 continue
             self.hand(guest, ev.Asked())
             guest.start(request)
+        for uuid in self.requests.crowded(self.now):
+            self.hand(self.guests[uuid], ev.NoPlace())
         self.most_in_flight = max(self.most_in_flight, self.lanes.running)
 
     # -- the engine's part ---------------------------------------------------------------------------------------
@@ -615,7 +661,9 @@ class Host:
     def hand(self, guest: Guest, event: ev.Event) -> None:
         self.turns += 1
         before = guest.monitor.state
-        for effect in guest.monitor.handle(event, self.now):
+        effects = guest.monitor.handle(event, self.now)
+        guest.most_skipped = max(guest.most_skipped, guest.monitor.answers.skipped)
+        for effect in effects:
             guest.effects.append((self.now, effect))
             self._carry_out(guest, effect)
         if guest.monitor.state is not before:
@@ -650,6 +698,10 @@ class Host:
         match effect:
             case ev.Ask() | ev.AskOther() | ev.AgentCommand() | ev.Withdraw():
                 self.give(guest, self._of_agent(guest, effect))
+            case ev.GiveWay():
+                self.requests.give_way(guest.uuid)
+            case ev.GoFirst():
+                self.requests.prefer(guest.uuid)
             case ev.LookAt(look):
                 guest.look(look)
             case ev.RaiseFault():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from vmhb_worker.core.agent_lanes import Lanes, Request
+from vmhb_worker.core.agent_lanes import CROWD, CROWDED_AFTER, Lanes, Request
 from vmhb_worker.core.events import Pace
 
 
@@ -203,3 +203,39 @@ def test_whatever_is_asked_both_lanes_keep_their_bounds() -> None:
         for uuid in admitted(lanes, now):
             running[uuid] = now + 5.0
     assert (lanes.running, lanes.waiting) == (0, 0)
+
+
+def test_those_who_wait_for_long_among_many_are_told_of_once() -> None:
+    """Three that wait are no crowd, nor are four that have just begun to; each of their challenges counts once."""
+    slow = [ask(f"slow {n}", Pace.SLOW) for n in range(2)]
+    lanes = with_requests(*slow, *(ask(f"hung {n}", timeout=60.0) for n in range(2)))
+    lanes.admit(0.0)
+    for number in range(CROWD - 1):
+        lanes.submit(ask(f"early {number}"))
+    lanes.submit(Request("command", 3, 3.0, Pace.QUICK, command="{}"))
+    lanes.admit(10.0)
+    assert lanes.deadline() == math.inf
+    assert lanes.crowded(20.0) == []
+    lanes.submit(ask("last"))
+    lanes.admit(20.0)
+    assert lanes.deadline() == 20.0 + CROWDED_AFTER
+    assert lanes.crowded(20.0 + CROWDED_AFTER - 0.1) == []
+    assert lanes.crowded(20.0 + CROWDED_AFTER) == ["early 0", "early 1", "early 2", "last"]
+    assert lanes.crowded(30.0) == []
+    assert lanes.deadline() == math.inf
+    lanes.submit(ask("another"))
+    lanes.admit(30.0)
+    assert lanes.deadline() == 30.0 + CROWDED_AFTER
+    assert lanes.crowded(31.0) == ["another"]
+
+
+def test_one_that_gives_way_is_asked_after_the_others() -> None:
+    """It has not lost its turn for good: the silent have places of their own."""
+    lanes = with_requests(ask("hung", timeout=60.0), *(ask(name) for name in "abc"), workers=1, slow_workers=1)
+    lanes.admit(0.0)
+    lanes.give_way("a")
+    lanes.give_way("unknown")
+    lanes.finished("hung")
+    assert sorted(admitted(lanes, 1.0)) == ["a", "b"]  # in the slow lane, and in the fast one
+    lanes.finished("b")
+    assert admitted(lanes, 2.0) == ["c"]

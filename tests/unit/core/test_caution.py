@@ -155,7 +155,7 @@ def test_what_is_wrong_with_it_is_new_begins_anew() -> None:
     assert len(asked(guest)) == 1
     guest.qemu_goes_on(rtt=None)
     guest.kernel_dies()
-    made.run(293.0)
+    made.run(294.0)
     assert guest.fault is not None
     assert (guest.fault.recommended_action, guest.fault.withheld) == ("alarm", "hold")
     made.run(330.0)

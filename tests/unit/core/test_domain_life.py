@@ -14,10 +14,10 @@ from vmhb_worker.core.silences import Silence
 from vmhb_worker.core.transitions import Input
 from vmhb_worker.core.verdict import Trigger
 
-RUNS = Known(stuck=False, established=True, waited=False, full_threshold=35.0)
-STUCK = Known(stuck=True, established=True, waited=False, full_threshold=35.0)
-STUCK_IN_ITS_BOOT = Known(stuck=True, established=True, waited=True, full_threshold=35.0)
-NEVER_ANSWERED = Known(stuck=False, established=False, waited=True, full_threshold=35.0)
+RUNS = Known(stuck=False, established=True, waited=False)
+STUCK = Known(stuck=True, established=True, waited=False)
+STUCK_IN_ITS_BOOT = Known(stuck=True, established=True, waited=True)
+NEVER_ANSWERED = Known(stuck=False, established=False, waited=True)
 
 
 def test_a_pause_without_a_reason_is_believed_if_it_lasts() -> None:
@@ -40,7 +40,8 @@ def test_a_panic_s_own_pause_is_nobody_s_wish() -> None:
     """QEMU pauses whoever panicked: no silence, no cause of its own, whichever is told first."""
     parts = Parts()
     parts.life.told(ev.Paused("paused"), RUNS, 9.9)
-    assert parts.life.told(ev.Panicked(), RUNS, 10.0) == [End(("paused",)), AskNow(ev.Pace.SUSPECT)]
+    told = Found(Input.PANIC, Trigger.PANIC)
+    assert parts.life.told(ev.Panicked(), RUNS, 10.0) == [End(("paused",)), told, AskNow(ev.Pace.SUSPECT)]
     assert parts.life.told(ev.Paused("paused"), RUNS, 10.1) == []
     assert parts.life.told(ev.Stuck(Cause.PAUSED_FAILED), RUNS, 10.1) == []
     assert parts.life.told(ev.Panicked(), RUNS, 10.2) == []

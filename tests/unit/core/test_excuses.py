@@ -55,7 +55,7 @@ def test_whatever_excuses_says_whom_why_and_until_when() -> None:
     for excuse in Excused:
         assert excuse.value.why
         assert excuse.value.ends
-    used = {*OF_FAILURE.values(), *OF_SILENCE.values(), Excused.ANNOUNCED, Excused.NOT_CONNECTED}
+    used = {*OF_FAILURE.values(), *OF_SILENCE.values(), Excused.ANNOUNCED, Excused.NOT_CONNECTED, Excused.NO_PLACE}
     assert used - {None} == set(Excused)
     alone = {excuse for excuse in OF_SILENCE.values() if excuse.value.witness is not None}
     assert alone == {Excused.GOODBYE}  # what else is a silence excuses everybody

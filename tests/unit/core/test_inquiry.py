@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from vmhb_worker.core.events import (
+    Answer,
     Control,
-    Cpu,
     Job,
     Look,
     LookControl,
-    LookCpu,
     LookJob,
+    LookProcess,
     LookState,
     LookVitals,
     PeriodSet,
+    Process,
+    Refused,
     SetBalloonPeriod,
     State,
     Unavailable,
@@ -31,22 +33,32 @@ from vmhb_worker.core.inquiry import (
     PATIENCE,
     RETRIES,
     RETRY_INTERVAL,
+    SECOND_LOOK,
     WATCH_INTERVAL,
     Inquiry,
     Phase,
 )
+from vmhb_worker.core.main_thread import MainThread
 
 OK = Control("ok", 0.0)
+QUICK: list[Look] = [LookProcess(), LookControl()]
 BEFORE = Vitals(balloon_updated=1000, vcpu_time=0, io_requests=10)
 STILL = Vitals(balloon_updated=1000, vcpu_time=2_500_000_000, io_requests=10)
 MOVED = Vitals(balloon_updated=1002, vcpu_time=500_000_000, io_requests=14)
 NO = Unavailable("no free hand")
+IDLE = Process(0.0, MainThread("S", 1, "do_sys_poll"))
 
 
 def inquiry(period: int | None = 10, balloon_seen: bool = True, may_probe: bool = True, **more: Any) -> Inquiry:
     asked = Inquiry(period, balloon_seen, may_probe, **more)
-    assert asked.begin(0.0) == [LookState(), LookControl()]
+    assert asked.begin(0.0) == [LookState(), *QUICK]
     return asked
+
+
+def quickly(look: Look) -> Answer | None:
+    """What is said of a QEMU that is well, of what never blocks."""
+    answers: dict[type[Look], Answer] = {LookProcess: IDLE, LookControl: OK}
+    return answers.get(type(look))
 
 
 def listening(first: Vitals = BEFORE, **what: Any) -> Inquiry:
@@ -66,7 +78,7 @@ def listen(asked: Inquiry, vitals: Vitals, until: float = 9.0) -> tuple[float, l
         now = asked.deadline()
         assert now <= until, "it never ends"
         for look in asked.tick(now):
-            answered = asked.answered(look, OK if isinstance(look, LookControl) else vitals, now + 0.01)
+            answered = asked.answered(look, quickly(look) or vitals, now + 0.01)
     return now, answered
 
 
@@ -141,7 +153,7 @@ def deferred() -> Inquiry:
 def test_a_probe_that_is_not_allowed_yet_is_waited_for() -> None:
     """What a balloon that answers otherwise would say decides: that it was not asked is no evidence."""
     asked = deferred()
-    assert asked.tick(asked.deadline()) == [LookControl()]
+    assert asked.tick(asked.deadline()) == QUICK
     assert asked.answered(LookControl(), OK, 1.0) == []
     assert asked.deadline() == math.inf
     assert asked.tick(1000.0) == []
@@ -188,12 +200,12 @@ def test_a_baseline_does_not_ask_for_jobs() -> None:
 def test_nothing_that_blocks_is_asked_while_somebody_waits_for_the_monitor() -> None:
     """Five such calls freeze a whole connection. It is watched instead, and gone on with when it is free."""
     asked = inquiry()
-    assert asked.answered(LookControl(), Control("occupied", 0.4), 0.0) == [LookCpu()]
+    assert asked.answered(LookControl(), Control("occupied", 0.4), 0.0) == []
     assert asked.deadline() == WATCH_INTERVAL
     assert asked.tick(0.9) == []
-    assert asked.tick(1.0) == [LookControl()]
-    assert asked.answered(LookControl(), Control("occupied", 1.4), 1.0) == [LookCpu()]
-    assert asked.tick(2.0) == [LookControl()]
+    assert asked.tick(1.0) == QUICK
+    assert asked.answered(LookControl(), Control("occupied", 1.4), 1.0) == []
+    assert asked.tick(2.0) == QUICK
     assert asked.answered(LookControl(), OK, 2.0) == [LookJob()]
     assert asked.evidence.occupied.value == 0.0
 
@@ -204,11 +216,132 @@ def test_a_monitor_that_nobody_answers_at_is_the_evidence() -> None:
     asked.answered(LookControl(), OK, 0.0)
     pending = {}
     for second in range(1, 8):
-        assert asked.tick(float(second)) == [LookControl()]
-        assert asked.answered(LookControl(), Control("occupied", float(second)), float(second)) == [LookCpu()]
+        assert asked.tick(float(second)) == QUICK
+        assert asked.answered(LookControl(), Control("occupied", float(second)), float(second)) == []
         pending[second] = asked.evidence.pending
     assert pending == {1: True, 2: True, 3: True, 4: True, 5: False, 6: False, 7: False}
     assert asked.evidence.occupied.value == 7.0
+
+
+STOPPED = MainThread("T", 7)
+
+
+def watched(asked: Inquiry, main: MainThread | Unavailable, now: float, control: Control | Unavailable = OK) -> Any:
+    """What never blocks is answered like this: what is asked next."""
+    process = main if isinstance(main, Unavailable) else Process(0.0, main)
+    return asked.answered(LookProcess(), process, now) + asked.answered(LookControl(), control, now)
+
+
+@pytest.mark.parametrize("control", [OK, NO, Control("error", 0.0)])
+def test_a_qemu_that_is_seen_to_stand_still_is_asked_nothing_that_blocks(control: Control | Unavailable) -> None:
+    """Nobody need wait for it: for how long it has is the evidence, whatever libvirt says of its monitor."""
+    asked = inquiry()
+    assert watched(asked, STOPPED, 0.0, control) == []
+    assert asked.deadline() == SECOND_LOOK
+    now, seen = 0.0, []
+    while now < 7.0:
+        now = asked.deadline()
+        assert asked.tick(now) == QUICK
+        assert watched(asked, STOPPED, now, control) == []
+        seen.append((asked.evidence.main_thread.value, asked.evidence.pending))
+    assert seen[:6] == [(0.2, True), (1.2, True), (2.2, True), (3.2, True), (4.2, True), (5.2, False)]
+    assert asked.evidence.guest_runs.value is False
+    assert asked.evidence.occupied.value == (None if control is NO else 0.0)
+
+
+def test_a_qemu_that_goes_on_has_its_guest_asked() -> None:
+    """That it had stood still proves nothing of its kernel, and the verdict waits for that."""
+    asked = inquiry()
+    for second in range(7):
+        watched(asked, STOPPED, float(second))
+    assert not asked.evidence.pending
+    assert asked.answered(LookProcess(), IDLE, 30.0) == []
+    assert asked.evidence.pending
+    assert asked.evidence.main_thread.value == 0.0
+    assert asked.answered(LookControl(), OK, 30.0) == [LookJob()]
+    assert asked.tick(30.0 + PATIENCE) == QUICK
+    assert not asked.evidence.pending
+
+
+def test_a_sleep_that_may_be_one_read_from_a_disk_is_looked_at_twice() -> None:
+    """It slept a further time meanwhile: so it goes on."""
+    asked = inquiry()
+    assert watched(asked, MainThread("D", 7), 0.0) == []
+    assert asked.tick(SECOND_LOOK) == QUICK
+    assert watched(asked, MainThread("D", 9), SECOND_LOOK) == [LookJob()]
+
+
+def test_a_qemu_that_stops_when_all_is_over_is_watched_all_the_same() -> None:
+    """The last look that the inquiry takes finds it so; when it goes on, its guest is asked anew."""
+    asked = deferred()
+    assert asked.tick(asked.deadline()) == QUICK
+    assert watched(asked, STOPPED, 1.2) == []
+    assert asked.phase is Phase.CONTROL
+    for second in range(2, 8):
+        asked.tick(float(second))
+        watched(asked, STOPPED, float(second))
+    assert not asked.evidence.pending
+    assert watched(asked, IDLE.main, 9.0) == [LookJob()]
+    assert asked.evidence.pending
+
+
+def test_a_qemu_that_stops_while_it_is_listened_to_has_all_of_its_time_again() -> None:
+    """The look that would have blocked was refused; the silence of a kernel that stood still is no evidence."""
+    asked = listening()
+    assert asked.tick(2.15) == [*QUICK, LookVitals()]
+    assert watched(asked, IDLE.main, 2.16) == []
+    assert asked.answered(LookVitals(), Refused("it stands still", stands_still=True), 2.16) == []
+    assert asked.deadline() == 2.16 + RETRY_INTERVAL
+    assert LookControl() in asked.tick(2.66)
+    assert watched(asked, STOPPED, 2.66) == []
+    assert asked.answered(LookVitals(), Refused("it stands still", stands_still=True), 2.66) == []
+    assert asked.tick(3.2) == QUICK
+    assert watched(asked, STOPPED, 3.2) == []
+    assert asked.tick(4.2) == QUICK
+    assert watched(asked, MainThread("S", 9), 4.3) == []
+    when, _ = listen(asked, STILL, until=30.0)
+    assert when == pytest.approx(4.3 + ANSWER_WAIT)
+
+
+@pytest.mark.parametrize("period", [10, None])
+def test_a_look_that_was_refused_a_place_is_taken_in_a_moment_or_told(period: int | None) -> None:
+    """As long as there is patience; then that is why nothing is known."""
+    asked = inquiry(period=period)
+    no_place = Refused("no free place")
+    assert watched(asked, Unavailable("not seen"), 0.0) == [LookJob()]
+    now = 0.0
+    while asked.phase is not Phase.DONE:
+        assert asked.evidence.pending
+        assert asked.answered(LookJob(), no_place, now) == []
+        if asked.phase is Phase.CONTROL:
+            now = asked.deadline()
+            assert asked.tick(now) == QUICK
+            assert watched(asked, Unavailable("not seen"), now) == [LookJob()]
+    assert PATIENCE - 1.0 <= now < PATIENCE
+    assert not asked.evidence.pending
+    assert asked.evidence.main_thread.why == "not seen; no free place"
+    assert asked.evidence.balloon.why == ("the domain has no balloon device" if period is None else "no free place")
+
+
+def test_that_a_place_was_refused_says_nothing_of_a_main_thread_that_goes_on() -> None:
+    """And an inquiry that had given up is not begun anew by it."""
+    asked = inquiry()
+    assert watched(asked, IDLE.main, 0.0) == [LookJob()]
+    for _ in range(RETRIES + 1):
+        asked.answered(LookControl(), NO, 1.0)
+    assert asked.phase is Phase.DONE
+    assert asked.answered(LookJob(), Refused("no free place"), 1.1) == []
+    assert asked.phase is Phase.DONE
+    assert asked.evidence.main_thread.value == 0.0
+
+
+def test_what_cannot_be_seen_any_more_is_not_known() -> None:
+    """It stood still, and then its process was gone from sight: the inquiry goes on."""
+    asked = inquiry()
+    watched(asked, STOPPED, 0.0)
+    watched(asked, STOPPED, 1.0)
+    assert watched(asked, Unavailable("not seen"), 2.0) == [LookJob()]
+    assert asked.evidence.main_thread.value is None
 
 
 def test_whether_the_guest_goes_on_is_seen_by_its_cpu_time() -> None:
@@ -217,7 +350,7 @@ def test_whether_the_guest_goes_on_is_seen_by_its_cpu_time() -> None:
     asked.answered(LookControl(), Control("occupied", 6.0), 0.0)
     seen = []
     for second, taken in ((1.0, 7.0), (2.0, 7.0), (3.0, 7.5), (3.0, 9.0), (4.0, 9.005)):
-        assert asked.answered(LookCpu(), Cpu(taken), second) == []
+        assert asked.answered(LookProcess(), Process(taken, IDLE.main), second) == []
         seen.append(asked.evidence.guest_runs.value)
     assert seen == [None, False, True, True, False]
     asked.answered(LookControl(), OK, 5.0)
@@ -269,7 +402,7 @@ def test_what_is_counted_counts_when_the_probe_has_ended() -> None:
     """No rule sees half of a probe."""
     asked = listening()
     for look in asked.tick(2.15):
-        asked.answered(look, OK if isinstance(look, LookControl) else STILL, 2.16)
+        asked.answered(look, quickly(look) or STILL, 2.16)
     assert asked.phase is Phase.LISTENING
     assert {asked.evidence.vcpu.value, asked.evidence.io.value, asked.evidence.counted.value} == {None}
 
@@ -290,7 +423,7 @@ def test_a_monitor_that_is_free_after_all_is_asked_after_all() -> None:
     assert not asked.evidence.pending
     assert asked.answered(LookJob(), Job(None), 60.0) == [LookVitals()]
     assert asked.evidence.pending
-    assert asked.tick(60.0 + PATIENCE - 0.1) == [LookControl()]
+    assert asked.tick(60.0 + PATIENCE - 0.1) == QUICK
     asked.tick(60.0 + PATIENCE)
     assert not asked.evidence.pending
 
@@ -298,7 +431,7 @@ def test_a_monitor_that_is_free_after_all_is_asked_after_all() -> None:
 def test_what_stood_still_itself_proves_nothing() -> None:
     """QEMU hung while it was listened to, or we slept: the guest has all of its time from then on."""
     asked = listening()
-    assert asked.tick(2.15) == [LookControl(), LookVitals()]
+    assert asked.tick(2.15) == [*QUICK, LookVitals()]
     assert asked.answered(LookVitals(), STILL, 20.0) == []
     assert asked.phase is Phase.LISTENING
     when, _ = listen(asked, STILL, until=30.0)
@@ -332,7 +465,7 @@ def test_a_look_without_a_free_hand_is_taken_again() -> None:
         assert asked.evidence.pending
         now += RETRY_INTERVAL
         assert asked.deadline() == now
-        assert asked.tick(now) == [LookControl()]
+        assert asked.tick(now) == QUICK
     asked.answered(LookControl(), OK, now)
     assert asked.answered(LookJob(), NO, now) == []
     assert asked.phase is Phase.DONE
@@ -343,7 +476,7 @@ def test_a_look_without_a_free_hand_is_taken_again() -> None:
 def test_a_probe_without_a_free_hand_goes_on_listening() -> None:
     """And what was changed is put back when it gives up."""
     asked = listening()
-    assert asked.tick(2.15) == [LookControl(), LookVitals()]
+    assert asked.tick(2.15) == [*QUICK, LookVitals()]
     assert asked.answered(LookVitals(), NO, 2.15) == []
     assert asked.deadline() == 2.15 + RETRY_INTERVAL
     assert asked.tick(2.65) == [LookVitals()]
@@ -403,7 +536,7 @@ def test_other_inquiries_answers_are_not_taken() -> None:
 def test_an_inquiry_that_was_left_off_leaves_nothing_changed() -> None:
     """The guest answered meanwhile, or a silence began."""
     asked = listening()
-    assert asked.tick(2.15) == [LookControl(), LookVitals()]
+    assert asked.tick(2.15) == [*QUICK, LookVitals()]
     assert asked.abandon() == [SetBalloonPeriod(10)]
     assert asked.answered(LookVitals(), MOVED, 2.2) == []
     assert not asked.balloon_answered

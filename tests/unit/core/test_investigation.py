@@ -95,4 +95,4 @@ def test_who_was_dead_and_is_not_any_more_is_asked_anew() -> None:
 
 
 def parts_known(parts: Parts) -> Known:
-    return Known(parts.case.is_stuck(State.ALIVE), established=True, waited=False, full_threshold=35.0)
+    return Known(parts.case.is_stuck(State.ALIVE), established=True, waited=False)

@@ -263,6 +263,7 @@ def test_an_answer_establishes_whatever_it_was_accused_of() -> None:
     guest.run(800.0)
     assert [line.split(" ", 1)[1] for line in guest.transcript] == [
         "raised guest_panicked",
+        "updated guest_panicked",
         "established",
         "cleared guest_panicked: recovered",
     ]
@@ -276,7 +277,7 @@ def test_what_happened_before_it_got_stuck_does_not_hide_it() -> None:
     guest.happens(ev.Panicked())
     guest.gets_stuck(ev.Stuck(Cause.PAUSED_IO_ERROR))
     guest.run(1000.0)
-    assert guest.transcript == ["100.00 raised paused_io_error"]
+    assert guest.transcript == ["100.00 raised guest_panicked, withheld: hold", "100.00 updated paused_io_error"]
 
 
 # -- after a restart of the worker -------------------------------------------------------------------------------

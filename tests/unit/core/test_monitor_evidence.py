@@ -286,26 +286,32 @@ def test_a_worker_that_slept_does_not_call_a_kernel_dead() -> None:
     assert "guest_hung" not in "".join(guest.transcript)
 
 
-def test_a_panic_is_judged_after_its_grace() -> None:
+def test_a_panic_is_told_at_once_and_recovered_after_its_grace() -> None:
     """Ten seconds for a kernel that lives after all; then it is dead for sure, without further evidence."""
     guest = settled(interval=30.0, timeout=5.0)
     guest.kernel_dies(told=True)
     guest.happens(ev.Panicked())
     guest.run(200.0)
-    assert guest.transcript == ["110.00 raised guest_panicked, recover"]
+    assert guest.transcript == [
+        "100.00 raised guest_panicked, withheld: hold",
+        "110.00 updated guest_panicked, recover",
+    ]
 
 
 def test_an_answer_after_the_panic_takes_it_back() -> None:
-    """One that left before the panic does not."""
+    """One to what was asked before the panic does not: neither the alarm, nor the recovery that follows."""
     guest = settled(interval=5.0, timeout=5.0)
     guest.happens(ev.Panicked())
     guest.run(200.0)
-    assert guest.transcript == []
+    assert guest.transcript == [
+        "100.00 raised guest_panicked, withheld: hold",
+        "100.01 cleared guest_panicked: recovered",
+    ]
     monitor = lone(memory=WELL, **FAST).monitor
     monitor.handle(ev.Tick(1.0), 1.0)
     monitor.handle(ev.Asked(), 1.0)
-    monitor.handle(ev.Panicked(), 1.05)
-    monitor.handle(ev.Acked(0.1), 1.1)
+    assert any(isinstance(effect, ev.RaiseFault) for effect in monitor.handle(ev.Panicked(), 1.05))
+    assert not any(isinstance(effect, ev.ClearFault) for effect in monitor.handle(ev.Acked(0.1), 1.1))
     out = monitor.handle(ev.Tick(11.05), 11.05)
     assert any(isinstance(effect, ev.RaiseFault) for effect in out)
 
@@ -317,7 +323,7 @@ def test_a_panic_of_a_suspect_and_of_one_already_judged() -> None:
     suspect.run(105.0)
     suspect.kernel_dies(told=True)
     suspect.run(120.0)
-    assert told(suspect) == ["raised guest_panicked, recover"]
+    assert told(suspect) == ["raised guest_panicked, withheld: hold", "updated guest_panicked, recover"]
     judged = settled(**FAST)
     judged.agent_stops()
     judged.run(150.0)
@@ -339,7 +345,11 @@ def test_a_panic_and_a_reboot_is_a_reboot() -> None:
     guest.run(103.0)
     guest.boots(after=30.0)
     guest.run(300.0)
-    assert told(guest) == ["answers again after its boot"]
+    assert told(guest) == [
+        "raised guest_panicked, withheld: hold",
+        "answers again after its boot",
+        "cleared guest_panicked: recovered",
+    ]
 
 
 def test_a_hung_qemu_takes_precedence_over_a_panic() -> None:

@@ -126,12 +126,15 @@ def test_the_pause_of_a_panic_is_the_panics_own(order: str) -> None:
 
 
 def test_a_panicked_guest_that_somebody_pauses_is_left_alone() -> None:
-    """libvirt says whose wish it is: then nothing is asked for while it lasts."""
+    """libvirt says whose wish it is: then nothing is asked for while it lasts. That it panicked is known."""
     guest = settled()
     guest.kernel_dies(told=True)
     guest.happens(ev.Paused("paused", wish=True))
     guest.run(1000.0)
-    assert guest.transcript == ["1000.00 ended: not judged for 15 min by now: paused"]
+    assert guest.transcript == [
+        "100.00 raised guest_panicked, withheld: hold",
+        "1000.00 ended: not judged for 15 min by now: paused",
+    ]
 
 
 @pytest.mark.parametrize("policy", [FAST, {}])
@@ -175,11 +178,53 @@ def test_a_closed_port_says_nothing_of_a_guest_that_is_paused() -> None:
     assert told(guest) == ["raised paused_failed"]
 
 
-def test_a_long_grace_is_told_at_once() -> None:
-    """So that it is known still by a worker that is restarted meanwhile."""
-    guest = settled(timing=Timing(panic_grace=600.0))
+@pytest.mark.parametrize("knobs", [FAST, {}, {"interval": 60.0}])
+@pytest.mark.parametrize("grace", [0.5, 10.0, 600.0])
+@pytest.mark.parametrize("state", ["alive", "missing", "silent"])
+def test_a_panic_that_is_told_waits_for_no_threshold(knobs: dict[str, float], grace: float, state: str) -> None:
+    """It is raised, or told of the fault that is open, in the same moment; what has time is its recovery."""
+    guest = settled(
+        timing=Timing(panic_grace=grace), threshold=3, **{key: knobs[key] for key in knobs.keys() - {"threshold"}}
+    )
+    if state != "alive":
+        guest.agent_stops()
+        while guest.monitor.state.value != state:
+            guest.run(guest.host.now + 0.5)
+    now = guest.host.now
     guest.kernel_dies(told=True)
-    assert guest.transcript == ["100.00 raised guest_panicked, withheld: hold"]
+    assert (
+        guest.transcript[-1]
+        == f"{now:.2f} {'updated' if state == 'silent' else 'raised'} guest_panicked, withheld: hold"
+    )
+    assert not any(line.endswith("recover") for line in guest.run(now + grace - 0.01))
+    assert guest.run(now + grace + 0.01)[-1] == f"{now + grace:.2f} updated guest_panicked, recover"
+
+
+def test_without_a_grace_its_recovery_is_asked_for_at_once() -> None:
+    """An operator whose guests never reboot by themselves loses no second, and hears of it once."""
+    guest = settled(timing=Timing(panic_grace=0.0))
+    guest.kernel_dies(told=True)
+    guest.run(300.0)
+    assert [line for line in guest.transcript if "cleared" not in line] == ["100.00 raised guest_panicked, recover"]
+
+
+def test_one_that_is_waited_for_is_no_exception() -> None:
+    """It panics while it boots."""
+    guest = settled(**FAST)
+    guest.boots(after=60.0)
+    guest.run(101.0)
+    guest.kernel_dies(told=True)
+    assert guest.transcript == ["101.00 raised guest_panicked, withheld: hold"]
+
+
+def test_a_qemu_that_is_ended_for_its_guests_panic_says_so() -> None:
+    """on_crash is destroy where nobody says otherwise: libvirt tells of the panic, and right after it of the end."""
+    guest = settled()
+    guest.happens(ev.Paused("paused"))
+    guest.kernel_dies(told=True)
+    guest.qemu_dies()
+    assert told(guest) == ["raised guest_panicked, withheld: hold", "updated qemu_failed, recover"]
+    assert guest.fault is not None and "kernel panicked" in guest.fault.reason
 
 
 def test_a_guest_that_tells_of_a_panic_and_lives_is_asked_first() -> None:
@@ -187,4 +232,7 @@ def test_a_guest_that_tells_of_a_panic_and_lives_is_asked_first() -> None:
     guest = settled(interval=30.0, timeout=30.0)
     guest.happens(ev.Panicked())
     guest.run(300.0)
-    assert guest.transcript == []
+    assert guest.transcript == [
+        "100.00 raised guest_panicked, withheld: hold",
+        "100.01 cleared guest_panicked: recovered",
+    ]

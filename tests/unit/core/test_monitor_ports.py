@@ -132,7 +132,8 @@ def test_a_port_that_flapped_says_nothing_of_a_guest_that_panicked() -> None:
     guest.run(101.0)
     guest.agent_starts(rtt=None)
     guest.kernel_dies(told=True)
-    assert guest.run(300.0) == ["111.00 raised guest_panicked, recover"]
+    assert guest.transcript[-1] == "101.00 raised guest_panicked, withheld: hold"
+    assert guest.run(300.0) == ["111.00 updated guest_panicked, recover"]
 
 
 def test_a_guest_that_closed_its_port_before_it_ever_answered_is_waited_for() -> None:

@@ -251,7 +251,7 @@ def test_a_silence_shifts_the_grace_after_a_panic() -> None:
     guest.happens(ev.Silenced("hint:req-1", "dump", 1000.0))
     guest.run(200.0)
     guest.happens(ev.Unsilenced("hint:req-1"))
-    assert guest.run(300.0) == ["205.00 raised guest_panicked, recover"]
+    assert guest.run(300.0) == ["205.00 updated guest_panicked, recover"]
 
 
 # -- jobs that libvirt does --------------------------------------------------------------------------------------
@@ -306,7 +306,10 @@ def test_a_job_of_which_nothing_more_is_heard_is_not_believed_in_for_ever() -> N
     stuck = found_migrating()
     stuck.qemu_stops()
     told = stuck.run(105.0 + JOB_BELIEVED + 20.0)
-    assert [line.split(" ", 1)[1] for line in told] == ["raised qemu_hung, withheld: evidence"]
+    assert [line.split(" ", 1)[1] for line in told] == [
+        "raised guest_silent, withheld: evidence",
+        "updated qemu_hung, withheld: evidence",
+    ]
 
 
 def test_a_job_found_after_the_verdict_withholds_what_is_to_come() -> None:
@@ -364,7 +367,7 @@ def test_a_pass_of_a_qemu_that_hangs_is_not_believed_in_for_ever() -> None:
     guest.qemu_stops()
     assert guest.run(110.0 + JOB_BELIEVED - 5.0) == []
     told = [line.split(" ", 1)[1] for line in guest.run(110.0 + JOB_BELIEVED + 20.0)]
-    assert told == ["raised qemu_hung, withheld: evidence"]
+    assert told == ["raised guest_silent, withheld: evidence", "updated qemu_hung, withheld: evidence"]
 
 
 def test_a_job_that_has_ended_is_asked_about_no_more() -> None:

@@ -18,6 +18,7 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
 from vmhb_worker.core.doubt import STALL, just_connected
 from vmhb_worker.core.instance_state import Absence, Memory, Spell, Standing, Timing
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.protocol import Ack, Challenge, Check, Goodbye, Health, Hello, Maintenance, Status
 from vmhb_worker.core.reconcile import READ_AGAIN
@@ -49,13 +50,23 @@ MEMORIES = st.builds(
 )
 REPORTS = st.none() | st.builds(Health, st.sampled_from(Status), st.just((Check("db", Status.UNHEALTHY),)))
 LOOKS: st.SearchStrategy[ev.Look] = st.sampled_from(
-    [ev.LookControl(), ev.LookState(), ev.LookJob(), ev.LookVitals(), ev.SetBalloonPeriod(1), ev.SetBalloonPeriod(10)]
+    [
+        *(ev.LookControl(), ev.LookState(), ev.LookProcess(), ev.LookJob(), ev.LookVitals()),
+        *(ev.SetBalloonPeriod(1), ev.SetBalloonPeriod(10)),
+    ]
 )
 ANSWERS: dict[type[Any], list[ev.Answer]] = {
     ev.LookControl: [ev.Control("ok", 0.0), ev.Control("occupied", 2.0), ev.Control("occupied", 9.0)],
     ev.LookState: [ev.State("running", "booted", True), ev.State("paused", "user", None)],
-    ev.LookJob: [ev.Job(None), ev.Job("save")],
-    ev.LookVitals: [ev.Vitals(0, 0, 0), ev.Vitals(1000, 10**9, 5), ev.Vitals(None, None, None)],
+    ev.LookProcess: [ev.Process(9.0, MainThread(*main)) for main in (("R", 1), ("S", 1), ("D", 1), ("D", 2), ("T", 2))],
+    ev.LookJob: [ev.Job(None), ev.Job("save"), ev.Refused("no place"), ev.Refused("stands", True)],
+    ev.LookVitals: [
+        ev.Refused("no place"),
+        ev.Refused("stands", True),
+        ev.Vitals(0, 0, 0),
+        ev.Vitals(1000, 10**9, 5),
+        ev.Vitals(None, None, None),
+    ],
     ev.SetBalloonPeriod: [ev.PeriodSet()],
 }
 
@@ -83,7 +94,8 @@ EVENTS: st.SearchStrategy[Any] = st.one_of(
     st.builds(ev.Stopped, st.sampled_from(ev.Exit), st.just("stopped")),
     st.just(ev.Paused("paused")),
     st.builds(ev.Stuck, st.sampled_from([Cause.PAUSED_IO_ERROR, Cause.PAUSED_FAILED, Cause.GUEST_HUNG])),
-    st.just(ev.WatchdogFired("none")),
+    st.sampled_from([ev.WatchdogFired("none"), ev.QemuEnded()]),
+    st.builds(ev.MemoryFailed, st.sampled_from(["guest", "hypervisor"]), st.sampled_from(["inject", "reset"])),
     st.builds(
         ev.Silenced,
         st.sampled_from(["job", "hint:1"]),

@@ -10,6 +10,7 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Channel
 from vmhb_worker.core.domain_xml import Port, Travelled
 from vmhb_worker.core.events import (
+    Arriving,
     Booted,
     DomainSeen,
     Event,
@@ -192,6 +193,14 @@ def test_a_domain_that_was_stopped_on_purpose_meanwhile_is_gone() -> None:
         (seen("running", "postcopy"), State.ALIVE, "boot-1", False, [InPostcopy()]),
         (seen("running", "postcopy"), State.ALIVE, "boot-1", True, []),
         (seen("running", "migrated"), State.ALIVE, "boot-1", True, [Resumed(arrived=True)]),
+        # It has come back from another host, or comes: no boot, and no grace for one.
+        (seen("paused", "migration"), State.GONE, "boot-0", False, [Arriving()]),
+        (seen("running", "migrated"), State.GONE, "boot-0", False, [Arriving(), Resumed(arrived=True)]),
+        (seen("running", "migrated"), State.ALIVE, "boot-0", False, [Arriving(), Resumed(arrived=True)]),
+        (seen("running", "postcopy"), State.GONE, "boot-0", False, [Arriving(), InPostcopy()]),
+        # Its QEMU starts, and whether that is a boot is told soon.
+        (seen("paused", "starting_up"), State.GONE, "boot-0", False, []),
+        (seen("paused", "starting_up"), State.ALIVE, "boot-1", False, [Paused("starting", wish=True)]),
     ],
 )
 def test_what_was_missed_of_a_domain_that_we_know(
@@ -199,6 +208,12 @@ def test_what_was_missed_of_a_domain_that_we_know(
 ) -> None:
     """After libvirtd was away, or an event was lost: the difference between what we knew and what is."""
     assert missed_events(now, state, known, paused) == events
+
+
+def test_who_came_back_by_migration_while_the_worker_was_away_goes_on_where_it_was() -> None:
+    """Another QEMU, and the same boot of its guest: it is owed a full threshold, not a boot's grace."""
+    assert first_memory(seen("running", "migrated", "boot-2"), WELL, NOWHERE, None).waited is None
+    assert first_memory(seen("running", "booted", "boot-2"), WELL, NOWHERE, None).waited == 0.0
 
 
 def test_rescue_is_seen_in_the_domain() -> None:

@@ -32,12 +32,14 @@ def cause(trigger: Trigger, evidence: Evidence = NOTHING, channel: str = "agent"
     ("trigger", "alone", "at_worst"),
     [
         (Trigger.FAILED, "qemu_failed", "qemu_failed"),
+        (Trigger.ENDED, "qemu_failed", "qemu_failed"),
         (Trigger.POWER, "host_lost_power", "host_lost_power"),
         (Trigger.UNEXPLAINED, "stopped_unexplained", "stopped_unexplained"),
         (Trigger.IO_ERROR, "paused_io_error", "paused_io_error"),
         (Trigger.POSTCOPY, "paused_failed", "paused_failed"),
         (Trigger.WATCHDOG, "guest_hung", "guest_hung"),
         (Trigger.PANIC, "guest_panicked", "qemu_hung"),
+        (Trigger.MEMORY, "memory_failure", "memory_failure"),
         (Trigger.EXITED, "agent_exited", "agent_exited"),
         (Trigger.SILENT, "guest_silent", "qemu_hung"),
         (Trigger.OVERDUE, "not_established", "not_established"),
@@ -94,6 +96,7 @@ def test_the_rows_are_those_of_the_design() -> None:
     """DESIGN 6.2, row by row, in its order: severity and class of recovery. Others raise the causes not in here."""
     rows = list(dict.fromkeys((str(rule.cause), str(rule.severity), rule.recovery.name) for rule in RULES))
     assert rows == [
+        ("memory_failure", "critical", "NEVER"),
         ("qemu_failed", "critical", "IF_RECOVER"),
         ("host_lost_power", "critical", "IF_RECOVER"),
         ("stopped_unexplained", "warning", "NEVER"),
@@ -106,6 +109,7 @@ def test_the_rows_are_those_of_the_design() -> None:
         ("guest_hung", "critical", "IF_RECOVER"),
         ("agent_exited", "warning", "NEVER"),
         ("application_unhealthy", "critical", "IF_UNRESPONSIVE"),
+        ("file_systems_frozen", "warning", "NEVER"),
         ("maintenance_overdue", "warning", "NEVER"),
         ("application_unresponsive", "critical", "IF_UNRESPONSIVE"),
         ("agent_unresponsive", "critical", "IF_UNRESPONSIVE"),
@@ -161,6 +165,15 @@ def test_observe_only_recommends_nothing_but_alarms() -> None:
     dead = judge(Case(Trigger.FAILED, "agent", NOTHING))
     assert recommend(dead, Action.RECOVER, True) == ("alarm", "observe")
     assert recommend(dead, Action.ALARM, True) == ("alarm", None)
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+def test_nobody_is_recovered_onto_broken_memory(trigger: Trigger) -> None:
+    """Every recovery begins on the host where it was: whatever else is wrong, this goes first."""
+    verdict = judge(Case(trigger, "agent", replace(WORST, memory=Reading("guest, reset", 0.0))))
+    assert (verdict.cause, verdict.recovery) == (Cause.MEMORY_FAILURE, Recovery.NEVER)
+    ended = trigger in (Trigger.FAILED, Trigger.ENDED, Trigger.POWER, Trigger.UNEXPLAINED)
+    assert ("does not run any more" in verdict.reason) is ended
 
 
 def test_every_input_is_told_with_its_age_also_those_that_there_were_not() -> None:

@@ -12,7 +12,7 @@ from nova_vmhb.wanted_policy import TIMES, Asked, asked
 from vmhb_common.model.policy import KNOBS, Channel, HeartbeatPolicy, parse
 
 ON = {"hw:heartbeat": "true"}
-FORBIDDEN = ("threshold", "action", "health_check", "shade")
+FORBIDDEN = ("threshold", "action", "health_check", "panic_device", "shade")
 
 
 def ask(flavor: Mapping[str, str], image: Mapping[str, str] | None = None) -> Asked | None:
@@ -64,6 +64,22 @@ def test_a_flavor_that_makes_no_sense(flavor: Mapping[str, str]) -> None:
     assert not wish.channels
     assert wish.error == parse(wish.knobs).error
     assert wish.error
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"), [("true", True), ("Yes", True), ("1", True), ("false", False), (None, False)]
+)
+def test_a_panic_device_is_the_flavors_to_ask_for(word: str | None, wanted: bool) -> None:
+    """It is handed on as any other knob; the image has no say, as about all that is no time."""
+    flavor = {**ON} if word is None else {**ON, "hw:heartbeat_panic_device": word}
+    wish = ask(flavor, {"hw_heartbeat_panic_device": "true"})
+    assert wish is not None
+    assert wish.panic_device is wanted
+    assert wish.knobs.get("panic_device") == word
+    assert policy(wish).panic_device is wanted
+    assert "hw_heartbeat_panic_device" in wish.warnings[0]
+    off = ask({**flavor, "hw:heartbeat_panic_device": "perhaps"})
+    assert off is not None and off.error and not off.panic_device
 
 
 @pytest.mark.parametrize("name", ["version", "xmlns", "a b", "Ünder", "a:b", "", "9"])

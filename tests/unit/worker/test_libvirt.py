@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -13,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 from xml.etree import ElementTree
 
 import libvirt
@@ -21,7 +24,7 @@ import pytest
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Channel
-from vmhb_worker.adapters.libvirt import LibvirtHypervisor, adapter, check, constants
+from vmhb_worker.adapters.libvirt import LibvirtHypervisor, adapter, check, constants, event_map
 from vmhb_worker.adapters.libvirt.agent_commands import failure
 from vmhb_worker.adapters.libvirt.connection import Connection, Lines, NoLine
 from vmhb_worker.adapters.libvirt.event_map import EVENTS, STATE_NAMESPACE, Told, port_changed
@@ -49,10 +52,12 @@ from vmhb_worker.core.events import (
     Looked,
     LookJob,
     LookState,
+    MemoryFailed,
     Paused,
     PlugChannel,
     PortChanged,
     Provisioned,
+    QemuEnded,
     Report,
     Resumed,
     Silenced,
@@ -67,6 +72,7 @@ from vmhb_worker.core.events import (
     WatchdogFired,
     WritePolicy,
 )
+from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.suspicion import JOB_BELIEVED
 from vmhb_worker.interfaces import AgentError
 
@@ -136,6 +142,8 @@ SPOKEN_OF: dict[str, tuple[Iterable[str], str]] = {
     "VIR_DOMAIN_CONTROL_ERROR_REASON_": (spoken_of.CONTROL_ERRORS, ""),
     "VIR_DOMAIN_EVENT_IO_ERROR_": (spoken_of.IO_ERRORS, ""),
     "VIR_DOMAIN_EVENT_WATCHDOG_": (spoken_of.WATCHDOG, ""),
+    "VIR_DOMAIN_EVENT_MEMORY_FAILURE_RECIPIENT_": ({who for who, _ in spoken_of.MEMORY_FAILURES}, ""),
+    "VIR_DOMAIN_EVENT_MEMORY_FAILURE_ACTION_": ({action for _, action in spoken_of.MEMORY_FAILURES}, ""),
     "VIR_DOMAIN_JOB_": (
         spoken_of.JOBS_ON,
         " ".join(["stats_completed", "stats_keep_completed", *(f"operation_{name}" for name in lifecycle.JOBS)]),
@@ -230,6 +238,11 @@ def test_unknown_numbers_fall_back_to_the_general_row() -> None:
         ("IO_ERROR_REASON", ("/disk", "virtio0", 0, "eio"), Told()),
         ("IO_ERROR_REASON", ("/disk", "virtio0", 77, "eio"), Told()),
         ("WATCHDOG", (2,), Told(WatchdogFired("reset"))),
+        ("MEMORY_FAILURE", (1, 3, 0), Told(MemoryFailed("guest", "reset"))),
+        ("MEMORY_FAILURE", (0, 2, 1), Told(MemoryFailed("hypervisor", "fatal", required=True))),
+        ("MEMORY_FAILURE", (1, 1, 3), Told(MemoryFailed("guest", "inject", required=True, recursive=True))),
+        ("MEMORY_FAILURE", (1, 0, 6), Told(MemoryFailed("guest", "ignore", recursive=True))),
+        ("MEMORY_FAILURE", (77, 99, 64), Told(MemoryFailed("*", "*"))),
         ("CONTROL_ERROR", (), Told(changed=True)),
         ("DEVICE_ADDED", ("channel3",), Told(changed=True)),
         ("DEVICE_REMOVED", ("channel3",), Told(changed=True)),
@@ -255,6 +268,27 @@ def test_qemus_port_events_are_for_the_application_channel() -> None:
     assert port_changed('{"open": true, "id": "channel7"}', channels) == Told()
     assert port_changed(None, {}) == Told()
     assert port_changed('{"open": true, "id": "channel1"}', None) == Told(changed=True)
+
+
+def test_every_memory_failure_has_a_row() -> None:
+    """Each recipient with each action; the flags are numbered as libvirt numbers them."""
+    table = spoken_of.MEMORY_FAILURES
+    assert len(table) == len({who for who, _ in table}) * len({action for _, action in table})
+    flags = (libvirt.VIR_DOMAIN_MEMORY_FAILURE_ACTION_REQUIRED, libvirt.VIR_DOMAIN_MEMORY_FAILURE_RECURSIVE)
+    assert [constants.memory_failure(0, 0, flag)[2:] for flag in flags] == [(True, False), (False, True)]
+
+
+def test_a_libvirt_that_is_older_than_an_event_is_gone_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said, so that whoever waits for memory failures to be told knows; everything else is heard."""
+    monkeypatch.delattr(libvirt, "VIR_DOMAIN_EVENT_ID_MEMORY_FAILURE")
+    heard: list[int] = []
+    connection = SimpleNamespace(subscribe=lambda number, _callback: heard.append(number), raw=None)
+    with caplog.at_level("INFO"):
+        event_map.subscribe(cast(Any, connection), lambda *_: None, lambda _uuid: None)
+    assert "knows no MEMORY_FAILURE events" in caplog.text
+    assert libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE in heard and libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG in heard
 
 
 # -- feed
@@ -332,15 +366,21 @@ def test_the_end_is_told_once_and_nothing_after_it() -> None:
 # -- pool
 
 
+def sure() -> bool:
+    """Its QEMU goes on."""
+    return True
+
+
 class Work:
     """Tasks that run until they are let go."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.why = ""  # the last was refused
         self._gates: dict[str, threading.Event] = {}
         self._changed = threading.Condition()
 
-    def task(self, domain: str, name: str) -> Task:
+    def task(self, domain: str, name: str, goes_on: bool = True) -> Task:
         gate = self._gates[name] = threading.Event()
 
         def run() -> Callable[[], None]:
@@ -348,7 +388,11 @@ class Work:
             gate.wait(10)
             return lambda: self.note(f"{name} ends")
 
-        return Task(domain, run, lambda why: self.note(f"{name} refused"))
+        def refuse(why: str) -> None:
+            self.why = why
+            self.note(f"{name} refused")
+
+        return Task(domain, run, refuse, lambda: goes_on)
 
     def note(self, line: str) -> None:
         with self._changed:
@@ -365,7 +409,7 @@ class Work:
 
 def test_one_task_per_domain_and_so_many_in_all_and_the_rest_refused() -> None:
     """Nothing waits for other domains' calls; behind a domain's own, one question waits and the newer one counts."""
-    work, pool = Work(), Pool(2, "test")
+    work, pool = Work(), Pool(2, "test", 2)
     pool.start(work.task(A, "a1"))
     work.wait("a1 runs")
     pool.start(work.task(A, "a2"))
@@ -381,15 +425,40 @@ def test_one_task_per_domain_and_so_many_in_all_and_the_rest_refused() -> None:
     pool.close()
 
 
+def test_domains_that_are_not_seen_to_go_on_have_few_places_between_them() -> None:
+    """However many hang: the others have the rest, and whoever waits for its turn gets it when a place is free."""
+    work, pool = Work(), Pool(3, "test", 2)
+    for name in ("a", "b"):
+        pool.start(work.task(name, name, goes_on=False))
+        work.wait(f"{name} runs")
+    pool.start(work.task("c", "c", goes_on=False))
+    assert work.log[-1] == "c refused"
+    assert "no free place" in work.why
+    pool.start_latest(work.task("d", "d", goes_on=False), "period")
+    pool.start_latest(work.task("e", "e1"), "period")
+    work.wait("e1 runs")
+    pool.start_latest(work.task("f", "f"), "period")
+    assert "d runs" not in work.log
+    work.let_go("e1")
+    work.wait("f runs")
+    assert "d runs" not in work.log
+    work.let_go("a")
+    work.wait("d runs")
+    for name in ("b", "d", "f"):
+        work.let_go(name)
+        work.wait(f"{name} ends")
+    pool.close()
+
+
 def test_whoever_is_told_may_ask_the_next_question_at_once() -> None:
     """The domain is free, and so is the thread, before the answer is told."""
-    work, pool = Work(), Pool(1, "test")
+    work, pool = Work(), Pool(1, "test", 1)
     left = list(range(200))
     over = threading.Event()
 
     def ask() -> None:
         left.pop()
-        pool.start(Task(str(len(left)), lambda: ask if left else over.set, work.note))
+        pool.start(Task(str(len(left)), lambda: ask if left else over.set, work.note, sure))
 
     ask()
     assert over.wait(10) and not work.log
@@ -398,7 +467,7 @@ def test_whoever_is_told_may_ask_the_next_question_at_once() -> None:
 
 def test_of_what_waits_for_its_turn_the_latest_of_a_kind_wins() -> None:
     """State to be written, a balloon period to be put back: done after what hangs now, once."""
-    work, pool = Work(), Pool(1, "test")
+    work, pool = Work(), Pool(1, "test", 1)
     pool.start_latest(work.task(A, "first"), "period")
     work.wait("first runs")
     for name in ("second", "third"):
@@ -417,14 +486,30 @@ def test_of_what_waits_for_its_turn_the_latest_of_a_kind_wins() -> None:
     assert "later runs" not in work.log
 
 
+def test_a_question_goes_before_what_changes_a_domain() -> None:
+    """A change may wait half a minute for a job of libvirt's; the question whether that job is on need not."""
+    work, pool = Work(), Pool(1, "test", 1)
+    pool.start_latest(work.task(A, "state"), "state")
+    work.wait("state runs")
+    pool.start_latest(work.task(A, "period"), "period")
+    pool.start(work.task(A, "job"))
+    work.let_go("state")
+    work.wait("job runs")
+    assert "period runs" not in work.log
+    for name in ("job", "period"):
+        work.let_go(name)
+        work.wait(f"{name} ends")
+    pool.close()
+
+
 def test_a_task_that_breaks_does_not_take_its_thread_along() -> None:
     """The next one is done all the same."""
-    work, pool = Work(), Pool(1, "test")
+    work, pool = Work(), Pool(1, "test", 1)
 
     def broken() -> Callable[[], None]:
         raise RuntimeError("a bug")
 
-    pool.start(Task(A, broken, lambda why: None))
+    pool.start(Task(A, broken, lambda why: None, sure))
     task = work.task(B, "next")
     work.let_go("next")
     pool.start_latest(task, "kind")
@@ -670,30 +755,197 @@ def test_a_process_is_dead_from_the_moment_it_ends(qemu: tuple[str, Path, subpro
     assert processes.alive(domain) is None
 
 
+def test_an_end_is_told_in_the_moment_that_it_comes(qemu: tuple[str, Path, subprocess.Popen[bytes]]) -> None:
+    """Once, though it stays so, and without being asked; not of one that is known to run no more."""
+    domain, folder, process = qemu
+    processes = Processes(folder)
+    processes.describe(domain, "one", "1")
+    told: list[str] = []
+    processes.watch(told.append, 0.05)
+    assert told == processes.ended() == []
+    process.kill()
+    begun = time.monotonic()
+    processes.watch(told.append, 5.0)
+    assert time.monotonic() - begun < 0.3
+    processes.watch(told.append, 0.05)
+    processes.describe(domain, "one", "1")
+    processes.watch(told.append, 0.05)
+    assert told == processes.ended() == [domain]
+    processes.forget(domain)
+    assert processes.ended() == []
+
+
+def test_an_end_of_one_that_is_another_by_now_is_no_news(qemu: tuple[str, Path, subprocess.Popen[bytes]]) -> None:
+    """Its domain was started again, or is not ours any more: what ended is nobody's QEMU."""
+    domain, folder, process = qemu
+    processes = Processes(folder)
+    processes.describe(domain, "one", "1")
+    held = processes._known[domain][1]  # somebody looks at it just now
+    told: list[str] = []
+    with subprocess.Popen(["sh", "-c", "sleep 60; true", "-uuid", domain]) as other:
+        while domain.encode() not in Path(f"/proc/{other.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        (folder / "qemu" / "one.pid").unlink()
+        (folder / "qemu" / "one.pid").write_text(f"{other.pid}\n")
+        processes.describe(domain, "one", "2")
+        process.kill()
+        process.wait()
+        assert held is not None and not held.alive()
+        processes.watch(told.append, 0.2)
+        assert told == processes.ended() == []
+        other.kill()
+        processes.watch(told.append, 5.0)
+    assert told == [domain]
+    processes.watch(told.append, 0.05)
+    assert told == [domain]
+
+
+def test_the_ends_of_many_are_told_by_one_thread(tmp_path: Path) -> None:
+    """Each in 0.3 s, and none of those that run on."""
+    (tmp_path / "qemu").mkdir()
+    processes, told = Processes(tmp_path), set[str]()
+    names = {str(uuid.uuid4()): f"vm-{number}" for number in range(40)}
+    running = {domain: subprocess.Popen(["sh", "-c", "sleep 60; true", "-uuid", domain]) for domain in names}
+    try:
+        for domain, name in names.items():
+            while domain.encode() not in Path(f"/proc/{running[domain].pid}/cmdline").read_bytes():
+                time.sleep(0.01)
+            (tmp_path / "qemu" / f"{name}.pid").write_text(f"{running[domain].pid}\n")
+            processes.describe(domain, name, "1")
+        dead = set(list(names)[::2])
+        for domain in dead:
+            running[domain].kill()
+        begun = time.monotonic()
+        while told != dead:
+            processes.watch(told.add, 0.1)
+            assert time.monotonic() - begun < 5.0
+        assert set(processes.ended()) == dead
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def running(folder: Path, script: str) -> Iterator[tuple[str, Processes, subprocess.Popen[bytes]]]:
+    """A program that passes for a domain's QEMU, and is described."""
+    domain = str(uuid.uuid4())
+    (folder / "qemu").mkdir()
+    with subprocess.Popen([sys.executable, "-c", script, "-uuid", domain]) as process:
+        try:
+            while domain.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                time.sleep(0.01)
+            (folder / "qemu" / "one.pid").write_text(f"{process.pid}\n")
+            processes = Processes(folder)
+            assert processes.look(domain) is None
+            assert processes.would_answer(domain) is None
+            assert processes.throttled_seconds(domain) == UNSEEN
+            processes.describe(domain, "one", "1")
+            yield domain, processes, process
+        finally:
+            process.kill()
+
+
+def found(processes: Processes, domain: str, what: Callable[[MainThread], bool]) -> tuple[float, MainThread]:
+    """Look until its main thread is like this: the look that found it so."""
+    deadline = time.monotonic() + 20
+    while (seen_now := processes.look(domain)) is None or not what(seen_now[1]):
+        assert time.monotonic() < deadline, seen_now
+        time.sleep(0.02)
+    return seen_now
+
+
+def test_any_number_of_threads_may_ask_at_once(qemu: tuple[str, Path, subprocess.Popen[bytes]]) -> None:
+    """Whether it lives: the one that waits for its end, the one that describes it, those that look at it."""
+    domain, folder, _process = qemu
+    processes = Processes(folder)
+    processes.describe(domain, "one", "1")
+    wrong: list[object] = []
+
+    def ask() -> None:
+        for _ in range(3000):
+            try:
+                wrong.extend([] if processes.alive(domain) is True else ["dead"])
+            except RuntimeError as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
 def test_what_a_process_has_taken_is_told_while_it_lives(tmp_path: Path) -> None:
     """All of its threads' time, in seconds; nothing of one that has ended, or cannot be seen."""
-    domain = str(uuid.uuid4())
-    (tmp_path / "qemu").mkdir()
-    busy = "import threading\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", busy, "-uuid", domain]) as process:
-        while domain.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-            time.sleep(0.01)
-        (tmp_path / "qemu" / "one.pid").write_text(f"{process.pid}\n")
-        processes = Processes(tmp_path)
-        assert processes.cpu_seconds(domain) is None
-        assert processes.throttled_seconds(domain) == UNSEEN
-        processes.describe(domain, "one", "1")
+    busy = "import threading\nthreading.Thread(target=lambda: all(iter(int, 1)), daemon=True).start()\nwhile True: pass"
+    with running(tmp_path, busy) as (domain, processes, process):
         assert processes.throttled_seconds(domain) == "libvirt has made no cgroups for its CPU"
-        first = processes.cpu_seconds(domain)
-        assert first is not None
+        first, _ = found(processes, domain, lambda main: True)
         deadline = time.monotonic() + 20
-        while (processes.cpu_seconds(domain) or 0.0) < first + 0.1:
+        while found(processes, domain, lambda main: True)[0] < first + 0.1:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.kill()
         process.wait()
-        assert processes.cpu_seconds(domain) is None
+        assert processes.look(domain) is None
+        assert processes.would_answer(domain) is None
         assert processes.throttled_seconds(domain) == UNSEEN
+
+
+def test_a_main_thread_that_goes_on_and_one_that_is_stopped(tmp_path: Path) -> None:
+    """Going to sleep again and again is what a main loop does; who is stopped does not."""
+    with running(tmp_path, "import time\nwhile True: time.sleep(0.01)") as (domain, processes, process):
+        first = found(processes, domain, lambda main: main.state == "S")[1]
+        found(processes, domain, lambda main: main.slept > first.slept and not main.held_up)
+        deadline = time.monotonic() + 20
+        while processes.would_answer(domain) is not True:
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGSTOP)
+        stopped = found(processes, domain, lambda main: main.stopped)[1]
+        assert stopped.held_up
+        assert processes.would_answer(domain) is False
+        time.sleep(0.1)
+        assert processes.look(domain) is not None
+        assert found(processes, domain, lambda main: True)[1] == stopped
+        process.send_signal(signal.SIGCONT)
+        found(processes, domain, lambda main: main.slept > stopped.slept)
+        while processes.would_answer(domain) is not True:
+            assert time.monotonic() < deadline
+
+
+#: A child that opens a pipe for which nobody is at the other end: vfork keeps its parent in an uninterruptible sleep.
+VFORK = """
+import os, sys
+os.mkfifo(sys.argv[-1])
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 5, sys.argv[-1], os.O_WRONLY, 0)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "held_up"),
+    [
+        ("import select\nselect.poll().poll()", "S", False),
+        ("while True: pass", "R", False),
+        (VFORK.replace("sys.argv[-1]", "'FIFO'"), "D", True),
+        ("import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()", "S", True),
+    ],
+    ids=["idle", "busy", "uninterruptible", "deadlocked"],
+)
+def test_what_proves_that_a_main_thread_is_held_up(tmp_path: Path, script: str, state: str, held_up: bool) -> None:
+    """Idle, and busy, are not; nor is any of them known to go on."""
+    script = script.replace("FIFO", str(tmp_path / "fifo"))
+    with running(tmp_path, script) as (domain, processes, _):
+        first = found(processes, domain, lambda main: main.state == state and main.held_up is held_up)[1]
+        assert (first.state, first.stopped) == (state, False)
+        if state != "R":
+            again = processes.look(domain)
+            assert again is not None
+            assert again[1] == first
+            assert processes.would_answer(domain) is None or not held_up  # it may have gone on right before
+        if state == "D":
+            os.close(os.open(tmp_path / "fifo", os.O_RDONLY))
 
 
 @pytest.mark.parametrize("content", ["", "not a pid", "4194305"])
@@ -790,6 +1042,37 @@ def test_a_domains_life(inbox: Inbox, hypervisor: LibvirtHypervisor, other: Any)
     assert inbox.wait(DomainForgotten).uuid == listed.uuid
     inbox.wait(HypervisorHeard)
     other.defineXML(listed.xml).create()  # all tests of this process share the driver's domains
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_the_end_of_a_qemu_is_told_before_libvirt_has_a_word_of_it(
+    inbox: Inbox, other: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    """Within 0.3 s of it; and where libvirt was away just then, as soon as that is back and knows no better."""
+    domain = other.lookupByName("test").UUIDString()
+    (tmp_path / "qemu").mkdir()
+    monkeypatch.setattr(adapter, "run_folder", lambda _uri: tmp_path)
+    monkeypatch.setattr(adapter, "FIRST_RETRY", 0.2)
+    with subprocess.Popen(["sh", "-c", "sleep 60; true", "-uuid", domain]) as process:
+        while domain.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        (tmp_path / "qemu" / "test.pid").write_text(f"{process.pid}\n")
+        mine = Inbox()
+        hypervisor = LibvirtHypervisor("test:///default")
+        hypervisor.open(mine.post)
+        mine.wait(HypervisorUp)
+        if away:
+            session = hypervisor._session
+            assert session is not None
+            session.feed.lose("it went away")
+            mine.wait(HypervisorDown)
+            mine.reports.clear()
+        process.kill()
+        begun = time.monotonic()
+        mine.happened(domain, QemuEnded())
+        assert away or time.monotonic() - begun < 0.3
+        assert not away or isinstance(mine.reports[0], HypervisorUp)
+        hypervisor.close(5)
 
 
 def test_looks_that_this_libvirt_cannot_answer_are_unavailable(inbox: Inbox, hypervisor: LibvirtHypervisor) -> None:

@@ -7,6 +7,7 @@
 | libvirt-canary | asks libvirtd a question four times a second | while libvirtd is frozen, or at its limit |
 | libvirt-quick | looks that never wait for QEMU | while libvirtd is frozen |
 | libvirt-looks-N | looks that may; metadata; steps | for as long as a QEMU hangs |
+| libvirt-qemu-ends | waits for the ends of QEMU's processes: asks the kernel, never libvirt | never |
 | libvirt-let-go | lets go of the connections of a session that is over | while libvirtd is frozen |
 | the agent's own | guest-agent commands | up to the time-out, and more |
 
@@ -44,6 +45,8 @@ from vmhb_worker.core.events import (
     Look,
     Looked,
     Provisioned,
+    QemuEnded,
+    Refused,
     Report,
     SetBalloonPeriod,
     Step,
@@ -65,6 +68,11 @@ WATCH_INTERVAL = 1.0
 CANARY_PATIENCE = 5.0
 #: Seconds before a domain that could not be described is tried again.
 DESCRIBE_AGAIN = 5.0
+#: How many calls may be under way into QEMUs that are not seen to go on, of those that may block. Each has one of
+#: libvirtd's workers, for good if that QEMU hangs.
+UNSURE_LOOKS = 4
+#: Seconds for which the ends of processes are waited for at a time: so long it may take until the thread ends.
+ENDS_WAITED = 1.0
 #: Looks that never block and wait for the one thread that asks them; more than that only when libvirtd is frozen.
 MAX_QUICK = 4096
 
@@ -102,7 +110,7 @@ class LibvirtHypervisor:
         self._agent_calls = agent_calls
         self._processes = Processes(run_folder(uri))
         self._domains = Domains(self._processes)
-        self._pool = Pool(blocking_looks, "libvirt-looks")
+        self._pool = Pool(blocking_looks, "libvirt-looks", UNSURE_LOOKS)
         self._quick: queue.Queue[tuple[str, Look] | None] = queue.Queue(MAX_QUICK)
         self._again: dict[str, float] = {}  # control thread: domains to be described again, and when
         self._session: Session | None = None
@@ -121,6 +129,7 @@ class LibvirtHypervisor:
         self._control.start()
         threading.Thread(target=self._run_canary, name="libvirt-canary", daemon=True).start()
         threading.Thread(target=self._run_quick, name="libvirt-quick", daemon=True).start()
+        threading.Thread(target=self._run_ends, name="libvirt-qemu-ends", daemon=True).start()
 
     def describe(self, uuid: str) -> None:
         """Post what libvirt knows of the domain; nothing while down, for what comes next then is all there is."""
@@ -136,10 +145,18 @@ class LibvirtHypervisor:
             except queue.Full:
                 self._answer(uuid, look, Unavailable("libvirtd does not keep up"))
             return
-        task = Task(uuid, partial(self._ask, uuid, look), lambda why: self._answer(uuid, look, Unavailable(why)))
+        would = self._processes.would_answer(uuid)
+        task = Task(
+            uuid,
+            partial(self._ask, uuid, look),
+            lambda why: self._answer(uuid, look, Refused(why)),
+            partial(self._sure, uuid),
+        )
         if isinstance(look, SetBalloonPeriod):
             # What was changed must be changed back, also when the change itself is still under way.
             self._pool.start_latest(task, "balloon period")
+        elif would is False:
+            self._answer(uuid, look, Refused("QEMU's main thread stands still", stands_still=True))
         else:
             self._pool.start(task)
 
@@ -152,7 +169,10 @@ class LibvirtHypervisor:
 
     def write_state(self, uuid: str, element: str) -> None:
         """Best effort; an element that still waits for its turn is replaced by the next for the same domain."""
-        self._pool.start_latest(Task(uuid, partial(self._write_state, uuid, element), lambda _why: None), "metadata")
+        self._pool.start_latest(
+            Task(uuid, partial(self._write_state, uuid, element), lambda _why: None, partial(self._sure, uuid)),
+            "metadata",
+        )
 
     def provision(self, uuid: str, step: Step) -> None:
         """Carried out when its turn comes; one of the same kind that still waits is told off."""
@@ -160,6 +180,7 @@ class LibvirtHypervisor:
             uuid,
             partial(self._carry_out, uuid, step),
             lambda why: self._deliver(Provisioned(uuid, step, False, why, again=True)),
+            partial(self._sure, uuid),
         )
         self._pool.start_latest(task, type(step).__name__)
 
@@ -259,6 +280,8 @@ class LibvirtHypervisor:
         # Before the engine hears of it: what it asks for then finds the connection.
         self._session = session
         session.feed.begin(domains)
+        for uuid in self._processes.ended():  # while nobody listened
+            session.feed.tell(uuid, QemuEnded(), False)
         LOG.info("Connected to libvirt at %s: %d domains", self._uri, len(domains))
         self._again = dict.fromkeys(unread, time.monotonic() + DESCRIBE_AGAIN)
 
@@ -319,6 +342,19 @@ class LibvirtHypervisor:
             self._canary_waits_since = None
             del session
 
+    def _run_ends(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._processes.watch(self._qemu_ended, ENDS_WAITED)
+            except Exception:
+                LOG.exception("The ends of QEMU's processes could not be waited for; tried again")
+                self._closing.wait(ENDS_WAITED)
+
+    def _qemu_ended(self, uuid: str) -> None:
+        session = self._session
+        if session is not None:  # else it is told of when there is one
+            session.feed.tell(uuid, QemuEnded(), False)
+
     def _run_quick(self) -> None:
         while (asked := self._quick.get()) is not None:
             try:
@@ -342,6 +378,10 @@ class LibvirtHypervisor:
             except (NoLine, libvirt.libvirtError) as error:
                 answer = Unavailable(str(error))
         return partial(self._answer, uuid, look, answer)
+
+    def _sure(self, uuid: str) -> bool:
+        """Was its QEMU seen to go on?"""
+        return bool(self._processes.would_answer(uuid))
 
     def _answer(self, uuid: str, look: Look, answer: Answer) -> None:
         self._deliver(Happened(uuid, Looked(look, answer)))

@@ -60,6 +60,10 @@ _CONTROL = among("VIR_DOMAIN_CONTROL_", spoken_of.CONTROL)
 _CONTROL_ERRORS = among("VIR_DOMAIN_CONTROL_ERROR_REASON_", spoken_of.CONTROL_ERRORS)
 _CLOSED = among("VIR_CONNECT_CLOSE_REASON_", spoken_of.CLOSED)
 _IO_ERRORS = among("VIR_DOMAIN_EVENT_IO_ERROR_", spoken_of.IO_ERRORS)
+_RECIPIENTS = among("VIR_DOMAIN_EVENT_MEMORY_FAILURE_RECIPIENT_", {who for who, _ in spoken_of.MEMORY_FAILURES})
+_MEMORY_ACTIONS = among("VIR_DOMAIN_EVENT_MEMORY_FAILURE_ACTION_", {action for _, action in spoken_of.MEMORY_FAILURES})
+#: virDomainMemoryFailureFlags: an interface of libvirt's, so they stay what they are.
+_REQUIRED, _RECURSIVE = 1, 2
 _JOBS = among("VIR_DOMAIN_JOB_", spoken_of.JOBS_ON)
 #: An agent's, and from libvirt 12.4 on any channel's; the numbers are the same.
 _AGENTS = "VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_"
@@ -80,6 +84,13 @@ def port(state: int, reason: int) -> tuple[str, str]:
 def io_error(action: int) -> str:
     """Name of a virDomainEventIOErrorAction."""
     return _IO_ERRORS.get(action, UNKNOWN)
+
+
+def memory_failure(recipient: int, action: int, flags: int) -> tuple[str, str, bool, bool]:
+    """Names of the recipient and the action of a MEMORY_FAILURE event; and its flags: is action required, is it
+    recursive?"""
+    names = _RECIPIENTS.get(recipient, UNKNOWN), _MEMORY_ACTIONS.get(action, UNKNOWN)
+    return *names, bool(flags & _REQUIRED), bool(flags & _RECURSIVE)
 
 
 def job_is_on(number: int) -> bool:

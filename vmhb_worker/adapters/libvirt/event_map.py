@@ -20,7 +20,7 @@ from vmhb_common.model.policy import Channel
 from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection
 from vmhb_worker.core import lifecycle, spoken_of
-from vmhb_worker.core.events import Booted, Event, PortChanged, Silenced, Unsilenced, WatchdogFired
+from vmhb_worker.core.events import Booted, Event, MemoryFailed, PortChanged, Silenced, Unsilenced, WatchdogFired
 from vmhb_worker.core.silences import JOB
 from vmhb_worker.core.spoken_of import Whom
 from vmhb_worker.core.suspicion import JOB_BELIEVED
@@ -90,6 +90,7 @@ EVENTS: dict[str, Callable[..., Told]] = {
     "MIGRATION_ITERATION": _on_migration_pass,
     "IO_ERROR_REASON": _on_io_error,
     "WATCHDOG": lambda action: Told(WatchdogFired(constants.watchdog(action))),
+    "MEMORY_FAILURE": lambda *failure: Told(MemoryFailed(*constants.memory_failure(*failure))),
     "CONTROL_ERROR": lambda: Told(changed=True),
     "DEVICE_ADDED": lambda _alias: Told(changed=True),
     "DEVICE_REMOVED": lambda _alias: Told(changed=True),
@@ -122,7 +123,8 @@ def subscribe(connection: Connection, tell: Tell, channels: Callable[[str], dict
     for name, translate in EVENTS.items():
         number = getattr(libvirt, f"VIR_DOMAIN_EVENT_ID_{name}", None)
         if number is None:
-            continue  # not in this libvirt-python: a libvirt that is older than the event
+            LOG.info("This libvirt-python knows no %s events, it is older than they are: going without", name)
+            continue
         try:
             connection.subscribe(number, _callback(translate, tell))
         except libvirt.libvirtError as error:

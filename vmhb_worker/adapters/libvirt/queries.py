@@ -20,15 +20,15 @@ from vmhb_worker.adapters.libvirt.process import UNSEEN, Processes
 from vmhb_worker.core.events import (
     Answer,
     Control,
-    Cpu,
     Job,
     Look,
     LookControl,
-    LookCpu,
     LookJob,
+    LookProcess,
     LookState,
     LookVitals,
     PeriodSet,
+    Process,
     SetBalloonPeriod,
     State,
     Unavailable,
@@ -38,7 +38,7 @@ from vmhb_worker.core.events import (
 from vmhb_worker.core.spoken_of import CONTROL_ERRORS, Whom
 
 #: These never wait for QEMU.
-QUICK = LookControl | LookState | LookCpu
+QUICK = LookControl | LookState | LookProcess
 
 #: One call instead of four; each of these groups costs one round trip to QEMU's monitor at most.
 _STATISTICS = (
@@ -63,15 +63,14 @@ def ask(connection: Connection, uuid: str, look: Look, processes: Processes) -> 
 
 
 def _put(connection: Connection, uuid: str, look: Look, processes: Processes) -> Answer:
+    if isinstance(look, LookProcess):
+        return process(uuid, processes)
     domain = connection.domain(uuid)
     match look:
         case LookControl():
             return control(*domain.controlInfo()[:3])
         case LookState():
             return State(*constants.state(*domain.state()[:2]), processes.alive(uuid))
-        case LookCpu():
-            seconds = processes.cpu_seconds(uuid)
-            return Unavailable(UNSEEN) if seconds is None else Cpu(seconds)
         case LookJob():
             return job(domain.jobStats())
         case LookVitals():
@@ -84,6 +83,12 @@ def _put(connection: Connection, uuid: str, look: Look, processes: Processes) ->
         case SetBalloonPeriod(seconds):
             domain.setMemoryStatsPeriod(seconds, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             return PeriodSet()
+
+
+def process(uuid: str, processes: Processes) -> Process | Unavailable:
+    """What its QEMU does, as the host sees it: libvirt is not asked."""
+    seen = processes.look(uuid)
+    return Unavailable(UNSEEN) if seen is None else Process(*seen)
 
 
 def control(number: int, details: int, milliseconds: int) -> Control | Unavailable:
