@@ -233,6 +233,8 @@ class DomainLife:
         self.orphaned = False
         if self.arrives:
             self.here_since = now
+        if self.arrives or (self.in_postcopy and event.arrived):
+            self._graces.arrived(now)
         if self.panicked_at is not None and self._graces.panic_at is None:
             self._graces.panicked(now, self.saves_dump)  # its vCPUs stood still: it has all of its time from now on
         over = End((PAUSED, PASSES, POSTCOPY) if event.arrived else (PAUSED, PASSES))

@@ -1,4 +1,5 @@
-"""The times that a guest is given before something is said: for its first answer, for its port, after a panic.
+"""The times that a guest is given before something is said or done: for its first answer, for its port, after a panic,
+after its arrival from another host.
 
 They run only while nothing else explains the guest's silence: what a silence lasted is added to each. Times are seconds
 of the monotonic clock; None where no such time runs.
@@ -12,6 +13,12 @@ from collections.abc import Callable
 from vmhb_common.model.policy import HeartbeatPolicy
 from vmhb_worker.core.ask_schedule import full_threshold
 from vmhb_worker.core.instance_state import Memory, Timing
+
+#: Who has arrived from another host within so long (seconds) is told of as early as at other times, and its recovery
+#: asked for after that: guests that lived were silent for 10 s after they had come to a host at load 16, and had
+#: answered there before.
+ARRIVAL_GRACE = 60.0
+_NONE = (None, None, None, None)
 
 
 class Graces:
@@ -27,6 +34,7 @@ class Graces:
         "_in_force",
         "_panic_grace",
         "_timing",
+        "arrived_until",
         "closings",
         "established",
         "exited",
@@ -47,6 +55,7 @@ class Graces:
             self.overdue_at = max(self.overdue_at, now + self.full_threshold)
         self.panic_at: float | None = None
         self._panic_grace = timing.panic_grace
+        self.arrived_until: float | None = None
         self.settle_at: float | None = None
         self._extended = False  # whoever reopened the port has been granted a full threshold
         self.closings = 0  # of the port, since the last acknowledgement
@@ -103,6 +112,10 @@ class Graces:
         self._panic_grace = self._timing.crash_dump_grace if saves_dump else self._timing.panic_grace
         self.panic_at = max(at + self._panic_grace, asked_from + self.full_threshold)
 
+    def arrived(self, now: float) -> None:
+        """From another host, just now: if it is silent, it may still go on."""
+        self.arrived_until = now + ARRIVAL_GRACE
+
     def port_closed(self, now: float) -> None:
         """The first of its closings since it answered counts."""
         if self.settle_at is None:
@@ -122,11 +135,11 @@ class Graces:
 
     def standstill(self) -> None:
         """Its vCPUs stand still: nothing that it does, or doesn't, means anything."""
-        self.settle_at = self.panic_at = None
+        self.settle_at = self.panic_at = self.arrived_until = None
 
     def end(self) -> None:
         """Nothing is waited for."""
-        self.waiting_since = self.overdue_at = self.panic_at = self.settle_at = None
+        self.waiting_since = self.overdue_at = self.panic_at = self.settle_at = self.arrived_until = None
 
     def put_off(self, lasted: float, now: float) -> None:
         """Extend each running grace by the length of the silence, but never beyond a full grace from now."""
@@ -137,15 +150,15 @@ class Graces:
             self.overdue_at = min(self.overdue_at + lasted, max(self._overdue() or now, now + full))
         if self.panic_at is not None:
             self.panic_at = min(self.panic_at + lasted, now + self._panic_grace)
+        if self.arrived_until is not None:
+            self.arrived_until = min(self.arrived_until + lasted, now + ARRIVAL_GRACE)
         if self.settle_at is not None:
             self.settle_at = min(self.settle_at + lasted, now + max(self._timing.exit_settle_time, full))
 
     def deadline(self) -> float:
         """When the next of them is over."""
-        if self.overdue_at is None and self.panic_at is None and self.settle_at is None:
-            return math.inf
-        times = (self.overdue_at, self.panic_at, self.settle_at)
-        return min(at for at in times if at is not None)
+        times = (self.overdue_at, self.panic_at, self.settle_at, self.arrived_until)
+        return math.inf if times == _NONE else min(at for at in times if at is not None)
 
     def overdue(self, now: float) -> bool:
         """Did the first acknowledgement not come in time? True once."""
@@ -157,6 +170,12 @@ class Graces:
         """Has a panicked guest had its time? True once."""
         over = self.panic_at is not None and now >= self.panic_at
         self.panic_at = None if over else self.panic_at
+        return over
+
+    def arrival_over(self, now: float) -> bool:
+        """Has one that arrived had its time? True once."""
+        over = self.arrived_until is not None and now >= self.arrived_until
+        self.arrived_until = None if over else self.arrived_until
         return over
 
     def settled(self, now: float) -> bool:

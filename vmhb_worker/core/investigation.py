@@ -42,6 +42,7 @@ _LOOKED_INTO = frozenset({Trigger.SILENT, Trigger.UNHEARD, Trigger.EXITED})
 #: Why no recovery is asked for yet.
 _MAY_REBOOT = "it panicked, and may reboot by itself until [verdict] panic_grace is over"
 _SAVES_DUMP = "it saves a crash dump, and has until [verdict] crash_dump_grace is over"
+_MAY_GO_ON = "it has just arrived from another host, and may go on by itself within a minute of that"
 _IN_SPITE_OF_DOUBT = "it was judged in spite of doubt in its host, which has not been over for long enough"
 _MEMORY_IS_ELSEWHERE = "a part of its memory is still on another host, and a reset would destroy that"
 
@@ -207,6 +208,9 @@ class Investigation:
         panic_at = self._graces.panic_at
         if self.trigger in (Trigger.SILENT, Trigger.PANIC) and panic_at is not None and now < panic_at:
             return _SAVES_DUMP if self._life.saves_dump else _MAY_REBOOT
+        until = self._graces.arrived_until
+        if self.trigger in (Trigger.SILENT, Trigger.UNHEARD) and until is not None and now < until:
+            return _MAY_GO_ON
         if self.trigger is Trigger.SILENT and self.in_spite_at > -math.inf and self._in_doubt(evidence, now):
             return _IN_SPITE_OF_DOUBT
         return ""

@@ -464,6 +464,8 @@ class Monitor:
             self._course.apply(Input.PANIC, now, Trigger.PANIC)
         if self._graces.settled(now):
             self._settled(now)
+        if self._graces.arrival_over(now):
+            self._course.judge_again(now)
 
     def _tick_evidence(self, now: float) -> None:
         host, other = self._host, self._witnesses.other

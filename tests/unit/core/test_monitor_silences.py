@@ -13,6 +13,7 @@ from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
 from vmhb_worker.core.domain_life import PASSAGE
+from vmhb_worker.core.graces import ARRIVAL_GRACE
 from vmhb_worker.core.instance_state import Memory, Timing
 from vmhb_worker.core.lifecycle import JOBS, event_of, event_of_state
 from vmhb_worker.core.suspicion import JOB_BELIEVED
@@ -440,6 +441,93 @@ def test_an_arriving_guest_that_never_answered_anywhere_has_its_grace() -> None:
     assert guest.run(5000.0) == []
     guest.is_resumed()
     assert guest.run(6000.0) == ["5600.00 raised not_established"]
+
+
+def _arrives(**knobs: Any) -> Guest:
+    """From another host, at 100, and runs here from 110 on."""
+    guest = lone(memory=Memory(running=False, established=True, waited=None), **{**FAST, **knobs})
+    guest._change(paused=True)
+    guest.run(100.0)
+    guest.happens(ev.Arriving())
+    guest.run(110.0)
+    return guest
+
+
+def _said(guest: Guest) -> list[tuple[float, str]]:
+    return [(float(line.split(" ", 1)[0]), line.split(" ", 1)[1]) for line in guest.transcript]
+
+
+def _held(said: str) -> bool:
+    return said == "updated guest_hung, withheld: hold"
+
+
+def test_who_dies_soon_after_its_arrival_is_told_of_as_ever_and_recovered_after_a_minute() -> None:
+    """Guests that lived were silent for 10 s after their migration to a host at load."""
+    guest = _arrives(action=Action.RECOVER)
+    guest.is_resumed()
+    guest.run(125.0)
+    guest.kernel_dies()
+    guest.run(110.0 + ARRIVAL_GRACE - 1.0)
+    assert _said(guest)[0][0] < 130.0
+    assert _held(_said(guest)[-1][1])
+    guest.run(110.0 + ARRIVAL_GRACE + 10.0)
+    at, said = _said(guest)[-1]
+    assert said == "updated guest_hung, recover"
+    assert 110.0 + ARRIVAL_GRACE <= at <= 110.0 + ARRIVAL_GRACE + 5.0
+
+
+def test_who_goes_on_soon_after_its_arrival_is_never_recovered() -> None:
+    """However late that is, within the minute."""
+    guest = _arrives(action=Action.RECOVER_UNRESPONSIVE)
+    guest.is_resumed()
+    guest.run(125.0)
+    guest.agent_stops()
+    guest.host.at(150.0, guest.agent_goes_on)
+    guest.run(600.0)
+    assert not [said for _, said in _said(guest) if said.endswith(", recover")]
+    assert _said(guest)[-1][1].startswith("cleared")
+
+
+def test_who_dies_later_is_recovered_as_ever() -> None:
+    """Its arrival is long ago."""
+    guest = _arrives(action=Action.RECOVER)
+    guest.is_resumed()
+    guest.run(110.0 + ARRIVAL_GRACE + 5.0)
+    guest.kernel_dies()
+    guest.run(110.0 + ARRIVAL_GRACE + 15.0)
+    assert _said(guest)[-1][1] == "updated guest_hung, recover"
+
+
+def test_the_minute_after_an_arrival_does_not_run_while_it_is_paused() -> None:
+    """Nobody goes on while somebody keeps it from running."""
+    guest = _arrives(action=Action.RECOVER)
+    guest.is_resumed()
+    guest.run(125.0)
+    guest.kernel_dies()
+    guest.run(140.0)
+    guest.is_paused()
+    guest.run(440.0)
+    guest.is_resumed()
+    guest.kernel_dies()
+    guest.run(465.0)
+    assert not [said for _, said in _said(guest) if said.endswith(", recover")]
+    guest.run(510.0)
+    assert _said(guest)[-1][1] == "updated guest_hung, recover"
+
+
+def test_all_of_its_memory_must_have_arrived() -> None:
+    """Its minute begins with the end of a post-copy migration."""
+    guest = _arrives(action=Action.RECOVER)
+    guest.happens(ev.InPostcopy())
+    guest.run(200.0)
+    guest.happens(ev.Resumed(arrived=True))
+    guest._change(paused=False)
+    guest.run(215.0)
+    guest.kernel_dies()
+    guest.run(200.0 + ARRIVAL_GRACE - 1.0)
+    assert _held(_said(guest)[-1][1])
+    guest.run(200.0 + ARRIVAL_GRACE + 10.0)
+    assert _said(guest)[-1][1] == "updated guest_hung, recover"
 
 
 def test_a_migration_that_fails_on_arrival_is_no_fault() -> None:
