@@ -27,7 +27,7 @@ are reported as skipped for want of a worker; raise libvirtd's max_workers with 
     ),
     cfg.IntOpt(
         "slow_workers",
-        default=4,
+        default=3,
         min=1,
         max=64,
         help=prose(
@@ -35,7 +35,8 @@ are reported as skipped for want of a worker; raise libvirtd's max_workers with 
 How many guests that are known to be silent or slow are asked at the same time, beside those of `workers`.
 
 Such a request lasts until it times out, up to 15 s. Raise it when beats of slow guests are reported as skipped, with
-the same thought for libvirtd's max_workers. 1 to 64.
+the same thought for libvirtd's max_workers: with the defaults, all that this service asks takes 12 of them at most.
+1 to 64.
 """
         ),
     ),

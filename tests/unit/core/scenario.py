@@ -49,7 +49,7 @@ AGENT_JOB = 30.0
 #: How often the host's pressure is looked at (seconds).
 LOOKS = 2.0
 #: How many looks that may block are out at a time, and how many about QEMUs that cannot be seen.
-LOOKS_OUT, BLIND_LOOKS_OUT = 8, 4
+LOOKS_OUT, BLIND_LOOKS_OUT = 3, 2
 #: QEMU's timer fires after the period; the guest's kernel takes a moment.
 BALLOON_TAKES = 0.05
 
@@ -518,7 +518,7 @@ class Application:
 class Host:
     """The clock, libvirtd, the lanes, the book of faults, and all guests."""
 
-    def __init__(self, workers: int = 4, slow_workers: int = 4, at: float = 0.0, limits: Limits = NONE) -> None:
+    def __init__(self, workers: int = 4, slow_workers: int = 3, at: float = 0.0, limits: Limits = NONE) -> None:
         """limits: by default, nothing is withheld: verdicts are looked at."""
         self.now = at
         self.lanes = Lanes(workers, slow_workers)

@@ -11,6 +11,7 @@ from oslo_config import cfg, types
 from tests.fakes import write_config
 from vmhb_common.model.policy import KNOBS, HeartbeatPolicy, Kind, parse
 from vmhb_worker import conf as options
+from vmhb_worker.adapters.libvirt import adapter
 from vmhb_worker.conf import policy
 from vmhb_worker.settings import Settings
 
@@ -29,6 +30,14 @@ def test_defaults_are_those_of_the_settings(tmp_path: Path) -> None:
     assert settings.limits.min_interval == expected.limits.min_interval
     for name in ("host", "state_path", "connection_uri", "agent", "verdict", "notifications"):
         assert getattr(settings, name) == getattr(expected, name)
+
+
+def test_twelve_of_libvirtds_workers_are_taken_at_most() -> None:
+    """Agents' and looks', one that describes or asks what never blocks, one that sees whether libvirtd answers."""
+    agents = Settings().agent.workers + Settings().agent.slow_workers
+    assert agents == adapter.AGENT_CALLS
+    assert agents + adapter.BLOCKING_LOOKS + 1 + 1 <= 12
+    assert adapter.UNSURE_LOOKS < adapter.BLOCKING_LOOKS
 
 
 def test_policy_defaults_are_the_tables(tmp_path: Path) -> None:

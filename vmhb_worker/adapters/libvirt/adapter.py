@@ -70,7 +70,11 @@ CANARY_PATIENCE = 5.0
 DESCRIBE_AGAIN = 5.0
 #: How many calls may be under way into QEMUs that are not seen to go on, of those that may block. Each has one of
 #: libvirtd's workers, for good if that QEMU hangs.
-UNSURE_LOOKS = 4
+UNSURE_LOOKS = 2
+#: How many calls that may block are under way for evidence, metadata and provisioning, and how many for agents. With one
+#: that describes domains or asks what never blocks, and one that sees whether libvirtd answers at all, that is 12 of
+#: libvirtd's workers, of which there are 20 for everybody.
+BLOCKING_LOOKS, AGENT_CALLS = 3, 7
 #: Seconds for which the ends of processes are waited for at a time: so long it may take until the thread ends.
 ENDS_WAITED = 1.0
 #: Looks that never block and wait for the one thread that asks them; more than that only when libvirtd is frozen.
@@ -99,7 +103,9 @@ class Session:
 class LibvirtHypervisor:
     """See `interfaces.Hypervisor`. Every method may be called from any thread."""
 
-    def __init__(self, uri: str = "qemu:///system", blocking_looks: int = 8, agent_calls: int = 8) -> None:
+    def __init__(
+        self, uri: str = "qemu:///system", blocking_looks: int = BLOCKING_LOOKS, agent_calls: int = AGENT_CALLS
+    ) -> None:
         """blocking_looks: how many looks may wait for QEMUs at a time; agent_calls: how many commands for agents.
 
         Each that waits has a connection, and one of libvirtd's ordinary workers (`max_workers`, 20 by default), which
@@ -315,7 +321,8 @@ class LibvirtHypervisor:
 
     def _describe(self, session: Session, uuid: str) -> None:
         try:
-            seen = self._domains.one(session.main, uuid)
+            with session.quick.turn:  # one worker of libvirtd's for both
+                seen = self._domains.one(session.main, uuid)
         except (libvirt.libvirtError, ElementTree.ParseError) as error:
             if session.main.alive():
                 LOG.warning("instance %s: libvirt does not tell its XML, trying again: %s", uuid, error)
