@@ -71,9 +71,9 @@ DESCRIBE_AGAIN = 5.0
 #: How many calls may be under way into QEMUs that are not seen to go on, of those that may block. Each has one of
 #: libvirtd's workers, for good if that QEMU hangs.
 UNSURE_LOOKS = 2
-#: How many calls that may block are under way for evidence, metadata and provisioning, and how many for agents. With one
-#: that describes domains or asks what never blocks, and one that sees whether libvirtd answers at all, that is 12 of
-#: libvirtd's workers, of which there are 20 for everybody.
+#: How many calls that may block are under way for evidence, metadata and provisioning, and how many for agents. With
+#: one that describes domains or asks what never blocks, and one that sees whether libvirtd answers at all, that is 12
+#: of libvirtd's workers, of which there are 20 for everybody.
 BLOCKING_LOOKS, AGENT_CALLS = 3, 7
 #: Seconds for which the ends of processes are waited for at a time: so long it may take until the thread ends.
 ENDS_WAITED = 1.0
