@@ -1,13 +1,14 @@
 """A guest without a QEMU: a domain whose emulator is ``stand_in_qemu.py``, so that a node may have a hundred.
 
-libvirtd and all its answers are real. What cannot be had: anything inside the guest, time that is stolen, and QEMU's
-ends that come from the guest. Deeds return their moment, as `Guest`'s do.
+libvirtd and all its answers are real. What cannot be had: anything inside the guest, and time that is stolen. Deeds
+return their moment, as `Guest`'s do.
 """
 
 from __future__ import annotations
 
 import pathlib
 import signal
+import time
 from xml.sax.saxutils import escape
 
 from .guest import AGENT_CHANNEL, APPLICATION_CHANNEL, Guest
@@ -75,6 +76,16 @@ class StandIn(Guest):
     def kernel_dies(self) -> float:
         """Nothing in the guest says anything any more, its balloon included."""
         return self._signal(signal.SIGUSR1)
+
+    def kernel_panics(self) -> float:
+        """The same, and its panic device says so."""
+        return self._signal(signal.SIGRTMIN)
+
+    def power_off(self) -> float:
+        """By ACPI, as `virsh shutdown` asks for it."""
+        moment = time.monotonic()
+        self.node.virsh("shutdown", self.name, "--mode", "acpi")
+        return moment
 
     def agents_hang(self) -> float:
         """Agent and application say nothing any more; the kernel lives."""

@@ -6,7 +6,7 @@ the application channel. It sleeps between what it is asked; it has no vCPU, so 
 
 Signals: SIGUSR1, the guest's kernel dies: balloon, agent and application are silent. SIGUSR2, agent and application are
 silent, and the kernel lives. SIGHUP, they go on: what they were asked meanwhile is answered late, as by whoever stood
-still. SIGSTOP and SIGCONT do to it what they do to QEMU.
+still. SIGRTMIN, its kernel dies and says so, as by a panic device. SIGSTOP and SIGCONT do to it what they do to QEMU.
 
 What libvirt wants to know of the emulator itself, a real QEMU answers: it takes this process's place.
 """
@@ -193,6 +193,7 @@ class Machine:
         signal.signal(signal.SIGUSR1, lambda *_: self.fall_silent(dead=True))
         signal.signal(signal.SIGUSR2, lambda *_: self.fall_silent(dead=False))
         signal.signal(signal.SIGHUP, lambda *_: self.go_on())
+        signal.signal(signal.SIGRTMIN, lambda *_: self.panic())
 
     def run(self) -> None:
         """Until libvirt ends it."""
@@ -210,6 +211,23 @@ class Machine:
         """Agent and application, and with dead the kernel."""
         self.dead, self.mute = dead, True
         self._attend()
+
+    def panic(self) -> None:
+        """The kernel, with its last words."""
+        self.fall_silent(dead=True)
+        self._tell("GUEST_PANICKED", action="run")
+
+    def power_off(self) -> None:
+        """The guest does as it is told, at once; libvirt ends the process."""
+        self.fall_silent(dead=True)
+        self._tell("POWERDOWN")
+        self._tell("SHUTDOWN", guest=True, reason="guest-shutdown")
+
+    def _tell(self, event: str, **data: Any) -> None:
+        now = {"seconds": int(time.time()), "microseconds": 0}
+        for port in self._ports:
+            if port.role == MONITOR:
+                port.say({"event": event, **({"data": data} if data else {}), "timestamp": now}, after=b"\r\n")
 
     def go_on(self) -> None:
         """Everybody."""
@@ -258,13 +276,12 @@ class Machine:
         name, arguments = message.get("execute"), message.get("arguments", {})
         answer = {"return": self._qmp(name, arguments)}
         port.say({**answer, "id": message["id"]} if "id" in message else answer, after=b"\r\n")
-        event = {"cont": "RESUME", "stop": "STOP", "quit": "SHUTDOWN"}.get(name)
-        if event is not None:
-            data = {"data": {"guest": False, "reason": "host-qmp-quit"}} if name == "quit" else {}
-            port.say(
-                {"event": event, **data, "timestamp": {"seconds": int(time.time()), "microseconds": 0}}, after=b"\r\n"
-            )
-        if name == "quit":
+        if name in ("cont", "stop"):
+            self._tell("RESUME" if name == "cont" else "STOP")
+        elif name == "system_powerdown":
+            self.power_off()
+        elif name == "quit":
+            self._tell("SHUTDOWN", guest=False, reason="host-qmp-quit")
             sys.exit()
 
     def _qmp(self, name: str, arguments: dict[str, Any]) -> Any:

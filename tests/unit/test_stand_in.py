@@ -137,6 +137,23 @@ def test_a_dead_kernel_reports_nothing(running: Running) -> None:
     assert not running.agent.hears(0.1)
 
 
+def test_a_panic_is_told(running: Running) -> None:
+    """SIGRTMIN: the kernel is dead, and QEMU says so."""
+    running.process.send_signal(signal.SIGRTMIN)
+    assert running.monitor.hear()["event"] == "GUEST_PANICKED"
+    running.agent.say({"execute": "guest-ping"})
+    assert not running.agent.hears(0.1)
+
+
+def test_it_powers_off_as_it_is_told(running: Running) -> None:
+    """And says that the guest wished it; the process ends when libvirt ends it."""
+    running.monitor.say({"execute": "system_powerdown"})
+    told = [running.monitor.hear() for _ in range(3)]
+    assert {"POWERDOWN", "SHUTDOWN"} <= {one.get("event") for one in told}
+    assert [one["data"]["guest"] for one in told if one.get("event") == "SHUTDOWN"] == [True]
+    assert running.process.poll() is None
+
+
 def test_a_balloon_keeps_time_as_qemus_does() -> None:
     """The first period asks at once, another one from then on, the same one changes nothing, and 0 ends it; a driver
     that was silent gives back what it was handed when it goes on."""
