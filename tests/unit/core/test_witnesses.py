@@ -20,6 +20,7 @@ from vmhb_worker.core.instance_state import Timing
 from vmhb_worker.core.suspicion import believed
 from vmhb_worker.core.transitions import State
 from vmhb_worker.core.verdict import Case, Recovery, Trigger, judge, recommend, starved
+from vmhb_worker.core.witnesses import OtherChannel
 
 FAST = {"interval": 1.0, "timeout": 1.0, "threshold": 3}
 POLICIES = [{"interval": 10.0, "timeout": 5.0, "threshold": 3}, FAST]
@@ -39,6 +40,22 @@ def test_every_line_of_the_table_says_what_it_is_worth() -> None:
         assert isinstance(line.by, Witness), name
         assert all((line.source, line.tells, line.fresh, line.guests)), name
     assert set(example()) == set(TABLE)
+
+
+# -- the agent, where an application is judged --------------------------------------------------------------------------
+
+
+def test_whoever_waits_for_no_answer_is_not_told_that_there_is_no_place_for_the_question() -> None:
+    """What it said before counts; where it was asked, and waits for its turn, that is what is known."""
+    agent = OtherChannel(present=True)
+    agent.ask(10.0)
+    agent.answered(True, "", 10.1)
+    agent.no_place()
+    assert agent.said == Reading(True, 10.1)
+    agent.ask(20.0)
+    agent.no_place()
+    assert agent.said == unavailable("no free place: too many guests wait to be asked")
+    assert not agent.pending
 
 
 # -- how much a silent balloon proves ----------------------------------------------------------------------------------
