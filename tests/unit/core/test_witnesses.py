@@ -42,7 +42,7 @@ def test_every_line_of_the_table_says_what_it_is_worth() -> None:
     assert set(example()) == set(TABLE)
 
 
-# -- the agent, where an application is judged --------------------------------------------------------------------------
+# -- the agent, where an application is judged -------------------------------------------------------------------------
 
 
 def test_whoever_waits_for_no_answer_is_not_told_that_there_is_no_place_for_the_question() -> None:
