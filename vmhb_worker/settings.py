@@ -16,7 +16,7 @@ class AgentSettings:
     """The agent channel: how many guests are asked at a time, and how long an agent may be away."""
 
     workers: int = 4
-    slow_workers: int = 3
+    slow_workers: int = 4
     exit_settle_time: float = 120.0
 
 

@@ -36,7 +36,7 @@ TOGETHER = 2.0
 #: How much slower another client's `domstats` may be.
 SLOWER = 1.10
 #: Agent commands in libvirtd at a time: [agent] workers + slow_workers, by default.
-COMMANDS = 4 + 3
+COMMANDS = 4 + 4
 HUNG = 10
 #: Those that hang one at a time take turns: the fourth fault of one within ten minutes would be kept open.
 VICTIMS = 4

@@ -27,7 +27,7 @@ are reported as skipped for want of a worker; raise libvirtd's max_workers with 
     ),
     cfg.IntOpt(
         "slow_workers",
-        default=3,
+        default=4,
         min=1,
         max=64,
         help=prose(

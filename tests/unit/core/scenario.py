@@ -518,7 +518,7 @@ class Application:
 class Host:
     """The clock, libvirtd, the lanes, the book of faults, and all guests."""
 
-    def __init__(self, workers: int = 4, slow_workers: int = 3, at: float = 0.0, limits: Limits = NONE) -> None:
+    def __init__(self, workers: int = 4, slow_workers: int = 4, at: float = 0.0, limits: Limits = NONE) -> None:
         """limits: by default, nothing is withheld: verdicts are looked at."""
         self.now = at
         self.lanes = Lanes(workers, slow_workers)

@@ -22,7 +22,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from xml.etree import ElementTree
@@ -72,9 +72,9 @@ DESCRIBE_AGAIN = 5.0
 #: libvirtd's workers, for good if that QEMU hangs.
 UNSURE_LOOKS = 2
 #: How many calls that may block are under way for evidence, metadata and provisioning, and how many for agents. With
-#: one that describes domains or asks what never blocks, and one that sees whether libvirtd answers at all, that is 12
-#: of libvirtd's workers, of which there are 20 for everybody.
-BLOCKING_LOOKS, AGENT_CALLS = 3, 7
+#: one that describes domains, asks what never blocks, or sees whether libvirtd answers at all, that is 12 of libvirtd's
+#: workers, of which there are 20 for everybody.
+BLOCKING_LOOKS, AGENT_CALLS = 3, 8
 #: Seconds for which the ends of processes are waited for at a time: so long it may take until the thread ends.
 ENDS_WAITED = 1.0
 #: Looks that never block and wait for the one thread that asks them; more than that only when libvirtd is frozen.
@@ -342,7 +342,7 @@ class LibvirtHypervisor:
             session = self._session
             if session is None:
                 continue
-            with contextlib.suppress(libvirt.libvirtError), session.canary.turn:
+            with contextlib.suppress(libvirt.libvirtError), session.canary.turn, _in_turn(session.quick.turn):
                 self._canary_waits_since = asked
                 session.canary.ask()
                 session.feed.heard(asked)
@@ -419,6 +419,17 @@ class LibvirtHypervisor:
         """Post, unless closed. The lock is what makes `close` a clear end: nothing is posted after it returned."""
         with self._post_lock:
             self._post(report)
+
+
+@contextlib.contextmanager
+def _in_turn(turn: threading.Lock) -> Iterator[None]:
+    """After the call that is under way, so that there is one at a time; beside it, if that one does not come back."""
+    free = turn.acquire(timeout=CANARY_INTERVAL)
+    try:
+        yield
+    finally:
+        if free:
+            turn.release()
 
 
 def _let_go(connections: Sequence[Connection]) -> None:
