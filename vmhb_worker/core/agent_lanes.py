@@ -162,7 +162,8 @@ class Lanes:
             yield from (request for request in queue.values() if request.command is None)
 
     def _untold(self) -> Iterator[Request]:
-        return (request for request in self._challenges() if not request.told)
+        """Not those that are known to be silent: their hosts have been asked."""
+        return (request for request in self._challenges() if not request.told and request.pace is not Pace.SILENT)
 
     def _overdue_at(self) -> float:
         if not (self._waiting[Pace.QUICK] and self._room_for_answering()):
