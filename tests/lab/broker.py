@@ -46,10 +46,12 @@ class Broker(Kept):
     user = "vmhb"
     vhost = "vmhb"
 
-    def __init__(self, *, folder: pathlib.Path | None = None) -> None:
-        """``folder``: where its state is, instead of one of its own under /tmp; it must be there and empty."""
+    def __init__(self, *, folder: pathlib.Path | None = None, more: str = "") -> None:
+        """``folder``: where its state is, instead of one of its own under /tmp; it must be there and empty. ``more``:
+        lines of rabbitmq.conf."""
         super().__init__()
         self._folder = folder
+        self._more = more
         self.password = secrets.token_hex(8)
         self.port = 0
         self._ports = [0, 0, 0]
@@ -78,7 +80,8 @@ class Broker(Kept):
         self.port = self._ports[0]
         (folder / "definitions.json").write_text(json.dumps(self._definitions()))
         (folder / "enabled_plugins").write_text("[].\n")
-        (folder / "rabbitmq.conf").write_text(CONF.format(folder=folder, port=self.port, memory=MEMORY, disk=DISK))
+        conf = CONF.format(folder=folder, port=self.port, memory=MEMORY, disk=DISK)
+        (folder / "rabbitmq.conf").write_text(conf + self._more)
         self._processes = Processes(folder)
         with ended_if_it_fails(self._processes):
             self.boot()

@@ -158,6 +158,6 @@ def test_what_runs_no_pytest_takes_no_options(step: str, capsys: pytest.CaptureF
         run_tests._arguments([step, "unit", "--", "-k", "beats"])
     assert f"{step} runs no pytest, and would ignore -k beats" in capsys.readouterr().err
     names = {job.name for job in run_tests._jobs(*run_tests._arguments(["--", "-k", "beats"]))}
-    assert names == {"unit", "nova", "timed", "patient", "cloud"}
+    assert names == {"docs", "unit", "nova", "timed", "patient", "cloud"}
     names = {job.name for job in run_tests._jobs(*run_tests._arguments([]))}
     assert step in names

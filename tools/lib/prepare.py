@@ -57,7 +57,7 @@ class Environment:
         return "worker" in self.extras
 
 
-FULL = Environment(".venv", ("worker", "consumer", "test"))
+FULL = Environment(".venv", ("worker", "consumer", "docs", "test"))
 #: For `tools/demo --simulate`: nothing to compile, no libvirt.
 LIGHT = Environment(".venv-light", ("client",))
 #: For `tests/nova`: Nova wants other releases of what we share than we do. Nothing in it has to be compiled.

@@ -1,4 +1,4 @@
-"""`tools/test`: lint, unit, fuzz, tests inside Nova, functional tests, tests in a whole cloud, and a count of them.
+"""`tools/test`: lint, docs, unit, fuzz, tests inside Nova, functional tests, a whole cloud, and a count of them.
 
 What computes runs first, by itself. Most functional tests wait, for a broker to come back, say: they run side by side,
 in two lanes, of which the one that measures times has the processors first.
@@ -32,11 +32,15 @@ LINT = (
     ("mypy",),
     ("reno", "-q", "lint"),
 )
+#: The site and the manual pages: what is warned of is an error.
+SITE = ("html", "man")
 #: What decides, "is this VM dead?" above all: every branch is tested, or this fails.
 DECIDES = Path(__file__).with_name("decides.coveragerc")
 #: The plugin that keeps a job to its share. Not imported here: pytest is in the environments only.
 SELECTION = "tools.lib.selection"
 NO_CACHE = "-p no:cacheprovider"
+#: tests/conftest.py has it: what `--all` is for pytest.
+REPEAT = "--repetitions-all"
 #: Of ours, what is installed beside OpenStack, and what tests it.
 EXTRAS = ("client", "worker", "consumer", "nova", "vitrage", "test")
 #: How much what measures nothing gives way to what does.
@@ -82,6 +86,11 @@ class Run:
     root: Path = ROOT
     tally: Tally = field(default_factory=Tally)
 
+    @property
+    def chosen(self) -> Sequence[str]:
+        """What the caller told pytest: of `--all`, which everything is run by, there is a word among its options."""
+        return [option for option in self.for_pytest if option != REPEAT]
+
     def say(self, text: str) -> None:
         """A line of our own."""
         say(f"{self.prefix}{text}")
@@ -94,6 +103,15 @@ class Run:
                 continue
             self.say("$ " + " ".join(command))
             self.tally.check(self._call(command) == 0)
+
+    def docs(self) -> None:
+        """The site, its manual pages; and of each command in them, what runs it."""
+        with tempfile.TemporaryDirectory(prefix="vmhb-docs-") as scratch:
+            for builder in () if self.chosen else SITE:
+                build = ("sphinx-build", "-q", "-W", "--keep-going", "-b", builder, "-d", f"{scratch}/read")
+                self.say(f"$ {' '.join(build[:6])} docs")
+                self.tally.check(self._call((*build, "docs", f"{scratch}/{builder}")) == 0)
+        self._pytest(("python", "-m", "pytest", "--durations=5"), "tests/docs")
 
     def unit(self) -> None:
         """Of what was selected no coverage is told: some tests cover some of it."""
@@ -148,6 +166,10 @@ class Run:
     def _chain(self, tests: str) -> None:
         """From a fault to what a service, in its own Python, makes of it, and back."""
         self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=5"), tests)
+
+    def packages(self) -> None:
+        """Built, and installed where they are meant to be: hundreds of MiB of Debian in .lab the first time."""
+        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/packages")
 
     def timed(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "-patient")
@@ -246,6 +268,7 @@ class Job:
 FIRST = "first"
 JOBS = (
     Job("lint", "lint", Run.lint, prepare.FULL, FIRST),
+    Job("docs", "docs", Run.docs, prepare.FULL, FIRST),
     Job("unit", "unit", Run.unit, prepare.FULL, FIRST),
     Job("fuzz", "fuzz", Run.fuzz, prepare.FULL, FIRST),
     Job("bounds", "2025.2", Run.openstack_2025_2, prepare.OPENSTACK_2025_2, FIRST, only_all=True),
@@ -258,18 +281,21 @@ JOBS = (
     Job("mistral", "mistral", Run.mistral, prepare.FULL, "patient", NICE, True, (prepare.MISTRAL,)),
     Job("telemetry", "telemetry", Run.telemetry, prepare.FULL, "patient", NICE, True, (prepare.TELEMETRY,)),
     Job("vitrage", "graph", Run.graph, prepare.FULL, "patient", NICE, True, (prepare.VITRAGE, prepare.TELEMETRY)),
+    Job("packages", "packages", Run.packages, prepare.FULL, "patient", NICE, True),
     Job("cloud", "cloud", Run.cloud, prepare.CLOUD, "patient", NICE),
 )
 STEPS = tuple(dict.fromkeys(job.step for job in JOBS))
 #: For the chains: no VMs.
 SERVERS = {name: requirements.PACKAGES[name] for name in ("rabbitmq-server", "mariadb-server")}
 CHAINS = Wants(lambda: requirements.missing(SERVERS), lambda: requirements.install(SERVERS))
+WANTS_OF_THE_LAB = Wants(requirements.missing, requirements.install)
 #: What a step needs on the machine, besides its environment.
 WANTS = {
-    "functional": Wants(requirements.missing, requirements.install),
+    "functional": WANTS_OF_THE_LAB,
     "mistral": CHAINS,
     "telemetry": CHAINS,
     "vitrage": CHAINS,
+    "packages": WANTS_OF_THE_LAB,
     "cloud": Wants(cloud_requirements.missing, cloud_requirements.install),
 }
 
@@ -283,7 +309,7 @@ def main() -> int:
     except prepare.NotReady as error:
         print(error, file=sys.stderr)
         return 2
-    options = [*for_pytest, *(["--repetitions-all"] if asked.all else [])]
+    options = [*for_pytest, *([REPEAT] if asked.all else [])]
     total = Tally()
     for tally in _run(jobs, folders, options):
         total.add(tally)
