@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -397,4 +397,4 @@ def _rivals(connection: sa.Connection, fault: Fault) -> list[Any]:
 
 
 def _aware(now: float) -> datetime:
-    return datetime.fromtimestamp(now, UTC)
+    return datetime.fromtimestamp(now, timezone.utc)

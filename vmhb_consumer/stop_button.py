@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 #: Seconds. The longest: a week of vacation, not one that nobody remembers. The shortest: the time to look at something.
 CEILING = 7 * 86400.0
@@ -61,7 +61,7 @@ def reason_of(text: str) -> str:
 
 def utc(at: float) -> str:
     """For people: to the second."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def roughly(seconds: float) -> str:

@@ -36,6 +36,7 @@ FLAVOR = Shown("it takes Keystone and Nova; its properties are checked by test_t
 TOOL = Shown("it is what runs the tests, or runs as long as they do; its words are checked by test_the_tools_are_there")
 CLOUD = Shown("it takes a cloud that is up: tests/cloud has one, and speaks with it by its APIs")
 
+PLAYBOOK = ByTest("tests/deploy/test_roles.py::test_brought_in")
 IMAGE = ByTest("tests/packages/test_image.py::test_the_element")
 
 #: A command, as it stands on its page, and how it is known to work.
@@ -58,6 +59,7 @@ COMMANDS: dict[str, How] = {
     "tools/test bounds": TOOL,
     "tools/test cloud": TOOL,
     "tools/test packages": TOOL,
+    "tools/test deploy": TOOL,
     "tools/packages": ByTest("tests/packages/test_services.py::test_installed"),
     "tools/guest-build": ByTest("tests/unit/guest/test_packaging.py::test_the_distribution"),
     "tools/cloud demo": TOOL,
@@ -78,6 +80,18 @@ COMMANDS: dict[str, How] = {
     "openstack --os-compute-api-version 2.85 flavor set --property hw:heartbeat=true "
     "--property hw:heartbeat_action=alarm FLAVOR": FLAVOR,
     "openstack image set --property hw_qemu_guest_agent=yes IMAGE": CLOUD,
+    # With the cloud's own tools.
+    "export ANSIBLE_COLLECTIONS_PATH=$PWD/deploy": PLAYBOOK,
+    "ansible-playbook -i inventory nova_vmhb.deploy.site --check --diff": PLAYBOOK,
+    "ansible-playbook -i inventory nova_vmhb.deploy.site": PLAYBOOK,
+    "ansible-galaxy collection build deploy/ansible_collections/nova_vmhb/deploy": ByTest(
+        "tests/deploy/test_lint.py::test_it_is_built"
+    ),
+    "NOVA_VMHB_SOURCE=git+https://… kolla-build --config-file /etc/kolla/kolla-build.conf "
+    "--config-file deploy/kolla/kolla-build.conf --docker-dir deploy/kolla/docker "
+    "--template-override deploy/kolla/template-overrides.j2 '^nova-' '^masakari-' '^vmhb-' '^nova-vmhb-'": ByTest(
+        "tests/deploy/test_kolla.py::test_images"
+    ),
     # The worker.
     "apt-get install python3-venv python3-dev libvirt-dev pkg-config gcc git": MACHINE,
     "python3 -m venv /opt/nova-vmhb": Here("installation"),

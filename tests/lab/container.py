@@ -16,10 +16,13 @@ import subprocess
 import tempfile
 import time
 import types
-from typing import Self
+from typing import TYPE_CHECKING
 
 from . import debian
 from .processes import LabError, wait_until
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Seconds: of a boot, and of a command.
 BOOT, COMMAND = 60.0, 60.0

@@ -18,7 +18,10 @@ import time
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 KEEPER = pathlib.Path(__file__).with_name("keeper.py")
 

@@ -32,7 +32,7 @@ from vmhb_worker.core.events import (
 from vmhb_worker.core.evidence import Reading
 from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.questions import Asked
-from vmhb_worker.engine.loop import Engine, Ports
+from vmhb_worker.engine.loop import REST, SHORT_REST, Engine, Ports
 from vmhb_worker.interfaces import InstanceRow, Saved
 from vmhb_worker.settings import Settings, VerdictSettings
 
@@ -250,6 +250,24 @@ def test_a_worker_that_ends_amid_a_probe_puts_the_period_back() -> None:
     bench.engine.run()
     assert bench.host.looks[-1] == (ONE, SetBalloonPeriod(10))
     assert bench.store.commits[-1].probes == {ONE: None}
+
+
+def test_what_comes_within_a_moment_is_taken_in_one_turn() -> None:
+    """A hundred heartbeats a second, and their answers, are not two hundred turns; a guest that waits for a place waits
+    for a few milliseconds of ours."""
+    bench = Bench()
+    uuids = [f"11111111-1111-4111-8111-{n:012}" for n in range(100)]
+    bench.up(*(domain(uuid) for uuid in uuids))
+    well(bench, *uuids)
+    asked, turns, until = len(bench.host.asks), 0, bench.clock.now + 2.0
+    while bench.clock.now < until:
+        turns += 1
+        bench.engine.turn()
+        bench.inbox.rests.clear()
+        bench.engine.rest()
+        assert max(bench.inbox.rests, default=0.0) <= (SHORT_REST if bench.engine._requests.waiting else REST)
+    assert len(bench.host.asks) - asked >= 190
+    assert turns <= 200
 
 
 def test_libvirt_away_is_nobodys_fault() -> None:
@@ -625,6 +643,43 @@ def test_few_suspects_are_no_crowd() -> None:
     bench.host.dead.update({ONE, TWO})
     bench.run(10)
     assert "host_suspect" in {fault["cause"] for fault in bench.raised()}
+
+
+def test_an_operator_sets_the_brake_while_it_runs() -> None:
+    """Those who are silent already trip it; and the rest is as it was."""
+    bench = Bench(brake_count=100)
+    guests = uuids(4)
+    bench.up(*(domain(uuid) for uuid in guests))
+    well(bench, *guests)
+    bench.host.dead.update(guests)
+    bench.run(3)
+    bench.engine.take_settings(Settings(host="node1", verdict=VerdictSettings(brake_count=3)))
+    bench.run(27)
+    assert "host_suspect" in {fault["cause"] for fault in bench.raised()}
+    told = bench.raised() + bench.store.messages("vmhb.fault.updated")
+    assert {fault["recommended_action"] for fault in told} == {"alarm"}
+
+
+def test_how_all_is_in_a_line() -> None:
+    """Told when it changes, and not otherwise: how many are watched, who has a fault, and what is away."""
+    bench = Bench()
+    told: list[str] = []
+    ports = Ports(
+        *(bench.host, bench.host, bench.channels, bench.store, bench.clock.clock, bench.inbox),
+        tell=told.append,
+    )
+    bench.engine = Engine(Settings(host="node1"), ports, Saved())
+    bench.run(1)
+    assert told == ["libvirt is away, no instance is judged: not connected yet"]
+    bench.up(domain(ONE), domain(TWO))
+    bench.run(30)
+    assert told[1:] == ["instances: 2 watched, 0 with an open fault"]
+    bench.host.dead.add(ONE)
+    bench.run(30)
+    assert told[2:] == ["instances: 2 watched, 1 with an open fault"]
+    bench.engine.post(HypervisorDown("it was stopped"))
+    bench.run(30)
+    assert told[3:] == ["libvirt is away, no instance is judged: it was stopped"]
 
 
 def test_an_operator_releases_the_brake() -> None:

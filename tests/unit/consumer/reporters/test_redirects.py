@@ -6,7 +6,7 @@ import http.server
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ from vmhb_consumer.reporters.masakari_client import OpenStack
 from vmhb_consumer.reporters.testing import Backend, Reply, options_of
 
 REDIRECTS = (301, 302, 303, 307, 308)
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
 INSTANCE = "9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b21"
 DEAD = replace(a_fault(), recommended_action="recover", withheld=None, recovery_attempt=1, instance_uuid=INSTANCE)
 SHIPPED = {
