@@ -229,6 +229,17 @@ def test_those_who_wait_for_long_among_many_are_told_of_once() -> None:
     assert lanes.crowded(31.0) == ["another"]
 
 
+def test_who_is_known_to_be_silent_is_not_told_that_it_waits() -> None:
+    """Its host has been asked. It counts all the same: whoever waits behind such a crowd is told."""
+    waiting = [ask(f"silent {number}", Pace.SILENT) for number in range(5)]
+    lanes = with_requests(ask("hung", timeout=60.0), *waiting, workers=1, slow_workers=1)
+    lanes.admit(0.0)
+    assert lanes.crowded(60.0) == []
+    lanes.submit(ask("new"))
+    lanes.admit(60.0)
+    assert lanes.crowded(60.0 + CROWDED_AFTER) == ["new"]
+
+
 def test_one_that_gives_way_is_asked_after_the_others() -> None:
     """It has not lost its turn for good: the silent have places of their own."""
     lanes = with_requests(ask("hung", timeout=60.0), *(ask(name) for name in "abc"), workers=1, slow_workers=1)
