@@ -34,7 +34,7 @@ def endpoints(conf: cfg.ConfigOpts, now: Callable[[], datetime]) -> list[Check]:
     ]
     nova = nova_client.from_conf(conf)
     if nova is not None:
-        found.append(Check("[nova]", str(conf.nova.auth_type), nova.check))
+        found.append(Check("[nova]", str(conf.nova.auth_type or conf.nova.auth_section), nova.check))
     for name, reporter in loader.make(conf, settings.reporters, loader.installed(), now).items():
         found.append(Check(f"[{loader.PREFIX}{name}]", name, reporter.check))
     return found

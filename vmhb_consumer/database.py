@@ -46,6 +46,13 @@ PAUSE = 0.02
 LOCKED = "database is locked"
 
 
+#: What a server says where a user is unknown, has the wrong password, or may not: MariaDB and MySQL by number (1044 a
+#: database, 1045 and 1698 a login, 1142 and 1143 a table and a column, 1227 anything), PostgreSQL by SQLSTATE.
+DENIED = (1044, 1045, 1142, 1143, 1227, 1698, "28000", "28P01", "42501")
+#: What is said in words only: by SQLite of a file, by PostgreSQL's driver of a login.
+SHUT = ("readonly database", "unable to open database file", "password authentication failed", "permission denied")
+
+
 class Refused(Exception):
     """This database must not be used by us. The text says why, and what to do."""
 
@@ -76,6 +83,10 @@ class Database:
         self.shown = parsed.render_as_string(hide_password=True)
         self.alone = parsed.get_backend_name() == "sqlite"
         self.path = Path(parsed.database) if self.alone and parsed.database not in (None, "", ":memory:") else None
+        #: Told when it goes away, and why, and None when it is back. Any thread; returns at once.
+        self.tell: Callable[[str | None], object] = lambda _why: None
+        self._noticing = threading.Lock()
+        self._why: str | None = None
         self._one: Any = threading.RLock() if self.alone else contextlib.nullcontext()
 
     def open(self) -> None:
@@ -96,6 +107,11 @@ class Database:
         except sa.exc.NoSuchModuleError as error:
             raise Refused(f"{self.shown}: {error}: install that database's driver") from error
         except (exception.DBError, sa.exc.SQLAlchemyError, OSError) as error:
+            if _may_not(error):
+                raise Refused(
+                    f"{self.shown} does not let us: {_first_line(error)}: see to the user, the password and the rights "
+                    f"in [database] connection, or to the file's owner"
+                ) from error
             raise Away(_first_line(error)) from error
 
     def visit(self) -> None:
@@ -133,11 +149,30 @@ class Database:
         and its own."""
         if self._engine is None:
             raise Away("it is not open yet")
+        try:
+            value = self._run(self._engine, work)
+        except Away as error:
+            self.notice(str(error))
+            raise
+        self.notice(None)
+        return value
+
+    def notice(self, why: str | None) -> None:
+        """It is away, and why, or it is not: told once, whoever meets it."""
+        if (why is None) == (self._why is None):  # as a rule: no lock
+            return
+        with self._noticing:
+            if (why is None) == (self._why is None):
+                return
+            self._why = why
+            self.tell(why)
+
+    def _run(self, engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         tries = 0
         while True:
             tries += 1
             try:
-                with self._one, self._engine.begin() as connection:
+                with self._one, engine.begin() as connection:
                     return work(connection)
             except (*COLLISIONS, Changed) as error:
                 if tries >= TRIES:
@@ -247,6 +282,17 @@ def _step(version: int, statements: Sequence[str], connection: sa.Connection) ->
         for statement in statements:
             connection.execute(sa.text(statement))
         LOG.info("the database's tables are of version %d now", version + 1)
+
+
+def _may_not(error: BaseException) -> bool:
+    """Does it say that we have no right to, which no other try changes?"""
+    original: Any = error
+    while (inner := getattr(original, "inner_exception", None) or getattr(original, "orig", None)) is not None:
+        original = inner  # oslo.db wraps what SQLAlchemy wraps
+    code = next(iter(original.args), None)
+    state = str(getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or "")
+    text = str(error)
+    return code in DENIED or state in DENIED or any(words in text for words in SHUT)
 
 
 def _first_line(error: BaseException) -> str:

@@ -55,7 +55,6 @@ class Endpoint:
         self._changed = changed
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
-        self._away = False
         self._allowed = allowed
 
     def stop(self) -> None:
@@ -76,7 +75,7 @@ class Endpoint:
                 work()
                 break
             except Away as error:
-                self._say_away(error)
+                LOG.debug("the database is away, notifications wait in the broker: %s", error)
                 if self._wait(PAUSE):
                     return oslo_messaging.NotificationResult.REQUEUE
             except Unfit as error:
@@ -86,9 +85,6 @@ class Endpoint:
                 self._tally.add("refused")
                 LOG.exception("a notification of %s is ignored: an error of our own", door.quoted(event_type))
                 break
-        if self._away and work is not None:
-            self._away = False
-            LOG.info("the database is back")
         return oslo_messaging.NotificationResult.HANDLED
 
     def _meant(self, event_type: Any, payload: Any) -> Callable[[], None] | None:
@@ -120,11 +116,6 @@ class Endpoint:
     def _heard(self, sign: Sign) -> None:
         if self._records.heard(sign, self._now()):
             self._tally.add("signs_of_life")
-
-    def _say_away(self, error: Away) -> None:
-        if not self._away:
-            LOG.error("the database is away, notifications wait in the broker: %s", error)
-        self._away = True
 
 
 def parse_sign(payload: Any) -> Sign:

@@ -30,11 +30,10 @@ VM_STATE, TASK_STATE = "OS-EXT-STS:vm_state", "OS-EXT-STS:task_state"
 
 def from_conf(conf: cfg.ConfigOpts) -> Nova | None:
     """By [nova]; None where no auth_type is said there. Connects to nothing. Raises ValueError."""
-    if not conf[GROUP].auth_type:
+    if not (conf[GROUP].auth_type or conf[GROUP].auth_section):
         return None
+    session = keystone.of_section(conf, GROUP, {"timeout": TIMEOUT})
     try:
-        auth = loading.load_auth_from_conf_options(conf, GROUP)
-        session = keystone.Loader().load_from_conf_options(conf, GROUP, auth=auth, timeout=TIMEOUT)
         adapter = loading.load_adapter_from_conf_options(conf, GROUP, session=session)
     except (exceptions.ClientException, cfg.Error, TypeError) as error:
         raise ValueError(f"[nova] makes no sense: {error}") from error

@@ -110,14 +110,13 @@ class MasakariStub:
 
 
 def consumer_options(cloud: Cloud) -> dict[str, Any]:
-    """Of a consumer whose reporter of recoveries, and whose [nova], have the credentials of this cloud."""
+    """Of a consumer whose [nova], and so whose reporter of recoveries, has the credentials of this cloud."""
     keystone: dict[str, object] = {
         **{"auth_url": f"{cloud.url}/v3", "username": "admin", "password": PASSWORD, "project_name": "admin"},
         **{"user_domain_name": "Default", "project_domain_name": "Default", "auth_type": "password"},
     }
     return {
         "consumer": {"reporters": "masakari, log"},
-        "reporter_masakari": dict(keystone),
         "nova": dict(keystone),
     }
 

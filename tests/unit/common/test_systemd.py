@@ -35,6 +35,19 @@ def test_the_three_messages(manager: NotifySocket) -> None:
     assert manager.received() == "STOPPING=1\nSTATUS=stopping"
 
 
+def test_a_line_of_parts() -> None:
+    """Each says its own; told is the whole, when it changes, in the order of the parts."""
+    told: list[str] = []
+    line = systemd.Line("first", "second", tell=told.append)
+    line.say("second", "two")
+    line.say("first", "one")
+    line.say("first", "one")
+    line.say("third", None)
+    line.say("second", None)
+    assert told == ["two", "one; two", "one"]
+    assert line.text == "one"
+
+
 def test_a_status_is_one_line(manager: NotifySocket) -> None:
     """A status cannot smuggle in an assignment of its own."""
     systemd.ready("fine\nMAINPID=1", manager.environ)

@@ -181,6 +181,26 @@ def test_only_bugs_in_a_row_count(line: Line) -> None:
     assert line.desk.outbox.waiting() == {}
 
 
+def test_a_backend_that_is_away_is_said_once(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    """Loudly of the first that meets it; of each other a word, and none of its further tries, whatever differs by
+    chance. Something else is news."""
+    away = "recovery {} of instance 00000000-0000-4000-8000-00000000000{}: <object at 0x{}>: no route"
+    tries = iter(range(100))
+    line.desk.take(*(another(letter) for letter in "abc"))
+    with caplog.at_level(logging.INFO, "vmhb_consumer.delivery"):
+        for _ in range(3):
+            line.reporter.answers = [Later(1.0, away.format(1 + n, n, f"{next(tries):x}ab")) for n in range(3)]
+            assert len(line.turns()) == 3
+            line.desk.clock.now += 2.0
+        line.reporter.answers = [Later(1.0, "it answers 500")] * 3
+        line.turns()
+    said = [(record.levelname, record.getMessage().rpartition(": ")[2]) for record in caplog.records]
+    assert said == [
+        *[("WARNING", "no route"), ("INFO", "no route"), ("INFO", "no route")],
+        *[("WARNING", "it answers 500"), ("INFO", "it answers 500"), ("INFO", "it answers 500")],
+    ]
+
+
 def test_a_first_that_it_does_not_want(desk: Desk) -> None:
     """It was queued as an update, behind a raise that was refused: is it wanted as the first?"""
     desk.to = ["told"]
