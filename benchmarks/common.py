@@ -6,8 +6,10 @@ import argparse
 import functools
 import logging
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 #: One measurement: it takes its time, and returns a number.
 Measure = Callable[[], float]
@@ -52,6 +54,23 @@ def tell_pairs(name: str, pairs: Pairs, unit: str, names: tuple[str, str]) -> No
     tell(f"{name}, {names[0]}", pairs.base, unit)
     tell(f"{name}, {names[1]}", pairs.other, unit)
     tell(f"{name}, {names[1]} / {names[0]}", pairs.ratios, "x")
+
+
+@contextmanager
+def stand_ins(number: int) -> Iterator[Any]:
+    """A node with so many stand-ins for QEMU that are to be asked once a second, as root."""
+    from tests.lab import metadata  # noqa: PLC0415 - most do without
+    from tests.lab.node import Node  # noqa: PLC0415
+    from tests.lab.stand_in import StandIn  # noqa: PLC0415
+
+    asked = [metadata.heartbeat(interval=1, timeout=1, threshold=3)]
+    with Node("costs") as node:
+        print(f"starting {number} guests", flush=True)
+        for n in range(number):
+            guest = StandIn(node, f"cost-{n:03}", metadata=asked)
+            guest.define()
+            guest.start()
+        yield node
 
 
 #: measure(instances, seconds, rates): CPU per heartbeat in µs; adds to rates how often each instance was asked.
