@@ -400,6 +400,7 @@ class ClockInbox(Inbox):
         self._clock = clock
         self._later: list[tuple[float, int, Any]] = []
         self._order = itertools.count()
+        self.rests: list[float] = []
 
     def post_at(self, at: float, item: Any) -> None:
         """Arrives when the clock gets there."""
@@ -414,6 +415,11 @@ class ClockInbox(Inbox):
             until, _, item = heapq.heappop(self._later)
             self._queue.append(item)
         self._clock.now = max(self._clock.now, until)
+
+    def rest(self, seconds: float) -> None:
+        """What arrives meanwhile waits for the next turn."""
+        self.rests.append(seconds)
+        self._clock.now += seconds
 
 
 class ScriptedHost:

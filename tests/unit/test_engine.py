@@ -32,7 +32,7 @@ from vmhb_worker.core.events import (
 from vmhb_worker.core.evidence import Reading
 from vmhb_worker.core.host_pressure import Counted
 from vmhb_worker.core.questions import Asked
-from vmhb_worker.engine.loop import Engine, Ports
+from vmhb_worker.engine.loop import REST, SHORT_REST, Engine, Ports
 from vmhb_worker.interfaces import InstanceRow, Saved
 from vmhb_worker.settings import Settings, VerdictSettings
 
@@ -250,6 +250,24 @@ def test_a_worker_that_ends_amid_a_probe_puts_the_period_back() -> None:
     bench.engine.run()
     assert bench.host.looks[-1] == (ONE, SetBalloonPeriod(10))
     assert bench.store.commits[-1].probes == {ONE: None}
+
+
+def test_what_comes_within_a_moment_is_taken_in_one_turn() -> None:
+    """A hundred heartbeats a second, and their answers, are not two hundred turns; a guest that waits for a place waits
+    for a few milliseconds of ours."""
+    bench = Bench()
+    uuids = [f"11111111-1111-4111-8111-{n:012}" for n in range(100)]
+    bench.up(*(domain(uuid) for uuid in uuids))
+    well(bench, *uuids)
+    asked, turns, until = len(bench.host.asks), 0, bench.clock.now + 2.0
+    while bench.clock.now < until:
+        turns += 1
+        bench.engine.turn()
+        bench.inbox.rests.clear()
+        bench.engine.rest()
+        assert max(bench.inbox.rests, default=0.0) <= (SHORT_REST if bench.engine._requests.waiting else REST)
+    assert len(bench.host.asks) - asked >= 190
+    assert turns <= 200
 
 
 def test_libvirt_away_is_nobodys_fault() -> None:

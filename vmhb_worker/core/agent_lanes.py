@@ -50,6 +50,7 @@ class Lanes:
         self._fast: OrderedDict[str, Request] = OrderedDict()
         self._slow: dict[str, Request] = {}
         self._waiting: dict[Pace, OrderedDict[str, Request]] = {pace: OrderedDict() for pace in Pace}
+        self._queues = tuple(self._waiting.values())
         self._left: set[str] = set()  # whose request has just left the slow lane
         self._new: list[Request] = []  # submitted since it was looked at last
 
@@ -61,7 +62,7 @@ class Lanes:
     @property
     def waiting(self) -> int:
         """Requests that wait for a place."""
-        return sum(len(queue) for queue in self._waiting.values())
+        return sum(map(len, self._queues))
 
     def busy(self, uuid: str) -> bool:
         """Is a request of this instance on its way?"""
@@ -104,7 +105,7 @@ class Lanes:
     def admit(self, now: float) -> list[Request]:
         """Move the overdue to the slow lane, and say which requests start now."""
         self._left.clear()
-        if not (self._fast or self._slow or any(self._waiting.values())):
+        if not (self._fast or self._slow or any(self._queues)):
             return []
         for request in [r for r in self._fast.values() if now >= r.started + r.timeout]:  # as `deadline` has it
             if not self._room_for_answering():
@@ -113,15 +114,20 @@ class Lanes:
         started: list[Request] = []
         while self._room_for_quick():
             started.append(self._start(Pace.QUICK, self._fast, now))
-        started += self._suspects(now)
-        while self._waiting[Pace.SLOW] and self._room and self._room_for_answering():
-            started.append(self._start(Pace.SLOW, self._slow, now))
-        while self._waiting[Pace.SILENT] and self._room and self._room_for_silent():
-            started.append(self._start(Pace.SILENT, self._slow, now))
+        if any(self._queues):
+            started += self._others(now)
         for request in self._new:
             request.waits_since = now
         self._new.clear()
         return started
+
+    def _others(self, now: float) -> Iterator[Request]:
+        """Those that are not known to answer at once, if any wait."""
+        yield from self._suspects(now)
+        while self._waiting[Pace.SLOW] and self._room and self._room_for_answering():
+            yield self._start(Pace.SLOW, self._slow, now)
+        while self._waiting[Pace.SILENT] and self._room and self._room_for_silent():
+            yield self._start(Pace.SILENT, self._slow, now)
 
     def _suspects(self, now: float) -> Iterator[Request]:
         """Those who did not answer of late, then those of a crowd, of whom that is not known."""

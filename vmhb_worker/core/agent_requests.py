@@ -93,6 +93,11 @@ class AgentRequests:
         """See `events.GoFirst`."""
         self._lanes.prefer(uuid)
 
+    @property
+    def waiting(self) -> bool:
+        """Does any wait for a place?"""
+        return self._lanes.waiting > 0
+
     def crowded(self, now: float) -> list[str]:
         """See `Lanes.crowded`; after `admit`."""
         return self._lanes.crowded(now)

@@ -128,12 +128,10 @@ class Inquiry:
 
     def deadline(self) -> float:
         """When to tick."""
-        times = [self._watch_at if self._watch_at is not None else float("inf")]
+        at = float("inf") if self._watch_at is None else self._watch_at
         if self._listening:
-            times.append(self._listen[0])
-        if self.evidence.pending:
-            times.append(self._patience_until)
-        return min(times)
+            at = min(at, self._listen[0])
+        return min(at, self._patience_until) if self.evidence.pending else at
 
     def answered(self, look: Look, answer: Answer, now: float) -> list[Look]:
         """The answer to a look of ours."""
@@ -156,6 +154,11 @@ class Inquiry:
         if self.phase is Phase.LISTENING:
             self._listening_since = now
             self._listen = [now + delay for delay in (*_LISTEN_AT[:-1], self._wait)]
+
+    @property
+    def over(self) -> bool:
+        """Is nothing due any more? It is kept for what it found."""
+        return self.phase is Phase.DONE and self._watch_at is None and not self.evidence.pending
 
     @property
     def balloon_answered(self) -> bool:

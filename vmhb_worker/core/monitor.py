@@ -109,10 +109,10 @@ class Monitor:
         at, state = self.silences.until, self._course.state
         if state is State.GONE:
             return at
-        at = min(at, self._host.deadline(), self._witnesses.other.until, self.life.end.due_at)
+        grace = self._told_ended_at() if self.silences.on else self._graces.deadline()
+        at = min(at, grace, self._host.deadline(), self._witnesses.other.until, self.life.end.due_at)
         if self._in_place.excuse is not None:
             at = min(at, self._witnesses.host_at(state))
-        at = min(at, self._told_ended_at() if self.silences.on else self._graces.deadline())
         if state is State.SILENT:
             at = min(at, self.case.again_at(state))
             if not self._asking.challenges.out and self.silences.asking:

@@ -180,7 +180,7 @@ class Suspicion:
 
     def deadline(self) -> float:
         """When something is due."""
-        at = math.inf if self._inquiry is None else self._inquiry.deadline()
+        at = math.inf if self._inquiry is None or self._inquiry.over else self._inquiry.deadline()
         if self.job_poll_at is not None:
             at = min(at, self.job_poll_at)
         return at if self.baseline_at is None else min(at, self.baseline_at)
@@ -213,7 +213,8 @@ class Suspicion:
     @property
     def idle(self) -> bool:
         """Is there nothing to wait for?"""
-        return self._inquiry is None and self.job_poll_at is None and self.baseline_at is None
+        over = self._inquiry is None or self._inquiry.over
+        return over and self.job_poll_at is None and self.baseline_at is None
 
     @property
     def probing(self) -> bool:

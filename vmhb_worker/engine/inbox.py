@@ -6,6 +6,7 @@ import contextlib
 import math
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._queue: deque[Any] = deque()
+        self._waited_for = False  # by whoever looks into the queue first: what is left before that needs no wake
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
         self._wake_in.setblocking(False)
@@ -26,7 +28,8 @@ class Inbox:
     def post(self, item: Any) -> None:
         """Leave something. Never blocks, never raises; also for use in a signal handler."""
         self._queue.append(item)
-        self.wake()
+        if self._waited_for:
+            self.wake()
 
     def leave(self, item: Any) -> None:
         """The same from the engine's own thread: nobody need be woken."""
@@ -55,12 +58,18 @@ class Inbox:
 
     def wait(self, seconds: float) -> None:
         """Sleep until something is posted or a descriptor is ready, for `seconds` at most. Calls who waits for it."""
+        self._waited_for = True  # first, and then the queue is looked at: of two who do so, one sees the other
         timeout = 0.0 if self._queue else max(0.0, seconds)
         # As many as there may be: what has come is known before anybody is judged.
         for fd, events in self._epoll.poll(None if timeout == math.inf else timeout, len(self._watched)):
             ready = self._watched.get(fd)
             if ready is not None:  # not given up by another's call just now
                 ready(events)
+        self._waited_for = False
+
+    def rest(self, seconds: float) -> None:
+        """Sleep for so long, whatever comes meanwhile."""
+        time.sleep(seconds)
 
     def drain(self) -> list[Any]:
         """Everything that has been left so far, in order."""
