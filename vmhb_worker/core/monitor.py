@@ -21,6 +21,7 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
 from vmhb_worker.core.absence import GOODBYE, MAINTENANCE, long_silence
 from vmhb_worker.core.ask_schedule import full_threshold
+from vmhb_worker.core.baselines import Baselines
 from vmhb_worker.core.beats import NOTHING, Judged
 from vmhb_worker.core.brake import Member
 from vmhb_worker.core.course import OF_THIS_LIFE, Course
@@ -135,6 +136,10 @@ class Monitor:
     def in_force(self) -> HeartbeatPolicy:
         """The policy, with the shorter times that the guest has asked for."""
         return self._application.in_force
+
+    def is_among(self, baselines: Baselines) -> None:
+        """It is one of those that share these."""
+        self._host.baselines_of_all = baselines
 
     def has_other_channel(self, present: bool) -> None:
         """Has it an agent channel beside the one that it is judged by?"""

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from dataclasses import replace
 
+from vmhb_worker.core.baselines import Baselines
 from vmhb_worker.core.events import Answer, Look, LookJob
 from vmhb_worker.core.evidence import TABLE, Balloon, Evidence, Reading, System, unavailable
 from vmhb_worker.core.inquiry import Inquiry, Phase
@@ -46,16 +47,20 @@ class Suspicion:
         "_probe_at",
         "_probes",
         "_stood_still_until",
+        "_turn",
         "balloon_period",
         "balloon_seen",
         "baseline_at",
         "baselines",
+        "baselines_of_all",
         "confirming",
         "job_poll_at",
         "probe_interval",
     )
 
     def __init__(self, probe_interval: float, balloon_seen: bool) -> None:
+        self.baselines_of_all: Baselines | None = None  # of its host; None: it waits for nobody
+        self._turn: float | None = None  # when it may be probed while it is well
         self.probe_interval = probe_interval
         self.balloon_seen = balloon_seen  # its balloon answered in this boot: only then does its silence mean anything
         self.balloon_period: int | None = None  # the balloon's period as Nova wants it, None: no balloon
@@ -104,6 +109,12 @@ class Suspicion:
         if now < allowed_at:  # it was probed often of late: that is no try
             self.baseline_at = allowed_at
             return []
+        if self._turn is None and self.baselines_of_all is not None:
+            self._turn = self.baselines_of_all.turn(now)
+        if self._turn is not None and now < self._turn:
+            self.baseline_at = self._turn
+            return []
+        self._turn = None
         self.baselines += 1
         return self.again(now, baseline=True)
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from vmhb_common.model.policy import HeartbeatPolicy, Limits, Parsed, parse
 from vmhb_worker.core import domain_xml, reconcile
 from vmhb_worker.core import events as ev
+from vmhb_worker.core.baselines import Baselines
 from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.instance_state import Standing, Timing
 from vmhb_worker.core.monitor import Monitor
@@ -83,6 +84,7 @@ class Roster:
         self._timing = timing
         self._gone_grace = gone_grace
         self._nonce = _Nonces()
+        self._baselines = Baselines()
         self._instances: dict[str, Instance] = {}
         self._rows = {row.uuid: row for row in rows}
         self._absent: dict[str, float] = {}  # remembered, but not here: uuid -> when to forget it
@@ -186,6 +188,7 @@ class Roster:
         row = remembered(self._rows.get(seen.uuid), now, wall)
         memory = reconcile.first_memory(seen, row, view.travelled, standing)
         monitor = Monitor(seen.uuid, policy, self._timing, memory, now, self._nonce)
+        monitor.is_among(self._baselines)
         instance = Instance(view, monitor, seen.boot, view.travelled)
         _note(instance, seen, now)
         self._instances[seen.uuid] = instance

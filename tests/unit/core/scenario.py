@@ -24,6 +24,7 @@ from vmhb_worker.core import protocol
 from vmhb_worker.core.agent_lanes import Lanes, Request
 from vmhb_worker.core.agent_requests import AgentRequests
 from vmhb_worker.core.ask_schedule import RESYNC_TIME
+from vmhb_worker.core.baselines import Baselines
 from vmhb_worker.core.caution import NONE, Caution, Limits
 from vmhb_worker.core.domain_xml import Port
 from vmhb_worker.core.doubt import Doubt, we_were_late
@@ -92,6 +93,7 @@ class Guest:
         self.host = host
         self.uuid = uuid
         self.monitor = Monitor(uuid, asked, timing, memory, host.now, lambda: f"nonce-{host.number()}")
+        self.monitor.is_among(host.baselines)
         self.monitor.balloon_period = 10
         self.rtt: float | None = 0.01  # None: the agent is stopped
         self.garbled = False
@@ -523,6 +525,7 @@ class Host:
         self.now = at
         self.lanes = Lanes(workers, slow_workers)
         self.requests = AgentRequests(self.lanes, self.number)
+        self.baselines = Baselines()
         self.guests: dict[str, Guest] = {}
         self.doubt = Doubt(at)
         self.doubt.up(at)
