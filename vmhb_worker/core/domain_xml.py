@@ -79,6 +79,11 @@ def read(xml: str) -> DomainView:
         root = ElementTree.fromstring(xml)  # noqa: S314 - written by libvirtd, which checked it
     except ElementTree.ParseError as error:
         raise ValueError(f"the domain's XML cannot be read: {error}") from None
+    return of(root)
+
+
+def of(root: ElementTree.Element) -> DomainView:
+    """What it tells, parsed already. Raises ValueError when it is no domain's."""
     uuid = root.findtext("uuid")
     if root.tag != "domain" or not uuid:
         raise ValueError(f"not a domain's XML: it begins with <{root.tag}> and has no uuid")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.policy import Action, Channel, HeartbeatPolicy
@@ -19,6 +20,9 @@ from vmhb_worker.core.host_pressure import UNKNOWN, Counted, Strain
 from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.protocol import Health, Message
 from vmhb_worker.core.verdict import Verdict
+
+if TYPE_CHECKING:
+    from vmhb_worker.core.domain_xml import DomainView
 
 
 class Failure(enum.Enum):
@@ -628,7 +632,8 @@ class DomainSeen:
     """What libvirt knows of this domain now: its live XML while it runs, else its defined one.
 
     `state` and `reason` as in `core.lifecycle`; `boot`: what tells one life of its QEMU from the next ("" when it does
-    not run); `host_boot`: the same of its host, "" where that cannot be told.
+    not run); `host_boot`: the same of its host, "" where that cannot be told. `view`: what the XML tells, where it has
+    been read already.
     """
 
     uuid: str
@@ -637,6 +642,7 @@ class DomainSeen:
     reason: str
     boot: str
     host_boot: str = ""
+    view: DomainView | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class Roster:
     def read(self, seen: ev.DomainSeen) -> Reading:
         """Read a domain's description. Changes nothing."""
         try:
-            view = domain_xml.read(seen.xml)
+            view = seen.view or domain_xml.read(seen.xml)
         except ValueError as error:
             return Reading(None, Parsed(None, error=str(error)))
         # The operator's defaults may monitor those that ask for nothing, too.

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -1042,6 +1043,42 @@ def test_a_domains_life(inbox: Inbox, hypervisor: LibvirtHypervisor, other: Any)
     assert inbox.wait(DomainForgotten).uuid == listed.uuid
     inbox.wait(HypervisorHeard)
     other.defineXML(listed.xml).create()  # all tests of this process share the driver's domains
+
+
+class Overheard:
+    """A connection of libvirt's; calls: how often each of its methods was used."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._raw, name)
+
+
+def test_domains_that_are_there_are_looked_up_together(other: Any) -> None:
+    """Hundreds cost a connection one call; one that comes later costs another, once."""
+    (there,) = [domain for domain in other.listAllDomains() if domain.name() == "test"]
+    connection = Connection("test:///default", lambda _why: None)
+    raw = connection.raw = Overheard(connection.raw)
+    assert there.UUIDString() in connection.domains()
+    for _ in range(3):
+        assert connection.domain(there.UUIDString()).name() == "test"
+    assert raw.calls == {"listAllDomains": 1}
+    later = other.defineXML(
+        "<domain type='test'><name>later</name><memory>8192</memory><os><type>hvm</type></os></domain>"
+    )
+    try:
+        for _ in range(3):
+            assert connection.domain(later.UUIDString()).name() == "later"
+        states = {domain.UUIDString(): constants.state(*domain.state()) for domain in (there, later)}
+        assert connection.states() == states
+        assert states[later.UUIDString()][0] == "shutoff"
+    finally:
+        later.undefine()
+        connection.release()
+    assert raw.calls == {"listAllDomains": 1, "lookupByUUIDString": 1, "getAllDomainStats": 1}
 
 
 @pytest.mark.parametrize("away", [False, True])

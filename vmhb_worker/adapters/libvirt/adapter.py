@@ -283,6 +283,8 @@ class LibvirtHypervisor:
     def _begin(self, session: Session) -> None:
         event_map.subscribe(session.main, session.feed.tell, self._domains.channels)
         domains, unread = self._domains.all(session.main)
+        for connection in session.agent.connections:  # each asks all of them: it need not look up one by one
+            connection.domains()
         # Before the engine hears of it: what it asks for then finds the connection.
         self._session = session
         session.feed.begin(domains)

@@ -80,6 +80,16 @@ class Connection:
         number = self.raw.domainEventRegisterAny(None, event, callback, None)
         self._undo.append(lambda: self.raw.domainEventDeregisterAny(number))
 
+    def domains(self) -> dict[str, Any]:
+        """All that there are now, by uuid: looked up by one call. Raises libvirtError."""
+        self._domains = {found.UUIDString(): found for found in self.raw.listAllDomains(0)}
+        return dict(self._domains)
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        """State and reason of all that there are now, by uuid: one call, and no QEMU is asked. Raises libvirtError."""
+        told = self.raw.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, 0)
+        return {found.UUIDString(): constants.state(of["state.state"], of["state.reason"]) for found, of in told}
+
     def domain(self, uuid: str) -> Any:
         """The domain, looked up once. Raises libvirtError."""
         found = self._domains.get(uuid)

@@ -1,4 +1,4 @@
-"""What libvirt knows of a domain, read in two calls that never touch QEMU's monitor."""
+"""What libvirt knows of a domain, read in two calls that never touch QEMU's monitor; the states of all in one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection, gone
 from vmhb_worker.adapters.libvirt.event_map import PORTS
 from vmhb_worker.adapters.libvirt.process import Processes
+from vmhb_worker.core import domain_xml
+from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.events import DomainForgotten, DomainSeen
 
 LOG = logging.getLogger(__name__)
@@ -34,23 +36,31 @@ class Domains:
 
         Raises libvirtError when the connection does not serve.
         """
-        seen: list[DomainSeen] = []
-        unread: list[str] = []
-        for raw in connection.raw.listAllDomains(0):
-            uuid = raw.UUIDString()
+        told: dict[str, str] = {}
+        unread: dict[str, Exception] = {}
+        for uuid, raw in connection.domains().items():
             try:
-                seen.append(self._read(raw, uuid))
-            except (libvirt.libvirtError, ElementTree.ParseError) as error:
+                told[uuid] = raw.XMLDesc(0)
+            except libvirt.libvirtError as error:
                 if not connection.alive():
                     raise
                 if not gone(error):
-                    LOG.warning("instance %s: libvirt does not tell its XML, left out for now: %s", uuid, error)
-                    unread.append(uuid)
+                    unread[uuid] = error
+        # After the XML: a domain that stopped in between is told to have no life, never to have an old one.
+        states = connection.states()
+        seen: list[DomainSeen] = []
+        for uuid in [uuid for uuid in told if uuid in states]:  # the others are gone since
+            try:
+                seen.append(self._seen(uuid, told[uuid], *states[uuid]))
+            except ElementTree.ParseError as error:
+                unread[uuid] = error
+        for uuid, why in unread.items():
+            LOG.warning("instance %s: libvirt does not tell its XML, left out for now: %s", uuid, why)
         known = {domain.uuid for domain in seen}
         self._processes.keep(known)
         for uuid in self._channels.keys() - known:
             del self._channels[uuid]
-        return seen, unread
+        return seen, list(unread)
 
     def one(self, connection: Connection, uuid: str) -> DomainSeen | DomainForgotten:
         """This domain. Raises libvirtError."""
@@ -65,8 +75,10 @@ class Domains:
 
     def _read(self, raw: Any, uuid: str) -> DomainSeen:
         xml = raw.XMLDesc(0)
-        # After the XML: a domain that stopped in between is told to have no life, never to have an old one.
-        state, reason = constants.state(*raw.state()[:2])
+        return self._seen(uuid, xml, *constants.state(*raw.state()[:2]))  # in this order, as above
+
+    def _seen(self, uuid: str, xml: str, state: str, reason: str) -> DomainSeen:
+        """Raises ParseError."""
         root = ElementTree.fromstring(xml)  # noqa: S314 - libvirt's own writing, not the guest's
         domain_id = root.get("id")
         boot = ""
@@ -75,11 +87,19 @@ class Domains:
         else:
             boot = self._processes.describe(uuid, root.findtext("name") or "", domain_id)
             self._channels[uuid] = _channels(root)
-        return DomainSeen(uuid, xml, state, reason, boot, self._processes.host_boot)
+        return DomainSeen(uuid, xml, state, reason, boot, self._processes.host_boot, _view(root))
 
     def _stopped(self, uuid: str) -> None:
         self._processes.forget(uuid)
         self._channels.pop(uuid, None)
+
+
+def _view(root: ElementTree.Element) -> DomainView | None:
+    """What the engine takes from it; None where it finds out itself what is wrong with it."""
+    try:
+        return domain_xml.of(root)
+    except ValueError:
+        return None
 
 
 def _channels(root: ElementTree.Element) -> dict[str, Channel]:
