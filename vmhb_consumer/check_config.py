@@ -41,7 +41,7 @@ def endpoints(conf: cfg.ConfigOpts, now: Callable[[], datetime]) -> list[Check]:
 
 
 def _database(store: database.Database) -> str | None:
-    """Is it there, and may we write? For SQLite: is the folder; the file may be a running consumer's."""
+    """Is it there, and are its tables for us? For SQLite: may the folder be written; the file is the consumer's own."""
     if store.path is not None:
         return _folder(store.path.parent)
     try:
@@ -53,6 +53,12 @@ def _database(store: database.Database) -> str | None:
         return f"{error}: install that database's driver"
     except Exception as error:
         return f"{str(error).strip().partition(chr(10))[0]}: is it running, and are user, password and database right?"
+    try:
+        store.visit()
+    except (database.Refused, database.Away) as error:
+        return str(error)
+    finally:
+        store.close()
     return None
 
 

@@ -1,9 +1,12 @@
-"""The consumer's database: connecting to it, its version, transactions. Knows no fault.
+"""The consumer's database: connecting to it, may it be used, transactions. Knows no fault.
 
 SQLite is for one consumer: a lock on a file beside the database keeps others out, and within the process transactions
 come one after the other. A visitor (`nova-vmhb-manage`) reads and writes beside it, which SQLite's log (WAL) allows.
 With MariaDB, MySQL and PostgreSQL any number of consumers share one database; there is no lock but what single
 statements take, so whoever changes a row says in its WHERE what the row was (compare and set).
+
+A consumer brings SQLite's tables to its own revision when it starts: nobody else is there. Those of a server are
+everybody's, and are changed by `sync` only, which an operator runs; whoever finds them older than it needs refuses.
 
 Threads: everything may be called from any.
 """
@@ -16,9 +19,7 @@ import logging
 import os
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,10 @@ from oslo_config import cfg
 from oslo_db import exception
 from oslo_db.sqlalchemy import engines
 
-from vmhb_consumer.schema import META, METADATA, STEPS
+from vmhb_consumer import standing, upgrade
+from vmhb_consumer.schema import META
+from vmhb_consumer.standing import Found, Known, Standing
+from vmhb_consumer.upgrade import Steps
 
 LOG = logging.getLogger(__name__)
 
@@ -54,6 +58,10 @@ class Away(Exception):
     """The database can't be reached, or failed. Try again later."""
 
 
+class Stuck(Away):
+    """A step of the tables' failed. The text says which, why, and what to do; it can be done again at any time."""
+
+
 class Unfit(Exception):
     """The database can't hold this value, however often it is tried. The text says what it says."""
 
@@ -65,9 +73,9 @@ class Changed(Exception):
 class Database:
     """One database. Nothing is done with it before `open`."""
 
-    def __init__(self, url: str, options: dict[str, Any] | None = None, steps: Sequence[Sequence[str]] = STEPS) -> None:
-        """url: SQLAlchemy's. options: further arguments of oslo.db's create_engine. steps: see `schema`."""
-        self._steps = steps
+    def __init__(self, url: str, options: dict[str, Any] | None = None, steps: Steps | None = None) -> None:
+        """url: SQLAlchemy's. options: further arguments of oslo.db's create_engine. steps: other ones than ours."""
+        self._steps = steps or Steps()
         self.url = url
         self._options = options or {}
         self._engine: sa.Engine | None = None
@@ -79,12 +87,15 @@ class Database:
         self._one: Any = threading.RLock() if self.alone else contextlib.nullcontext()
 
     def open(self) -> None:
-        """BLOCKS. Connect, and bring the tables to our version. Raises Refused, Away. May be tried again after Away."""
+        """BLOCKS. Connect, as a service: it brings SQLite's tables to our revision, a server's never. Raises Refused,
+        Away. May be tried again after Away."""
         self._lock_out_others()
         with self._connected() as engine:
             if self.path is not None:
                 _write_ahead(engine)
-            self._make_tables(engine)
+            if self.alone:
+                self._bring(engine)
+            self._admit(engine)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sa.Engine]:
@@ -99,34 +110,67 @@ class Database:
             raise Away(_first_line(error)) from error
 
     def visit(self) -> None:
-        """BLOCKS. Connect to what a consumer has made, beside those that run: makes and changes no table, and keeps
-        nobody out. Raises Refused, Away."""
+        """BLOCKS. Connect to what is there, beside consumers that run: changes no table, and keeps nobody out. Raises
+        Refused, Away."""
+        with self._there() as engine:
+            self._admit(engine)
+
+    @property
+    def known(self) -> Known:
+        """What we know of tables."""
+        return self._steps.known
+
+    def found(self) -> Found:
+        """BLOCKS. Connect, and say what is there, whatever we think of it. Raises Refused, Away."""
+        with self._there() as engine, engine.connect() as connection:
+            return upgrade.look(connection)
+
+    def sync(self) -> list[str]:
+        """BLOCKS, for minutes where tables are large. Bring the tables to our revision. Which revisions were reached:
+        none where they are ours already, or newer. Raises Refused, Away; may be run again after either."""
+        if self.path is not None and not _exists(self.path):
+            _make_as_folder(self.path)
+        with self._connected() as engine:
+            if self._unlike_ours(engine):
+                self._lock_out_others()
+            applied = self._bring(engine)
+            self._admit(engine, indexes=True)
+            return applied
+
+    @contextlib.contextmanager
+    def _there(self) -> Iterator[sa.Engine]:
+        """Not for making a file that is not there."""
         if self.path is not None and not _exists(self.path):
             raise Refused(
                 f"there is no database {self.path}: is this the consumer's own configuration ([DEFAULT] state_path, "
                 f"[database] connection)? The consumer makes it when it starts first"
             )
+        with self._connected() as engine:
+            yield engine
+
+    def _unlike_ours(self, engine: sa.Engine) -> bool:
+        with engine.connect() as connection:
+            where = standing.judge(upgrade.look(connection), self.known)
+        return where in (Standing.EMPTY, Standing.BEHIND)
+
+    def _bring(self, engine: sa.Engine) -> list[str]:
+        if not self._unlike_ours(engine):
+            return []
         try:
-            with self._connected():
-                found = int(self.run(lambda connection: _value(connection, "schema_version")) or 0)
-        except Away as error:
-            if isinstance(error.__cause__, exception.DBNonExistentTable):
-                raise Refused(
-                    f"{self.shown} has none of our tables: is it the consumers' own database ([database] connection)? "
-                    f"The first consumer that starts makes them"
-                ) from error
-            raise
-        ours = 1 + len(self._steps)
-        if found < ours:
-            raise Refused(
-                f"{self.shown} has tables of version {found}, and this program knows {ours}: start the consumers of "
-                f"this version, which bring it up to date"
-            )
-        if found > ours:
-            raise Refused(
-                f"{self.shown} has tables of version {found}, and this program knows {ours}: upgrade it, as the "
-                f"consumers are"
-            )
+            return self._steps.bring(engine)
+        except upgrade.Halted as error:
+            raise Stuck(f"{self.shown}: {error}") from error
+
+    def _admit(self, engine: sa.Engine, indexes: bool = False) -> None:
+        """Raises Refused where these tables are not for us."""
+        with engine.connect() as connection:
+            found = upgrade.look(connection)
+            why = standing.refusal(found, self.known, self.shown, server=not self.alone)
+            why = why or standing.lacking(self.shown, upgrade.lacking(connection, indexes))
+        if why:
+            raise Refused(why)
+        if standing.judge(found, self.known) is Standing.AHEAD:
+            LOG.info("%s has %s, newer than ours (%s), and fit for us", self.shown, found.text, self.known.head)
 
     def run(self, work: Callable[[sa.Connection], T]) -> T:
         """BLOCKS. `work` in a transaction, as often as it takes: it must do nothing else. Raises Away, Unfit,
@@ -186,28 +230,17 @@ class Database:
             ) from error
         self._file = file
 
-    # -- versions --------------------------------------------------------------------------------------------------
 
-    def _make_tables(self, engine: sa.Engine) -> None:
-        for tries in range(TRIES):
-            try:
-                METADATA.create_all(engine)
-                break
-            except (exception.DBError, sa.exc.SQLAlchemyError):
-                # Another consumer is making them at this moment.
-                if tries + 1 == TRIES:
-                    raise
-                time.sleep(10 * PAUSE)
-        version = 1 + len(self._steps)
-        self.run(lambda connection: _fill_in(connection, version))
-        found = int(self.run(lambda c: _value(c, "schema_version")) or 0)
-        if found > version:
-            raise Refused(
-                f"{self.shown} has tables of version {found}, and this consumer knows {version}: upgrade it, as "
-                f"others are"
-            )
-        for number in range(found, version):
-            self.run(partial(_step, number, self._steps[number - 1]))
+def _make_as_folder(path: Path) -> None:
+    """What root makes here would be closed to the consumer: the file, its lock too, are the folder's owner's."""
+    try:
+        owner = path.parent.stat()
+        for one in (path, Path(f"{path}.lock")):
+            os.close(os.open(one, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+            if os.geteuid() == 0:
+                os.chown(one, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        raise Refused(f"{path} can't be made ({error.strerror}): see to [DEFAULT] state_path") from error
 
 
 def _exists(path: Path) -> bool:
@@ -227,26 +260,6 @@ def _write_ahead(engine: sa.Engine) -> None:
         raw.cursor().execute("PRAGMA journal_mode=WAL")
     finally:
         raw.close()
-
-
-def _value(connection: sa.Connection, name: str) -> Any:
-    return connection.execute(sa.select(META.c.value).where(META.c.name == name)).scalar()
-
-
-def _fill_in(connection: sa.Connection, version: int) -> None:
-    """The rows that are always there. Fails, and is tried again, where another consumer does the same."""
-    for name, value in (("schema_version", str(version)), ("database_id", str(uuid.uuid4())), ("permits", "")):
-        if connection.execute(sa.select(META.c.name).where(META.c.name == name)).first() is None:
-            connection.execute(sa.insert(META).values(name=name, value=value))
-
-
-def _step(version: int, statements: Sequence[str], connection: sa.Connection) -> None:
-    """From this version to the next, unless somebody else was faster."""
-    ours = sa.and_(META.c.name == "schema_version", META.c.value == str(version))
-    if connection.execute(sa.update(META).where(ours).values(value=str(version + 1))).rowcount == 1:
-        for statement in statements:
-            connection.execute(sa.text(statement))
-        LOG.info("the database's tables are of version %d now", version + 1)
 
 
 def _first_line(error: BaseException) -> str:

@@ -116,6 +116,23 @@ COMMANDS: dict[str, How] = {
     'nova-vmhb-manage recoveries pause --reason "storage is being moved" --for 2h': Here("button"),
     "nova-vmhb-manage recoveries show": Here("button"),
     "nova-vmhb-manage recoveries resume": Here("button"),
+    "nova-vmhb-manage db sync": Here("tables"),
+    "nova-vmhb-manage db version": Here("tables"),
+    "nova-vmhb-status upgrade check": Here("tables"),
+    "nova-vmhb-manage --config-file /etc/vmhb/nova-vmhb-consumer.conf --config-file /root/vmhb-admin.conf "
+    "db sync": Here("tables"),
+    "nova-vmhb-manage db purge --before 2026-01-31": Here("tables"),
+    **dict.fromkeys(
+        (
+            "mariadb-dump --single-transaction vmhb > vmhb.sql",
+            "pg_dump vmhb > vmhb.sql",
+            "mariadb vmhb < vmhb.sql",
+            "psql vmhb < vmhb.sql",
+        ),
+        ByTest("tests/functional/test_database_upgrade.py::test_backup_and_restore"),
+    ),
+    "python3 -c \"import sqlite3; sqlite3.connect('/var/lib/vmhb-consumer/nova-vmhb-consumer.sqlite')"
+    ".backup(sqlite3.connect('vmhb.sqlite'))\"": ByTest("tests/unit/consumer/test_steps.py::test_a_copy_of_sqlite"),
     'nova-vmhb-manage brake release compute-1 --reason "the storage is back"': ByTest(
         "tests/unit/consumer/test_manage.py::test_the_brake_of_a_host_is_released"
     ),

@@ -43,7 +43,7 @@ def database(server: MariaDB | PostgreSQL, request: pytest.FixtureRequest) -> st
 
 
 def pair(site: Site, database: str) -> tuple[FaultConsumer, FaultConsumer]:
-    """Two that are started at the same time, on a database that has no tables yet."""
+    """Two that are started at the same time."""
     limits = {"max_concurrent": 10000, "rate": 10000}
     both = [site.consumer(database, start=False, recovery=limits) for _ in range(2)]
     for one in both:

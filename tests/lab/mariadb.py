@@ -55,7 +55,7 @@ class MariaDB(DatabaseServer):
         (self.folder / "init.sql").write_text(
             f"CREATE DATABASE {self.database} CHARACTER SET utf8mb4;\n"
             f"CREATE USER '{self.user}'@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
-            f"GRANT ALL ON *.* TO '{self.user}'@'127.0.0.1';\n"
+            f"GRANT ALL ON *.* TO '{self.user}'@'127.0.0.1' WITH GRANT OPTION;\n"
         )
         self.boot(f"--init-file={self.folder / 'init.sql'}")
 

@@ -37,6 +37,7 @@ INSTALLED_IN = {
             ),
             *("python3-openstacksdk", "python3-oslo.config", "python3-oslo.db", "python3-oslo.log"),
             *("python3-oslo.messaging", "python3-oslo.service", "python3-oslo.utils", "python3-oslo.versionedobjects"),
+            *("python3-alembic", "python3-oslo.upgradecheck"),
             *("python3-pymysql", "python3-sqlalchemy", "python3-stevedore"),
             *("dbus", "lintian", "logrotate", "systemd", "systemd-sysv"),
         ),
@@ -45,7 +46,7 @@ INSTALLED_IN = {
 #: Of lintian's hints: no error and no warning but what the package overrides, with its reasons, and these.
 WARNINGS: dict[str, str] = {}
 SERVICES = ("vmhb-worker", "nova-vmhb-consumer")
-PROGRAMS = (*SERVICES, "nova-vmhb-manage")
+PROGRAMS = (*SERVICES, "nova-vmhb-manage", "nova-vmhb-status")
 
 
 @functools.cache

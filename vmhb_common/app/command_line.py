@@ -107,17 +107,17 @@ def run(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> int
             )
         )
     try:
-        unknown = read(program, arguments, conf)
+        strange = read(program, arguments, conf)
     except BadFiles as error:
         return _refuse([error.problem])
     bad = problems.bad_values(conf, program.groups) or program.contradictions(conf)
     if conf.check_config:
-        return _check(conf, [*unknown, *bad], program.endpoints)
+        return _check(conf, [*strange, *bad], program.endpoints)
     if bad:
         return _refuse(bad)
     if program.status is not None and conf.status:
         return _tell(program.status, conf)
-    return _serve(program, conf, unknown)
+    return _serve(program, conf, strange)
 
 
 class BadFiles(Exception):
@@ -143,6 +143,11 @@ def read(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> li
         )
     except (cfg.Error, ValueError) as error:
         raise BadFiles(Problem("configuration", str(error), "correct it")) from error
+    return unknown(program, conf)
+
+
+def unknown(program: Program, conf: cfg.ConfigOpts) -> list[Problem]:
+    """The names in a configuration that was read that nobody knows."""
     return problems.unknown_names(conf, program.groups, _libraries(program.libraries))
 
 
