@@ -74,14 +74,17 @@ def cgroups() -> pathlib.Path | None:
 class Container:
     """One that has booted. Use as a context manager."""
 
-    def __init__(self, share: pathlib.Path) -> None:
-        """share: a folder that it has as /share."""
+    def __init__(self, share: pathlib.Path, tree: pathlib.Path | None = None) -> None:
+        """share: a folder that it has as /share. tree: what it boots a copy of, if not `debian.py`'s."""
         root = cgroups()
         if os.getuid() or root is None:
             raise LabError("a container wants root, and control groups of version 2")
         self._tree = pathlib.Path(tempfile.mkdtemp(prefix="vmhb-container-"))
         self._group = root / self._tree.name
-        debian.tree(self._tree / "root")
+        if tree is None:
+            debian.tree(self._tree / "root")
+        else:
+            subprocess.run(["cp", "-a", "--reflink=auto", tree, self._tree / "root"], check=True)
         units = self._tree / "root/etc/systemd/system"
         for name in MASKED:
             (units / name).unlink(missing_ok=True)

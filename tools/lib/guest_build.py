@@ -49,18 +49,23 @@ def distribution(folder: Path, python: str = sys.executable) -> list[Path]:
     """Wheel and source archive, built by this Python's setuptools."""
     with tempfile.TemporaryDirectory(prefix="vmhb-guest-") as scratch:
         stage = Path(scratch)
-        for path in sources():
-            target = stage / path.relative_to(ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-        shutil.copytree(ROOT / "etc" / "guest", stage / "etc" / "guest")
-        for path in (*(ROOT / "packaging" / "guest").iterdir(), ROOT / "LICENSE"):
-            shutil.copy(path, stage)
+        lay_out(stage)
         (stage / "MANIFEST.in").write_text("recursive-include etc *\n")
         done = subprocess.run([python, "-c", _BUILD, folder], cwd=stage, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"setuptools of {python} could not build vmhb-guest: {done.stderr[-2000:]}")
     return [folder / name for name in done.stdout.split()[-2:]]
+
+
+def lay_out(stage: Path) -> None:
+    """All that the distribution is built of, and packages of other kinds, in this folder."""
+    for path in sources():
+        target = stage / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    shutil.copytree(ROOT / "etc" / "guest", stage / "etc" / "guest")
+    for path in (*(ROOT / "packaging" / "guest").iterdir(), ROOT / "LICENSE"):
+        shutil.copy(path, stage)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -149,6 +149,10 @@ class Run:
         """From a fault to what a service, in its own Python, makes of it, and back."""
         self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=5"), tests)
 
+    def packages(self) -> None:
+        """Built, and installed where they are meant to be: hundreds of MiB of Debian in .lab the first time."""
+        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/packages")
+
     def timed(self) -> None:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "-patient")
 
@@ -258,18 +262,21 @@ JOBS = (
     Job("mistral", "mistral", Run.mistral, prepare.FULL, "patient", NICE, True, (prepare.MISTRAL,)),
     Job("telemetry", "telemetry", Run.telemetry, prepare.FULL, "patient", NICE, True, (prepare.TELEMETRY,)),
     Job("vitrage", "graph", Run.graph, prepare.FULL, "patient", NICE, True, (prepare.VITRAGE, prepare.TELEMETRY)),
+    Job("packages", "packages", Run.packages, prepare.FULL, "patient", NICE, True),
     Job("cloud", "cloud", Run.cloud, prepare.CLOUD, "patient", NICE),
 )
 STEPS = tuple(dict.fromkeys(job.step for job in JOBS))
 #: For the chains: no VMs.
 SERVERS = {name: requirements.PACKAGES[name] for name in ("rabbitmq-server", "mariadb-server")}
 CHAINS = Wants(lambda: requirements.missing(SERVERS), lambda: requirements.install(SERVERS))
+WANTS_OF_THE_LAB = Wants(requirements.missing, requirements.install)
 #: What a step needs on the machine, besides its environment.
 WANTS = {
-    "functional": Wants(requirements.missing, requirements.install),
+    "functional": WANTS_OF_THE_LAB,
     "mistral": CHAINS,
     "telemetry": CHAINS,
     "vitrage": CHAINS,
+    "packages": WANTS_OF_THE_LAB,
     "cloud": Wants(cloud_requirements.missing, cloud_requirements.install),
 }
 

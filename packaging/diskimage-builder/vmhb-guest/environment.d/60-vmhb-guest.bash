@@ -1,0 +1,1 @@
+export DIB_VMHB_GUEST=${DIB_VMHB_GUEST:-vmhb-guest}

@@ -1,0 +1,139 @@
+"""What Debian's and RPM's packages are made of agrees with what it describes. tests/packages builds them."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_extras import extras
+from tools.lib import packages
+from tools.lib.packages import PACKAGING, current
+from tools.lib.roots import BROKEN, kept
+from vmhb_guest import cmd
+from vmhb_guest.conformance import cmd as conformance
+
+ROOT = packages.ROOT
+SERVICES = PACKAGING / "debian" / "nova-vmhb"
+BUNDLED = PACKAGING / "debian" / "nova-vmhb-bundled"
+#: Extra -> the binary package that depends on what it lists; what of it stands with a package that this one depends on.
+PACKAGES = {"client": "python3-nova-vmhb", "worker": "vmhb-worker", "consumer": "nova-vmhb-consumer"}
+#: How a library is named in Debian, where that is not python3- and its name in lower case.
+IN_DEBIAN = {"libvirt-python": "python3-libvirt"}
+
+
+def depends(control: Path, package: str) -> dict[str, str]:
+    """What a binary package depends on, and its lower bounds without epochs."""
+    paragraph = next(one for one in control.read_text().split("\n\n") if f"Package: {package}\n" in f"{one}\n")
+    rows = re.findall(r"^ ([a-z0-9.-]+)(?: \(>?= (?:\d+:)?([^)]+)\))?,$", paragraph, re.MULTILINE)
+    return dict(rows)
+
+
+@pytest.mark.parametrize("extra", [*PACKAGES, "nova"])
+def test_dependencies(extra: str) -> None:
+    """A package depends on what the extra of its role lists, with the same bounds."""
+    package = PACKAGES.get(extra, "nova-vmhb-hooks")
+    found = depends(SERVICES / "control", package)
+    if extra != "client":
+        assert "python3-nova-vmhb" in found
+        found = {**depends(SERVICES / "control", PACKAGES["client"]), **found}
+    for name, bound in extras()[extra].items():
+        debian = IN_DEBIAN.get(name, f"python3-{name.lower()}")
+        assert found[debian] == re.sub(r"^(\[\w+\])?>=", "", bound), name
+
+
+def test_every_program_is_in_a_package() -> None:
+    """In one of Debian's; and but for the hooks' in the environment's, too."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    programs = {row.split(" = ")[0] for row in setup["entry_points"]["console_scripts"].strip().splitlines()}
+    patterns = {line.split()[0] for path in SERVICES.glob("*.install") for line in path.read_text().splitlines()}
+    assert {
+        program for program in programs if any(Path(f"usr/bin/{program}").match(one) for one in patterns)
+    } == programs
+    rules = (BUNDLED / "rules").read_text()
+    for program in programs - {"nova-vmhb-driver"}:
+        assert re.search(rf"\b{program}\b", rules), program
+
+
+@pytest.mark.parametrize("name", ["vmhb-worker", "nova-vmhb-consumer"])
+def test_configuration(name: str) -> None:
+    """What a package installs as configuration sets nothing, and names options of the sample."""
+    sample = (ROOT / f"etc/vmhb/{name}.conf.sample").read_text()
+    sections = re.split(r"^(\[\w+\])$", sample, flags=re.MULTILINE)
+    options = dict(zip(sections[1::2], sections[2::2], strict=True))
+    section = ""
+    for line in (PACKAGING / "conf" / f"{name}.conf").read_text().splitlines():
+        if line.startswith("["):
+            section = line
+        elif option := re.match(r"#(\w+) = ", line):
+            assert f"\n#{option[1]} = " in options[section], line
+        else:
+            assert not line or line.startswith("#"), line
+
+
+def test_manual_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    """They name each command and each option."""
+    page = (PACKAGING / "man/vmhb-guest.8.rst").read_text()
+    kit = (PACKAGING / "man/vmhb-guest-conformance.1.rst").read_text()
+    verbs = ("run", "status", "maintenance", "goodbye", "forget", "exec")
+    asked = [[], *([verb] for verb in verbs)]
+    for parser, arguments, text in ((conformance._parser(), [], kit), *((cmd._parser(), one, page) for one in asked)):
+        with pytest.raises(SystemExit):
+            parser.parse_args([*arguments, "--help"])
+        words = set(re.findall(r"--[a-z]+", capsys.readouterr().out))
+        assert words and {word for word in words if word not in text} == set(), arguments
+    for verb in verbs:
+        assert f"\n{verb}\n    " in page
+
+
+def test_a_changelog_of_another_version() -> None:
+    """It gets an entry for what is built, younger than the last; one of the same version is left as it is."""
+    before = (SERVICES / "changelog").read_text()
+    top = re.search(r"\(([^)]+)\)", before)
+    assert top and current(before, top[1]) == before
+    after = current(before, "7.0~deb12")
+    assert after.startswith("nova-vmhb (7.0~deb12) unstable; urgency=medium\n") and after.endswith(before)
+    dates = [parsedate_to_datetime(date) for date in re.findall(r"^ -- .*>  (.*)$", after, re.MULTILINE)]
+    assert dates == sorted(dates, reverse=True) and len(set(dates)) == len(dates)
+    with pytest.raises(ValueError, match="not a changelog"):
+        current("nonsense", "1")
+
+
+def test_what_is_kept(tmp_path: Path) -> None:
+    """Made once; made anew of another key, and the old one is gone; of a making that failed nothing is left."""
+    made: list[str] = []
+
+    def make(folder: Path) -> None:
+        made.append("made")
+        folder.mkdir()
+
+    def fail(folder: Path) -> None:
+        folder.mkdir()
+        raise RuntimeError("half made")
+
+    other = kept("root-of-another", "key", make, tmp_path)
+    first = kept("root", "key", make, tmp_path)
+    assert kept("root", "key", make, tmp_path) == first and made == ["made", "made"]
+    second = kept("root", "another key", make, tmp_path)
+    assert second.exists() and not first.exists() and other.exists()
+    with pytest.raises(RuntimeError):
+        kept("root", "a third key", fail, tmp_path)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [other]
+
+
+def test_whose_fault() -> None:
+    """Debian's archive is at fault where apt says so of it; a package that nobody has ever had is a mistake of ours."""
+    theirs = (
+        "E: Failed to fetch http://deb.debian.org/debian/pool/main/x_1_all.deb  404  Not Found",
+        "W: Failed to fetch http://deb.debian.org/debian/dists/sid/InRelease  Could not resolve 'deb.debian.org'",
+        "E: Release file is not valid yet (invalid for another 2h)",
+        "The following packages have unmet dependencies:",
+        "File has unexpected size (1 != 2). Mirror sync in progress?",
+    )
+    ours = ("E: Unable to locate package vmhb-gest", "dpkg-buildpackage: error: debian/rules binary", "lintian: E: x")
+    assert all(BROKEN.search(text) for text in theirs)
+    assert not any(BROKEN.search(text) for text in ours)
