@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,8 @@ class Series:
 
 
 FIGURES = pytest.StashKey[dict[str, Series]]()
+#: Of what a program of a failed test said, its last lines are shown.
+SHOWN = 120
 HEADINGS = ("figure", "n", "min", "median", "max", "limit", "unit")
 
 
@@ -74,6 +77,22 @@ def repetitions(pytestconfig: pytest.Config) -> Repetitions:
     """repetitions(few, many): how often to repeat; `many` in `tools/test --all`."""
     every = bool(pytestconfig.getoption("--repetitions-all"))
     return lambda few, many: many if every else few
+
+
+def tell_more(report: pytest.TestReport, name: str, text: str) -> None:
+    """With what a failed test said, the end of what one of its programs did."""
+    end = "\n".join(text.splitlines()[-SHOWN:])
+    # Of an exception, it is a part of the text that the report's file has; other sections are on the screen alone.
+    add = getattr(report.longrepr, "addsection", None)
+    if add is None:
+        report.sections.append((f"{name}, its end", end))
+    else:
+        add(f"{name}, its end", end)
+
+
+def tell_log(report: pytest.TestReport, name: str, log: Path) -> None:
+    """The same of a file, which need not be there."""
+    tell_more(report, name, log.read_text(errors="replace") if log.exists() else "(none)")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

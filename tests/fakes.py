@@ -16,7 +16,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +134,7 @@ def raises(error: Exception) -> Callable[[], str | None]:
 
 def a_fault(fault_id: str = "0b7f0b6e-5b7d-4d4b-9a57-0c8f5b1f7c11", **changed: Any) -> Fault:
     """A fault with something in every field that a raise fills."""
-    then = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    then = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
     values: dict[str, Any] = {
         "fault_id": fault_id,
         "sequence": 1,
@@ -389,7 +389,7 @@ class MovedClock:
 
     def wall(self) -> datetime:
         """Runs along."""
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now)
+        return datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=self.now)
 
 
 class ClockInbox(Inbox):

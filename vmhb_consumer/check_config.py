@@ -16,6 +16,7 @@ from vmhb_common.app.command_line import INNER_LIMIT, Check
 from vmhb_common.messaging import broker, publisher
 from vmhb_consumer import database, nova_client
 from vmhb_consumer.conf import consumer as options
+from vmhb_consumer.library_errors import first_line
 from vmhb_consumer.reporters import loader
 
 
@@ -34,14 +35,14 @@ def endpoints(conf: cfg.ConfigOpts, now: Callable[[], datetime]) -> list[Check]:
     ]
     nova = nova_client.from_conf(conf)
     if nova is not None:
-        found.append(Check("[nova]", str(conf.nova.auth_type), nova.check))
+        found.append(Check("[nova]", str(conf.nova.auth_type or conf.nova.auth_section), nova.check))
     for name, reporter in loader.make(conf, settings.reporters, loader.installed(), now).items():
         found.append(Check(f"[{loader.PREFIX}{name}]", name, reporter.check))
     return found
 
 
 def _database(store: database.Database) -> str | None:
-    """Is it there, and may we write? For SQLite: is the folder; the file may be a running consumer's."""
+    """Is it there, and are its tables for us? For SQLite: may the folder be written; the file is the consumer's own."""
     if store.path is not None:
         return _folder(store.path.parent)
     try:
@@ -52,7 +53,13 @@ def _database(store: database.Database) -> str | None:
     except sa.exc.NoSuchModuleError as error:
         return f"{error}: install that database's driver"
     except Exception as error:
-        return f"{str(error).strip().partition(chr(10))[0]}: is it running, and are user, password and database right?"
+        return f"{first_line(error)}: is it running, and are user, password and database right?"
+    try:
+        store.visit()
+    except (database.Refused, database.Away) as error:
+        return str(error)
+    finally:
+        store.close()
     return None
 
 

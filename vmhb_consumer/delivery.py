@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from vmhb_common.app import crashpoint
+from vmhb_common.app.once import Once, same
 from vmhb_common.model.fault import Change, Fault
+from vmhb_common.model.moments import from_epoch
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
 from vmhb_consumer.outbox import Outbox, Row
@@ -70,7 +71,7 @@ class Delivery:
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"vmhb-deliver-{target.name}", daemon=True)
-        self._away = False
+        self._once = Once()
         self._old = False  # it was said that it is written for an older contract
 
     @property
@@ -103,9 +104,8 @@ class Delivery:
                 if self.turn():
                     continue
                 due = self._outbox.due_at(self._target.name)
-                self._back()
             except Away as error:
-                self._say_away(error)
+                LOG.debug("%s: the database is away: %s", self._target.name, error)
                 due = None
             except Exception:
                 LOG.exception("%s: an error of our own; going on", self._target.name)
@@ -179,10 +179,11 @@ class Delivery:
 
     def _later(self, row: Row, outcome: Later) -> None:
         self._tally.add(f"postponed.{self._target.name}")
-        if outcome.why != row.problem:
-            # One that hands a memo is getting on; one without has met something.
-            new = outcome.memo is None
-            level, how = (logging.WARNING, "not delivered yet") if new else (logging.INFO, "goes on")
+        # One that hands a memo is getting on; one without has met something, which the next row may meet as well.
+        new = outcome.memo is None and self._once.new(outcome.why)
+        if _is_another(row, outcome.why):
+            how = "not delivered yet" if outcome.memo is None else "goes on"
+            level = logging.WARNING if new else logging.INFO
             LOG.log(level, "%s: %s %s: %s", self._target.name, _what(row), how, outcome.why)
         told = telling.after(row.told, outcome)
         next_at = self._next(row, outcome.retry_in)
@@ -196,7 +197,7 @@ class Delivery:
             self._refuse(row, Refused(f"it raised {told.bugs} times, and must not; report this to its authors: {why}"))
             return
         self._tally.add(f"postponed.{self._target.name}")
-        if why != row.problem:
+        if _is_another(row, why):
             text = "%s: %s not delivered yet, an error of the reporter's: %s"
             LOG.error(text, self._target.name, _what(row), why, exc_info=error)
         next_at = self._next(row, None)
@@ -229,8 +230,7 @@ class Delivery:
         while True:
             try:
                 return write()
-            except Away as error:
-                self._say_away(error)
+            except Away:
                 if self._stopping.wait(POLL):
                     raise
 
@@ -243,7 +243,7 @@ class Delivery:
             change=row.change,
             fault=row.fault,
             latest=row.latest,
-            received_at=datetime.fromtimestamp(row.received_at, UTC),
+            received_at=from_epoch(row.received_at),
             attempt=row.attempt,
             memo=row.memo,
             permit=lambda: self._permitted(row.fault),
@@ -260,15 +260,10 @@ class Delivery:
             self._tally.add(f"permits.{permit.withheld}")
         return permit
 
-    def _say_away(self, error: Away) -> None:
-        if not self._away:
-            LOG.error("%s: the database is away: %s", self._target.name, error)
-        self._away = True
 
-    def _back(self) -> None:
-        if self._away:
-            LOG.info("%s: the database is back", self._target.name)
-        self._away = False
+def _is_another(row: Row, why: str) -> bool:
+    """Than what kept it from being delivered before."""
+    return row.problem is None or same(why) != same(row.problem)
 
 
 def _what(row: Row) -> str:

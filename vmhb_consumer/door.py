@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from vmhb_common.model.fault import REASON_LIMIT, Fault
@@ -33,7 +33,7 @@ MAX_VALUES = 20_000
 #: A whole number that every JSON parser reads.
 MAX_INTEGER = 2**63
 #: Whoever adds or takes away a few years stays within what there is. A host without a clock battery begins in 1970.
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)
 
 #: A host becomes part of a routing key, a word is matched in others' rules: both are printable ASCII without spaces.
 _HOST = re.compile(rf"[!-~]{{1,{MAX_HOST}}}")

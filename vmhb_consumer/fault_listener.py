@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC
+from datetime import timezone
 from typing import Any
 
 from vmhb_common.app import crashpoint
@@ -55,7 +55,6 @@ class Endpoint:
         self._changed = changed
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
-        self._away = False
         self._allowed = allowed
 
     def stop(self) -> None:
@@ -76,7 +75,7 @@ class Endpoint:
                 work()
                 break
             except Away as error:
-                self._say_away(error)
+                LOG.debug("the database is away, notifications wait in the broker: %s", error)
                 if self._wait(PAUSE):
                     return oslo_messaging.NotificationResult.REQUEUE
             except Unfit as error:
@@ -86,9 +85,6 @@ class Endpoint:
                 self._tally.add("refused")
                 LOG.exception("a notification of %s is ignored: an error of our own", door.quoted(event_type))
                 break
-        if self._away and work is not None:
-            self._away = False
-            LOG.info("the database is back")
         return oslo_messaging.NotificationResult.HANDLED
 
     def _meant(self, event_type: Any, payload: Any) -> Callable[[], None] | None:
@@ -121,11 +117,6 @@ class Endpoint:
         if self._records.heard(sign, self._now()):
             self._tally.add("signs_of_life")
 
-    def _say_away(self, error: Away) -> None:
-        if not self._away:
-            LOG.error("the database is away, notifications wait in the broker: %s", error)
-        self._away = True
-
 
 def parse_sign(payload: Any) -> Sign:
     """A worker's sign of life, of any version 1.x. Raises ValueError."""
@@ -151,7 +142,9 @@ def _started_at(value: Any) -> float:
     if not isinstance(value, str):
         raise ValueError("a time is required")
     parsed = timeutils.parse_isotime(value)
-    return door.a_moment(parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)).timestamp()
+    return door.a_moment(
+        parsed.replace(tzinfo=timezone.utc) if parsed.tzinfo is None else parsed.astimezone(timezone.utc)
+    ).timestamp()
 
 
 def _seconds(value: Any) -> float:

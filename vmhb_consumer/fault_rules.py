@@ -6,7 +6,6 @@ judged by its `sequence`, and only what is newer than all before changes anythin
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import Change, Fault, FaultState, Resolution, of_host
 from vmhb_common.model.fault import cleared as as_cleared
+from vmhb_common.model.words import StrEnum
 from vmhb_common.objects import fault_as_told, parse_fault
 from vmhb_consumer import door
 
@@ -23,7 +23,7 @@ from vmhb_consumer import door
 MAX_SIZE = 256 * 1024
 
 
-class Outcome(enum.StrEnum):
+class Outcome(StrEnum):
     """What became of one notification. The first three change what is known."""
 
     NEW = "new"

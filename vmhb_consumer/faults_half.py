@@ -17,9 +17,9 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -27,11 +27,13 @@ from oslo_config import cfg
 
 from vmhb_common import worker_api
 from vmhb_common.app import command_line, systemd
+from vmhb_common.app.once import Once
 from vmhb_common.consumer_api import ConsumerAPI
 from vmhb_common.messaging import broker, publisher
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer import database, fault_rules, housekeeper, nova_client, pause_watch, rpc_server
+from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away, Database, Refused
 from vmhb_consumer.delivery import Delivery, Recipient
@@ -43,6 +45,7 @@ from vmhb_consumer.pause_watch import Watch
 from vmhb_consumer.recovery_permits import Permits, Witnesses
 from vmhb_consumer.recovery_places import Board
 from vmhb_consumer.report_queue import Turn
+from vmhb_consumer.reporters import keystone, loader
 from vmhb_consumer.reporters.base import Case, Reporter
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome
 from vmhb_consumer.repository import Records
@@ -65,6 +68,8 @@ OTHERS = 2.0
 SERVED = 1.0
 #: Seconds that a look at a broker may take, in the background, to say what is wrong with it.
 CHECK = 10.0
+#: How often it is looked whether the broker is there, to say so (seconds).
+LOOK = 2.0
 #: Seconds at the end that are kept for giving back what we were at: others would wait `outbox.MEMBER_TTL` for it.
 LEAVE = 0.3
 
@@ -83,7 +88,7 @@ class Message:
 class Faults:
     """One. `start` and `stop` return in time, whatever broker and database do."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is wired to
         self,
         conf: cfg.ConfigOpts,
         settings: FaultSettings,
@@ -91,17 +96,23 @@ class Faults:
         reporters: Mapping[str, Reporter],
         locate: Locate | None,
         refused: Callable[[str], None],
+        line: systemd.Line | None = None,
     ) -> None:
         """Connects to nothing. locate: asks Nova, None where there is none to ask. refused: called, once, with what
-        keeps us from ever running."""
+        keeps us from ever running. line: is told how we are, as `faults`, `database` and `recoveries`."""
+        self._line = line or systemd.Line()
+        self.known = threading.Event()
         self._conf = conf
         self._settings = settings
         self._store = store
+        store.tell = self._say_away
         self._reporters = reporters
         self._locate = locate
         self._refused = refused
         self._stopping = threading.Event()
         self._asked = threading.Event()  # other consumers, once, whatever came of it
+        self._once = Once()
+        self._said_never: str | None = None
         self._tally = Tally()
         self._member = str(uuid.uuid4())
         self._topics = [f"{TOPIC}{topic}" for topic in settings.topics]
@@ -121,7 +132,7 @@ class Faults:
         ]
         ask = housekeeper.Ask(self._word, self._place, self._answers)
         self._board = Board(store)
-        watch = Watch(self._board.pause, systemd.status)
+        watch = Watch(self._board.pause, lambda text: self._line.say("recoveries", text or self._never()))
         self._rounds = housekeeper.Rounds(
             *(settings, self._records, self._outbox, ask, self._tally, self._wake), watch=watch
         )
@@ -137,7 +148,16 @@ class Faults:
 
     def start(self) -> None:
         """Begin, in the background."""
+        self._line.say("faults", "not yet reading faults")
+        self._line.say("recoveries", self._never())
         threading.Thread(target=self._begin, name="vmhb-faults", daemon=True).start()
+
+    def read_again(self) -> None:
+        """Limits, and how long what is over is kept, are others."""
+        self._settings = options.settings(self._conf)
+        self._permits.limit(self._settings.recovery)
+        self._rounds.take_settings(self._settings)
+        self._say_never()
 
     def stop(self, timeout: float) -> None:
         """End: no more is taken, and what is under way has until then to be finished."""
@@ -188,6 +208,7 @@ class Faults:
                 # Whoever is told of a fault may ask for it.
                 self._server.listening.wait(SERVED)
                 self._asked.set()
+                self.known.set()
         except Refused as error:
             self._refused(str(error))
         except Exception as error:
@@ -205,9 +226,12 @@ class Faults:
                 raise
             except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
                 text = str(error) if isinstance(error, Away) else broker.explain(error)
-                if text != said:
+                if isinstance(error, Away):
+                    self._store.notice(text)
+                elif text != said:
                     LOG.warning("%s: %s; trying again every %g s", problem, text, RETRY)
                 said = text
+                self.known.set()
             self._stopping.wait(RETRY)
         return False
 
@@ -215,10 +239,30 @@ class Faults:
         self._store.open()
         self._outbox.live(self._settings.host, time.time())
         LOG.info("faults are kept in %s", self._store.shown)
+        self._say_never()
+
+    def _say_away(self, why: str | None) -> None:
+        """Once, whoever of us met it."""
+        self._line.say("database", why and f"the database is away: {why}")
+        if why is None:
+            LOG.info("the database is back")
+        else:
+            LOG.error("the database is away, notifications wait in the broker until it is back: %s", why)
+
+    def _say_never(self) -> None:
+        """Where the configuration has none begun."""
+        never = self._never()
+        if never != self._said_never:
+            LOG.warning("%s", never or "recoveries are begun by this consumer, from now on")
+            self._said_never = never
+            self._line.say("recoveries", never)  # a pause says so again by itself
+
+    def _never(self) -> str | None:
         limits = self._settings.recovery
-        if limits.observe_only or not limits.max_concurrent:
-            which = "observe_only = true" if limits.max_concurrent else "max_concurrent = 0"
-            LOG.warning("no recovery is begun by this consumer: [recovery] %s", which)
+        if not (limits.observe_only or not limits.max_concurrent):
+            return None
+        which = "observe_only = true" if limits.max_concurrent else "max_concurrent = 0"
+        return f"no recovery is begun by this consumer: [recovery] {which}"
 
     def _may_take(self) -> bool:
         """What is read is not ours before we know that we may run, and not after we were told to end."""
@@ -254,12 +298,16 @@ class Faults:
             )
 
     def _say_reading(self) -> None:
-        """Once what comes is taken, and no longer held."""
+        """Once what comes is taken, and no longer held: to the log. And to systemd, as long as we run."""
         self._asked.wait()
+        while not (self._listener.listening.wait(RETRY) or self._stopping.is_set()):
+            pass
+        if not self._stopping.is_set():
+            LOG.info("reading faults from %s", self._where)
         while not self._stopping.is_set():
-            if self._listener.listening.wait(RETRY):
-                LOG.info("reading faults from %s", self._where)
-                return
+            how = "reading" if self._listener.connected else "the message broker is away: no"
+            self._line.say("faults", f"{how} faults from {self._where}")
+            self._stopping.wait(LOOK)
 
     def _say_orphans(self) -> None:
         mine = {target.name for target in self._targets()}
@@ -357,7 +405,9 @@ class Faults:
         except (worker_api.WorkerBusy, worker_api.WorkerFailed) as error:
             return str(error)
         except Exception as error:
-            LOG.info("the worker on %s can't be asked whether it lives: %s", host, broker.explain(error))
+            why = broker.explain(error)
+            level = self._once.level(logging.INFO, why, host)
+            LOG.log(level, "the worker on %s can't be asked whether it lives: %s", host, why)
             return None
 
 
@@ -390,13 +440,28 @@ def _publisher(sender: publisher.Sender, name: str) -> Callable[[Case], Outcome]
 
 
 def make(
-    conf: cfg.ConfigOpts, settings: FaultSettings, reporters: Mapping[str, Reporter], refused: Callable[[str], None]
+    conf: cfg.ConfigOpts,
+    settings: FaultSettings,
+    reporters: Mapping[str, Reporter],
+    refused: Callable[[str], None],
+    line: systemd.Line | None = None,
 ) -> Faults:
     """By the configuration. Raises ValueError."""
     store = database.of(conf, settings.state_path)
-    return Faults(conf, settings, store, reporters, nova_client.from_conf(conf), refused)
+    return Faults(conf, settings, store, reporters, nova_client.from_conf(conf), refused, line)
+
+
+def remarks(conf: cfg.ConfigOpts, names: Iterable[str]) -> Iterator[str]:
+    """What works, and is not to be said so any more."""
+    for name in names:
+        said = keystone.own(conf[f"{loader.PREFIX}{name}"])
+        if said and conf[f"{loader.PREFIX}{name}"].auth_type != "none":
+            yield (
+                f"[{loader.PREFIX}{name}] has credentials of its own ({', '.join(said)}): deprecated: say them once, "
+                f"in [{keystone.SHARED}], or in a group of their own that auth_section names"
+            )
 
 
 def now() -> datetime:
     """For reporters."""
-    return datetime.now(UTC)
+    return datetime.now(timezone.utc)

@@ -14,10 +14,11 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
+from vmhb_common.app.once import Once
 from vmhb_common.model.fault import Fault, FaultState, Resolution
+from vmhb_common.model.moments import from_epoch
 from vmhb_consumer import doubt_rules, fault_rules
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
@@ -79,7 +80,7 @@ class Rounds:
         self._now = now
         self._stopping = threading.Event()
         self._tidy_at = 0.0
-        self._away = False
+        self._once = Once()
         self._pool = ThreadPoolExecutor(ASKING, thread_name_prefix="vmhb-ask")
 
     def start(self) -> None:
@@ -88,6 +89,10 @@ class Rounds:
         threading.Thread(target=self._live, name="vmhb-live", daemon=True).start()
         if self._watch is not None:
             threading.Thread(target=self._look, name="vmhb-pause", daemon=True).start()
+
+    def take_settings(self, settings: FaultSettings) -> None:
+        """What the operator decided meanwhile: how long is kept what is over, and are missed workers that are."""
+        self._settings = settings
 
     def stop(self) -> None:
         """Make no more."""
@@ -117,11 +122,8 @@ class Rounds:
         while not self._stopping.wait(ROUND):
             try:
                 self.round()
-                self._away = False
             except Away as error:
-                if not self._away:
-                    LOG.error("the database is away: %s", error)
-                self._away = True
+                LOG.debug("the database is away: %s", error)
             except Exception:
                 if not self._stopping.is_set():
                     LOG.exception("an error of our own; going on")
@@ -202,7 +204,8 @@ class Rounds:
         now = self._now()
         patience = PATIENCE * self._settings.reminder_interval
         if decision.why is not None:
-            LOG.info("instance %s: fault %s stays: %s", one.fault.instance_uuid, one.fault.fault_id, decision.why)
+            level = self._once.level(logging.INFO, decision.why, one.fault.fault_id)
+            LOG.log(level, "instance %s: fault %s stays: %s", one.fault.instance_uuid, one.fault.fault_id, decision.why)
             later = min(LATER, patience)
         else:
             later = patience
@@ -215,7 +218,8 @@ class Rounds:
         answer = self._ask.answers(one.host)
         now = self._now()
         if answer is True:
-            LOG.warning("the worker on %s answers, and its signs of life don't arrive: see its log", one.host)
+            level = self._once.level(logging.WARNING, "no signs of life", one.host)
+            LOG.log(level, "the worker on %s answers, and its signs of life don't arrive: see its log", one.host)
             self._records.answered(one.host, now)
         elif answer is None:
             self._records.look_again(one, now + LATER)
@@ -231,7 +235,7 @@ class Rounds:
             return
         evidence = {"last_heard_age": round(now - one.heard_at, 1), "instances": one.instances, "asked": str(answer)}
         fault = fault_rules.worker_lost(
-            *(str(uuid.uuid4()), one.host, _aware(one.heard_at), one.interval, evidence, _aware(now))
+            *(str(uuid.uuid4()), one.host, from_epoch(one.heard_at), one.interval, evidence, from_epoch(now))
         )
         if self._records.lose(one, fault, now):
             LOG.warning("host %s: fault %s raised: %s", one.host, fault.fault_id, fault.reason)
@@ -246,7 +250,3 @@ class Rounds:
         LOG.info(
             "the worker on %s is not missed any more: it was last heard of %.0f s ago", one.host, now - one.heard_at
         )
-
-
-def _aware(now: float) -> datetime:
-    return datetime.fromtimestamp(now, UTC)

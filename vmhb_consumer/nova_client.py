@@ -13,6 +13,7 @@ from keystoneauth1 import exceptions, loading
 from oslo_config import cfg
 
 from vmhb_consumer.doubt_rules import Place, Unknown
+from vmhb_consumer.library_errors import first_line
 from vmhb_consumer.reporters import answers, keystone
 
 LOG = logging.getLogger(__name__)
@@ -30,11 +31,10 @@ VM_STATE, TASK_STATE = "OS-EXT-STS:vm_state", "OS-EXT-STS:task_state"
 
 def from_conf(conf: cfg.ConfigOpts) -> Nova | None:
     """By [nova]; None where no auth_type is said there. Connects to nothing. Raises ValueError."""
-    if not conf[GROUP].auth_type:
+    if not (conf[GROUP].auth_type or conf[GROUP].auth_section):
         return None
+    session = keystone.of_section(conf, GROUP, {"timeout": TIMEOUT})
     try:
-        auth = loading.load_auth_from_conf_options(conf, GROUP)
-        session = keystone.Loader().load_from_conf_options(conf, GROUP, auth=auth, timeout=TIMEOUT)
         adapter = loading.load_adapter_from_conf_options(conf, GROUP, session=session)
     except (exceptions.ClientException, cfg.Error, TypeError) as error:
         raise ValueError(f"[nova] makes no sense: {error}") from error
@@ -92,4 +92,4 @@ def _word(value: Any) -> str | None:
 
 
 def _said(error: Exception) -> str:
-    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:300]
+    return first_line(error)[:300]

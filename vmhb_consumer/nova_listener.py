@@ -16,12 +16,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from oslo_config import cfg
 
 from vmhb_common import worker_api
+from vmhb_common.app import systemd
 from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_consumer import nova_operations
@@ -41,6 +42,8 @@ FIRST_PAUSE = 0.5
 PAUSE = 5.0
 #: A clock of Nova's that is further ahead of ours than this (seconds) is wrong: a worker would wait for it.
 AHEAD = 300.0
+#: How often it is looked which brokers are there, to say so (seconds).
+LOOK = 2.0
 #: Seconds that a look at a broker may take, in the background, to say what is wrong with it.
 CHECK = 10.0
 
@@ -56,7 +59,7 @@ class Workers(Protocol):
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return datetime.now(timezone.utc)
 
 
 class Courier:
@@ -192,8 +195,14 @@ class Endpoint:
 class Instances:
     """The instances half of a consumer. `start` and `stop` return in time, whatever the brokers do."""
 
-    def __init__(self, conf: cfg.ConfigOpts, settings: NovaNotificationSettings) -> None:
-        """Connects to nothing."""
+    def __init__(
+        self, conf: cfg.ConfigOpts, settings: NovaNotificationSettings, line: systemd.Line | None = None
+    ) -> None:
+        """Connects to nothing. line: is told how it is, as `instances`."""
+        self._line = line or systemd.Line()
+        self._stopping = threading.Event()
+        self.known = threading.Event()
+        self.known.set()  # nothing keeps it from running
         self._courier = Courier(worker_api.WorkerAPI(worker_api.get_transport(conf), conf), settings.delivery_time)
         endpoint = Endpoint(self._courier.tell, settings.timeouts)
         self._listeners = [_listener(conf, url, settings, endpoint) for url in settings.transport_urls]
@@ -202,9 +211,20 @@ class Instances:
         """Listen to all brokers, from when each is there."""
         for listener in self._listeners:
             listener.start()
+        threading.Thread(target=self._say, name="vmhb-listening", daemon=True).start()
+
+    def _say(self) -> None:
+        while not self._stopping.is_set():
+            there = sum(listener.connected for listener in self._listeners)
+            self._line.say("instances", f"listening to {there} of Nova's {len(self._listeners)} message brokers")
+            self._stopping.wait(LOOK)
+
+    def read_again(self) -> None:
+        """Nothing of it may change while it runs."""
 
     def stop(self, timeout: float) -> None:
         """Listen no more, to any. Returns within `timeout` seconds."""
+        self._stopping.set()
         self._courier.stop()
         until = time.monotonic() + timeout
         for listener in self._listeners:

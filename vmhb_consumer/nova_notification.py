@@ -10,10 +10,11 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
+from vmhb_common.model.moments import moment
 from vmhb_common.model.policy import MAX_KNOB, MAX_KNOBS, knobs_of_extra_specs
 
 #: `instance.<action>[.<phase>]`; Nova's longest has 42 characters.
@@ -120,9 +121,9 @@ def _time(metadata: Any) -> datetime:
     """oslo.messaging's own time stamp of the notification, which is in UTC and does not say so."""
     value = metadata.get("timestamp") if isinstance(metadata, dict) else None
     try:
-        when = datetime.fromisoformat(value) if isinstance(value, str) else None
+        when = moment(value) if isinstance(value, str) else None
         if when is not None:
-            return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+            return when.replace(tzinfo=timezone.utc) if when.tzinfo is None else when.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         pass
     raise BadNotification(f"timestamp is {_quote(value)}: not a time")

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vmhb_common.model.policy import parse
+from vmhb_common.model.words import StrEnum
 from vmhb_consumer.nova_notification import EVENT_TYPE, Notification
 
 
-class Operation(enum.StrEnum):
+class Operation(StrEnum):
     """What Nova does to an instance that keeps it from acknowledging heartbeats."""
 
     POWER_OFF = "power_off"

@@ -21,8 +21,9 @@ RESUME = "nova-vmhb-manage recoveries resume"
 class Watch:
     """Looks at the database every second."""
 
-    def __init__(self, pause: Callable[[], Pause | None], tell: Callable[[str], Any]) -> None:
-        """pause: the last that was asked for; raises Away. tell: systemd, how we are; may be told the same again."""
+    def __init__(self, pause: Callable[[], Pause | None], tell: Callable[[str | None], Any]) -> None:
+        """pause: the last that was asked for; raises Away. tell: systemd, how we are; may be told the same again. None:
+        they are not paused."""
         self._pause = pause
         self._tell = tell
         self._said: Pause | None = None
@@ -39,12 +40,11 @@ class Watch:
         if pause is not None:
             if pause != self._said:
                 LOG.warning("recoveries are %s (said by %s; %s ends it)", pause.text, pause.by, RESUME)
-            # Each time: the service's own start may have told something else since.
             self._tell(f"recoveries are {pause.text}")
         elif self._said is not None:
             how = "its time is over" if there == self._said else "they were resumed"
             LOG.warning("recoveries are not paused any more: %s", how)
-            self._tell("listening")
+            self._tell(None)
         self._said = pause
 
 

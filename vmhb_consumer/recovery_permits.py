@@ -64,6 +64,10 @@ class Permits:
         self._unclear: dict[tuple[str, int], Spell] = {}
         self._mute: dict[str, tuple[float, Unknown]] = {}
 
+    def limit(self, limits: RecoverySettings) -> None:
+        """What the operator decided meanwhile: whoever asks from now on is weighed by it."""
+        self._limits = limits
+
     def ask(self, asked: Fault, target: str, now: Callable[[], float]) -> Permit:
         """BLOCKS. May the recovery that this change asks for be begun now, by this reporter? See `Case.permit`."""
         try:

@@ -178,6 +178,10 @@ class Picture:
     waiting: Sequence[Waiter]
 
 
+#: What `Board` reads and writes: with these whole, recoveries can be stopped.
+OF_THE_BOARD = (META, PERMITS, HOLDERS, PAUSES, WAITING)
+
+
 class Board:
     """The same for whoever has no transaction: all of it BLOCKS, and raises Away. Threads: any."""
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from vmhb_common.model.fault import Change, Fault, FaultState, Resolution
+from vmhb_common.model.moments import from_epoch
 from vmhb_consumer import fault_rules, outbox, recovery_places
 from vmhb_consumer.database import Changed, Database
 from vmhb_consumer.fault_rules import Outcome
@@ -142,7 +142,7 @@ class Records:
         known = _known(connection, fault_id) if fault_id else None
         fault = self._read(known) if known is not None and known["state"] == RAISED else None
         if fault is not None:
-            over = fault_rules.closed(fault, Resolution.RECOVERED, "its worker is heard of again", _aware(now))
+            over = fault_rules.closed(fault, Resolution.RECOVERED, "its worker is heard of again", from_epoch(now))
             self._write(connection, known, over, Outcome.CHANGED, now, own=True)
 
     # -- what we say -----------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Records:
             known = _known(connection, fault.fault_id)
             if known is None or known["sequence"] != fault.sequence or known["state"] != RAISED:
                 return False
-            over = fault_rules.closed(fault, resolution, reason, _aware(now))
+            over = fault_rules.closed(fault, resolution, reason, from_epoch(now))
             self._write(connection, known, over, Outcome.CHANGED, now, own=True, flag=bool(known["own"]))
             return True
 
@@ -180,7 +180,7 @@ class Records:
         def work(connection: sa.Connection) -> None:
             known = _known(connection, fault.fault_id)
             if known is not None and known["sequence"] == fault.sequence and known["state"] == RAISED:
-                again = replace(fault, sequence=fault.sequence + 1, occurred_at=_aware(now))
+                again = replace(fault, sequence=fault.sequence + 1, occurred_at=from_epoch(now))
                 self._write(connection, known, again, Outcome.REMINDED, now, own=True)
 
         self._database.run(work)
@@ -394,7 +394,3 @@ def _rivals(connection: sa.Connection, fault: Fault) -> list[Any]:
         FAULTS.c.channel == fault.channel if fault.channel is not None else FAULTS.c.channel.is_(None),
     )
     return [dict(row) for row in connection.execute(sa.select(FAULTS).where(same)).mappings().all()]
-
-
-def _aware(now: float) -> datetime:
-    return datetime.fromtimestamp(now, UTC)

@@ -47,7 +47,7 @@ class Endpoint:
         try:
             return work()
         except Away as error:
-            LOG.warning("a call is refused: the database is away: %s", error)
+            LOG.debug("a call is refused: the database is away: %s", error)
             raise oslo_messaging.ExpectedException() from error
 
 

@@ -1,16 +1,29 @@
-"""The consumer's tables, and the steps from each version of them to the next. Knows no connection.
+"""The consumer's tables, as this program uses them, and its generation. Knows no connection.
 
-To change them: change the table, and add a step to STEPS for databases that there are already; never change a step. How
-it is done while consumers run: docs/consumer.rst.
+To change them: change the table here, and add a step to `migrations/versions` for databases that there are already;
+never change a step. Within a release only what is added: what is to go, first goes from here, with a new generation,
+and from the databases with a step of a later release.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+
+#: Generations of programs, and the first release of each: those of one generation can do with the same tables. A new
+#: one begins when the program stops using something that a later step is to take away.
+GENERATIONS: Mapping[int, str] = {
+    1: "0",  # before there were releases
+    2: "0",  # keeps what reporters were told
+    3: "0",  # obeys the stop button
+}
+#: Ours. In a database: the oldest that can do with it (the row schema_version of vmhb_meta).
+GENERATION = max(GENERATIONS)
+#: Alembic's own table: under our name, since the database may be another service's as well.
+REVISIONS = "vmhb_revisions"
 
 METADATA = sa.MetaData()
 _MYSQL = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -28,7 +41,7 @@ def _table(name: str, *columns: sa.schema.SchemaItem) -> Any:
     return sa.Table(name, METADATA, *columns, **options)
 
 
-#: schema_version, database_id, and a row that is locked by whoever counts permits.
+#: schema_version (see GENERATION), database_id, and a row that is locked by whoever counts permits.
 META = _table("vmhb_meta", sa.Column("name", sa.String(64), primary_key=True), sa.Column("value", sa.String(255)))
 
 #: Consumers that run. What one of them has taken is free again once it is not alive any more.
@@ -181,17 +194,4 @@ QUEUES = _table(
     sa.Column("instance_uuid", sa.String(36)),
     sa.Column("entered_at", _TIME, nullable=False),
     sa.Column("until", _TIME, nullable=False),
-)
-
-#: Statements that lead from version 1, 2 … to the next. The tables above are those of the last version; tables that are
-#: not there yet are made before the first step.
-STEPS: Sequence[Sequence[str]] = (
-    # 2: vmhb_told. Nobody knows who was told of the faults that are here: all, as it was until now.
-    (
-        "INSERT INTO vmhb_told (target, fault_id, handed, known, remind, bugs) "
-        "SELECT '*', fault_id, TRUE, TRUE, FALSE, 0 FROM vmhb_faults",
-    ),
-    # 3: vmhb_holders, vmhb_waiting, vmhb_pauses and vmhb_queues, which begin empty. A version all the same: a consumer
-    # from before would not see the stop button.
-    (),
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from oslo_config import cfg
 
-from vmhb_common.app import command_line, systemd
-from vmhb_common.app.ending import Ending
+from vmhb_common.app import command_line, report, systemd
+from vmhb_common.app.command_line import Reading
+from vmhb_common.app.ending import Ending, errands
 from vmhb_consumer import settings
 from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.conf import nova_notifications
@@ -25,28 +26,42 @@ END = 1.0
 
 
 class Half(Protocol):
-    """A part of the consumer that runs in threads of its own. Both return at once, or within `timeout` seconds."""
+    """A part of the consumer that runs in threads of its own. All return at once, or within `timeout` seconds."""
+
+    @property
+    def known(self) -> threading.Event:
+        """Set once it is known that nothing keeps it from ever running, or that this can't be told now."""
 
     def start(self) -> None: ...
+    def read_again(self) -> None:
+        """What may change while it runs is another, in the configuration that it was made with."""
+
     def stop(self, timeout: float) -> None: ...
 
 
-def run(conf: cfg.ConfigOpts) -> int:
-    """Run until SIGTERM or SIGINT. Exit code: 0, or 1 where it refuses to run."""
+def run(conf: cfg.ConfigOpts, reading: Reading) -> int:
+    """Run until SIGTERM or SIGINT. Exit code: 0, or 1 where it refuses to run. SIGHUP has it read its configuration
+    again, SIGUSR2 write a report of itself."""
     consumer = Consumer()
     try:
         halves = options.halves(conf)
         if settings.Half.INSTANCES in halves:
-            consumer.add(Instances(conf, nova_notifications.settings(conf)))
+            consumer.add(Instances(conf, nova_notifications.settings(conf), consumer.line))
         if settings.Half.FAULTS in halves:
-            consumer.add(_faults(conf, consumer.refuse))
+            consumer.add(_faults(conf, consumer))
     except (ValueError, ImportError) as error:
         LOG.critical("%s", error)
         return 1
-    return consumer.run()
+    write = report.set_up(conf, "nova-vmhb-consumer", command_line.version(), {"How it is": lambda: consumer.line.text})
+
+    def read_again() -> None:
+        if reading():
+            consumer.read_again()
+
+    return consumer.run(errands=errands(read_again, write))
 
 
-def _faults(conf: cfg.ConfigOpts, refuse: Callable[[str], None]) -> Half:
+def _faults(conf: cfg.ConfigOpts, consumer: Consumer) -> Half:
     try:
         from vmhb_consumer import faults_half as faults  # noqa: PLC0415 - the other half does without what this one needs
     except ImportError as error:
@@ -55,7 +70,9 @@ def _faults(conf: cfg.ConfigOpts, refuse: Callable[[str], None]) -> Half:
         ) from error
     wanted = options.settings(conf)
     reporters = loader.make(conf, wanted.reporters, loader.installed(), faults.now)
-    return faults.make(conf, wanted, reporters, refuse)
+    for remark in faults.remarks(conf, reporters):
+        LOG.warning("%s", remark)
+    return faults.make(conf, wanted, reporters, consumer.refuse, consumer.line)
 
 
 class Consumer:
@@ -65,6 +82,7 @@ class Consumer:
         self._halves = list(halves)
         self._stopping = threading.Event()
         self._ending = Ending(self._stopping.set)
+        self.line = systemd.Line("recoveries", "faults", "database", "instances")
 
     def add(self, half: Half) -> None:
         """Before `run`."""
@@ -75,20 +93,33 @@ class Consumer:
         LOG.critical("%s", why)
         self._ending.begin(1)
 
-    def run(self, signals: bool = True) -> int:
-        """Run until `stop`. signals: obey SIGTERM and SIGINT, and end in time after them; only the main thread can."""
+    def run(self, signals: bool = True, errands: Mapping[int, Callable[[], object]] | None = None) -> int:
+        """Run until `stop`. signals: obey SIGTERM and SIGINT, and end in time after them, and `errands` by others; only
+        the main thread can."""
         if signals:
-            self._ending.obey_signals()
+            self._ending.obey_signals(errands)
         for half in self._halves:
             half.start()
         LOG.info("nova-vmhb-consumer %s is running", command_line.version())
-        systemd.ready("listening")
+        threading.Thread(target=self._say_ready, name="vmhb-ready", daemon=True).start()
         self._stopping.wait()
         systemd.stopping()
         LOG.info("ending")
         self._end_halves()
         LOG.info("ended")
         return self._ending.code
+
+    def _say_ready(self) -> None:
+        """Not where one of the halves must not run: that is not known at once."""
+        for half in self._halves:
+            half.known.wait()
+        if not self._stopping.is_set():
+            self.line.ready()
+
+    def read_again(self) -> None:
+        """The configuration has changed, in what may change while it runs."""
+        for half in self._halves:
+            half.read_again()
 
     def stop(self) -> None:
         """End `run` soon."""

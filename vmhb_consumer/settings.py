@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vmhb_common.model.words import StrEnum
 from vmhb_consumer.nova_operations import TIMEOUTS, Operation
 
 
@@ -23,7 +23,7 @@ class NovaNotificationSettings:
     timeouts: Mapping[Operation, float] = field(default_factory=lambda: TIMEOUTS)
 
 
-class Half(enum.StrEnum):
+class Half(StrEnum):
     """What a consumer can do."""
 
     INSTANCES = "instances"

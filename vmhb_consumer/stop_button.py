@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+
+from vmhb_common.model.moments import from_epoch
 
 #: Seconds. The longest: a week of vacation, not one that nobody remembers. The shortest: the time to look at something.
 CEILING = 7 * 86400.0
@@ -61,7 +62,7 @@ def reason_of(text: str) -> str:
 
 def utc(at: float) -> str:
     """For people: to the second."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{from_epoch(at):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def roughly(seconds: float) -> str:

@@ -6,13 +6,15 @@ import importlib.metadata
 import logging
 import threading
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 
 from oslo_config import cfg
 
 from vmhb_common import worker_api
-from vmhb_common.app import systemd
-from vmhb_common.app.ending import Ending
+from vmhb_common.app import report, systemd
+from vmhb_common.app.command_line import Reading
+from vmhb_common.app.ending import Ending, errands
 from vmhb_common.messaging import broker, publisher
 from vmhb_worker import conf as options
 from vmhb_worker.adapters.application_sockets import SocketChannels
@@ -39,8 +41,9 @@ MUTE = 5.0
 CHECK = 10.0
 
 
-def run(conf: cfg.ConfigOpts) -> int:
-    """Run until SIGTERM or SIGINT. Exit code: 0, or 1 when the worker refuses to run."""
+def run(conf: cfg.ConfigOpts, reading: Reading) -> int:
+    """Run until SIGTERM or SIGINT. Exit code: 0, or 1 when the worker refuses to run. SIGHUP has it read its
+    configuration again, SIGUSR2 write a report of itself."""
     settings = options.settings(conf)
     try:
         from vmhb_worker.adapters.libvirt import LibvirtHypervisor  # noqa: PLC0415 - a simulation does without libvirt
@@ -49,7 +52,14 @@ def run(conf: cfg.ConfigOpts) -> int:
         return 1
     calls = settings.agent.workers + settings.agent.slow_workers
     hypervisor = LibvirtHypervisor(settings.connection_uri, agent_calls=calls)
-    return Worker(conf, settings, hypervisor, ProcPressure()).run()
+    worker = Worker(conf, settings, hypervisor, ProcPressure())
+    write = report.set_up(conf, "vmhb-worker", _version(), {"How it is": lambda: worker.line.text})
+
+    def read_again() -> None:
+        if reading() and worker.engine is not None:
+            worker.engine.take_settings(options.settings(conf))
+
+    return worker.run(errands=errands(read_again, write))
 
 
 class Worker:
@@ -67,11 +77,13 @@ class Worker:
         self._refused = False
         self._unserved = threading.Lock()  # taken for good by whoever starts the RPC server
         self.engine: Engine | None = None
+        self.line = systemd.Line("worker")
+        self.line.say("worker", f"connecting to {settings.connection_uri}")
         self._server: Server | None = None
         self._ending: Ending | None = None
 
-    def run(self, signals: bool = True) -> int:
-        """Run until `stop`. signals: obey SIGTERM and SIGINT; only the main thread can."""
+    def run(self, signals: bool = True, errands: Mapping[int, Callable[[], object]] | None = None) -> int:
+        """Run until `stop`. signals: obey SIGTERM and SIGINT, and `errands` by others; only the main thread can."""
         settings = self._settings
         sender = publisher.Sender(self._conf, settings.notifications.transport_url, settings.host)
         store = Outbox(settings.state_path, settings.notifications.topics, sender.send)
@@ -84,7 +96,7 @@ class Worker:
         engine = self.engine = Engine(settings, self._ports(agent, store), saved)
         ending = self._ending = Ending(engine.stop)
         if signals:
-            ending.obey_signals()
+            ending.obey_signals(errands)
         server = self._server = Server(
             worker_api.get_transport(self._conf), settings.host, engine.call, self._unserved_why
         )
@@ -97,7 +109,6 @@ class Worker:
         mute.daemon = True
         mute.start()
         LOG.info("vmhb-worker %s of host %s is running", _version(), settings.host)
-        systemd.ready(f"watching {settings.connection_uri}")
         engine.run()
         systemd.stopping()
         LOG.info("ending")
@@ -128,9 +139,10 @@ class Worker:
             agent=agent,
             channels=SocketChannels(self._settings.channel, time.monotonic),
             store=store,
-            clock=Clock(time.monotonic, lambda: datetime.now(UTC)),
+            clock=Clock(time.monotonic, lambda: datetime.now(timezone.utc)),
             version=_version(),
             beat=_feed_watchdog,
+            tell=lambda text: self.line.say("worker", text),
             watchdog=watchdog or float("inf"),
         )
 
@@ -156,8 +168,10 @@ class Worker:
         return guarded
 
     def _serve(self) -> None:
-        """Serve RPC, now that libvirt is ours, away or mute: before, calls may be meant for another worker here."""
+        """Serve RPC, now that libvirt is ours, away or mute: before, calls may be meant for another worker here, and
+        we may not run at all."""
         if self._server is not None and not self._refused and self._unserved.acquire(blocking=False):
+            self.line.ready()
             self._server.start()
 
     def _unserved_why(self) -> str | None:

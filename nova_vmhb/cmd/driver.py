@@ -15,7 +15,11 @@ from nova_vmhb.shim import COMPUTE_DRIVER, MODULE, Foreign, Shim, State
 GOOD, TO_DO, REFUSED = 0, 1, 2
 
 #: What nova-compute does when it starts, in a process of its own: what is loaded tells which driver it would get.
-_LOAD = f"from {MODULE} import VmhbLibvirtDriver as driver; print(driver.__module__, driver.__name__, sep='.')"
+#: Nothing is loaded from the folder that one happens to be in: -P, which Python 3.10 has not.
+_LOAD = (
+    "import sys; sys.path[:] = filter(None, sys.path)\n"
+    f"from {MODULE} import VmhbLibvirtDriver as driver; print(driver.__module__, driver.__name__, sep='.')"
+)
 _LOADED = "nova_vmhb.driver.VmhbLibvirtDriver"
 _LOAD_SECONDS = 120
 
@@ -106,7 +110,7 @@ def _load() -> tuple[str, str]:
     """Which driver a nova-compute that starts now would get, and what it would say on the way."""
     try:
         done = subprocess.run(  # noqa: S603 -- ourselves, and a constant
-            [sys.executable, "-P", "-c", _LOAD],
+            [sys.executable, "-c", _LOAD],
             capture_output=True,
             text=True,
             timeout=_LOAD_SECONDS,

@@ -67,9 +67,10 @@ class Service:
 
 
 class Cloud:
-    """One cloud, in `Site`'s folder, which is there and empty. tell: is told what is done, for whoever waits."""
+    """One cloud, in `Site`'s folder, which is there and empty. nodes: to compute on. tell: is told what is done, for
+    whoever waits."""
 
-    def __init__(self, site: Site, tell: Callable[[str], None]) -> None:
+    def __init__(self, site: Site, tell: Callable[[str], None], nodes: Sequence[str] = NODES) -> None:
         (site.folder / "broker").mkdir()
         (site.folder / "control").mkdir()
         for folder in (site.etc, site.log, site.data):
@@ -79,13 +80,31 @@ class Cloud:
         self.broker = Broker(folder=site.folder / "broker")
         self.control = Processes(site.folder / "control")
         mounts = {"instances": str(site.instances)}
-        self.nodes = {name: Node(name, folder=site.node(name), mounts=mounts) for name in NODES}
+        self.nodes = {name: Node(name, folder=site.node(name), mounts=mounts) for name in nodes}
         self._tell = tell
 
     # -- up and down -------------------------------------------------------------------------------------------------
 
     def up(self) -> None:
         """All of it, as far as the order of things allows at the same time."""
+        self._start_servers()
+        self._start_control()
+        self._start_nova_api()
+        self._start_masakari_engine()
+        self._together(*((f"{name} answers", self._wait_api(name)) for name in ("placement", "glance", "nova")))
+        self._start_computes()
+        cloud = catalogue.connect(self.site)
+        self._together(
+            ("Masakari answers", self._wait_api("masakari")),
+            ("images and flavors are there", lambda: self._furnish(cloud)),
+            ("both hypervisors are up", lambda: self._wait_hypervisors(cloud)),
+            ("workers and consumer run", self._start_ours),
+        )
+        catalogue.segment(cloud)
+        self._tell("Masakari has a segment with both hosts")
+
+    def _start_servers(self) -> None:
+        """What everybody needs: a broker, databases with their schemas, Keystone; and nodes to compute on."""
         self._together(
             ("RabbitMQ answers", self.broker.start),
             ("MariaDB answers", lambda: database.start(self.site, self.control)),
@@ -101,18 +120,6 @@ class Cloud:
             ("guests' images are built", self._build_images),
             *self._schemas(),
         )
-        self._start_control()
-        self._together(*((f"{name} answers", self._wait_api(name)) for name in ("placement", "glance", "nova")))
-        self._start_computes()
-        cloud = catalogue.connect(self.site)
-        self._together(
-            ("Masakari answers", self._wait_api("masakari")),
-            ("images and flavors are there", lambda: self._furnish(cloud)),
-            ("both hypervisors are up", lambda: self._wait_hypervisors(cloud)),
-            ("workers and consumer run", self._start_ours),
-        )
-        catalogue.segment(cloud)
-        self._tell("Masakari has a segment with both hosts")
 
     def down(self) -> None:
         """End everything; returns when nothing of it runs."""
@@ -161,18 +168,12 @@ class Cloud:
     def _wait_api(self, name: str) -> Callable[[], object]:
         url = self.site.url(name, "/v3" if name == "keystone" else "/")
 
-        def answers() -> bool:
+        def there() -> bool:
             if not self.services[_api(name)].runs:
                 raise LabError(f"{name} ended at once: see {self.site.log}/{_api(name)}.out")
-            try:
-                with urllib.request.urlopen(url, timeout=20):  # noqa: S310 -- our own
-                    return True
-            except urllib.error.HTTPError:
-                return True  # whatever it says of the root, it is there
-            except OSError:
-                return False
+            return answers(url)
 
-        return lambda: wait_until(answers, ANSWERS, f"{name} answers", every=0.1)
+        return lambda: wait_until(there, ANSWERS, f"{name} answers", every=0.1)
 
     # -- the parts of `up` -------------------------------------------------------------------------------------------
 
@@ -230,6 +231,11 @@ class Cloud:
         self._serve("neutron", "tests.cloud.neutron")
         self.start("nova-conductor", str(BIN / "nova-conductor"), *nova)
         self.start("nova-scheduler", str(BIN / "nova-scheduler"), *nova)
+        # Not its WSGI application: under a server of threads it replaces parts of the library.
+        self.start("masakari-api", str(BIN / "masakari-api"), *self._masakari(), environment=self._masakari_folder())
+
+    def _start_nova_api(self) -> None:
+        etc = self.site.etc
         self._serve(
             "nova",
             "nova.wsgi.osapi_compute",
@@ -239,11 +245,16 @@ class Cloud:
                 "OS_NOVA_CONFIG_FILES": "api-paste.ini;nova.conf;nova-db.conf",  # the first is taken for api-paste.ini
             },
         )
-        # Not its WSGI application: under a server of threads it replaces parts of the library.
-        masakari = ("--config-file", str(etc / "masakari/masakari.conf"))
-        environment = {"OS_MASAKARI_CONFIG_DIR": str(etc / "masakari")}
-        self.start("masakari-api", str(BIN / "masakari-api"), *masakari, environment=environment)
-        self.start("masakari-engine", str(BIN / "masakari-engine"), *masakari, environment=environment)
+
+    def _start_masakari_engine(self) -> None:
+        engine = str(BIN / "masakari-engine")
+        self.start("masakari-engine", engine, *self._masakari(), environment=self._masakari_folder())
+
+    def _masakari(self) -> tuple[str, str]:
+        return "--config-file", str(self.site.etc / "masakari/masakari.conf")
+
+    def _masakari_folder(self) -> dict[str, str]:
+        return {"OS_MASAKARI_CONFIG_DIR": str(self.site.etc / "masakari")}
 
     def _start_computes(self) -> None:
         self._run(str(BIN / "nova-vmhb-driver"), "install")
@@ -315,6 +326,17 @@ class Cloud:
             )
         if done.returncode:
             raise LabError(f"{pathlib.Path(argv[0]).name} ended with {done.returncode}: see {log.name}")
+
+
+def answers(url: str) -> bool:
+    """Does an API of this cloud's?"""
+    try:
+        with urllib.request.urlopen(url, timeout=20):  # noqa: S310 -- our own
+            return True
+    except urllib.error.HTTPError:
+        return True  # whatever it says of the root, it is there
+    except OSError:
+        return False
 
 
 def _api(name: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from tests.cloud import holder
 from tests.cloud.site import FOLDER
 from tests.cloud.stage import Server, Stage
+from tests.conftest import tell_log, tell_more
 
 #: boot(flavor, image, node): see `Stage.boot`.
 Boot = Callable[..., Server]
@@ -22,8 +23,6 @@ Boot = Callable[..., Server]
 _NUMBERS = itertools.count(1)
 _SERVERS = pytest.StashKey[list[Server]]()
 _LOGS = ("vmhb-worker-node1.log", "vmhb-worker-node2.log", "nova-vmhb-consumer.log")
-#: Of each log that is shown with a failed test.
-SHOWN = 60
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +68,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and report.when == "call":
         for server in item.stash.get(_SERVERS, []):
-            report.sections.append((server.name, server.last_words()))
+            tell_more(report, server.name, server.last_words())
         for name in _LOGS:
-            log = Path(FOLDER) / "log" / name
-            lines = log.read_text(errors="replace").splitlines() if log.exists() else ["(none)"]
-            report.sections.append((name, "\n".join(lines[-SHOWN:])))
+            tell_log(report, name, Path(FOLDER) / "log" / name)
     return report

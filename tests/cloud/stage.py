@@ -8,14 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from openstack.exceptions import NotFoundException, SDKException
 from oslo_config import cfg
 
 from tests.cloud import catalogue
 from tests.cloud.configs import FAULT_TOPICS
-from tests.cloud.holder import Client
 from tests.cloud.site import Site
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import ConsumerProcess, Notification
@@ -33,10 +32,21 @@ QUIET = DETECTION + 1
 PATIENCE = 120.0
 
 
+class Holder(Protocol):
+    """Whoever holds the cloud: `tests.cloud.holder.Client`, say."""
+
+    @property
+    def site(self) -> Site:
+        """Where it is."""
+
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        """What only he can do. Raises LabError."""
+
+
 class Stage:
     """The cloud, as its users, its administrator and another consumer of our notifications see it."""
 
-    def __init__(self, holder: Client) -> None:
+    def __init__(self, holder: Holder) -> None:
         self.holder = holder
         self.site: Site = holder.site
         self.api: catalogue.Api = catalogue.connect(self.site)

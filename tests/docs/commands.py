@@ -36,6 +36,7 @@ FLAVOR = Shown("it takes Keystone and Nova; its properties are checked by test_t
 TOOL = Shown("it is what runs the tests, or runs as long as they do; its words are checked by test_the_tools_are_there")
 CLOUD = Shown("it takes a cloud that is up: tests/cloud has one, and speaks with it by its APIs")
 
+PLAYBOOK = ByTest("tests/deploy/test_roles.py::test_brought_in")
 IMAGE = ByTest("tests/packages/test_image.py::test_the_element")
 
 #: A command, as it stands on its page, and how it is known to work.
@@ -47,7 +48,7 @@ COMMANDS: dict[str, How] = {
     "tools/test lint unit": TOOL,
     "tools/test docs": TOOL,
     "tools/test nova": TOOL,
-    "tools/test nova-33": TOOL,
+    "tools/test nova-33 nova-32": TOOL,
     "tools/test unit -- -k beats": TOOL,
     "tools/test functional -- -k panic": TOOL,
     "tools/test --all": TOOL,
@@ -58,6 +59,8 @@ COMMANDS: dict[str, How] = {
     "tools/test bounds": TOOL,
     "tools/test cloud": TOOL,
     "tools/test packages": TOOL,
+    "tools/test deploy": TOOL,
+    "tools/release --home URL": ByTest("tests/unit/test_release.py::test_the_version_is_the_tag"),
     "tools/packages": ByTest("tests/packages/test_services.py::test_installed"),
     "tools/guest-build": ByTest("tests/unit/guest/test_packaging.py::test_the_distribution"),
     "tools/cloud demo": TOOL,
@@ -78,6 +81,18 @@ COMMANDS: dict[str, How] = {
     "openstack --os-compute-api-version 2.85 flavor set --property hw:heartbeat=true "
     "--property hw:heartbeat_action=alarm FLAVOR": FLAVOR,
     "openstack image set --property hw_qemu_guest_agent=yes IMAGE": CLOUD,
+    # With the cloud's own tools.
+    "export ANSIBLE_COLLECTIONS_PATH=$PWD/deploy": PLAYBOOK,
+    "ansible-playbook -i inventory nova_vmhb.deploy.site --check --diff": PLAYBOOK,
+    "ansible-playbook -i inventory nova_vmhb.deploy.site": PLAYBOOK,
+    "ansible-galaxy collection build deploy/ansible_collections/nova_vmhb/deploy": ByTest(
+        "tests/deploy/test_lint.py::test_it_is_built"
+    ),
+    "NOVA_VMHB_SOURCE=git+https://… kolla-build --config-file /etc/kolla/kolla-build.conf "
+    "--config-file deploy/kolla/kolla-build.conf --docker-dir deploy/kolla/docker "
+    "--template-override deploy/kolla/template-overrides.j2 '^nova-' '^masakari-' '^vmhb-' '^nova-vmhb-'": ByTest(
+        "tests/deploy/test_kolla.py::test_images"
+    ),
     # The worker.
     "apt-get install python3-venv python3-dev libvirt-dev pkg-config gcc git": MACHINE,
     "python3 -m venv /opt/nova-vmhb": Here("installation"),
@@ -105,7 +120,7 @@ COMMANDS: dict[str, How] = {
         "tests/functional/test_discovery.py::test_a_change_takes_effect_at_once"
     ),
     # The consumer.
-    "pip install nova-vmhb[consumer]": Shown("it is on no index yet; the extra is what the tests' environment has"),
+    "pip install '.[consumer]'": Shown("the extra is what the tests' own environment is made with"),
     "useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin vmhb": MACHINE,
     "chown root:vmhb /etc/vmhb/nova-vmhb-consumer.conf && chmod 640 /etc/vmhb/nova-vmhb-consumer.conf": MACHINE,
     "nova-vmhb-consumer --config-file /etc/vmhb/nova-vmhb-consumer.conf --check-config": Here("consumer"),
@@ -116,6 +131,23 @@ COMMANDS: dict[str, How] = {
     'nova-vmhb-manage recoveries pause --reason "storage is being moved" --for 2h': Here("button"),
     "nova-vmhb-manage recoveries show": Here("button"),
     "nova-vmhb-manage recoveries resume": Here("button"),
+    "nova-vmhb-manage db sync": Here("tables"),
+    "nova-vmhb-manage db version": Here("tables"),
+    "nova-vmhb-status upgrade check": Here("tables"),
+    "nova-vmhb-manage --config-file /etc/vmhb/nova-vmhb-consumer.conf --config-file /root/vmhb-admin.conf "
+    "db sync": Here("tables"),
+    "nova-vmhb-manage db purge --before 2026-01-31": Here("tables"),
+    **dict.fromkeys(
+        (
+            "mariadb-dump --single-transaction vmhb > vmhb.sql",
+            "pg_dump vmhb > vmhb.sql",
+            "mariadb vmhb < vmhb.sql",
+            "psql --set=ON_ERROR_STOP=1 --single-transaction vmhb < vmhb.sql",
+        ),
+        ByTest("tests/functional/test_database_upgrade.py::test_backup_and_restore"),
+    ),
+    "python3 -c \"import sqlite3; sqlite3.connect('/var/lib/vmhb-consumer/nova-vmhb-consumer.sqlite')"
+    ".backup(sqlite3.connect('vmhb.sqlite'))\"": ByTest("tests/unit/consumer/test_steps.py::test_a_copy_of_sqlite"),
     'nova-vmhb-manage brake release compute-1 --reason "the storage is back"': ByTest(
         "tests/unit/consumer/test_manage.py::test_the_brake_of_a_host_is_released"
     ),
@@ -192,11 +224,11 @@ COMMANDS: dict[str, How] = {
     "sed -i s/PagerReporter/MypagerReporter/g vmhb_pager.py test_vmhb_pager.py pyproject.toml": Here("reporter"),
     "mv vmhb_pager.py vmhb_mypager.py && mv test_vmhb_pager.py test_vmhb_mypager.py": Here("reporter"),
     # Nova's hooks.
-    "pip install 'nova-vmhb[nova]'": ByTest("tests/nova/test_shim.py::test_the_snippets_of_the_documentation"),
+    "pip install '.[nova]'": Shown("the extra is what the environment of tests/nova is made with"),
     "nova-vmhb-driver install": ByTest("tests/nova/test_shim.py::test_the_snippets_of_the_documentation"),
-    "RUN pip install --no-cache-dir 'nova-vmhb[nova]' && nova-vmhb-driver install && nova-vmhb-driver status": ByTest(
-        "tests/nova/test_shim.py::test_the_snippets_of_the_documentation"
-    ),
+    "COPY dist/nova_vmhb-*.whl /tmp/": ByTest("tests/nova/test_shim.py::test_the_snippets_of_the_documentation"),
+    'RUN pip install --no-cache-dir "$(echo /tmp/nova_vmhb-*.whl)[nova]" && nova-vmhb-driver install && '
+    "nova-vmhb-driver status": ByTest("tests/nova/test_shim.py::test_the_snippets_of_the_documentation"),
     "nova-vmhb-driver remove": ByTest("tests/nova/test_shim.py::test_install_status_remove"),
     "pip uninstall nova-vmhb": Shown(
         "pip's own; that nova-compute starts without our file is tests/nova/test_shim.py's"

@@ -151,6 +151,19 @@ def test_scene_button(tmp_path: Path) -> None:
     assert "storage is being moved" in said[0][1] and "storage is being moved" in said[1][1]
 
 
+def test_scene_tables(tmp_path: Path) -> None:
+    """Made, looked at, checked, and emptied of what is long over."""
+    own, admin = tmp_path / "consumer.conf", tmp_path / "admin.conf"
+    own.write_text(f"[DEFAULT]\nstate_path = {tmp_path}\n[consumer]\nreporters = log\n")
+    admin.write_text(f"[database]\nconnection = sqlite:///{tmp_path}/nova-vmhb-consumer.sqlite\n")
+    for command in of("tables"):
+        program, _, words = command.partition(" ")
+        named = words if "--config-file" in words else f"--config-file /etc/vmhb/nova-vmhb-consumer.conf {words}"
+        here = named.replace("/etc/vmhb/nova-vmhb-consumer.conf", str(own)).replace("/root/vmhb-admin.conf", str(admin))
+        code, said = shell(f"{program} {here}", tmp_path)
+        assert code == 0, f"{command}: {said}"
+
+
 def test_scene_reporter(tmp_path: Path) -> None:
     """Whoever follows the page has a reporter, with a name of its own, that passes the kit."""
     code, said = shell(
@@ -242,6 +255,10 @@ def with_options(names: set[str]) -> Callable[[list[str]], object]:
     return parse
 
 
+def status(words: list[str]) -> None:
+    assert [word for word in words if not word.startswith("--")] in (["upgrade", "check"], ["upgrade"], []), words
+
+
 def driver(words: list[str]) -> None:
     assert len(words) == 1 and words[0] in ("install", "status", "remove"), words
 
@@ -250,6 +267,7 @@ USUAL = {"--help", "--version", "--config-file", "--config-dir", "--check-config
 PARSERS: dict[str, Callable[[list[str]], object]] = {
     "nova-vmhb-manage": lambda words: manage._parser().parse_args(words),
     "nova-vmhb-driver": driver,
+    "nova-vmhb-status": status,
     "nova-vmhb-consumer": with_options({*USUAL, "--status"}),
     "vmhb-worker": with_options(USUAL),
     "vmhb-guest": lambda words: guest._parser().parse_args(words),

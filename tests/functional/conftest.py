@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import tell_log, tell_more
 from tests.functional.hosts import Hosts
 from tests.functional.sites import Site, site_of
 from tests.lab import debian, metadata
@@ -46,8 +47,6 @@ ALONE = {"brake_count": 100}
 QUIET = 3 * 1 + 1 + 1.0
 #: Emulated guests that run at a time: more would take each other's time on two processors.
 ROOM = 4
-#: A worker's log of a failed test is shown from its last lines.
-SHOWN = 120
 
 
 @dataclass
@@ -243,17 +242,18 @@ def worker(
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the log of each worker, the console of each guest, and Masakari's log, of a test that failed."""
+    """Of a test that failed, show each worker's and consumer's log, each guest's console, and Masakari's log."""
     report = yield
     if report.failed and report.when == "call":
+        given = getattr(item, "funcargs", {})
         lent = item.stash[_GUESTS].lent if _GUESTS in item.stash else []
         for guest in lent:
-            report.sections.append((f"console of {guest.name}, its end", guest.last_words()))
-        for one in item.stash.get(_STARTED, []):
-            lines = one.log.read_text(errors="replace").splitlines() if one.log.exists() else ["(none)"]
-            report.sections.append((f"log of {one.folder.name}, its end", "\n".join(lines[-SHOWN:])))
-        if isinstance(masakari := getattr(item, "funcargs", {}).get("masakari"), Masakari):
-            report.sections.append(("log of Masakari, its end", "\n".join(masakari.log.splitlines()[-SHOWN:])))
+            tell_more(report, f"console of {guest.name}", guest.last_words())
+        site = given.get("site")
+        for one in (*item.stash.get(_STARTED, []), *(site.consumers if isinstance(site, Site) else ())):
+            tell_log(report, f"log of {one.folder.name}", one.log)
+        if isinstance(masakari := given.get("masakari"), Masakari):
+            tell_more(report, "log of Masakari", masakari.log)
     return report
 
 

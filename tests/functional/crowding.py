@@ -7,7 +7,6 @@ on libvirtd's socket and another client's calls: what is wrong with a cell is a 
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
 import statistics
@@ -29,6 +28,7 @@ from tests.stage.bystander import Bystander
 from tests.stage.consumer import ConsumerProcess, Notification
 from tests.stage.crowd import stand_ins
 from tests.stage.worker import WorkerProcess
+from vmhb_common.model.words import StrEnum
 
 #: Beside those to whom something happens, so many live on.
 LIVING = 3
@@ -65,7 +65,7 @@ ENOUGH = 5
 _NUMBERS = itertools.count(1)
 
 
-class Mix(enum.StrEnum):
+class Mix(StrEnum):
     """What happens, and to whom."""
 
     DEAD = "dead"  # all kernels, at once

@@ -8,13 +8,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from oslo_config import cfg
 
 from tests.lab.broker import Broker
+from tests.lab.mariadb import MariaDB
+from tests.lab.postgresql import PostgreSQL
 from tests.stage.consumer import ConsumerProcess
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from vmhb_common import worker_api
 from vmhb_common.consumer_api import ConsumerAPI
+
+
+def database_server(kind: str) -> MariaDB | PostgreSQL:
+    """Of this name; not yet started."""
+    return MariaDB() if kind == "mariadb" else PostgreSQL()
+
+
+def new_database(server: MariaDB | PostgreSQL, request: pytest.FixtureRequest) -> str:
+    """An empty one, of one test: its URL."""
+    return server.make("".join(char if char.isalnum() else "_" for char in request.node.name)[:60])
 
 
 @dataclass

@@ -113,6 +113,7 @@ def watched(worker: Workers, *guests: Guest) -> WorkerProcess:
     return daemon
 
 
+@pytest.mark.long
 def test_a_volume_whose_server_comes_back(
     guests: Guests,
     worker: Workers,

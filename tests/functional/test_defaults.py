@@ -138,6 +138,7 @@ def test_nobody_misses_what_libvirt_did_not_ask(guests: Guests, worker: Workers,
         assert recovered(consumer, guest, begun) == []
 
 
+@pytest.mark.long
 def test_a_dump_a_backup_and_a_pause_at_the_defaults(
     guests: Guests, worker: Workers, consumer: ConsumerProcess, node: Node, figure: Figure
 ) -> None:
@@ -195,6 +196,7 @@ def other_node() -> Iterator[Node]:
         yield one
 
 
+@pytest.mark.long
 def test_the_target_of_a_post_copy_is_not_judged_before_its_memory_is_there(
     guests: Guests, worker: Workers, consumer: ConsumerProcess, other_node: Node, tmp_path: pathlib.Path, node: Node
 ) -> None:

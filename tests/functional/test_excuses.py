@@ -134,7 +134,8 @@ def test_who_lives_behind_an_excuse_is_left_alone(
     assert consumer.wait_fault("cleared", gone.uuid, 20, since=began).resolution == "recovered"
 
 
-@pytest.mark.parametrize("policy", [pytest.param(DEFAULTS, marks=pytest.mark.long), QUICK], ids=["10/5/3", "1/1/3"])
+@pytest.mark.long
+@pytest.mark.parametrize("policy", [DEFAULTS, QUICK], ids=["10/5/3", "1/1/3"])
 def test_a_balloon_whose_driver_had_left(
     policy: dict[str, object], guests: Guests, worker: Workers, consumer: ConsumerProcess
 ) -> None:
@@ -152,7 +153,8 @@ def test_a_balloon_whose_driver_had_left(
     assert raised.evidence["system"]["value"] == "linux"
 
 
-@pytest.mark.parametrize("channel", [pytest.param("agent", marks=pytest.mark.long), "application"])
+@pytest.mark.long
+@pytest.mark.parametrize("channel", ["agent", "application"])
 def test_a_guest_that_falls_asleep(
     channel: str, guests: Guests, worker: Workers, consumer: ConsumerProcess, application_image: Image
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -41,7 +41,7 @@ def stub() -> Iterator[MasakariStub]:
 
 def fault(host: str, project: str, cause: str, instance: str) -> Fault:
     """It is raised now, and asks for a recovery."""
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(timezone.utc).replace(microsecond=0)
     return a_fault(
         str(uuid.uuid4()),
         **{"host": host, "instance_uuid": instance, "project_id": project, "cause": cause},

@@ -102,12 +102,10 @@ class Migration:
         return moment
 
 
-CASES = [
-    pytest.param(channel, policy, marks=() if (channel, policy) == ("agent", "1/1/3") else pytest.mark.long)
-    for channel, policy in itertools.product(("agent", "application"), JUDGED)
-]
+CASES = [*itertools.product(("agent", "application"), JUDGED)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("channel", "policy"), CASES)
 def test_a_migration_that_is_cancelled(
     channel: str,

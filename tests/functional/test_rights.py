@@ -204,11 +204,9 @@ ssl_options.verify = verify_none
 """
 
 
-def check_with(
-    broker: Broker, port: int, folder: Path, options: dict[str, object], figure: Figure, name: str = "127.0.0.1"
-) -> str:
+def check_with(broker: Broker, port: int, folder: Path, options: dict[str, object], figure: Figure) -> str:
     """What a worker's check says of this broker, by TLS, with these options of [oslo_messaging_rabbit]."""
-    url = f"rabbit://{broker.user}:{broker.password}@{name}:{port}/{broker.vhost}"
+    url = f"rabbit://{broker.user}:{broker.password}@127.0.0.1:{port}/{broker.vhost}"
     none = f"qemu+unix:///system?socket={folder}/none"
     given = {"oslo_messaging_rabbit": {"ssl": "true", "amqp_durable_queues": "true", **options}}
     daemon = WorkerProcess(folder / "worker", uri=none, transport_url=url, host="cn1", options=given)
@@ -226,10 +224,6 @@ def test_tls(tmp_path: Path, figure: Figure) -> None:
         ours, other = {"ssl_ca_file": tmp_path / "ca.pem"}, {"ssl_ca_file": tmp_path / "other.pem"}
         assert check_with(broker, port, tmp_path, {**ours}, figure) == ""
         assert "CERTIFICATE_VERIFY_FAILED" in check_with(broker, port, tmp_path, {**other}, figure)
-        # The certificate is for another name than the URL's.
-        print("NAMED", check_with(broker, port, tmp_path, {**ours}, figure, "localhost"))
-        strict = {**ours, "ssl_enforce_hostname_verification": "true"}
-        print("STRICT", check_with(broker, port, tmp_path, strict, figure, "localhost"))
         url = f"rabbit://{broker.user}:{broker.password}@127.0.0.1:{port}/{broker.vhost}"
         url += f"?amqp_durable_queues=true&ssl=true&ssl_ca_file={tmp_path / 'ca.pem'}"
         site = Site(tmp_path, broker, url)

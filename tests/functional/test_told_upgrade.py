@@ -10,6 +10,7 @@ import pytest
 from tests.fakes import a_fault
 from tests.lab.mariadb import MariaDB
 from tests.lab.postgresql import PostgreSQL
+from tests.stage.tables import execute
 from vmhb_common.model.fault import Resolution, cleared
 from vmhb_consumer.database import Database
 from vmhb_consumer.outbox import Outbox
@@ -39,14 +40,15 @@ def told(outbox: Outbox) -> list[str]:
 def test_from_version_1(server: MariaDB | PostgreSQL) -> None:
     """Everybody has heard of the faults in it; what is told from then on is kept for each."""
     url = server.make("told")
-    before = Database(url, steps=[])
-    before.open()
+    before = Database(url)
+    before.sync()
     old = a_fault()
     Records(before, lambda change, fault: ["one"], [], 300.0).take(old, THEN)
-    before.run(lambda connection: connection.exec_driver_sql("DELETE FROM vmhb_outbox"))
-    before.run(lambda connection: connection.exec_driver_sql("DROP TABLE vmhb_told"))
     before.close()
+    execute(url, "DELETE FROM vmhb_outbox", "DROP TABLE vmhb_told", "DROP TABLE vmhb_revisions")
+    execute(url, "UPDATE vmhb_meta SET value = '1' WHERE name = 'schema_version'")
     both = [Database(url), Database(url)]
+    both[0].sync()
     for one in both:
         one.open()
     records = Records(both[0], lambda change, fault: ["one"], [], 300.0)

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -122,16 +122,16 @@ def test_a_worker_is_asked_by_the_other(cloud: Cloud, worker: str, consumer: str
     cloud.start(worker, consumer)
     assert [row["instance_uuid"] for row in cloud.caller.call(HOST, "list")] == [GUEST]
     assert cloud.caller.call(HOST, "show", instance_uuid=GUEST)["state"] == "alive"
-    now = datetime.now(UTC).isoformat()
+    now = datetime.now(timezone.utc).isoformat()
     silence = {"instance_uuid": GUEST, "key": "test", "observed_at": now}
     cloud.caller.call(HOST, "expect_silence", **silence, reason="being tried", timeout=600)
     wait_until(lambda: _silences(cloud) == {"hint:test"}, 10, "it expects the silence")
-    cloud.caller.call(HOST, "end_silence", **{**silence, "observed_at": datetime.now(UTC).isoformat()})
+    cloud.caller.call(HOST, "end_silence", **{**silence, "observed_at": datetime.now(timezone.utc).isoformat()})
     wait_until(lambda: _silences(cloud) == set(), 10, "the silence is over")
     cloud.caller.call(HOST, "configure", instance_uuid=GUEST, policy={"interval": "1"}, observed_at=now)
     Nova(cloud.url).publish(
         notification(
-            "power_off", "start", publisher=f"nova-compute:{HOST}", at=datetime.now(UTC), uuid=GUEST, host=HOST
+            "power_off", "start", publisher=f"nova-compute:{HOST}", at=datetime.now(timezone.utc), uuid=GUEST, host=HOST
         )
     )
     wait_until(lambda: _silences(cloud) == {"hint:power_off"}, 10, "the consumer tells it what Nova does")

@@ -151,6 +151,11 @@ class Broker(Kept):
             raise LabError(f"rabbitmqctl {args[0]}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """For who calls rabbitmqctl himself, of BIN."""
+        return self._env()
+
     def _env(self) -> dict[str, str]:
         _, dist, epmd = self._ports
         return {

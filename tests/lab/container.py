@@ -16,10 +16,13 @@ import subprocess
 import tempfile
 import time
 import types
-from typing import Self
+from typing import TYPE_CHECKING
 
 from . import debian
 from .processes import LabError, wait_until
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Seconds: of a boot, and of a command.
 BOOT, COMMAND = 60.0, 60.0
@@ -69,6 +72,16 @@ def cgroups() -> pathlib.Path | None:
         if (root / "cgroup.controllers").exists() and os.access(root, os.W_OK):
             return root
     return None
+
+
+def shell(enter: list[str], command: str, *, check: bool, timeout: float) -> str:
+    """A shell command in a machine: what it printed. enter: what leads into it. LabError where it fails, if that
+    matters."""
+    words = [*enter, "sh", "-c", command]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=timeout)
+    if check and done.returncode:
+        raise LabError(f"{command!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout
 
 
 class Container:
@@ -138,11 +151,7 @@ class Container:
     def run(self, command: str, *, check: bool = True, timeout: float = COMMAND) -> str:
         """A shell command in it: what it printed. LabError where it fails, if that matters."""
         enter = ["nsenter", "-t", str(self._first()), "-m", "-u", "-i", "-p", "-n", "-C", "-r", "-w"]
-        words = [*enter, "sh", "-c", command]
-        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=timeout)
-        if check and done.returncode:
-            raise LabError(f"{command!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
-        return done.stdout
+        return shell(enter, command, check=check, timeout=timeout)
 
     def state(self) -> str:
         """`systemctl is-system-running`."""

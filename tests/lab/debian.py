@@ -117,7 +117,7 @@ def _build_debian(work: pathlib.Path) -> None:
     for folder in (out, kernel):
         folder.mkdir()
     sources = work / "sources.list"
-    sources.write_text("".join(f"{row}\n" for row in _sources()))
+    sources.write_text("".join(f"{row}\n" for row in apt_sources()))
     options = ("--quiet", "--mode=root", "--format=directory", "--variant=essential")
     _run("mmdebstrap", *options, f"--include={','.join(PACKAGES)}", SUITE, root, sources)
     image.download((image.kernel_package(),), work)
@@ -134,7 +134,7 @@ def _build_debian(work: pathlib.Path) -> None:
     _run("chroot", root, "depmod", modules.name)
 
 
-def _sources() -> list[str]:
+def apt_sources() -> list[str]:
     """This machine's own sources of Debian, and no others, in the format of sources.list."""
     row = "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"
     command = ["apt-get", "indextargets", "--format", row, "Created-By: Packages", "Origin: Debian"]

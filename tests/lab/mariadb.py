@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import secrets
 import signal
 import socket
@@ -32,6 +33,11 @@ class MariaDB(DatabaseServer):
         """For SQLAlchemy."""
         return self.url_of(self.database)
 
+    @property
+    def socket(self) -> pathlib.Path:
+        """Where root is let in, who may do everything."""
+        return self.folder / "sock"
+
     def make(self, database: str) -> str:
         """Another, empty database of this server; its URL."""
         connection = pymysql.connect(host="127.0.0.1", port=self.port, user=self.user, password=self.password)
@@ -55,7 +61,7 @@ class MariaDB(DatabaseServer):
         (self.folder / "init.sql").write_text(
             f"CREATE DATABASE {self.database} CHARACTER SET utf8mb4;\n"
             f"CREATE USER '{self.user}'@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
-            f"GRANT ALL ON *.* TO '{self.user}'@'127.0.0.1';\n"
+            f"GRANT ALL ON *.* TO '{self.user}'@'127.0.0.1' WITH GRANT OPTION;\n"
         )
         self.boot(f"--init-file={self.folder / 'init.sql'}")
 

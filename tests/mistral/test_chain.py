@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -117,14 +117,14 @@ def no_triggers(mistral: Mistral, broker: Broker) -> None:
 
 def fresh(age: float = 0.0, **changed: Any) -> Fault:
     """Raised so many seconds ago."""
-    moment = datetime.now(UTC) - timedelta(seconds=age)
+    moment = datetime.now(timezone.utc) - timedelta(seconds=age)
     fields = {"suspected_at": moment, "raised_at": moment, "occurred_at": moment, "instance_uuid": str(uuid.uuid4())}
     return a_fault(str(uuid.uuid4()), **{**fields, **changed})
 
 
 def over(fault: Fault) -> Fault:
     """Its clear."""
-    return cleared(fault, Resolution.RECOVERED, datetime.now(UTC))
+    return cleared(fault, Resolution.RECOVERED, datetime.now(timezone.utc))
 
 
 def done(mistral: Mistral, fault: Fault, *expected: str) -> list[dict[str, Any]]:
@@ -285,7 +285,7 @@ def test_recovery_once(
         mistral.ask("DELETE", f"/executions/{first['id']}")
         mine.kill()
         mine.start()
-        workers.publish(replace(fault, sequence=2, reason="again", occurred_at=datetime.now(UTC)))
+        workers.publish(replace(fault, sequence=2, reason="again", occurred_at=datetime.now(timezone.utc)))
         wait_until(lambda: heard(mine, fault) == 2, LONG, "the reminder is there")
         workers.publish(marker := fresh(recommended_action="recover", withheld=None, recovery_attempt=1))
         done(mistral, marker, "raised")

@@ -1,7 +1,7 @@
 """Inside a real Nova: its API, its scheduler, its compute manager and its libvirt driver, over its own fake of libvirt.
 
-Runs in environments of its own (`tools/test nova nova-33`), one for each release, since Nova wants other releases of
-what we share than we do.
+Runs in environments of its own (`tools/test nova nova-33 nova-32`), one for each release, since Nova wants other
+releases of what we share than we do.
 """
 
 import os

@@ -285,7 +285,9 @@ class TwoHosts(base.LibvirtMigrationMixin, Cloud):
 
     def hard_reboot(self, server: Any) -> None:
         """Wait until it is done, as all these do."""
-        self._reboot_server(server, hard=True, api=self.admin_api)
+        self.admin_api.post_server_action(server["id"], {"reboot": {"type": "HARD"}})
+        self.notifier.wait_for_versioned_notifications("instance.reboot.end")
+        self._wait_for_state_change(server, "ACTIVE")
 
     def rebuild(self, server: Any, image: str) -> None:
         """From this image."""
@@ -324,7 +326,10 @@ class TwoHosts(base.LibvirtMigrationMixin, Cloud):
         """To the other host."""
         there = self.other(self.host(server))
         self._destination = self.computes[there].driver._host.get_connection()
-        self._live_migrate(server, api=self.admin_api, host=there)
+        body = {"os-migrateLive": {"host": there, "block_migration": "auto"}}
+        self.admin_api.post_server_action(server["id"], body)
+        self._wait_for_migration_status(server, ["completed"])
+        self._wait_for_state_change(server, "ACTIVE")
 
     def _migrate_stub(self, domain: Any, destination: str, params: Mapping[str, Any], flags: int) -> None:
         """What libvirt does, and its fake does not: the guest is then there, and no longer here."""

@@ -56,7 +56,7 @@ def build(
     system = kernel_of or lower
     own = [pathlib.Path(__file__), *image.files_in(debian.ROOTFS), *image.files_in(image.ROOTFS)]
     contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    key = f"{image.hash_of(own)} {lower} {system} {contents}"
+    key = f"{image.hash_of(own)} {lower.name} {system.name} {contents}"
 
     def make(folder: pathlib.Path) -> None:
         tree = folder.parent / "tree"

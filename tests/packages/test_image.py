@@ -19,6 +19,8 @@ from tools.lib.packages import NOW, PACKAGING
 from tools.lib.roots import Recipe
 
 SUITE = "trixie"
+#: What diskimage-builder of that suite makes: it asks for packages, and for a suite's name, that trixie gave up.
+MADE = "bookworm"
 #: What diskimage-builder needs of the machine that builds.
 BUILDER = Recipe(
     "image-builder",
@@ -40,14 +42,17 @@ def _deb() -> pathlib.Path:
 
 def _made_by_the_element(folder: pathlib.Path) -> None:
     """Into this folder, an image's files. A tree and no disk: not each machine has what partitions are made with."""
+    mirror = roots.mirror()
     with roots.entered(BUILDER) as root:
         shutil.copytree(PACKAGING / "diskimage-builder", root.share / "elements")
         shutil.copy(_deb(), root.share)
         environ = {
-            "DIB_RELEASE": SUITE,
+            "DIB_RELEASE": MADE,
             "DIB_VMHB_GUEST": f"/share/{_deb().name}",
             "ELEMENTS_PATH": "/share/elements",
             "DIB_NO_TMPFS": "1",
+            "DIB_DISTRIBUTION_MIRROR": mirror,
+            "DIB_APT_SOURCES_CONF": f"default:deb {mirror} {MADE} main",
         }
         try:
             root.run("disk-image-create -t tar -o guest debian-minimal vmhb-guest", environ=environ)
@@ -60,9 +65,9 @@ def _made_by_the_element(folder: pathlib.Path) -> None:
 @functools.cache
 def _of_the_element() -> Image:
     files = sorted(path for path in (PACKAGING / "diskimage-builder").rglob("*") if path.is_file())
-    key = f"{BUILDER.key} {_deb()} {[path.read_text() for path in files]}"
+    key = f"{BUILDER.key} {MADE} {_deb()} {[path.read_text() for path in files]}"
     tree = roots.kept("image", key, _made_by_the_element)
-    kernel = roots.made(guest_image.RECIPES[SUITE])
+    kernel = roots.made(guest_image.RECIPES[MADE])
     return guest_image.build("image", [], lower=tree, kernel_of=kernel)
 
 

@@ -12,13 +12,13 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from oslo_config import cfg
 
 from tests.lab.processes import wait_until
-from tests.stage import recorder
+from tests.stage import recorder, tables
 from tests.stage.nova import Message
 from tests.stage.worker import Options, WorkerProcess
 from vmhb_common import worker_api
@@ -164,7 +164,8 @@ class NovaConsumer(WorkerProcess):
 class FaultConsumer(WorkerProcess):
     """A `nova-vmhb-consumer` that runs the faults half alone, with the reporters of `recorder`.
 
-    folder: shared by all replicas of a test: their backends are the same. database: a URL; None: SQLite of its own.
+    folder: shared by all replicas of a test: their backends are the same. database: a URL, whose
+    tables are made; None: SQLite of its own.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class FaultConsumer(WorkerProcess):
         del self._options["libvirt"]
         if database is not None:
             self._options.setdefault("database", {})["connection"] = database
+            tables.sync(database)
         consumer = {"halves": "faults", "reporters": "recording, recovering, log"}
         self._options["consumer"] = {**consumer, **self._options.get("consumer", {})}
         for reporter in ("recording", "recovering"):
@@ -246,7 +248,7 @@ class FaultWorkers:
 
     def alive(self, host: str, started_at: datetime, sequence: int, interval: float = 1.0) -> None:
         """A sign of life."""
-        sign = SignOfLife(host, "1", started_at, datetime.now(UTC), sequence, interval, 3, {}, 0, True, {})
+        sign = SignOfLife(host, "1", started_at, datetime.now(timezone.utc), sequence, interval, 3, {}, 0, True, {})
         self.send("vmhb.worker.alive", worker_payload(sign))
 
     def send(self, event_type: str, payload: Any, project_id: str | None = None) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -88,7 +88,7 @@ class MasakariStub:
             "id": number,
             **{"notification_uuid": str(uuid.uuid4()), "status": "running", "source_host_uuid": str(uuid.uuid4())},
             **{"type": told["type"], "generated_time": told["generated_time"], "payload": told["payload"]},
-            **{"created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000000"), "updated_at": None},
+            **{"created_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000000"), "updated_at": None},
         }
         payload = told["payload"]
         posted = Posted(
@@ -110,15 +110,14 @@ class MasakariStub:
 
 
 def consumer_options(cloud: Cloud) -> dict[str, Any]:
-    """Of a consumer whose reporter of recoveries, and whose [nova], have the credentials of this cloud."""
+    """Of a consumer whose [nova], and so whose reporter of recoveries, has the credentials of this cloud."""
     keystone: dict[str, object] = {
         **{"auth_url": f"{cloud.url}/v3", "username": "admin", "password": PASSWORD, "project_name": "admin"},
         **{"user_domain_name": "Default", "project_domain_name": "Default", "auth_type": "password"},
     }
     return {
         "consumer": {"reporters": "masakari, log"},
-        "reporter_masakari": dict(keystone),
-        "nova": dict(keystone),
+        "nova": keystone,
     }
 
 

@@ -10,13 +10,13 @@ import copy
 import functools
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "nova"
 #: When things happen, unless a test says when.
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 UUID = "9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b21"
 #: A flavor that asks for monitoring.
 ASKS = {"hw:heartbeat": "true", "hw:heartbeat_interval": "1", "hw:cpu_policy": "dedicated"}
@@ -82,7 +82,7 @@ def notification(
     fields.update({"uuid": UUID, "request_id": "req-1"} | data)
     fields["flavor"]["nova_object.data"]["extra_specs"] = dict(ASKS if specs is None else specs)
     when = at if isinstance(at, datetime) else NOON + timedelta(seconds=at)
-    stamp = str(when.astimezone(UTC).replace(tzinfo=None))  # as oslo.messaging writes it
+    stamp = str(when.astimezone(timezone.utc).replace(tzinfo=None))  # as oslo.messaging writes it
     return Message(
         publisher,
         event_type,

@@ -10,12 +10,15 @@ import subprocess
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import requests
 
 from tests.lab.processes import LabError, Processes, wait_until
 from tools.lib import prepare
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Options = Mapping[str, Mapping[str, object]]
 

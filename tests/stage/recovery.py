@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import oslo_messaging
@@ -43,7 +43,7 @@ TASKS = {
 
 def now() -> datetime:
     """As the consumer has it."""
-    return datetime.now(UTC)
+    return datetime.now(timezone.utc)
 
 
 def reporter(cloud: Cloud, **options: Any) -> MasakariReporter:

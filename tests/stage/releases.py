@@ -83,7 +83,7 @@ _WORKER = f"""
         method = getattr(asked, "method", asked)
         raise TimeoutError if method == "show" else KeyError(method)
 
-    def serve(conf):
+    def serve(conf, *_):  # before, the configuration alone
         guest = SimulatedGuest("web", {KNOBS!r})
         hypervisor = SimulatedHypervisor([guest])
         signal.signal(signal.SIGUSR1, lambda *_: hypervisor.panic(guest))

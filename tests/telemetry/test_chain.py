@@ -9,7 +9,7 @@ import pathlib
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import amqp
@@ -73,14 +73,14 @@ def consumer(url: str, tmp_path: pathlib.Path) -> Iterator[FaultConsumer]:
 
 def fresh(project: str, **changed: Any) -> Fault:
     """Raised now."""
-    moment = datetime.now(UTC)
+    moment = datetime.now(timezone.utc)
     fields = {"suspected_at": moment, "raised_at": moment, "occurred_at": moment, "instance_uuid": str(uuid.uuid4())}
     return a_fault(str(uuid.uuid4()), **{**fields, "project_id": project, **changed})
 
 
 def over(fault: Fault) -> Fault:
     """Its clear."""
-    return cleared(fault, Resolution.RECOVERED, datetime.now(UTC))
+    return cleared(fault, Resolution.RECOVERED, datetime.now(timezone.utc))
 
 
 def traits(one: Posted) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def test_flags_unlike_aodhs(aodh: Aodh, url: str) -> None:
     conf.register_opts(AodhReporter.options(), group="reporter_aodh")
     conf([], default_config_files=[], default_config_dirs=[])
     conf.set_override("transport_url", url.partition("?")[0], group="reporter_aodh")
-    said = AodhReporter(conf.reporter_aodh, lambda: datetime.now(UTC)).check()
+    said = AodhReporter(conf.reporter_aodh, lambda: datetime.now(timezone.utc)).check()
     assert "set [oslo_messaging_rabbit] amqp_durable_queues" in str(said)
 
 

@@ -17,7 +17,7 @@ from vmhb_worker.core import events as ev
 from vmhb_worker.engine import calls, loop, provisioner
 
 #: What the engine posts to itself, besides the reports of the adapters.
-OWN = {loop._Call, loop._PeriodStored}
+OWN = {loop._Call, loop._Decided, loop._PeriodStored}
 
 
 def kinds(union: Any) -> set[type[Any]]:

@@ -627,6 +627,43 @@ def test_few_suspects_are_no_crowd() -> None:
     assert "host_suspect" in {fault["cause"] for fault in bench.raised()}
 
 
+def test_an_operator_sets_the_brake_while_it_runs() -> None:
+    """Those who are silent already trip it; and the rest is as it was."""
+    bench = Bench(brake_count=100)
+    guests = uuids(4)
+    bench.up(*(domain(uuid) for uuid in guests))
+    well(bench, *guests)
+    bench.host.dead.update(guests)
+    bench.run(3)
+    bench.engine.take_settings(Settings(host="node1", verdict=VerdictSettings(brake_count=3)))
+    bench.run(27)
+    assert "host_suspect" in {fault["cause"] for fault in bench.raised()}
+    told = bench.raised() + bench.store.messages("vmhb.fault.updated")
+    assert {fault["recommended_action"] for fault in told} == {"alarm"}
+
+
+def test_how_all_is_in_a_line() -> None:
+    """Told when there is news, and now and then: how many are watched, who has a fault, and what is away."""
+    bench = Bench()
+    told: dict[str, None] = {}
+    ports = Ports(
+        *(bench.host, bench.host, bench.channels, bench.store, bench.clock.clock, bench.inbox),
+        tell=told.setdefault,
+    )
+    bench.engine = Engine(Settings(host="node1"), ports, Saved())
+    bench.run(1)
+    assert [*told] == ["libvirt is away, no instance is judged: not connected yet"]
+    bench.up(domain(ONE), domain(TWO))
+    bench.run(30)
+    assert [*told][1:] == ["instances: 2 watched, 0 with an open fault"]
+    bench.host.dead.add(ONE)
+    bench.run(30)
+    assert [*told][2:] == ["instances: 2 watched, 1 with an open fault"]
+    bench.engine.post(HypervisorDown("it was stopped"))
+    bench.run(30)
+    assert [*told][3:] == ["libvirt is away, no instance is judged: it was stopped"]
+
+
 def test_an_operator_releases_the_brake() -> None:
     """Those who are silent are asked anew, and recovered; nobody trips it again for them."""
     bench = Bench()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +252,7 @@ def test_too_many_clears_of_before_leave_the_file() -> None:
     over = [
         replace(
             a_fault(str(uuid.UUID(int=number)), state=FaultState.CLEARED),
-            cleared_at=datetime(2026, 1, 1, number, tzinfo=UTC),
+            cleared_at=datetime(2026, 1, 1, number, tzinfo=timezone.utc),
         )
         for number in range(KEPT + 2)
     ]
@@ -278,7 +278,7 @@ def test_a_fault_that_pushes_another_out_takes_it_from_the_file() -> None:
     ledger = Ledger("node1", 1e6, lambda: str(uuid.UUID(int=len(store.commits))))
     found = Finding("guest_silent", "critical", "low", "alarm", None, "it is silent", {}, 3, 0, None, None)
     for number in range(10):
-        now, wall = number * 1000.0, datetime(2026, 1, 1, number, tzinfo=UTC)
+        now, wall = number * 1000.0, datetime(2026, 1, 1, number, tzinfo=timezone.utc)
         changes.fault(ledger.accuse(Identity(ONE), HeartbeatPolicy(True), found, now=now, wall=wall))  # type: ignore[arg-type,unused-ignore]
         cleared = ledger.acquit(ONE, Resolution.DELETED, now=now, wall=wall)
         assert cleared is not None

@@ -62,6 +62,9 @@ ROOMS = {
     # The control plane. A reporter knows the contract, faults, and what it is handed; nothing of the consumer.
     "vmhb_consumer": Room((COMMON, "vmhb_consumer.*")),
     "vmhb_consumer.reporters": Room((COMMON,)),
+    # Steps stay as they were when they were done first: they know no table as it is now.
+    "vmhb_consumer.migrations": Room(("vmhb_consumer.schema",)),
+    "vmhb_consumer.migrations.versions": Room(("vmhb_consumer.migrations.steps",), strangers=True),
     "vmhb_consumer.conf": Room(
         (COMMON, "vmhb_consumer.settings", "vmhb_consumer.nova_operations", "vmhb_consumer.reporters.loader")
     ),
@@ -84,7 +87,7 @@ DECIDERS = {
     *("vmhb_consumer.door", "vmhb_consumer.reporters.telling", "vmhb_consumer.reporters.outcomes"),
     *("vmhb_consumer.nova_notification", "vmhb_consumer.nova_operations", "vmhb_consumer.fault_rules"),
     *("vmhb_consumer.recovery_limits", "vmhb_consumer.doubt_rules", "vmhb_consumer.stop_button"),
-    "vmhb_consumer.last_word",
+    *("vmhb_consumer.last_word", "vmhb_consumer.standing"),
 }
 
 #: The libraries that have a home, and nobody else knows: a folder, or a module.
@@ -98,6 +101,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "vitrage": ("nova_vmhb.vitrage",),
     **dict.fromkeys(("masakari", "taskflow", "novaclient"), ("nova_vmhb.masakari_tasks",)),
     **dict.fromkeys(("sqlalchemy", "oslo_db", "keystoneauth1", "openstack"), ("vmhb_consumer",)),
+    "alembic": ("vmhb_consumer.upgrade", "vmhb_consumer.migrations"),
+    "oslo_upgradecheck": ("vmhb_consumer.cmd.status",),
 }
 
 #: These name the global configuration: the programs, and what another service makes without arguments.

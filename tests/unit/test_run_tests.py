@@ -9,7 +9,7 @@ import pytest
 
 from tools.lib import run_tests
 from tools.lib.prepare import ROOT
-from tools.lib.run_tests import JOBS, Run
+from tools.lib.run_tests import JOBS, Run, Tally
 
 PYPROJECT = """
 [tool.pytest.ini_options]
@@ -30,6 +30,25 @@ def test_beats(): assert decide(True) == 1
 def test_skips(): assert decide(False) == 2
 """
 SECOND = "def test_other(): pass\n"
+#: Besides what tests/conftest.py has.
+TELLS = """
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        tell_more(report, "log of a program", "\\n".join(f"line {number}" for number in range(1000)))
+    return report
+"""
+BROKEN = """
+import pytest
+
+@pytest.fixture
+def lab(): raise OSError("no such lab")
+
+def test_wrong(): assert 7 == 8
+
+def test_without(lab): pass
+"""
 
 
 @pytest.fixture
@@ -55,10 +74,31 @@ def project(tmp_path: Path) -> Path:
 
 
 def run(project: Path, job: str, *options: str) -> str:
-    """Its tally."""
+    """Its tally, as it is printed."""
+    return str(tallied(project, job, *options))
+
+
+def tallied(project: Path, job: str, *options: str) -> Tally:
+    """What came of it."""
     one = Run(project.parent / "environment", options, 0, "", project)
     next(row.what for row in JOBS if row.name == job)(one)
-    return str(one.tally)
+    return one.tally
+
+
+def test_what_failed_is_named_with_what_it_said(project: Path) -> None:
+    """A test that fails, one whose fixture does, and a check."""
+    (project / "tests/unit/test_second.py").write_text(BROKEN)
+    one = Run(project.parent / "environment", (), 0, "", project)
+    one.unit()
+    assert [failure.partition("\n")[0].partition(" ")[0] for failure in one.tally.failures] == [
+        "tests.unit.test_second::test_wrong",
+        "tests.unit.test_second::test_without",
+    ]
+    assert "assert 7 == 8" in one.tally.failures[0]
+    assert "no such lab" in one.tally.failures[1]
+    (project / "vmhb_worker/core/b.py").write_text(CORE)
+    one.unit()
+    assert one.tally.failures[-1].startswith("coverage report --rcfile=")
 
 
 @pytest.mark.parametrize("options", [(), ("-v", "-s", "tests/unit", "-k", "not nowhere")])
@@ -103,6 +143,16 @@ def test_the_last_failures(project: Path) -> None:
     assert not (project / ".pytest_cache").exists()
 
 
+def test_what_failed_is_told_at_the_end(project: Path) -> None:
+    """What it expected, and the end of what its programs did, however much that was."""
+    (project / "tests/conftest.py").write_text((ROOT / "tests/conftest.py").read_text() + TELLS)
+    (project / "tests/unit/test_second.py").write_text("def test_other(): assert 7 == 8\n")
+    (failure,) = tallied(project, "unit").failures
+    lines = [line.strip() for line in failure.splitlines()]
+    assert "E   assert 7 == 8" in lines and any("log of a program, its end" in line for line in lines)
+    assert "line 999" in lines and "line 900" not in lines
+
+
 def test_an_early_end_is_not_judged(project: Path) -> None:
     """-x leaves out what comes after the first failure: that is one failure, and not another one of coverage."""
     (project / "tests/unit/test_a.py").write_text("def test_fails(): assert False\n")
@@ -136,6 +186,16 @@ def test_jobs_of_one_step_share_the_tests(project: Path, options: tuple[str, ...
     """Each runs those of the selected that are its own, also by a mark or a path of the caller's; none is an answer."""
     assert run(project, "timed", *options) == f"{timed} passed, 0 failed, 0 skipped"
     assert run(project, "patient", *options) == f"{patient} passed, 0 failed, 0 skipped"
+    assert run(project, "patient-2", *options) == "0 passed, 0 failed, 0 skipped"
+
+
+def test_two_jobs_share_what_waits_by_files(project: Path) -> None:
+    """Whole files, the longest first, and every one of them in one part."""
+    for name, tests in (("a", 1), ("b", 3), ("c", 2)):
+        body = "".join(f"@pytest.mark.patient\ndef test_{number}(): pass\n" for number in range(tests))
+        (project / f"tests/functional/test_{name}.py").write_text("import pytest\n" + body)
+    assert run(project, "patient") == "4 passed, 0 failed, 0 skipped"
+    assert run(project, "patient-2") == "3 passed, 0 failed, 0 skipped"
 
 
 def test_long_tests_are_left_out_by_nobody(project: Path) -> None:
@@ -158,6 +218,13 @@ def test_what_runs_no_pytest_takes_no_options(step: str, capsys: pytest.CaptureF
         run_tests._arguments([step, "unit", "--", "-k", "beats"])
     assert f"{step} runs no pytest, and would ignore -k beats" in capsys.readouterr().err
     names = {job.name for job in run_tests._jobs(*run_tests._arguments(["--", "-k", "beats"]))}
-    assert names == {"docs", "unit", "nova", "timed", "patient", "cloud"}
+    assert names == {"docs", "unit", "nova", "timed", "patient", "patient-2", "cloud"}
     names = {job.name for job in run_tests._jobs(*run_tests._arguments([]))}
     assert step in names
+
+
+def test_every_job_has_its_turn() -> None:
+    """A lane that is of no phase would never run, and nobody would miss it."""
+    lanes = [lane for phase in run_tests.PHASES for lane in phase]
+    assert len(lanes) == len({*lanes})
+    assert {job.lane for job in JOBS} == {*lanes}

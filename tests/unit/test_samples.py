@@ -101,7 +101,7 @@ def test_every_help_text_says_something(conf: ModuleType) -> None:
             assert opt.help and len(opt.help) > 80, opt.name
             low, high = getattr(opt.type, "min", None), getattr(opt.type, "max", None)
             if low is not None:
-                assert re.search(rf"\b{low:g} to {high:g}\b", opt.help), opt.name
+                assert re.search(rf"\b{low:.15g} to {high:.15g}\b", opt.help), opt.name
 
 
 @pytest.mark.parametrize("name", SAMPLES)

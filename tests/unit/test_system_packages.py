@@ -26,10 +26,14 @@ IN_DEBIAN = {"libvirt-python": "python3-libvirt"}
 
 
 def depends(control: Path, package: str) -> dict[str, str]:
-    """What a binary package depends on, and its lower bounds without epochs."""
+    """What a binary package depends on, and its bounds without epochs: the lower one, and the upper one behind "<"."""
     paragraph = next(one for one in control.read_text().split("\n\n") if f"Package: {package}\n" in f"{one}\n")
-    rows = re.findall(r"^ ([a-z0-9.-]+)(?: \(>?= (?:\d+:)?([^)]+)\))?,$", paragraph, re.MULTILINE)
-    return dict(rows)
+    found: dict[str, str] = {}
+    for name, how, version in re.findall(
+        r"^ ([a-z0-9.-]+)(?: \((>?=|<<) (?:\d+:)?([^)]+)\))?,$", paragraph, re.MULTILINE
+    ):
+        found[name] = f"{found[name]},<{version.removesuffix('~')}" if how == "<<" else version
+    return found
 
 
 @pytest.mark.parametrize("extra", [*PACKAGES, "nova"])
@@ -45,11 +49,16 @@ def test_dependencies(extra: str) -> None:
         assert found[debian] == re.sub(r"^(\[\w+\])?>=", "", bound), name
 
 
-def test_every_program_is_in_a_package() -> None:
-    """In one of Debian's; and but for the hooks' in the environment's, too."""
+def our_programs() -> set[str]:
+    """All that are installed, by name."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    programs = {row.split(" = ")[0] for row in setup["entry_points"]["console_scripts"].strip().splitlines()}
+    return {row.split(" = ")[0] for row in setup["entry_points"]["console_scripts"].strip().splitlines()}
+
+
+def test_every_program_is_in_a_package() -> None:
+    """In one of Debian's; and but for the hooks' in the environment's, too."""
+    programs = our_programs()
     patterns = {line.split()[0] for path in SERVICES.glob("*.install") for line in path.read_text().splitlines()}
     assert {
         program for program in programs if any(Path(f"usr/bin/{program}").match(one) for one in patterns)
@@ -88,6 +97,23 @@ def test_manual_pages(capsys: pytest.CaptureFixture[str]) -> None:
         assert words and {word for word in words if word not in text} == set(), arguments
     for verb in verbs:
         assert f"\n{verb}\n    " in page
+
+
+def test_what_is_installed_from_here_is_here() -> None:
+    """Each file of ours that a package names; and each program that is installed has its manual page."""
+    named = [
+        line.split()[0]
+        for kind in ("manpages", "examples", "install")
+        for path in (*SERVICES.glob(f"*.{kind}"), *BUNDLED.glob(f"*.{kind}"))
+        for line in path.read_text().splitlines()
+        if line.startswith(("etc/", "packaging/", "docs/"))
+    ]
+    assert named and [name for name in named if not (ROOT / name).exists()] == []
+    programs = our_programs()
+    pages = {Path(name).stem for name in named if name.startswith("packaging/man/")}
+    ours = {path.name.partition(".")[0] for path in (PACKAGING / "man").iterdir()}
+    assert {one for one in programs if not one.startswith("vmhb-guest")} == pages
+    assert programs <= ours
 
 
 def test_a_changelog_of_another_version() -> None:

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -94,14 +94,14 @@ def workers(url: str) -> Iterator[FaultWorkers]:
 
 def fresh(**changed: Any) -> Fault:
     """Raised now, with an alarm only."""
-    moment = datetime.now(UTC)
+    moment = datetime.now(timezone.utc)
     fields = {"suspected_at": moment, "raised_at": moment, "occurred_at": moment}
     return a_fault(str(uuid.uuid4()), **{**fields, "instance_uuid": str(uuid.uuid4()), **changed})
 
 
 def over(fault: Fault) -> Fault:
     """Its clear."""
-    return cleared(fault, Resolution.RECOVERED, datetime.now(UTC))
+    return cleared(fault, Resolution.RECOVERED, datetime.now(timezone.utc))
 
 
 def seen(vitrage: Vitrage, what: str, found: Callable[[list[Vertex], list[tuple[Vertex, str, Vertex]]], bool]) -> float:
@@ -155,7 +155,9 @@ def test_graph(vitrage: Vitrage, nova: Nova, workers: FaultWorkers, figure: Figu
     figure("Vitrage: raised to the alarm in the graph", at - began, "s")
     at = seen(vitrage, "what it means", lambda v, e: deduced(e, fault) and state(v, fault) == "ERROR")
     figure("Vitrage: raised to the deduced state and alarm", at - began, "s")
-    changed = replace(fault, sequence=2, cause="agent_exited", severity="warning", occurred_at=datetime.now(UTC))
+    changed = replace(
+        fault, sequence=2, cause="agent_exited", severity="warning", occurred_at=datetime.now(timezone.utc)
+    )
     workers.publish(changed)
     seen(vitrage, "the change", lambda v, e: state(v, fault) == "SUBOPTIMAL" and not deduced(e, fault))
     (alarm,) = vitrage.alarms(fault.fault_id)

@@ -18,6 +18,7 @@ import venv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -43,13 +44,16 @@ class Missing:
 class Environment:
     """A Python environment: its name under the project's folder, our extras that it has, and the file with the pins.
 
+    constraints: "": none, so it has the newest of the index, and is made anew on another day.
     commit: it has the project as it was then, out of git's history, with the pins of that time; "": as it is.
+    python: its Python, such as 3.10, wherever the machine has it; "": the one that this runs in.
     """
 
     name: str
     extras: tuple[str, ...]
     constraints: str = "constraints.txt"
     commit: str = ""
+    python: str = ""
 
     @property
     def compiles(self) -> bool:
@@ -64,8 +68,9 @@ LIGHT = Environment(".venv-light", ("client",))
 NOVA = Environment(".venv-nova", ("nova", "nova-test"), "constraints-nova.txt")
 #: For `tests/vitrage`.
 VITRAGE = Environment(".venv-vitrage", ("vitrage", "vitrage-test"), "constraints-vitrage.txt")
-#: The same tests inside the release before, which is supported as well.
+#: The same tests inside the releases before, which are supported as well.
 NOVA_33 = Environment(".venv-nova-33", ("nova", "nova-test"), "constraints-nova-33.txt")
+NOVA_32 = Environment(".venv-nova-32", ("nova", "nova-test"), "constraints-nova-32.txt")
 #: For `tests/cloud`: a whole OpenStack, and our parts installed into it as an operator would.
 CLOUD = Environment(".venv-cloud", ("worker", "consumer", "nova", "cloud"), "constraints-cloud.txt")
 #: Services of a release before ours, whose programs the tests of that name start beside us.
@@ -73,16 +78,19 @@ MISTRAL = Environment(".venv-mistral", ("mistral-test",), "constraints-mistral.t
 TELEMETRY = Environment(".venv-telemetry", ("telemetry-test",), "constraints-telemetry.txt")
 #: Masakari's own programs, for functional tests: they run beside us, never in our Python.
 MASAKARI = Environment(".venv-masakari", ("masakari-test",), "constraints-masakari.txt")
+#: For tests/deploy: kolla's and OpenStack-Ansible's own parts.
+KOLLA = Environment(".venv-kolla", ("kolla-test",), "constraints-kolla.txt")
 #: For tests/functional/test_upgrade.py: the project before its modules moved. Nothing in it has to be compiled.
 BEFORE = Environment(".venv-before", ("consumer",), commit="b587278e1b88117d2b58ce1a34230f9cb997352f")
 
+_TESTED = ("client", "worker", "consumer", "nova", "test")
 #: Exactly what an operator has who installs us beside OpenStack's services of that release.
-OPENSTACK_2025_2 = Environment(
-    ".venv-openstack-2025.2", ("client", "worker", "consumer", "nova", "test"), "tests/constraints/openstack-2025.2.txt"
-)
-OPENSTACK_2026_1 = Environment(
-    ".venv-openstack-2026.1", ("client", "worker", "consumer", "nova", "test"), "tests/constraints/openstack-2026.1.txt"
-)
+OPENSTACK_2025_2 = Environment(".venv-openstack-2025.2", _TESTED, "tests/constraints/openstack-2025.2.txt")
+OPENSTACK_2026_1 = Environment(".venv-openstack-2026.1", _TESTED, "tests/constraints/openstack-2026.1.txt")
+#: The oldest of both.
+OLDEST = Environment(".venv-oldest", _TESTED, "tests/constraints/openstack-2025.2.txt", python="3.10")
+#: What comes next: OpenStack has no list of 2026.2 yet, and the one after it begins as what the index has.
+NEWEST = Environment(".venv-newest", _TESTED, constraints="")
 
 
 def say(text: str) -> None:
@@ -122,13 +130,25 @@ def prepare(environment: Environment, wants: Wants | None = None) -> Path:
 
 
 def unavailable(environment: Environment) -> str:
-    """Why this one can't be made here, whatever is installed; "": it can. Of a commit that git's history must have."""
+    """Why this one can't be made here, whatever Debian has; "": it can. For want of git's history, or of a Python."""
+    if environment.python and not _python(environment):
+        return f"{environment.name} can't be made: there is no Python {environment.python} here, in PATH or of pyenv"
     if not environment.commit or _succeeds("git", "-C", str(ROOT), "cat-file", "-e", f"{environment.commit}^{{tree}}"):
         return ""
     short = environment.commit[:7]
     return (
         f"{environment.name} can't be made: commit {short} is not here: it takes git, and a clone that is not shallow"
     )
+
+
+def _python(environment: Environment) -> str:
+    """The program that it is made by; "": there is none. What only stands in PATH for pyenv does not count."""
+    if not environment.python:
+        return sys.executable
+    name = f"python{environment.python}"
+    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = [shutil.which(name) or "", *map(str, sorted(kept.glob(f"versions/{environment.python}.*/bin/{name}")))]
+    return next((one for one in found if one and _succeeds(one, "-c", "import ensurepip, venv")), "")
 
 
 def place(environment: Environment) -> Path:
@@ -142,10 +162,12 @@ def place(environment: Environment) -> Path:
 
 def _stamp(environment: Environment) -> str:
     # Not sys.executable: a test in one of these environments has another one, of the same Python.
-    digest = hashlib.sha256(f"{sys.base_prefix} {sys.version} {environment}".encode())
+    python = _python(environment) if environment.python else f"{sys.base_prefix} {sys.version}"
+    day = "" if environment.constraints else f"{date.today()}"
+    digest = hashlib.sha256(f"{python} {environment}{day}".encode())
     # What was committed once does not change.
     for source in () if environment.commit else (environment.constraints, *SOURCES):
-        digest.update((ROOT / source).read_bytes())
+        digest.update((ROOT / source).read_bytes() if source else b"")
     return digest.hexdigest()
 
 
@@ -172,7 +194,7 @@ def _missing_for_venv(environment: Environment, folder: Path, stamp: str) -> lis
     if problem := unavailable(environment):
         raise NotReady(f"{problem}.")
     why = "is out of date" if folder.exists() else "is missing"
-    made = f"it will be made from {environment.constraints}"
+    made = f"it will be made from {environment.constraints or 'the newest of the index'}"
     return [*lacking, Missing(f"The Python environment {folder.name} {why}: {made}.")]
 
 
@@ -180,7 +202,7 @@ def _missing_to_compile() -> list[Missing]:
     lacking = []
     if not shutil.which("gcc"):
         lacking.append(Missing("A C compiler is missing, to build libvirt-python.", ("gcc", "libc6-dev")))
-    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():  # of another Python, they are beside it
         lacking.append(Missing("Python's headers are missing, to build libvirt-python.", ("python3-dev",)))
     if not shutil.which("pkg-config"):
         lacking.append(Missing("pkg-config is missing, to build libvirt-python.", ("pkg-config",)))
@@ -263,7 +285,10 @@ def _make(environment: Environment, folder: Path, stamp: str) -> None:
     say(f"making the Python environment {folder.name}: a minute or two ...")
     for entry in folder.iterdir():
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    venv.create(folder, with_pip=_succeeds(sys.executable, "-c", "import ensurepip"), symlinks=True)
+    if environment.python:
+        subprocess.run([_python(environment), "-m", "venv", str(folder)], check=True)
+    else:
+        venv.create(folder, with_pip=_succeeds(sys.executable, "-c", "import ensurepip"), symlinks=True)
     extras = f"[{','.join(environment.extras)}]" if environment.extras else ""
     with _source(environment) as source:
         install = _install(environment, folder, source)
@@ -301,12 +326,19 @@ def finds(environment: Environment, folder: Path, extras: Sequence[str]) -> bool
     return _run_pip(ROOT, [*install, f"{ROOT}[{','.join(extras)}]"]) == 0
 
 
+def goes_beyond(environment: Environment, folder: Path, library: str) -> bool:
+    """Can the newest of it be had, whatever our own bounds say? It is installed; pip says where it breaks a bound."""
+    install = _install(environment, folder, ROOT, "-q")
+    return _run_pip(ROOT, [*install, "--upgrade", "--no-deps", library]) == 0
+
+
 def _install(environment: Environment, folder: Path, source: Path, quiet: str = "-qq") -> list[str]:
     """The beginning of pip's command line. Where Python has no ensurepip, its own pip works for the environment."""
     python = str(folder / "bin" / "python")
     inside = (folder / "bin" / "pip").exists()
     pip = [python, "-m", "pip"] if inside else [sys.executable, "-m", "pip", "--python", python]
-    return [*pip, "install", quiet, "--disable-pip-version-check", "-c", str(source / environment.constraints)]
+    pins = ["-c", str(source / environment.constraints)] if environment.constraints else []
+    return [*pip, "install", quiet, "--disable-pip-version-check", *pins]
 
 
 def _pip(source: Path, command: Sequence[str]) -> None:

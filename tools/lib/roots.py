@@ -64,7 +64,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Another recipe is another root."""
-        return f"{self.suite} {' '.join(sorted(self.packages))} {_mirror()} 1"
+        return f"{self.suite} {' '.join(sorted(self.packages))} {mirror()} 1"
 
 
 class Root:
@@ -152,14 +152,14 @@ def bootstrap(suite: str, packages: Sequence[str], target: Path) -> None:
     options = ["--quiet", "--mode=root", "--format=directory", "--variant=minbase"]
     options += ['--aptopt=Acquire::Check-Valid-Until "false"', '--aptopt=Apt::Install-Recommends "false"']
     options += ['--aptopt=Acquire::Retries "3"', "--dpkgopt=path-exclude=/usr/share/locale/*"]
-    command = ["mmdebstrap", *options, f"--include={','.join(packages)}", suite, str(target), _mirror()]
+    command = ["mmdebstrap", *options, f"--include={','.join(packages)}", suite, str(target), mirror()]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         kind = BrokenMirror if BROKEN.search(done.stdout) else Failed
         raise kind(f"mmdebstrap {suite} ended with {done.returncode}: {done.stdout[-3000:]}")
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Where this machine has Debian from: the archive that has all suites."""
     row = "$(REPO_URI)"
     command = ["apt-get", "indextargets", "--format", row, "Created-By: Packages", "Origin: Debian", "Label: Debian"]

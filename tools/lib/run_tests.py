@@ -1,7 +1,7 @@
 """`tools/test`: lint, docs, unit, fuzz, tests inside Nova, functional tests, a whole cloud, and a count of them.
 
-What computes runs first, by itself. Most functional tests wait, for a broker to come back, say: they run side by side,
-in two lanes, of which the one that measures times has the processors first.
+What computes runs first: unit tests, and all else beside them. Most functional tests wait, for a broker to come back,
+say: they run after it, in three lanes, of which the one that measures times has the processors first.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import argparse
 import configparser
 import enum
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cloud import requirements as cloud_requirements
+from tests.deploy import requirements as deploy_requirements
 from tests.lab import requirements
 from tools.lib import prepare
 from tools.lib.prepare import ROOT, Environment, Wants, say
@@ -45,6 +46,12 @@ REPEAT = "--repetitions-all"
 EXTRAS = ("client", "worker", "consumer", "nova", "vitrage", "test")
 #: How much what measures nothing gives way to what does.
 NICE = 5
+#: Of what a failed test said, how many lines are said once more at the end: the last ones tell what was expected.
+LAST_LINES = 25
+#: Before the title of such a part: `tell_more` of tests/conftest.py.
+TITLE = re.compile(r"^(-{3,} .+ -{3,})$", re.MULTILINE)
+#: tests/lab/processes.py has it: what measures nothing, and gives way to what does, is waited for longer.
+PATIENCE = {"VMHB_TEST_PATIENCE": "3"}
 
 
 class Ran(enum.Enum):
@@ -61,15 +68,23 @@ class Tally:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    #: Of each that failed, its name and what it said. An hour's output of several jobs buries it.
+    failures: list[str] = field(default_factory=list)
 
-    def check(self, good: bool) -> None:
+    def check(self, good: bool, what: str) -> None:
         self.passed += good
-        self.failed += not good
+        if not good:
+            self.fail(what)
+
+    def fail(self, what: str) -> None:
+        self.failed += 1
+        self.failures.append(what)
 
     def add(self, other: Tally) -> None:
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
+        self.failures += other.failures
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
@@ -102,7 +117,7 @@ class Run:
                 self.tally.skipped += 1
                 continue
             self.say("$ " + " ".join(command))
-            self.tally.check(self._call(command) == 0)
+            self._check(command)
 
     def docs(self) -> None:
         """The site, its manual pages; and of each command in them, what runs it."""
@@ -110,7 +125,7 @@ class Run:
             for builder in () if self.chosen else SITE:
                 build = ("sphinx-build", "-q", "-W", "--keep-going", "-b", builder, "-d", f"{scratch}/read")
                 self.say(f"$ {' '.join(build[:6])} docs")
-                self.tally.check(self._call((*build, "docs", f"{scratch}/{builder}")) == 0)
+                self._check((*build, "docs", f"{scratch}/{builder}"))
         self._pytest(("python", "-m", "pytest", "--durations=5"), "tests/docs")
 
     def unit(self) -> None:
@@ -122,12 +137,12 @@ class Run:
             self._call(("coverage", "report", f"--omit={','.join(decides())}"), environ)
             self.say(f"$ branch coverage of what decides, which must be complete: {DECIDES.relative_to(ROOT)}")
             complete = ("coverage", "report", f"--rcfile={DECIDES}")
-            self.tally.check(self._call(complete, environ) == 0)
+            self._check(complete, environ)
 
     def fuzz(self) -> None:
         """Guided by coverage, for seconds: tests/fuzz."""
         if any(self.folder.glob("lib/python*/site-packages/atheris")):
-            self.tally.check(self._call(("python", "-m", "tests.fuzz")) == 0)
+            self._check(("python", "-m", "tests.fuzz"))
         else:
             self.say("(fuzz: skipped, there is no atheris for this Python)")
             self.tally.skipped += 1
@@ -138,12 +153,30 @@ class Run:
     def openstack_2026_1(self) -> None:
         self._bounds(prepare.OPENSTACK_2026_1)
 
-    def _bounds(self, environment: Environment) -> None:
-        """In exactly the versions of an OpenStack release: does pip find all extras, and do we run with it?"""
-        if not self.for_pytest:
-            self.say(f"$ pip install --dry-run -c {environment.constraints} '.[{','.join(EXTRAS)}]'")
-            self.tally.check(prepare.finds(environment, self.folder, EXTRAS))
+    def oldest(self) -> None:
+        """What of ours is installed on Python 3.10, and all else that the unit tests know."""
         self._pytest(("python", "-m", "pytest", "--disable-warnings"), "tests/unit")
+
+    def newest(self) -> None:
+        """With the newest of the index; of what is capped, with what the cap keeps out: to know before others do."""
+        if not self.for_pytest:
+            self._find(prepare.NEWEST, EXTRAS)
+            beyond = "pip install --upgrade --no-deps oslo.messaging"  # capped, since its private API is used
+            self.say(f"$ {beyond}")
+            self.tally.check(prepare.goes_beyond(prepare.NEWEST, self.folder, "oslo.messaging"), beyond)
+        self._pytest(("python", "-m", "pytest", "--disable-warnings"), "tests/unit")
+
+    def _bounds(self, environment: Environment) -> None:
+        """In exactly the versions of an OpenStack release: does pip find each extra, and do we run with it?"""
+        for extra in () if self.for_pytest else (*((one,) for one in EXTRAS), EXTRAS):
+            self._find(environment, extra)
+        self._pytest(("python", "-m", "pytest", "--disable-warnings"), "tests/unit")
+
+    def _find(self, environment: Environment, extras: Sequence[str]) -> None:
+        pins = f"-c {environment.constraints} " if environment.constraints else ""
+        command = f"pip install --dry-run {pins}'.[{','.join(extras)}]'"
+        self.say(f"$ {command}")
+        self.tally.check(prepare.finds(environment, self.folder, extras), command)
 
     def nova(self) -> None:
         quiet = ("--log-level=INFO", "--disable-warnings", "--durations=10")
@@ -175,27 +208,49 @@ class Run:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "-patient")
 
     def patient(self) -> None:
-        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "patient")
+        self._patient("1/2")
+
+    def patient_2(self) -> None:
+        self._patient("2/2")
+
+    def _patient(self, part: str) -> None:
+        command = ("python", "-m", "pytest", "-v", "--durations=10")
+        self._pytest(command, "tests/functional", "patient", environ=PATIENCE, part=part)
 
     def cloud(self) -> None:
         """One story, unless it is the long run: a whole OpenStack has many."""
-        self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=10"), "tests/cloud")
+        command = ("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=10")
+        self._pytest(command, "tests/cloud", environ=PATIENCE)
+
+    def deploy(self) -> None:
+        """The tools that bring us into a cloud."""
+        self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=10"), "tests/deploy")
+
+    def rollout(self) -> None:
+        """One playbook, three hosts, and a cloud that lends them the rest."""
+        self._pytest(("python", "-m", "pytest", "-v", "--disable-warnings", "--durations=10"), "tests/rollout")
 
     def _pytest(
-        self, command: Sequence[str], tests: str, marked: str = "", environ: dict[str, str] | None = None
+        self,
+        command: Sequence[str],
+        tests: str,
+        marked: str = "",
+        environ: dict[str, str] | None = None,
+        part: str = "1/1",
     ) -> Ran:
         """Run pytest, count what it ran, and return whether that was all there is.
 
-        tests: the job's share, a folder or file; marked: of these, as `selection` has it. What the caller asks for
-        holds within it: a path, say, is given to every job, and means something to one. That pytest did not get so far
-        as to run anything counts as one failure.
+        tests: the job's share, a folder or file; marked, part: of these, as `selection` has it. What the caller asks
+        for holds within it: a path, say, is given to every job, and means something to one. That pytest did not get so
+        far as to run anything counts as one failure.
         """
         with tempfile.TemporaryDirectory(prefix="vmhb-test-") as scratch:
             report, told = Path(scratch) / "report.xml", Path(scratch) / "told"
             # `testpaths` gives way to the caller's paths, where an argument would be one more.
             share = ["-o", f"testpaths={tests}", "-p", SELECTION, f"--share={tests}", f"--marked={marked}"]
+            share += [f"--part={part}"]
             # For --lf: in the environment, so that nothing appears among the project's own files.
-            cache = self.folder / "pytest" / f"{tests.replace('/', '-')}{marked}"
+            cache = self.folder / "pytest" / f"{tests.replace('/', '-')}{marked}{part[0]}"
             share += ["-o", f"addopts={_with_cache(self.root)}", "-o", f"cache_dir={cache}"]
             code = self._call([*command, *share, f"--junitxml={report}", f"--told={told}", *self.for_pytest], environ)
             before = self.tally.failed
@@ -205,8 +260,12 @@ class Run:
             ran = Ran.SELECTED if told.exists() or code not in (0, 1, 5) else Ran.ALL
         # 5: there were no tests. 1: some failed, and were counted.
         if code not in (0, 5) and self.tally.failed == before:
-            self.tally.failed += 1
+            self.tally.fail(f"pytest {tests}: exit code {code}")
         return ran
+
+    def _check(self, command: Sequence[str], environ: dict[str, str] | None = None) -> None:
+        """Run it: what exits with another code than 0 has failed."""
+        self.tally.check(self._call(command, environ) == 0, " ".join(command))
 
     def _count(self, report: Path) -> None:
         for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 -- pytest has just written it
@@ -214,6 +273,11 @@ class Run:
             self.tally.failed += failed + broken
             self.tally.skipped += skipped
             self.tally.passed += ran - failed - broken - skipped
+            self.tally.failures += [
+                f"{test.get('classname')}::{test.get('name')}\n{_last(outcome.text or '')}"
+                for test in suite.iter("testcase")
+                for outcome in (*test.iter("failure"), *test.iter("error"))
+            ]
 
     def _call(self, command: Sequence[str], environ: dict[str, str] | None = None) -> int:
         """Run a program of the environment, and show what it says, as it says it."""
@@ -232,10 +296,22 @@ class Run:
         return process.returncode
 
 
+def _last(text: str) -> str:
+    """Of what a test said, and of what each of its programs did."""
+    said, *more = TITLE.split(text)
+    lines = said.strip("\n").splitlines()[-LAST_LINES:]
+    for title, did in zip(more[::2], more[1::2], strict=True):
+        lines += [title, *did.strip("\n").splitlines()[-LAST_LINES:]]
+    return "\n".join(f"    {line}" for line in lines)
+
+
 def _with_cache(root: Path) -> str:
     """The project's options for pytest, without the one by which a run by hand keeps no cache."""
-    project = tomllib.loads((root / "pyproject.toml").read_text())
-    return str(project["tool"]["pytest"]["ini_options"]["addopts"]).replace(NO_CACHE, "")
+    # Not by tomllib: tests import this, and run in Python 3.10 as well, which has none.
+    options = re.search(r'^addopts = "(.*)"$', (root / "pyproject.toml").read_text(), re.MULTILINE)
+    if options is None:
+        raise ValueError("pyproject.toml has no addopts in one line: put them there, or read it otherwise here")
+    return options[1].replace(NO_CACHE, "")
 
 
 def decides() -> list[str]:
@@ -247,8 +323,8 @@ def decides() -> list[str]:
 
 @dataclass(frozen=True)
 class Job:
-    """What runs at a time, as part of a step. lane: jobs of one lane run one after the other; those of FIRST before all
-    others, the other lanes side by side."""
+    """What runs at a time, as part of a step. lane: jobs of one lane run one after the other, and lanes of one row of
+    PHASES side by side."""
 
     step: str
     name: str
@@ -265,24 +341,33 @@ class Job:
         return self.what not in (Run.lint, Run.fuzz)
 
 
-FIRST = "first"
+#: Lanes that run side by side; the next row's once all of them are through.
+PHASES = (("unit", "checks"), ("timed", "patient", "patient-2"))
+#: What functional tests start beside us.
+BESIDE = (prepare.MASAKARI, prepare.BEFORE)
 JOBS = (
-    Job("lint", "lint", Run.lint, prepare.FULL, FIRST),
-    Job("docs", "docs", Run.docs, prepare.FULL, FIRST),
-    Job("unit", "unit", Run.unit, prepare.FULL, FIRST),
-    Job("fuzz", "fuzz", Run.fuzz, prepare.FULL, FIRST),
-    Job("bounds", "2025.2", Run.openstack_2025_2, prepare.OPENSTACK_2025_2, FIRST, only_all=True),
-    Job("bounds", "2026.1", Run.openstack_2026_1, prepare.OPENSTACK_2026_1, FIRST, only_all=True),
-    Job("nova", "nova", Run.nova, prepare.NOVA, FIRST),
-    Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, FIRST, only_all=True),
-    Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, FIRST, only_all=True),
+    Job("lint", "lint", Run.lint, prepare.FULL, "checks", NICE),
+    Job("docs", "docs", Run.docs, prepare.FULL, "checks", NICE),
+    Job("unit", "unit", Run.unit, prepare.FULL, "unit"),
+    Job("fuzz", "fuzz", Run.fuzz, prepare.FULL, "checks", NICE),
+    Job("bounds", "2025.2", Run.openstack_2025_2, prepare.OPENSTACK_2025_2, "unit", only_all=True),
+    Job("bounds", "2026.1", Run.openstack_2026_1, prepare.OPENSTACK_2026_1, "unit", only_all=True),
+    Job("bounds", "oldest", Run.oldest, prepare.OLDEST, "unit", only_all=True),
+    Job("bounds", "newest", Run.newest, prepare.NEWEST, "unit", only_all=True),
+    Job("nova", "nova", Run.nova, prepare.NOVA, "checks", NICE),
+    Job("nova-33", "nova-33", Run.nova, prepare.NOVA_33, "checks", NICE, only_all=True),
+    Job("nova-32", "nova-32", Run.nova, prepare.NOVA_32, "checks", NICE, only_all=True),
+    Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, "checks", NICE, only_all=True),
     Job("functional", "timed", Run.timed, prepare.FULL, "timed"),
-    Job("functional", "patient", Run.patient, prepare.FULL, "patient", NICE, beside=(prepare.MASAKARI, prepare.BEFORE)),
+    Job("functional", "patient", Run.patient, prepare.FULL, "patient", NICE, beside=BESIDE),
+    Job("functional", "patient-2", Run.patient_2, prepare.FULL, "patient-2", NICE, beside=BESIDE),
     Job("mistral", "mistral", Run.mistral, prepare.FULL, "patient", NICE, True, (prepare.MISTRAL,)),
     Job("telemetry", "telemetry", Run.telemetry, prepare.FULL, "patient", NICE, True, (prepare.TELEMETRY,)),
     Job("vitrage", "graph", Run.graph, prepare.FULL, "patient", NICE, True, (prepare.VITRAGE, prepare.TELEMETRY)),
     Job("packages", "packages", Run.packages, prepare.FULL, "patient", NICE, True),
     Job("cloud", "cloud", Run.cloud, prepare.CLOUD, "patient", NICE),
+    Job("deploy", "deploy", Run.deploy, prepare.FULL, "patient", NICE, True, (prepare.KOLLA,)),
+    Job("deploy", "rollout", Run.rollout, prepare.CLOUD, "patient", NICE, True, (prepare.FULL,)),
 )
 STEPS = tuple(dict.fromkeys(job.step for job in JOBS))
 #: For the chains: no VMs.
@@ -297,6 +382,7 @@ WANTS = {
     "vitrage": CHAINS,
     "packages": WANTS_OF_THE_LAB,
     "cloud": Wants(cloud_requirements.missing, cloud_requirements.install),
+    "deploy": Wants(deploy_requirements.missing, deploy_requirements.install),
 }
 
 
@@ -313,6 +399,8 @@ def main() -> int:
     total = Tally()
     for tally in _run(jobs, folders, options):
         total.add(tally)
+    for failure in total.failures:
+        say(f"\nFAILED {failure}")
     say(f"\n{total}")
     return int(total.failed > 0 or total.passed == 0)
 
@@ -342,9 +430,11 @@ def _arguments(given: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]
 
 
 def _prepare(jobs: Sequence[Job]) -> dict[Environment, Path]:
-    """Make all environments before anything starts."""
+    """Make all environments before anything starts. One whose Python this machine has not is left out."""
     folders: dict[Environment, Path] = {}
     for environment in dict.fromkeys(job.environment for job in jobs):
+        if environment.python and prepare.unavailable(environment):
+            continue
         steps = {job.step for job in jobs if job.environment == environment}
         wants = dict.fromkeys(WANTS[step] for step in STEPS if step in steps & WANTS.keys())
         folders[environment] = prepare.prepare(environment, _together(list(wants)))
@@ -368,10 +458,12 @@ def _together(wants: Sequence[Wants]) -> Wants:
 
 
 def _run(jobs: Sequence[Job], folders: dict[Environment, Path], for_pytest: Sequence[str]) -> list[Tally]:
-    """Run them, and what each tallied."""
+    """Run them, and what each tallied. One without an environment is skipped, and says so where it is seen: last."""
+    left_out = [job for job in jobs if job.environment not in folders]
     runs = {
-        job: Run(folders[job.environment], for_pytest, job.nice, f"{job.name:>8} | " if len(jobs) > 1 else "")
+        job: Run(folders[job.environment], for_pytest, job.nice, f"{job.name:>9} | " if len(jobs) > 1 else "")
         for job in jobs
+        if job not in left_out
     }
 
     def run_lane(lane: str) -> None:
@@ -384,17 +476,18 @@ def _run(jobs: Sequence[Job], folders: dict[Environment, Path], for_pytest: Sequ
                 job.what(run)
             except Exception as error:  # whatever it is, it must not look like success
                 run.say(f"{type(error).__name__}: {error}")
-                run.tally.failed += 1
+                run.tally.fail(f"{job.name}: {type(error).__name__}: {error}")
             run.say(f"== {job.name}: {run.tally}, {time.monotonic() - began:.0f} s ==")
 
-    run_lane(FIRST)
-    others = dict.fromkeys(job.lane for job in jobs if job.lane != FIRST)
-    lanes = [threading.Thread(target=run_lane, args=(lane,)) for lane in others]
-    for lane in lanes:
-        lane.start()
-    for lane in lanes:
-        lane.join()
-    return [run.tally for run in runs.values()]
+    for phase in PHASES:
+        lanes = [threading.Thread(target=run_lane, args=(lane,)) for lane in phase]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+    for job in left_out:
+        say(f"\n!! {job.name}: SKIPPED, nothing of it was tested. {prepare.unavailable(job.environment)}.")
+    return [*(run.tally for run in runs.values()), *(Tally(skipped=1) for _ in left_out)]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Loaded by `-p`, with the options below. Knows nothing of the jobs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Those that a job gives. The caller's own, -k and -m among them, hold besides."""
     parser.addoption("--share", metavar="PATH", help="keep to this file, or to what is below this folder")
     parser.addoption("--marked", metavar="MARK", help="keep to what has this mark; with a '-' before it: has it not")
+    parser.addoption("--part", metavar="K/N", help="of N parts of these files, keep to the K-th")
     parser.addoption("--told", metavar="FILE", help="make this file where the caller left out some of the share")
 
 
@@ -38,6 +40,7 @@ class Selection:
     def __init__(self, config: pytest.Config) -> None:
         self._share = config.rootpath / str(config.getoption("--share"))
         self._marked = str(config.getoption("--marked") or "")
+        self._part, self._parts = (int(number) for number in str(config.getoption("--part") or "1/1").split("/"))
         self._told: str | None = config.getoption("--told")
         #: By the caller's options. A test that is named, in its file, leaves out the file's others unsaid.
         self._left_out = sum("::" in argument for argument in config.args)
@@ -58,11 +61,13 @@ class Selection:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Keep to the mark. Last: what the caller has left out is counted by then, and this is not."""
+        """Keep to the mark, and to the part. Last: what the caller has left out is counted by then, and this is not."""
         before = self._left_out
-        others = [item for item in items if not self._has_the_mark(item)]
-        items[:] = [item for item in items if self._has_the_mark(item)]
-        config.hook.pytest_deselected(items=others)
+        marked = [item for item in items if self._has_the_mark(item)]
+        mine = self._files_of_the_part(marked)
+        kept = {item for item in marked if item.path in mine}
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
         self._left_out = before
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
@@ -82,6 +87,14 @@ class Selection:
     def _has_the_mark(self, item: pytest.Item) -> bool:
         mark = self._marked.removeprefix("-")
         return not mark or (item.get_closest_marker(mark) is not None) is not self._marked.startswith("-")
+
+    def _files_of_the_part(self, items: Sequence[pytest.Item]) -> set[Path]:
+        """Whole files, since their tests share what is dear; each part has about as many tests as another."""
+        tests = Counter(item.path for item in items)
+        parts: list[set[Path]] = [set() for _ in range(self._parts)]
+        for path in sorted(tests, key=lambda path: (-tests[path], path)):
+            min(parts, key=lambda part: sum(tests[one] for one in part)).add(path)
+        return parts[self._part - 1]
 
     def _is_all(self, session: pytest.Session) -> bool:
         """Every file there is, nothing left out of them, and none skipped by an early end or for `--collect-only`."""

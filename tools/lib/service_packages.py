@@ -75,7 +75,7 @@ def build(suite: str) -> Path:
             shutil.rmtree(work / "nova-vmhb")
             work.rename(folder)
 
-    key = f"{recipe.key} {version} {vendor} {digest_of([*made_of, Path(__file__)])}"
+    key = f"{recipe.key} {version} {vendor and vendor.name} {digest_of([*made_of, Path(__file__)])}"
     return roots.kept(f"built-{suite}", key, make)
 
 

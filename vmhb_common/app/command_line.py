@@ -20,6 +20,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from vmhb_common.app.ending import hold_signals
+from vmhb_common.app.once import Once, hush
 from vmhb_common.conf import check as problems
 from vmhb_common.conf import groups as option_groups
 from vmhb_common.conf.check import Problem
@@ -33,7 +35,7 @@ with without_eventlet():
 LOG = logging.getLogger(__name__)
 
 #: Whose options may stand in our files, by their names for oslo-config-generator.
-LIBRARIES = ("oslo.log", "oslo.messaging")
+LIBRARIES = ("oslo.log", "oslo.messaging", "oslo.reports")
 #: Seconds that all that is reached for may take together.
 LIMIT = 5.0
 #: What a check that can tell more than "no answer" is given.
@@ -51,6 +53,11 @@ class Check:
     look: Callable[[], str | None]
 
 
+#: BLOCKS, for a file or two. Has what may change while we run as the files say now, and the log's level so; True. Where
+#: they are no good, says so, changes nothing, and is False.
+Reading = Callable[[], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """One of our programs."""
@@ -64,8 +71,8 @@ class Program:
     contradictions: Callable[[cfg.ConfigOpts], list[Problem]]
     #: What to reach for, whatever else is wrong with the configuration.
     endpoints: Callable[[cfg.ConfigOpts], Sequence[Check]]
-    #: Runs until it is told to end; the exit code.
-    serve: Callable[[cfg.ConfigOpts], int]
+    #: Runs until it is told to end; the exit code. The second reads the configuration again: see `Reading`.
+    serve: Callable[[cfg.ConfigOpts, Reading], int]
     #: Whose options may stand in its files as well, by their names for oslo-config-generator.
     libraries: Sequence[str] = LIBRARIES
     #: Asks one that runs what it has done so far. BLOCKS. Raises NoAnswer.
@@ -78,6 +85,7 @@ class NoAnswer(Exception):
 
 def main(program: Program) -> None:
     """The entry point. Ends the process: nothing that hangs in a thread, or in a C library, may hold it up."""
+    hold_signals()
     code = run(program, sys.argv[1:], cfg.CONF)
     logging.shutdown()
     sys.stdout.flush()
@@ -88,6 +96,22 @@ def main(program: Program) -> None:
 def run(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> int:
     """Exit code: 0 all went well, 1 the configuration is not good, else the service's own."""
     log.register_options(conf)
+    _register(conf, program)
+    try:
+        strange = read(program, arguments, conf)
+    except BadFiles as error:
+        return _refuse([error.problem])
+    bad = nonsense(program, conf)
+    if conf.check_config:
+        return _check(conf, [*strange, *bad], program.endpoints)
+    if bad:
+        return _refuse(bad)
+    if program.status is not None and conf.status:
+        return _tell(program.status, conf)
+    return _serve(program, arguments, conf, strange)
+
+
+def _register(conf: cfg.ConfigOpts, program: Program) -> None:
     option_groups.register(conf, program.groups)
     conf.register_cli_opt(
         cfg.BoolOpt(
@@ -106,18 +130,6 @@ def run(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> int
                 "none answers.",
             )
         )
-    try:
-        unknown = read(program, arguments, conf)
-    except BadFiles as error:
-        return _refuse([error.problem])
-    bad = problems.bad_values(conf, program.groups) or program.contradictions(conf)
-    if conf.check_config:
-        return _check(conf, [*unknown, *bad], program.endpoints)
-    if bad:
-        return _refuse(bad)
-    if program.status is not None and conf.status:
-        return _tell(program.status, conf)
-    return _serve(program, conf, unknown)
 
 
 class BadFiles(Exception):
@@ -143,6 +155,16 @@ def read(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> li
         )
     except (cfg.Error, ValueError) as error:
         raise BadFiles(Problem("configuration", str(error), "correct it")) from error
+    return unknown(program, conf)
+
+
+def nonsense(program: Program, conf: cfg.ConfigOpts) -> list[Problem]:
+    """The values in it that no program of this kind can run with."""
+    return problems.bad_values(conf, program.groups) or program.contradictions(conf)
+
+
+def unknown(program: Program, conf: cfg.ConfigOpts) -> list[Problem]:
+    """The names in a configuration that was read that nobody knows."""
     return problems.unknown_names(conf, program.groups, _libraries(program.libraries))
 
 
@@ -174,11 +196,49 @@ def _check(conf: cfg.ConfigOpts, found: list[Problem], endpoints: Callable[[cfg.
     return 0
 
 
-def _serve(program: Program, conf: cfg.ConfigOpts, unknown: Sequence[Problem]) -> int:
+def _serve(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts, unknown: Sequence[Problem]) -> int:
     log.setup(conf, program.name)
+    said = Once()
+    hush(said)
     for problem in unknown:
         LOG.warning("%s", problem)
-    return program.serve(conf)
+
+    def reading() -> bool:
+        taken = read_again(program, arguments, conf)
+        hush(said)
+        return taken
+
+    return program.serve(conf, reading)
+
+
+def read_again(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts) -> bool:
+    """See `Reading`. oslo.config says what has changed, and what can't without a restart."""
+    # Beside the one in force: oslo.config would take a value that makes no sense, and only stumble over it afterwards.
+    tried = cfg.ConfigOpts()
+    for _group, opts in _libraries(("oslo.log",)):
+        tried.register_cli_opts(opts)
+    _register(tried, program)
+    try:
+        strange = read(program, arguments, tried)
+        bad = nonsense(program, tried)
+    except BadFiles as error:
+        strange, bad = [], [error.problem]
+    except SystemExit:  # argparse, of an option that may stand on the command line as well; it has said which on stderr
+        strange, bad = [], [Problem("configuration", "a value", "makes no sense: --check-config says which")]
+    for problem in (*bad, *strange):
+        LOG.log(logging.ERROR if bad else logging.WARNING, "%s", problem)
+    if bad:
+        LOG.error("the configuration is not taken: all goes on as before")
+        return False
+    LOG.info("reading the configuration again")
+    try:
+        conf.mutate_config_files()
+    except log.LogConfigError as error:  # the last thing that is done: all else is in force by now
+        LOG.error("the log's own configuration is not taken, all else is: %s: correct it", error)
+    except (cfg.Error, SystemExit) as error:  # a file that was changed just now
+        LOG.error("the configuration is not taken: %s: correct it", error)
+        return False
+    return True
 
 
 def _refuse(found: Sequence[Problem]) -> int:

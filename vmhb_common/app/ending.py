@@ -1,4 +1,5 @@
-"""How a process of ours is told to end, and ends in time whatever hangs in it. Knows nothing of what runs.
+"""What a process of ours is told by signals: to end, which it does in time whatever hangs in it, and what else somebody
+gave it to do. Knows nothing of what runs.
 
 Python carries out a signal's handler in the main thread, once that runs Python again; one that waits is woken only
 where it is the main thread itself that the kernel hands the signal to. Any other may be handed it: Linux means the main
@@ -22,7 +23,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 LOG = logging.getLogger(__name__)
 
@@ -35,8 +36,52 @@ LAST_WORD = 0.1
 #: What is obeyed.
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+#: What kills a process that is not there for them, and what is asked for by them: `Ending.obey_signals`.
+ERRANDS = (signal.SIGHUP, signal.SIGUSR2)
+
 #: In the socket, beside the numbers of signals: we end by ourselves.
 _BY_OURSELVES = 0
+#: Of ERRANDS, those that came while they were held.
+_HELD: set[int] = set()
+
+
+def hold_signals() -> None:
+    """From now on ERRANDS kill nobody: they wait for `Ending.obey_signals`. From the main thread; first of all."""
+    for number in ERRANDS:
+        signal.signal(number, lambda number, _frame: _HELD.add(number))
+
+
+class Errand:
+    """Something to do when a signal asks for it, in a thread of its own: nothing that it waits for holds up another, or
+    the end. Asked for while it is done, it is done once more, and no more than that."""
+
+    def __init__(self, name: str, work: Callable[[], object]) -> None:
+        """work: BLOCKS. Whatever it raises is logged, and ends nothing."""
+        self._name = name
+        self._work = work
+        self._asked = threading.Event()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def ask(self) -> None:
+        """Returns at once. Any thread."""
+        self._asked.set()
+
+    def _run(self) -> None:
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            try:
+                self._work()
+            except BaseException:  # SystemExit as well: a thread would end by it, in silence
+                LOG.exception("%s: an error of our own; going on", self._name)
+
+
+def errands(read_again: Callable[[], object], write_report: Callable[[], object]) -> dict[int, Callable[[], object]]:
+    """For `Ending.obey_signals`, as operators of OpenStack's services know them. Both BLOCK."""
+    return {
+        signal.SIGHUP: Errand("vmhb-read-again", read_again).ask,
+        signal.SIGUSR2: Errand("vmhb-report", write_report).ask,
+    }
 
 
 class Ending:
@@ -52,15 +97,18 @@ class Ending:
         self._tell: socket.socket | None = None
         self.code = 0
 
-    def obey_signals(self) -> None:
+    def obey_signals(self, errands: Mapping[int, Callable[[], object]] | None = None) -> None:
         """SIGTERM and SIGINT, from now on. And after one of them, or `begin`, the process has ended within `limit`
-        seconds."""
+        seconds. errands: what other signals, those of ERRANDS, ask for; each returns at once, as `Errand.ask` does."""
+        asked = dict(errands or {})
         told, self._tell = socket.socketpair()
         self._tell.setblocking(False)
         signal.set_wakeup_fd(self._tell.fileno(), warn_on_full_buffer=False)
-        for number in SIGNALS:
+        for number in (*SIGNALS, *asked):
             signal.signal(number, lambda *_: None)
-        threading.Thread(target=self._run, args=(told,), name="vmhb-ending", daemon=True).start()
+        for number in asked.keys() & _HELD:
+            asked[number]()
+        threading.Thread(target=self._run, args=(told, asked), name="vmhb-ending", daemon=True).start()
 
     def begin(self, code: int = 0) -> None:
         """End, soon. code: the process's, unless another one was said before."""
@@ -70,10 +118,11 @@ class Ending:
             with contextlib.suppress(OSError):  # full: it has begun long ago
                 self._tell.send(bytes([_BY_OURSELVES]))
 
-    def _run(self, told: socket.socket) -> None:
+    def _run(self, told: socket.socket, errands: Mapping[int, Callable[[], object]]) -> None:
         # Somebody's plugin may handle other signals.
-        while not {_BY_OURSELVES, *SIGNALS} & {*told.recv(4096)}:
-            pass
+        while not {_BY_OURSELVES, *SIGNALS} & (came := {*told.recv(4096)}):
+            for number in came & errands.keys():
+                errands[number]()
         self._stop()
         time.sleep(self._limit)
         saying = threading.Thread(target=self._say, name="vmhb-last-word", daemon=True)

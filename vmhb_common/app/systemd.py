@@ -7,10 +7,49 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 
 #: As systemd advises: feed the watchdog at half its interval.
 _SHARE = 0.5
+
+
+class Line:
+    """What `systemctl status` shows of this process: parts that each say their own, and are told when one changes."""
+
+    def __init__(
+        self, *parts: str, tell: Callable[[str], object] | None = None, begin: Callable[[str], object] | None = None
+    ) -> None:
+        """parts: in this order. tell, begin: for tests."""
+        self._tell = tell or status
+        self._begin = begin or ready
+        self._lock = threading.Lock()
+        self._parts = dict.fromkeys(parts, "")
+        self._said = ""
+
+    def say(self, part: str, text: str | None) -> None:
+        """How this part is; None: nothing that is worth a word. Any thread."""
+        with self._lock:  # also while it is told: the last word is the last that was said
+            self._parts[part] = text or ""
+            now = self._text()
+            if now != self._said and self._tell(now) is not False:  # False: it did not arrive, and is said again
+                self._said = now
+
+    def ready(self) -> None:
+        """This process is: said with the line, which none that is older overtakes. Any thread."""
+        with self._lock:
+            now = self._text()
+            if self._begin(now) is not False:
+                self._said = now
+
+    @property
+    def text(self) -> str:
+        """The line."""
+        with self._lock:
+            return self._text()
+
+    def _text(self) -> str:
+        return "; ".join(filter(None, self._parts.values()))
 
 
 def notify(*assignments: str, environ: Mapping[str, str] = os.environ) -> bool:

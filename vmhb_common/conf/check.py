@@ -56,6 +56,18 @@ def unknown_names(
     return found
 
 
+def said(conf: cfg.ConfigOpts, group: str) -> list[str]:
+    """The options that the files name in this group, whether or not anybody knows them; each once, in their order."""
+    names = (
+        name
+        for _, sections in _files(conf)
+        for section, options in sections.items()
+        if section == group
+        for name in options
+    )
+    return list(dict.fromkeys(names))
+
+
 def bad_values(conf: cfg.ConfigOpts, groups: Sequence[Group]) -> list[Problem]:
     """Values that are out of bounds, each by itself."""
     each = (_bad_value(conf, module.GROUP, opt) for module in groups for opt in module.OPTS)

@@ -21,7 +21,7 @@ class Seconds(types.Float):
         except ValueError:
             number = None
         if number is None or not math.isfinite(number):
-            raise ValueError(f"say seconds, {self.min:g} to {self.max:g}")
+            raise ValueError(f"say seconds, {self.min:.15g} to {self.max:.15g}")
         return float(number)
 
 
@@ -51,9 +51,11 @@ class RPCVersion(types.String):
         raise ValueError("say a version, such as 1.0")
 
 
-def seconds_opt(name: str, default: float | None, minimum: float, maximum: float, text: str) -> cfg.Opt:
-    """An option in seconds. Both bounds are inclusive."""
-    return cfg.Opt(name, type=Seconds(minimum, maximum), default=default, help=prose(text))
+def seconds_opt(
+    name: str, default: float | None, minimum: float, maximum: float, text: str, mutable: bool = False
+) -> cfg.Opt:
+    """An option in seconds. Both bounds are inclusive. mutable: SIGHUP has it read again."""
+    return cfg.Opt(name, type=Seconds(minimum, maximum), default=default, help=prose(text), mutable=mutable)
 
 
 def prose(text: str) -> str:

@@ -394,6 +394,14 @@ class Background:
             self._ending = threading.Thread(target=_end, args=(server,), name="vmhb-end", daemon=True)
             self._ending.start()
 
+    @property
+    def connected(self) -> bool:
+        """Does it listen, and is its broker there, as far as that was noticed? oslo.messaging connects again by itself,
+        and tells nobody."""
+        with self._lock:
+            server = self._server
+        return server is not None and _is_connected(server)
+
     def join(self, timeout: float) -> None:
         """After `end`: wait until it is done, for `timeout` seconds at most."""
         if self._ending is not None:
@@ -405,12 +413,16 @@ class Background:
         self.join(timeout)
 
     def _run(self) -> None:
+        said = ""
         while not self._stopping.is_set():
             try:
                 self._begin()
                 return
             except Exception as error:
-                LOG.warning("%s: %s; trying again every %g s", self._refused, explain(error), RETRY)
+                why = explain(error)
+                level = logging.DEBUG if why == said else logging.WARNING
+                LOG.log(level, "%s: %s; trying again every %g s", self._refused, why, RETRY)
+                said = why
             self._stopping.wait(RETRY)
 
     def _watch(self) -> None:
@@ -436,6 +448,14 @@ class Background:
             LOG.info("%s", self._served)
         else:
             _end(server)
+
+
+def _is_connected(server: Any) -> bool:
+    """Of RabbitMQ's driver only: below it, kombu knows."""
+    try:
+        return bool(server.listener._poll_style_listener.conn.connection.connection.connected)
+    except AttributeError:
+        return True
 
 
 def _end(server: Any) -> None:

@@ -26,7 +26,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from oslo_config import cfg
@@ -112,7 +112,7 @@ class Sender:
             "event_type": row.event_type,
             "priority": PRIORITY,
             "payload": json.loads(row.payload),
-            "timestamp": str(datetime.fromtimestamp(row.created, UTC).replace(tzinfo=None)),
+            "timestamp": str(datetime.fromtimestamp(row.created, timezone.utc).replace(tzinfo=None)),
         }
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
+from vmhb_common.model.words import StrEnum
 
-class Cause(enum.StrEnum):
+
+class Cause(StrEnum):
     """What is wrong. The order of judgement is that of `RULES`."""
 
     MEMORY_FAILURE = "memory_failure"
@@ -36,7 +38,7 @@ class Cause(enum.StrEnum):
     FLAPPING = "flapping"
 
 
-class Severity(enum.StrEnum):
+class Severity(StrEnum):
     """How bad it is for the instance's owner."""
 
     CRITICAL = "critical"
@@ -44,7 +46,7 @@ class Severity(enum.StrEnum):
     INFO = "info"
 
 
-class Confidence(enum.StrEnum):
+class Confidence(StrEnum):
     """How much the evidence carries."""
 
     LOW = "low"

@@ -5,7 +5,6 @@ Wall-clock times, since they are for people. Pure: identities and times are hand
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,16 +12,17 @@ from typing import Any
 
 from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.policy import HeartbeatPolicy
+from vmhb_common.model.words import StrEnum
 
 
-class FaultState(enum.StrEnum):
+class FaultState(StrEnum):
     """Raised covers every change up to the clear."""
 
     RAISED = "raised"
     CLEARED = "cleared"
 
 
-class Resolution(enum.StrEnum):
+class Resolution(StrEnum):
     """Why a fault is over. Only RECOVERED says that the guest answers again."""
 
     RECOVERED = "recovered"
@@ -33,7 +33,7 @@ class Resolution(enum.StrEnum):
     OPERATOR = "operator"
 
 
-class Change(enum.StrEnum):
+class Change(StrEnum):
     """The event types of a fault's notifications."""
 
     RAISED = "vmhb.fault.raised"

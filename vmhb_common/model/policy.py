@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from vmhb_common.model.words import StrEnum
+
 #: What a knob's name starts with in a flavor's extra specs; `hw:heartbeat` itself is the knob `heartbeat`.
 EXTRA_SPEC = "hw:heartbeat"
 #: The namespace of the element that carries a policy in a domain's metadata: one attribute for each knob asked for.
 POLICY_NS = "urn:openstack:vmhb:1"
 
 
-class Channel(enum.StrEnum):
+class Channel(StrEnum):
     """Who must acknowledge."""
 
     AGENT = "agent"
@@ -29,7 +31,7 @@ class Channel(enum.StrEnum):
 PORT_NAMES = {Channel.AGENT: "org.qemu.guest_agent.0", Channel.APPLICATION: "org.openstack.vmhb.0"}
 
 
-class Action(enum.StrEnum):
+class Action(StrEnum):
     """What reporters that can recover are asked for."""
 
     ALARM = "alarm"

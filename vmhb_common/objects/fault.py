@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from oslo_versionedobjects import base
@@ -106,7 +106,7 @@ def _plain(value: Any) -> Any:
 
 def _as_told(value: Any) -> Any:
     if isinstance(value, datetime):  # as oslo.versionedobjects: whole seconds; a year has four digits on every platform
-        return f"{value.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat()}Z"
+        return f"{value.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat()}Z"
     return _plain(value)
 
 

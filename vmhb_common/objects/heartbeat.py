@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,11 +11,12 @@ from oslo_versionedobjects import fields as ovo
 
 from vmhb_common.model.fault import Identity
 from vmhb_common.model.policy import Channel
+from vmhb_common.model.words import StrEnum
 from vmhb_common.objects.base import Payload
 from vmhb_common.objects.fault import words
 
 
-class HeartbeatState(enum.StrEnum):
+class HeartbeatState(StrEnum):
     """Did the monitoring of an instance begin, or end?"""
 
     ESTABLISHED = "established"

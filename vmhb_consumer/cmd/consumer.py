@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from oslo_config import cfg
 
 from vmhb_common import consumer_api, worker_api
 from vmhb_common.app import command_line
-from vmhb_common.app.command_line import INNER_LIMIT, Check, Program
+from vmhb_common.app.command_line import INNER_LIMIT, Check, Program, Reading
+from vmhb_common.conf import check as problems
 from vmhb_common.conf.check import Problem
 from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
@@ -73,15 +74,28 @@ def _nonsense(conf: cfg.ConfigOpts) -> list[Problem]:
             loader.make(conf, [name], loader.installed(), _now)
         except loader.BadReporter as error:
             found.append(Problem("[consumer] reporters", name, str(error)))
+    found += _nova_without_auth_type(conf)
     try:
         importlib.import_module("vmhb_consumer.nova_client").from_conf(conf)
     except ValueError as error:
-        found.append(Problem("[nova]", str(conf.nova.auth_type), str(error)))
+        found.append(Problem("[nova]", str(conf.nova.auth_type or conf.nova.auth_section), str(error)))
     try:
         importlib.import_module("vmhb_consumer.database").of(conf, Path(conf.state_path))
     except ValueError as error:
         found.append(Problem("[database] connection", "a secret", str(error)))
     return found
+
+
+def _nova_without_auth_type(conf: cfg.ConfigOpts) -> list[Problem]:
+    """Somebody meant to have Nova asked, and it never would be."""
+    meant = problems.said(conf, "nova")
+    if not meant or conf.nova.auth_type or conf.nova.auth_section:
+        return []
+    remedy = (
+        f"say auth_type = password, or remove [nova] altogether: without it Nova is not asked, and what is said there "
+        f"means nothing: {', '.join(meant)}"
+    )
+    return [Problem("[nova] auth_type", "missing", remedy)]
 
 
 def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
@@ -130,7 +144,7 @@ def _of_faults(conf: cfg.ConfigOpts) -> list[Check]:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return datetime.now(timezone.utc)
 
 
 def _of_nova(conf: cfg.ConfigOpts, url: str | None, exchange: str) -> Check:
@@ -167,9 +181,9 @@ def status(conf: cfg.ConfigOpts) -> dict[str, Any]:
         raise command_line.NoAnswer(f"no consumer can be asked: {broker.explain(error)}") from error
 
 
-def _serve(conf: cfg.ConfigOpts) -> int:
+def _serve(conf: cfg.ConfigOpts, reading: Reading) -> int:
     service = importlib.import_module("vmhb_consumer.service")  # only now: a check does without it
-    code: int = service.run(conf)
+    code: int = service.run(conf, reading)
     return code
 
 

@@ -1,7 +1,8 @@
 """`nova-vmhb-manage`: an operator's door to the consumers' database. What it shows and changes is `recovery_places`'.
 
 It reads the consumer's own configuration, and for `recoveries` needs neither a broker nor a consumer that runs: it is
-for the moment when nothing else works. It makes no tables and changes none. `brake` asks a worker, over the broker.
+for the moment when nothing else works. `db` (`manage_database`) alone makes and changes tables. `brake` asks a worker,
+over the broker.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_consumer import conf as options
 from vmhb_consumer import stop_button
-from vmhb_consumer.cmd import consumer
+from vmhb_consumer.cmd import consumer, manage_database
 from vmhb_consumer.conf import recovery
 from vmhb_consumer.settings import RecoverySettings
 from vmhb_consumer.stop_button import Pause
@@ -70,6 +71,9 @@ def run(arguments: Sequence[str], conf: cfg.ConfigOpts, now: Callable[[], float]
         if wanted.thing == BRAKE:
             return _release_brake(wanted, conf)
         return _on_board(wanted, conf, limits, now())
+    except manage_database.Nonsense as error:
+        _fail(str(error))
+        return WRONG
     finally:
         logging.disable(logging.NOTSET)
 
@@ -85,10 +89,14 @@ def _on_board(wanted: argparse.Namespace, conf: cfg.ConfigOpts, limits: Recovery
     except ValueError as error:
         return _fail(f"[database] connection: {error}")
     try:
-        store.visit()
-        for line in _COMMANDS[wanted.what](wanted, places.Board(store), limits, now):
+        if wanted.thing == manage_database.THING:
+            lines = manage_database.COMMANDS[wanted.what](wanted, store, limits, now)
+        else:
+            store.visit(places.OF_THE_BOARD)
+            lines = _COMMANDS[wanted.what](wanted, places.Board(store), limits, now)
+        for line in lines:
             print(line)
-    except database.Refused as error:
+    except (database.Refused, database.Stuck) as error:
         return _fail(str(error))
     except (database.Away, database.Unfit) as error:
         return _fail(f"{store.shown} can't be used: {error}: is it there, and may this user read and write it?")
@@ -137,10 +145,10 @@ def _untold(error: Exception, host: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=NAME,
-        description="Stop all recoveries, by the consumers' database; or end the brake of one host, by its worker. Run "
-        "it as a user who may read the consumer's configuration (and for `recoveries` its database, where that is a "
-        "file).",
-        epilog="--config-file and --config-dir stand before `recoveries` or `brake`. Exit codes: 0 done; 1 the "
+        description="Stop all recoveries, by the consumers' database; make and upgrade that; or end the brake of one "
+        "host, by its worker. Run it as a user who may read the consumer's configuration (and but for `brake` its "
+        "database, where that is a file).",
+        epilog="--config-file and --config-dir stand before `recoveries`, `db` or `brake`. Exit codes: 0 done; 1 the "
         "configuration, the database or the worker can't be used: of `recoveries` nothing was changed; 2 what was "
         "typed makes no sense.",
     )
@@ -148,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, what in (("file", "/etc/vmhb/nova-vmhb-consumer.conf"), ("dir", "/etc/vmhb/nova-vmhb-consumer.conf.d")):
         text = f"the consumer's configuration, where that is not {what}; may be given several times"
         parser.add_argument(f"--config-{name}", action="append", default=[], metavar="PATH", help=text)
-    things = parser.add_subparsers(dest="thing", required=True, metavar="recoveries|brake")
+    things = parser.add_subparsers(dest="thing", required=True, metavar="recoveries|db|brake")
     recoveries = things.add_parser("recoveries", help="the stop button for all recoveries, of all consumers")
     acts = recoveries.add_subparsers(dest="what", required=True, metavar="pause|resume|show")
     pause = acts.add_parser("pause", help="begin no recovery from now on; those that are under way go on")
@@ -163,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     acts.add_parser("resume", help="go on: what has waited is begun, within the limits, in some seconds")
     acts.add_parser("show", help="is it paused, who holds places, who waits, and what are the limits")
+    manage_database.add_to(things)
     text = "where many instances of one host fell silent together, its worker has none of them recovered: end that"
     brake = things.add_parser(BRAKE, help=text)
     acts = brake.add_subparsers(dest="what", required=True, metavar="release")

@@ -15,6 +15,8 @@ HELP = "What this consumer does, and whom it tells of faults"
 
 _DEFAULT = FaultSettings(host="")
 _DAY = 86400.0
+#: A leap year is one, too.
+_YEAR = 366 * _DAY
 
 OPTS = [
     cfg.ListOpt(
@@ -72,20 +74,23 @@ what may run there. Lower it where hosts come and go.
 
 Seconds, 60 to 604800.
 """,
+        mutable=True,
     ),
     seconds_opt(
         "keep",
         _DEFAULT.keep,
         3600.0,
-        7 * _DAY,
-        """
+        _YEAR,
+        f"""
 How long faults that are over are kept in the database, and what could not be delivered.
 
-Lower it where the database must stay small; each fault takes some kilobytes. What is still to be delivered is kept
-whatever its age. A notification of a fault that is forgotten comes as news.
+Lower it where the database must stay small; each fault takes some kilobytes. Raise it, to a year at the most, where
+somebody looks back that far. What is still to be delivered is kept whatever its age. A notification of a fault that is
+forgotten comes as news.
 
-Seconds, 3600 to 604800.
+Seconds, 3600 to {_YEAR:.0f}.
 """,
+        mutable=True,
     ),
 ]
 

@@ -14,7 +14,7 @@ _DEFAULT = RecoverySettings()
 
 
 def _count(name: str, default: int, maximum: int, text: str, minimum: int = 1) -> cfg.Opt:
-    return cfg.IntOpt(name, default=default, min=minimum, max=maximum, help=prose(text))
+    return cfg.IntOpt(name, default=default, min=minimum, max=maximum, help=prose(text), mutable=True)
 
 
 OPTS = [
@@ -31,8 +31,8 @@ last one is always kept for a project that has less than that: so one tenant who
 from being recovered.
 
 Raise it where many instances of one application must come back together, and Nova and the storage bear it. 0 stops
-all: what asks for recovery waits, until you say another number and restart the consumers; to stop for some hours say
-`nova-vmhb-manage recoveries pause`, which needs no restart.
+all: what asks for recovery waits, until you say another number and send the consumers SIGHUP; to stop for some hours
+say `nova-vmhb-manage recoveries pause`.
 
 0 to 10000.
 """,
@@ -51,6 +51,7 @@ Raise it to what a recovery can take in your cloud, with its boot, where that is
 
 Seconds, 1 to 86400.
 """,
+        mutable=True,
     ),
     _count(
         "rate",
@@ -88,6 +89,7 @@ What `recoveries` is counted over.
 
 Seconds, 1 to 604800. Lower it only together with `recoveries`.
 """,
+        mutable=True,
     ),
     seconds_opt(
         "action_ttl",
@@ -103,10 +105,12 @@ Clocks of compute nodes that are slower by more make every recovery wait for the
 
 Seconds, 1 to 86400.
 """,
+        mutable=True,
     ),
     cfg.BoolOpt(
         "observe_only",
         default=_DEFAULT.observe_only,
+        mutable=True,
         help=prose(
             """
 Judge and report everything, but ask no backend for a recovery: the log says of each that it would have been begun, and

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from oslo_config import cfg
@@ -63,7 +63,7 @@ def message_id(fault: Fault) -> str:
 
 def _iso(moment: datetime) -> str:
     """UTC without an offset, which is what Aodh has."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat()
 
 
 class AodhReporter(Reporter):
@@ -124,7 +124,7 @@ class AodhReporter(Reporter):
             "event_type": "event",  # not looked at: the events have theirs
             "priority": PRIORITY,
             "payload": [told],
-            "timestamp": str(self._now().astimezone(UTC).replace(tzinfo=None)),
+            "timestamp": str(self._now().astimezone(timezone.utc).replace(tzinfo=None)),
         }
         try:
             self._line.send({"project_id": project}, message)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,6 +44,27 @@ class Group:
     OPTS: Sequence[cfg.Opt]
 
 
+class Handed(Mapping[str, Any]):
+    """What a reporter is handed: its group. And, for `keystone.load` alone, where the credentials stand that its
+    auth_section names."""
+
+    def __init__(self, conf: cfg.ConfigOpts, group: str) -> None:
+        self._group: Any = conf[group]
+        self.of_keystone = conf
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._group, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._group[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._group)
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+
 def installed() -> Installed:
     """Load all of them."""
     broken: dict[str, str] = {}
@@ -76,7 +97,7 @@ def make(conf: cfg.ConfigOpts, names: Sequence[str], of: Installed, now: Callabl
         if problem is not None:
             raise BadReporter(f"[consumer] reporters: {name}: {problem}")
         try:
-            made[name] = of.reporters[name](conf[f"{PREFIX}{name}"], now)
+            made[name] = of.reporters[name](Handed(conf, f"{PREFIX}{name}"), now)
         except (ValueError, cfg.Error) as error:
             raise BadReporter(f"[{PREFIX}{name}]: {error}") from error
         except Exception as error:

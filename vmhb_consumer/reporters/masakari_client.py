@@ -8,15 +8,16 @@ that was granted meanwhile, or a password that was mended, counts with the next 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from keystoneauth1 import exceptions as keystone_errors
 from keystoneauth1.session import Session
 from openstack import connection
 
+from vmhb_common.model.moments import moment
+from vmhb_common.model.words import StrEnum
 from vmhb_consumer.reporters import answers
 from vmhb_consumer.reporters.masakari_rules import Notification, Server
 
@@ -28,7 +29,7 @@ HOST, VM_STATE, TASK_STATE = "OS-EXT-SRV-ATTR:host", "OS-EXT-STS:vm_state", "OS-
 DETAILED, PLAIN = "1.1", "1.0"
 
 
-class No(enum.StrEnum):
+class No(StrEnum):
     """Why Masakari refused a notification."""
 
     DUPLICATE = "duplicate"
@@ -249,7 +250,7 @@ def _text(error: Exception) -> str:
 
 
 def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")
 
 
 def _messages(shown: Mapping[str, Any]) -> tuple[str, ...]:
@@ -264,7 +265,7 @@ def _notification(shown: Mapping[str, Any] | Any, messages: tuple[str, ...]) -> 
         uuid=shown["notification_uuid"],
         instance_uuid=payload["instance_uuid"],
         event=(payload.get("event"), payload.get("vir_domain_event")),
-        generated_at=datetime.fromisoformat(shown["generated_time"]).replace(tzinfo=UTC),
+        generated_at=moment(shown["generated_time"]).replace(tzinfo=timezone.utc),
         status=shown["status"],
         messages=messages,
     )

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 from oslo_config import cfg
@@ -33,7 +33,7 @@ from vmhb_consumer.reporters.base import Case, Permit, Reporter
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
 from vmhb_consumer.reporters.telling import Told
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 GRANTED = Permit(True)
 
 

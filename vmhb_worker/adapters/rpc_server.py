@@ -11,11 +11,12 @@ import math
 import re
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.model.moments import moment
 from vmhb_common.model.policy import MAX_KNOB, MAX_KNOBS
 from vmhb_common.worker_api import (
     ANSWER_TIME,
@@ -179,8 +180,8 @@ def seconds_of(name: str, value: Any, limit: float) -> float:
 def time_of(name: str, value: Any) -> datetime:
     """An ISO 8601 time, aware. One without a zone is in UTC, as Nova's are."""
     try:
-        when = datetime.fromisoformat(value)
-        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+        when = moment(value)
+        return when.replace(tzinfo=timezone.utc) if when.tzinfo is None else when.astimezone(timezone.utc)
     except (TypeError, ValueError, OverflowError):
         raise InvalidArgument(
             f"{name} is {_quote(value)}: say an ISO 8601 time, such as 2026-01-31T12:00:00Z"

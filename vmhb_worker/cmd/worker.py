@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from oslo_config import cfg
 
 from vmhb_common.app import command_line
-from vmhb_common.app.command_line import Check, Program
+from vmhb_common.app.command_line import Check, Program, Reading
 from vmhb_common.conf.check import Problem
 from vmhb_worker import conf as options
 from vmhb_worker.cmd import checks
@@ -37,9 +37,9 @@ def _contradictions(conf: cfg.ConfigOpts) -> list[Problem]:
     return []
 
 
-def _serve(conf: cfg.ConfigOpts) -> int:
+def _serve(conf: cfg.ConfigOpts, reading: Reading) -> int:
     service = importlib.import_module("vmhb_worker.service")  # only now: a check does without it
-    code: int = service.run(conf)
+    code: int = service.run(conf, reading)
     return code
 
 

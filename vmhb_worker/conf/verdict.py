@@ -105,6 +105,7 @@ Seconds, 0 to 604800.
         "brake_ratio",
         type=types.Float(min=0.05, max=1.0),
         default=_DEFAULT.brake_ratio,
+        mutable=True,
         help=prose(
             """
 The share of this host's judged instances (those that have answered, or failed to, since the first fell silent) that
@@ -121,6 +122,7 @@ panics that guests tell are not held back.
     cfg.IntOpt(
         "brake_count",
         default=_DEFAULT.brake_count,
+        mutable=True,
         min=2,
         max=10000,
         help=prose(
@@ -139,6 +141,7 @@ instances switches the brake off.
     cfg.IntOpt(
         "recoveries",
         default=_DEFAULT.recoveries,
+        mutable=True,
         min=1,
         max=1000,
         help=prose(
@@ -164,6 +167,7 @@ Lower it only together with `recoveries`.
 
 Seconds, 60 to 604800.
 """,
+        mutable=True,
     ),
     cfg.BoolOpt(
         "observe_only",

@@ -103,6 +103,10 @@ class Brake:
         self._calm_since: float | None = None
         self.crowd = Crowd()
 
+    def limit(self, ratio: float, count: int) -> None:
+        """Other numbers, from the next look on. One that is on ends as it would have."""
+        self._ratio, self._count = ratio, count
+
     def state(self, now: float) -> Braking:
         """What it does now."""
         if self._since is None:

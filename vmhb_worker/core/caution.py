@@ -150,6 +150,13 @@ class Caution:
         self._wanted: dict[str, Wanted] = {}
         self._spent: dict[str, deque[float]] = {}
 
+    def limit(self, limits: Limits) -> None:
+        """What the operator decided meanwhile. What was asked for counts, as far as that is remembered: `recoveries` of
+        each."""
+        self._limits, self.acks = limits, limits.acks
+        self.brake.limit(limits.brake_ratio, limits.brake_count)
+        self._spent = {uuid: deque(spent, maxlen=limits.recoveries) for uuid, spent in self._spent.items()}
+
     # -- the host ------------------------------------------------------------------------------------------------
 
     def look(self, members: Sequence[Member], doubtful: str | None, now: float) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 from vmhb_common.model.fault import Identity
+from vmhb_common.model.moments import moment
 from vmhb_common.model.policy import POLICY_NS, PORT_NAMES, Channel, knobs_of_extra_specs
 from vmhb_worker.core import guest_system
 from vmhb_worker.core.evidence import System
@@ -157,8 +158,8 @@ def _asked(ours: ElementTree.Element | None, nova: ElementTree.Element | None) -
 
 def _time(text: str | None) -> datetime | None:
     try:
-        when = None if text is None else datetime.fromisoformat(text)
-        return None if when is None or when.tzinfo is None else when.astimezone(UTC)
+        when = None if text is None else moment(text)
+        return None if when is None or when.tzinfo is None else when.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
 

@@ -7,10 +7,11 @@ within their bounds. Must not know of bytes, lines or sockets: `codec` does.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from vmhb_common.model.words import StrEnum
 
 #: The only one there is. A guest that says a higher one is welcomed with this, and takes it or leaves.
 VERSION = 1
@@ -28,7 +29,7 @@ COUNT_LIMIT = 2**53 - 1
 SECONDS_LIMIT = 604800.0
 
 
-class Code(enum.StrEnum):
+class Code(StrEnum):
     """Why a line was not taken: `error.code`."""
 
     UNKNOWN_TYPE = "unknown_type"  # no message of that name
@@ -45,7 +46,7 @@ class Refused(Exception):
         self.code = code
 
 
-class Status(enum.StrEnum):
+class Status(StrEnum):
     """How an application is, by its own word."""
 
     HEALTHY = "healthy"

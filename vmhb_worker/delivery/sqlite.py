@@ -338,6 +338,18 @@ class Database:
             self._connection.close()
 
 
+#: SQLite's own words for its codes, by which Python 3.10 alone tells them.
+_SAID = {
+    "attempt to write a readonly database": "SQLITE_READONLY",
+    "database disk image is malformed": "SQLITE_CORRUPT",
+    "database is locked": "SQLITE_BUSY",
+    "database or disk is full": "SQLITE_FULL",
+    "database table is locked": "SQLITE_LOCKED",
+    "disk I/O error": "SQLITE_IOERR",
+    "file is not a database": "SQLITE_NOTADB",
+    "out of memory": "SQLITE_NOMEM",
+    "unable to open database file": "SQLITE_CANTOPEN",
+}
 #: What reading raises where a value is not what we write.
 _NONSENSE = (ValueError, TypeError, AttributeError)
 
@@ -356,7 +368,7 @@ class _corruption:
             raise Corrupt(str(error)) from error
 
     def _tells(self, error: sqlite3.Error) -> bool:
-        name = getattr(error, "sqlite_errorname", None) or ""
+        name = getattr(error, "sqlite_errorname", None) or _SAID.get(str(error), "")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return True
         # A table that is not there, and text that is not UTF-8, of which SQLite itself says nothing.

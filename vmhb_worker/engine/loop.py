@@ -37,6 +37,7 @@ from vmhb_worker.core.mishaps import instead_of, not_started
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.questions import A, Question
 from vmhb_worker.core.transitions import State
+from vmhb_worker.engine import in_short
 from vmhb_worker.engine.balloon_periods import Periods
 from vmhb_worker.engine.calls import Desk
 from vmhb_worker.engine.inbox import Inbox
@@ -83,8 +84,16 @@ class _PeriodStored:
 
 
 @dataclass(frozen=True, slots=True)
+class _Decided:
+    """The operator decided otherwise: see `Engine.take_settings`."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
-    """What the engine is wired to. beat: called as often as its `watchdog` interval says, by the loop itself."""
+    """What the engine is wired to. beat: called as often as its `watchdog` interval says, by the loop itself. tell: how
+    all is, in one line, whenever that may have changed: it may be the same again."""
 
     hypervisor: Hypervisor
     agent: Agent
@@ -94,6 +103,7 @@ class Ports:
     inbox: Inbox = field(default_factory=Inbox)
     version: str = "0"
     beat: Callable[[], None] = lambda: None
+    tell: Callable[[str], None] = lambda _: None
     watchdog: float = math.inf
 
 
@@ -119,9 +129,7 @@ class Engine:
         self._channels = ports.channels
         self._channels.open(self._inbox.leave, self._inbox)
         self._roster = Roster(settings.limits, timing, verdict.gone_grace, saved.instances)
-        self._caution = Caution(
-            Limits(verdict.brake_ratio, verdict.brake_count, verdict.recoveries, verdict.recovery_window)
-        )
+        self._caution = Caution(_limits(settings))
         self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()), self._caution)
         dropped = self._ledger.load(saved.faults, saved.announce, now, self._started_at)
         self._suspects: set[str] = set()  # uuids of those that miss beats, or are silent
@@ -139,6 +147,7 @@ class Engine:
         self._doubt = Doubt(now)
         self._why_away = "not connected yet"
         self._signs = 0
+        self._news = True  # what may be told of that
         self._broken: dict[str, float] = {}  # parts of the loop that failed: when they are tried again
         self._due: list[tuple[float, int, Instance]] = []  # the number: two that are due at once are not compared
         self._number = itertools.count().__next__
@@ -155,6 +164,10 @@ class Engine:
         answer: Future[A] = Future()
         self._inbox.post(_Call(question, answer))
         return answer.result(timeout)
+
+    def take_settings(self, settings: Settings) -> None:
+        """From now on, what may change while it runs: brake and budget. The rest must be as it was."""
+        self._inbox.post(_Decided(settings))
 
     def stop(self) -> None:
         """End `run` soon."""
@@ -271,7 +284,7 @@ class Engine:
         if now >= self._ledger.deadline():
             self._try("reminders", self._remind, now)
         if now >= self._tidy_at:
-            self._tidy_at = now + TIDY_INTERVAL
+            self._tidy_at, self._news = now + TIDY_INTERVAL, True  # of the broker, of the disk
             self._try("tidying", self._tidy, now)
         if now >= self._alive_at:
             self._alive_at = now + ALIVE_INTERVAL
@@ -279,6 +292,19 @@ class Engine:
         if now >= self._beat_at:
             self._beat_at = now + self._ports.watchdog
             self._ports.beat()
+        if self._news:
+            self._try("line of how all is", self._tell, now)
+
+    def _tell(self, now: float) -> None:
+        self._news = False
+        told = in_short.line(
+            len(self._roster),
+            len(self._ledger.open),
+            away=None if self._doubt.connected else self._why_away,
+            store=self._ports.store.health(),
+            of_host=self._ledger.of_host.told(),
+        )
+        self._ports.tell(told)
 
     def _reconsider(self, now: float) -> None:
         """What was withheld or put off, and whether this host is suspect."""
@@ -334,6 +360,7 @@ class Engine:
 
     def _on_up(self, report: ev.HypervisorUp, now: float) -> None:
         self._doubt.up(now)
+        self._news = True
         LOG.info("libvirt is here, with %d domains", len(report.domains))
         for instance in self._roster:
             instance.port_told_at = -math.inf  # by somebody who was away since
@@ -347,7 +374,7 @@ class Engine:
 
     def _on_down(self, report: ev.HypervisorDown, now: float) -> None:
         self._doubt.down()
-        self._why_away = report.reason
+        self._why_away, self._news = report.reason, True
         LOG.warning("libvirt is away, no instance is judged: %s", report.reason)
         for instance in self._roster:
             self._handle(instance, AWAY, now)
@@ -365,6 +392,7 @@ class Engine:
             LOG.warning("the host %s", how)
 
     def _on_seen(self, seen: ev.DomainSeen, now: float) -> None:
+        self._news = True
         wall = self._wall()
         reading = self._roster.read(seen)
         result = self._roster.see(seen, reading, standing_of(self._ledger.open.get(seen.uuid), wall), now, wall)
@@ -627,7 +655,13 @@ class Engine:
         if entry is None:
             return
         self._changes.fault(entry)
+        self._news = True
         LOG.log(logging.INFO if entry.change is Change.CLEARED else logging.WARNING, "%s", in_words(entry))
+
+    def _on_decided(self, report: _Decided, now: float) -> None:
+        self._settings = report.settings
+        self._caution.limit(_limits(report.settings))
+        self._crowd_changed = True  # looked at by these numbers
 
     def _on_period_stored(self, report: _PeriodStored, now: float) -> None:
         if report.uuid in self._roster:
@@ -712,6 +746,11 @@ class Engine:
         return self._ports.clock.wall()
 
 
+def _limits(settings: Settings) -> Limits:
+    verdict = settings.verdict
+    return Limits(verdict.brake_ratio, verdict.brake_count, verdict.recoveries, verdict.recovery_window)
+
+
 def _log_silences(instance: Instance, before: frozenset[str], now: float) -> None:
     told = instance.monitor.silences.told()
     for key in before - told.keys():
@@ -751,5 +790,6 @@ _REPORTS: dict[type[Any], Callable[[Engine, Any, float], None]] = {
     ev.Provisioned: Engine._on_provisioned,
     Counted: Engine._on_counted,
     _PeriodStored: Engine._on_period_stored,
+    _Decided: Engine._on_decided,
     _Call: Engine._on_call,
 }

@@ -48,10 +48,10 @@ def run(program: str, *signals: signal.Signals) -> tuple[int, str, str, float]:
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        bufsize=0,  # what comes right after the first line is not to be taken with it: `communicate` would not see it
     ) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
+        assert child.stdout.readline() == b"ready\n"
         began = time.monotonic()
         for number in signals:
             child.send_signal(number)
@@ -59,7 +59,7 @@ def run(program: str, *signals: signal.Signals) -> tuple[int, str, str, float]:
             said, logged = child.communicate(timeout=PATIENCE)
         finally:
             child.kill()
-        return child.returncode, said, logged, time.monotonic() - began
+        return child.returncode, said.decode(), logged.decode(), time.monotonic() - began
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -98,6 +98,79 @@ time.sleep({PATIENCE})
 """
     code, said, _, _ = run(program)
     assert (code, said) == (0, "going on\n")
+
+
+#: Two errands, of which the first hangs.
+ERRANDS = """
+from vmhb_common.app.ending import Errand, errands, hold_signals
+began = threading.Event()
+def hangs():
+    began.set()
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGHUP", "SIGUSR2"])
+def test_errands(number: str) -> None:
+    """Whichever thread takes the signal, and though the main one waits: it is done, and ends nothing."""
+    program = f"""{ERRANDS}
+done = threading.Event()
+ending = Ending(stopping.set, {PATIENCE})
+ending.obey_signals(errands(done.set, done.set))
+ready()
+another_takes(signal.{number})
+print("done" if done.wait({PATIENCE}) else "nothing", flush=True)
+another_takes(signal.SIGTERM)
+{ORDERLY}
+"""
+    code, said, logged, _ = run(program)
+    assert (code, said, logged) == (0, "done\nended in order\n", "")
+
+
+@pytest.mark.parametrize("error", ["ValueError('a bug')", "SystemExit(2)"])
+def test_an_errand_that_hangs_or_fails(error: str) -> None:
+    """It holds up neither the other one nor the end; and one that fails is done again when it is asked for again."""
+    program = f"""{ERRANDS}
+failed, tries = threading.Semaphore(0), []
+def fails():
+    tries.append(1)
+    failed.release()
+    raise {error}
+logging.basicConfig(format="%(levelname)s %(message)s")
+ending = Ending(stopping.set, {PATIENCE})
+ending.obey_signals(errands(hangs, fails))
+ready()
+another_takes(signal.SIGHUP)
+assert began.wait({PATIENCE})
+for _ in range(2):
+    another_takes(signal.SIGUSR2)
+    assert failed.acquire(timeout={PATIENCE})
+time.sleep(0.3)
+print(len(tries), flush=True)
+another_takes(signal.SIGTERM)
+{ORDERLY}
+"""
+    code, said, logged, _ = run(program)
+    assert (code, said) == (0, "2\nended in order\n")
+    assert logged.count("ERROR vmhb-report: an error of our own; going on") == 2
+
+
+def test_signals_that_come_before_anybody_is_there() -> None:
+    """While a program starts, they kill it no more than later; what they ask for is done once it is there."""
+    program = f"""{ERRANDS}
+done = threading.Event()
+hold_signals()
+os.kill(os.getpid(), signal.SIGHUP)
+os.kill(os.getpid(), signal.SIGUSR2)
+ending = Ending(stopping.set, {PATIENCE})
+ending.obey_signals(errands(done.set, lambda: None))
+ready()
+print("done" if done.wait({PATIENCE}) else "nothing", flush=True)
+another_takes(signal.SIGTERM)
+{ORDERLY}
+"""
+    code, said, logged, _ = run(program)
+    assert (code, said, logged) == (0, "done\nended in order\n", "")
 
 
 def hung(what: str, limit: float = 0.2, begun: str = "another_takes(signal.SIGTERM)") -> str:

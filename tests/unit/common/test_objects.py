@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import Fault, FaultState, Identity, Resolution
 from vmhb_common.objects import schema
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 ID = "3f0c4d6e-0a52-4a1e-9d0f-1f2e3d4c5b6a"
 
 #: A difference here is a change of what goes over the wire: raise the object's VERSION, then write the new one down.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,52 @@ def test_the_three_messages(manager: NotifySocket) -> None:
     assert manager.received() == "STATUS=recoveries are paused"
     assert systemd.stopping(environ=manager.environ)
     assert manager.received() == "STOPPING=1\nSTATUS=stopping"
+
+
+def test_a_line_of_parts() -> None:
+    """Each says its own; told is the whole, when it changes, in the order of the parts."""
+    told: list[str] = []
+    line = systemd.Line("first", "second", tell=told.append)
+    line.say("second", "two")
+    line.say("first", "one")
+    line.say("first", "one")
+    line.say("third", None)
+    line.say("second", None)
+    assert told == ["two", "one; two", "one"]
+    assert line.text == "one"
+
+
+def test_a_line_that_did_not_arrive() -> None:
+    """systemd's queue is full, say: it is said again, whoever speaks next."""
+    told: list[str] = []
+    arrives = iter([False, False, True])
+
+    def tell(text: str) -> bool:
+        told.append(text)
+        return next(arrives)
+
+    line = systemd.Line("one", tell=tell)
+    for _ in range(5):
+        line.say("one", "paused")
+    assert told == ["paused"] * 3
+
+
+def test_what_is_said_last_stays() -> None:
+    """Ready is said with how all is, and somebody else has news at that moment: his is what stays."""
+    told: list[str] = []
+
+    def begin(text: str) -> bool:
+        other = threading.Thread(target=line.say, args=("one", "reading"))
+        other.start()
+        other.join(0.2)
+        told.append(f"ready, {text}")
+        return True
+
+    line = systemd.Line("one", tell=told.append, begin=begin)
+    line.say("one", "not yet")
+    line.ready()
+    line.say("one", "reading")
+    assert told == ["not yet", "ready, not yet", "reading"]
 
 
 def test_a_status_is_one_line(manager: NotifySocket) -> None:

@@ -77,12 +77,16 @@ class SlowHalf:
     def __init__(self, takes: float) -> None:
         self._takes = takes
         self.started = threading.Event()
+        self.known = threading.Event()
         self.given: float | None = None
         self.stopped = False
 
     def start(self) -> None:
         """As `service.Half`."""
         self.started.set()
+
+    def read_again(self) -> None:
+        """Nothing of it may change."""
 
     def stop(self, timeout: float) -> None:
         """As there."""

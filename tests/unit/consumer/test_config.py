@@ -162,6 +162,7 @@ def checked(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> list
         (
             "[consumer]\nreporters = log\n[reporter_log]\nurl = x\n[recovery]\nrates = 7\n[nova]\nuser = x\n",
             [
+                "[nova] auth_type: missing: say auth_type = password, or remove [nova]",
                 "[nova] user: unknown option in FILE: ",
                 "[recovery] rates: unknown option in FILE: did you mean rate?",
                 "[reporter_log] url: unknown option in FILE: remove it",
@@ -172,6 +173,12 @@ def checked(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> list
             ["[reporter_logg]: unknown group"],
         ),
         ("[consumer]\nreporters = log\n[nova]\nauth_type = nonsense\n", ["[nova]: nonsense: [nova] makes no sense"]),
+        (
+            "[consumer]\nreporters = log\n[nova]\nauth_url = http://k/v3\npassword = s3cret\n",
+            ["[nova] auth_type: missing: say auth_type = password, or remove [nova]"],
+        ),
+        ("[consumer]\nhalves = instances\n[nova]\nauth_url = http://k/v3\n", []),  # asks nobody
+        ("[consumer]\nreporters = log\n[nova]\n", []),
         ("[consumer]\nreporters = log\n[database]\nconnection = x\n", ["[database] connection: a secret: say a URL"]),
         ("[consumer]\nreporters = log\n[recovery]\nrate = 0\n", ["[recovery] rate: 0: "]),
         ("[consumer]\nreporters = log\n[recovery]\nmax_concurrent = 0\n", []),
@@ -179,6 +186,11 @@ def checked(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> list
         ("[consumer]\nhalves = instances\nreporters = lgo\n", []),
         ("[consumer]\nreporters = log\n[nova]\nauth_type = password\nauth_url = u\nusername = u\n", []),
         ("[consumer]\nreporters =\n", []),
+        ("[consumer]\nreporters = log\nkeep = 31622400\n", []),
+        (
+            "[consumer]\nreporters = log\nkeep = 31622401\n",
+            ["[consumer] keep: 31622401: say seconds, 3600 to 31622400"],
+        ),
     ],
 )
 def test_what_is_wrong_with_the_faults_half(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 import pytest
 
@@ -20,7 +20,7 @@ from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, Withheld
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
 from vmhb_consumer.reporters.telling import BUGS
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 A1 = another("a")
 A2 = life.cleared(A1, Resolution.RECOVERED, NOON)
 
@@ -65,7 +65,7 @@ def test_what_a_reporter_is_handed(line: Line) -> None:
     first, second = line.reporter.cases
     assert (first.change, first.fault, first.latest.sequence) == (Change.RAISED, A1, 2)
     assert second.change is Change.CLEARED
-    assert first.received_at == datetime.fromtimestamp(THEN, UTC)
+    assert first.received_at == datetime.fromtimestamp(THEN, timezone.utc)
     assert first.permit() == Permit(False, "held", 5.0, "share")
     assert line.asked == [A1.fault_id]
     assert first.queue.enter("host", 9.0) is None and second.queue.ahead("host") is None, "it is this fault's turn"
@@ -179,6 +179,26 @@ def test_only_bugs_in_a_row_count(line: Line) -> None:
         line.desk.clock.now += MAX_PAUSE
     assert line.desk.outbox.undelivered() == {}
     assert line.desk.outbox.waiting() == {}
+
+
+def test_a_backend_that_is_away_is_said_once(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    """Loudly of the first that meets it; of each other a word, and none of its further tries, whatever differs by
+    chance. Something else is news."""
+    away = "recovery {} of instance 00000000-0000-4000-8000-00000000000{}: <object at 0x{}>: no route"
+    tries = iter(range(100))
+    line.desk.take(*(another(letter) for letter in "abc"))
+    with caplog.at_level(logging.INFO, "vmhb_consumer.delivery"):
+        for _ in range(3):
+            line.reporter.answers = [Later(1.0, away.format(1 + n, n, f"{next(tries):x}ab")) for n in range(3)]
+            assert len(line.turns()) == 3
+            line.desk.clock.now += 2.0
+        line.reporter.answers = [Later(1.0, "it answers 500")] * 3
+        line.turns()
+    said = [(record.levelname, record.getMessage().rpartition(": ")[2]) for record in caplog.records]
+    assert said == [
+        *[("WARNING", "no route"), ("INFO", "no route"), ("INFO", "no route")],
+        *[("WARNING", "it answers 500"), ("INFO", "it answers 500"), ("INFO", "it answers 500")],
+    ]
 
 
 def test_a_first_that_it_does_not_want(desk: Desk) -> None:

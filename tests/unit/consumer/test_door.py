@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from dataclasses import fields, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import oslo_messaging
@@ -29,7 +29,7 @@ from vmhb_consumer.reporters.base import Case
 from vmhb_consumer.schema import FAULTS, OUTBOX
 
 HANDLED = oslo_messaging.NotificationResult.HANDLED
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 HONEST = another("f", instance_uuid=None)
 
 
@@ -176,7 +176,7 @@ def test_what_is_let_in_is_what_is_read_back() -> None:
 
 def test_years_have_four_digits() -> None:
     """Not on every platform do they by themselves."""
-    early = replace(a_fault(), raised_at=datetime(1, 1, 1, tzinfo=UTC))
+    early = replace(a_fault(), raised_at=datetime(1, 1, 1, tzinfo=timezone.utc))
     assert fault_rules.primitive(early)["vmhb_object.data"]["raised_at"] == "0001-01-01T00:00:00Z"
     with pytest.raises(BadFault, match="raised_at is 0001-01-01"):
         fault_rules.checked(early)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import oslo_messaging
@@ -15,7 +15,7 @@ from vmhb_consumer.counters import Tally
 from vmhb_consumer.fault_listener import Endpoint, parse_sign
 
 HANDLED, REQUEUE = oslo_messaging.NotificationResult.HANDLED, oslo_messaging.NotificationResult.REQUEUE
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 SIGN = worker_payload(SignOfLife("cn1", "1", NOON, NOON, 7, 60.0, 3, {}, 0, True, {}))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import jsonschema
 import pytest
@@ -16,7 +16,7 @@ from vmhb_common.objects.schema import schema
 from vmhb_consumer import fault_rules
 from vmhb_consumer.fault_rules import BadFault, Outcome, change_of, judge
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 FIRST = a_fault()
 SECOND = replace(FIRST, sequence=2, confidence="low")
 REMINDER = life.reminded(SECOND, NOON)

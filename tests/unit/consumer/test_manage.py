@@ -6,16 +6,20 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from oslo_config import cfg
 
+from tests.stage.tables import execute, lay
 from tests.unit.consumer.conftest import THEN, Desk
 from tests.unit.consumer.test_recovery_places import asks, permits
 from vmhb_common import worker_api
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.model import fault as life
+from vmhb_common.model.fault import Resolution
 from vmhb_consumer import recovery_places
 from vmhb_consumer.cmd import manage
 from vmhb_consumer.cmd.manage import DONE, FAILED, WRONG
@@ -194,20 +198,79 @@ def test_no_database(door: Door, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "says"),
+    ("version", "says"),
     [
-        ((), "has tables of version 1, and this program knows 3: start the consumers of this version"),
-        (((),) * 5, "has tables of version 6, and this program knows 3: upgrade it"),
+        ("1", "has tables of version 1, from before there were revisions, and this program needs 0003: start the"),
+        ("9", "has tables of revision 0003, for programs of generation 9 and later, and this one is of 3: upgrade"),
     ],
 )
-def test_of_another_version(door: Door, tmp_path: Path, steps: tuple[tuple[str, ...], ...], says: str) -> None:
-    """It brings nothing up to date, and touches nothing that it does not know."""
-    before = Database(f"sqlite:///{tmp_path / FILE}", steps=steps)
-    before.open()
-    before.close()
+def test_of_another_version(door: Door, tmp_path: Path, version: str, says: str) -> None:
+    """The button brings nothing up to date, and touches nothing that is not for it."""
+    url = f"sqlite:///{tmp_path / FILE}"
+    if version == "1":
+        lay(url, version)
+    else:
+        newer = Database(url)
+        newer.open()
+        newer.close()
+        execute(url, "UPDATE vmhb_meta SET value = '9' WHERE name = 'schema_version'")
     code, said, wrong = door(*PAUSE)
     assert (code, said) == (FAILED, "") and says in wrong
     assert door(*PAUSE)[2] == wrong
+
+
+# -- db ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables(door: Door, tmp_path: Path) -> None:
+    """Made where there is nothing yet, for whoever owns the folder; a second time there is nothing to do."""
+    assert door("db", "version")[0] == FAILED
+    code, said, wrong = door("db", "sync")
+    assert (code, wrong) == (DONE, "") and said.endswith(": revision 0003, by 3 steps: 0001, 0002, 0003\n")
+    assert {path.stat().st_uid for path in tmp_path.iterdir()} == {tmp_path.stat().st_uid}
+    code, said, wrong = door("db", "sync")
+    assert (code, wrong) == (DONE, "") and said.endswith(": tables of revision 0003: nothing to do\n")
+    code, said, wrong = door("db", "version")
+    assert (code, wrong) == (DONE, "")
+    assert said == f"0003\nsqlite:///{tmp_path / FILE} is what this program needs\n"
+    assert door(*PAUSE)[0] == DONE
+
+
+def test_tables_of_before(door: Door, tmp_path: Path) -> None:
+    """They are recognised, and brought up to date."""
+    lay(f"sqlite:///{tmp_path / FILE}", "2")
+    code, said, wrong = door("db", "version")
+    assert (code, wrong) == (DONE, "") and said.startswith("version 2\n")
+    assert "is behind: `nova-vmhb-manage db sync` brings it to 0003" in said
+    assert door("db", "sync")[0] == DONE
+    assert door("db", "version")[1].startswith("0003\n")
+
+
+def test_beside_a_consumer_there_is_nothing_to_do(door: Door, running: Desk) -> None:
+    """It has brought them to its revision itself, and is not disturbed."""
+    running.take(asks(1))
+    assert "nothing to do" in door("db", "sync")[1]
+    assert running.take(asks(2)) == ["new"]
+
+
+def test_purge(door: Door, running: Desk) -> None:
+    """What was over by then is forgotten, what is open stays; not what is over since less than an hour."""
+    first, second = asks(1), asks(2)
+    running.take(first, second, life.cleared(second, Resolution.RECOVERED, second.raised_at))
+    running.delivered("one")
+    running.delivered("two")
+    running.delivered("topic:faults")
+    day, later = 86400.0, THEN + 40 * 86400.0
+    before = datetime.fromtimestamp(THEN + day, timezone.utc)
+    for text in (before.date().isoformat(), before.isoformat(), before.replace(tzinfo=None).isoformat()):
+        code, said, wrong = door("db", "purge", "--before", text, at=later)
+        assert (code, wrong) == (DONE, ""), text
+        assert said.startswith("1 faults" if text == before.date().isoformat() else "0 faults")
+    assert running.open() == [f"{first.fault_id[0]}1"]
+    code, said, wrong = door("db", "purge", "--before", before.isoformat(), at=THEN + day + 60)
+    assert (code, said) == (WRONG, "") and "an hour ago or more" in wrong
+    code, said, wrong = door("db", "purge", "--before", "yesterday")
+    assert (code, said) == (WRONG, "") and "say a day, or a time, such as" in wrong
 
 
 def test_the_configuration(door: Door, running: Desk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ def test_a_real_one() -> None:
         phase="start",
         service="nova-compute",
         host="node1",
-        observed_at=datetime(2026, 11, 22, 8, 11, 26, 369897, tzinfo=UTC),
+        observed_at=datetime(2026, 11, 22, 8, 11, 26, 369897, tzinfo=timezone.utc),
         instance_uuid="b8c5510d-12b5-4ba4-83f1-4879fdc33d21",
         database_host="node1",
         knobs={},
@@ -72,7 +72,7 @@ def test_a_zone_is_obeyed() -> None:
     """oslo.messaging's time stamps are in UTC and do not say so; one that does is taken at its word."""
     message = notification("pause", "start")
     message.metadata["timestamp"] = "2026-01-31T13:00:00+01:00"
-    assert parse(*message.arguments).observed_at == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert parse(*message.arguments).observed_at == datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
 
 HOSTILE: list[Any] = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 import pytest
 
@@ -18,7 +18,7 @@ from vmhb_consumer.recovery_permits import QUIET, UNVERIFIED, VERIFY_AGAIN, Perm
 from vmhb_consumer.reporters.base import Permit
 from vmhb_consumer.settings import RecoverySettings
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 
 
 def guest(letter: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.fakes import a_fault
+from tests.stage.tables import execute
 from tests.unit.consumer.conftest import Desk
 from tests.unit.consumer.fakes import Witness
 from vmhb_common.model import fault as life
@@ -24,11 +25,11 @@ from vmhb_consumer.recovery_permits import MUTE, Permits, Witnesses
 from vmhb_consumer.recovery_places import Board, Picture
 from vmhb_consumer.reporters.base import Permit
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
-from vmhb_consumer.schema import HOLDERS, PAUSES, PERMITS, STEPS, WAITING
+from vmhb_consumer.schema import HOLDERS, PERMITS, WAITING
 from vmhb_consumer.settings import RecoverySettings
 from vmhb_consumer.stop_button import Pause
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 #: A worker that says yes.
 LIMITS = RecoverySettings(rate=1000, recoveries=1000, action_ttl=86400.0)
 
@@ -140,7 +141,7 @@ def test_who_waits_no_more_holds_nobody(desk: Desk, then: str) -> None:
             desk.clock.now += FRESH - 6.0
             assert [waiter.project for waiter in picture(desk).waiting] == ["other", "acme", "acme"]
             desk.clock.now += 6.0
-            desk.take(replace(tenant[2], sequence=2, occurred_at=datetime.fromtimestamp(desk.clock(), UTC)))
+            desk.take(replace(tenant[2], sequence=2, occurred_at=datetime.fromtimestamp(desk.clock(), timezone.utc)))
     assert one.ask(tenant[2], "one", desk.clock).granted
 
 
@@ -255,15 +256,15 @@ def test_forgotten(desk: Desk) -> None:
 def test_a_database_from_before(tmp_path: Path) -> None:
     """What is under way in it goes on, and holds its places: nobody knows whose."""
     url = f"sqlite:///{tmp_path / 'db'}"
-    before = Database(url, steps=STEPS[:1])
+    before = Database(url)
     before.open()
     desk = Desk(before)
     desk.take(*(asks(number) for number in range(5)))
     one = permits(desk, replace(LIMITS, max_concurrent=4))
     assert one.ask(asks(0), "one", desk.clock).granted and one.ask(asks(1), "one", desk.clock).granted
-    for table in (HOLDERS, WAITING, PAUSES):
-        before.run(table.drop)
     before.close()
+    gone = ("DROP TABLE " + name for name in ("vmhb_holders", "vmhb_waiting", "vmhb_pauses", "vmhb_revisions"))
+    execute(url, *gone, "UPDATE vmhb_meta SET value = '2' WHERE name = 'schema_version'")
     after = Database(url)
     after.open()
     desk = Desk(after)

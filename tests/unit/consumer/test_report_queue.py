@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.unit.consumer.conftest import Desk, another
 from vmhb_consumer.database import Database
 from vmhb_consumer.report_queue import Turn
-from vmhb_consumer.schema import META, QUEUES
+from vmhb_consumer.schema import META, QUEUES, REVISIONS
 
 T = TypeVar("T")
 
@@ -151,6 +151,7 @@ def test_a_database_of_the_version_before(tmp_path: Path) -> None:
     database.close()
     with sqlite3.connect(path) as raw:
         raw.execute("DROP TABLE vmhb_queues")
+        raw.execute(f"DROP TABLE {REVISIONS}")
         raw.execute("UPDATE vmhb_meta SET value = '2' WHERE name = 'schema_version'")
     again = Database(f"sqlite:///{path}")
     again.open()

@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from vmhb_common.model.fault import Change, Fault, Identity, Resolution
@@ -39,7 +39,7 @@ from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.reconcile import port_events
 from vmhb_worker.core.transitions import State
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 #: How long libvirt takes for anything that does not wait (seconds).
 LIBVIRT = 0.005
 #: How often libvirtd shows that it lives (seconds).

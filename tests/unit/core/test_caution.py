@@ -552,3 +552,38 @@ def test_five_minutes_of_flapping(happens: Callable[[Guest], None]) -> None:
     assert guest.fault is not None, told_of
     made.run(made.now + QUIET + 60.0)
     assert guest.fault is None, guest.transcript[-3:]
+
+
+# -- what the operator decides meanwhile -------------------------------------------------------------------------------
+
+
+def test_other_numbers_hold_from_then_on() -> None:
+    """What was asked for counts: a smaller budget is used up by it, and a larger one has room left."""
+    caution = Caution(replace(USUAL, recoveries=2, hold=(0.0, 0.0)))
+    for at in (100.0, 200.0):
+        assert caution.want("a", "guest_hung", at) is None
+        caution.asked("a", "guest_hung", at)
+        caution.unwant("a")
+    assert caution.want("a", "guest_hung", 300.0) == "budget"
+    caution.limit(replace(USUAL, recoveries=3, hold=(0.0, 0.0)))
+    assert caution.weigh("a", 301.0) is None
+    caution.asked("a", "guest_hung", 301.0)
+    caution.unwant("a")
+    assert caution.want("a", "guest_hung", 302.0) == "budget"  # three
+    caution.limit(replace(USUAL, recoveries=1, hold=(0.0, 0.0)))
+    assert caution.weigh("a", 303.0) == "budget"
+    assert caution.weigh("a", 301.0 + USUAL.recovery_window) is None
+
+
+def test_another_brake_trips_at_the_next_look() -> None:
+    """And one that is on ends as it would have."""
+    caution = Caution(replace(USUAL, brake_count=10))
+    members = [Member("p" if n else "q", 100.0 if n < 3 else None, 101.0 if n == 3 else 99.0, 1.0) for n in range(4)]
+    caution.look(members, None, 103.0)
+    assert caution.suspect(103.0) is None
+    caution.limit(USUAL)
+    caution.look(members, None, 104.0)
+    assert caution.suspect(104.0) is not None
+    caution.limit(replace(USUAL, brake_count=10))
+    caution.look(members, None, 105.0)
+    assert caution.suspect(105.0) is not None

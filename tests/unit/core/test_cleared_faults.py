@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from tests.fakes import a_fault
 from vmhb_common.model.fault import Fault, FaultState, Resolution
 from vmhb_worker.core.cleared_faults import KEPT, ClearedFaults
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
 
 def over(name: str, minute: int, uuid: str | None = "vm") -> Fault:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import (
@@ -23,7 +23,7 @@ from vmhb_worker.core.brake import Braking
 from vmhb_worker.core.caution import BRAKED, Caution, Limits
 from vmhb_worker.core.fault_register import Entry, Ledger, in_words
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 WHO = Identity("uuid-1", "instance-000000a1", "web", "project-1", "m1.small")
 POLICY = HeartbeatPolicy(True)
 HUNG = Finding(

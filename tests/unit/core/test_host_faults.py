@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -13,7 +13,7 @@ from vmhb_common.model.fault import Change, Fault
 from vmhb_common.model.policy import Action
 from vmhb_worker.core.host_faults import NAMED, STARVED_SETTLES, HostFaults
 
-WALL = datetime(2026, 5, 4, tzinfo=UTC)
+WALL = datetime(2026, 5, 4, tzinfo=timezone.utc)
 
 
 def book() -> HostFaults:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from vmhb_worker.core.pending_policies import LIFE, LIMIT, SETTLE, Wish, Wishes
 
 A, B = "instance-a", "instance-b"
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 WISH = Wish({"heartbeat": "true", "interval": "2"}, NOON)
 LATER = Wish({"heartbeat": "true", "interval": "5"}, NOON + timedelta(seconds=30))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from xml.etree import ElementTree
 
 import pytest
@@ -13,7 +13,7 @@ from vmhb_worker.core.events import PlugChannel, WritePolicy
 from vmhb_worker.core.pending_policies import Wish
 from vmhb_worker.core.provisioning import NAME_TAKEN, NO_CONTROLLER, lacks, missing
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 KNOBS = {"heartbeat": "true", "interval": "2"}
 WISH = Wish(KNOBS, NOON)
 OURS = f"<vmhb:heartbeat xmlns:vmhb='{POLICY_NS}' version='1' interval='9'/>"

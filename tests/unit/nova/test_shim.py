@@ -36,7 +36,8 @@ def run(what: str, *path: Path) -> subprocess.CompletedProcess[str]:
     """The command, where Python finds this Nova."""
     search = os.pathsep.join(map(str, [*path, ROOT]))
     return subprocess.run(
-        [sys.executable, "-P", "-m", "nova_vmhb.cmd.driver", what],
+        [sys.executable, "-m", "nova_vmhb.cmd.driver", what],
+        cwd="/",  # what is here is found by PYTHONPATH, and last
         env={**os.environ, "PYTHONPATH": search},
         capture_output=True,
         text=True,
@@ -143,7 +144,8 @@ def test_without_our_package_nova_goes_on(virt: Path, tmp_path: Path) -> None:
     status = run("status", *search[1:])
     assert status.returncode == 2
     load = subprocess.run(
-        [sys.executable, "-P", "-c", "from nova.virt.vmhb import VmhbLibvirtDriver as d; print(d.__module__)"],
+        [sys.executable, "-c", "from nova.virt.vmhb import VmhbLibvirtDriver as d; print(d.__module__)"],
+        cwd="/",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, search))},
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,7 +79,7 @@ from vmhb_worker.interfaces import AgentError
 T = TypeVar("T")
 UNEXPLAINED = "shut off, and libvirt does not know why"
 A, B = "a", "b"
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
 
 def seen(domain: str, state: str = "running") -> DomainSeen:

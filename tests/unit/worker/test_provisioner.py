@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -23,7 +23,7 @@ from vmhb_worker.core.pending_policies import LIFE, SETTLE
 
 KNOBS = {"heartbeat": "true", "interval": "1", "timeout": "1"}
 #: When the policy was seen that is sent: before the engine's time.
-THEN = datetime(2026, 1, 1, tzinfo=UTC)
+THEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def written(knobs: dict[str, str], observed_at: datetime = THEN) -> WritePolicy:

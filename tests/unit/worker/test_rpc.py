@@ -7,7 +7,7 @@ import time
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ with without_eventlet():
     import oslo_messaging
 
 UUID = "5c1a1b5e-9ce2-4e0f-8f0c-3c0d0a4f7d11"
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 GOOD = {
     "instance_uuid": UUID,
     "key": "nova:power_off",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ EVERYTHING = Content(
         "i3": InstanceRow("i3", boot="boot-3", host_boot="monday"),
     },
     faults={
-        "f1": a_fault("f1", occurred_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)),
+        "f1": a_fault("f1", occurred_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)),
         "f2": a_fault("f2", state=FaultState.CLEARED, resolution=Resolution.RECOVERED, health={"status": "ok"}),
     },
     announce={"f2": 3},

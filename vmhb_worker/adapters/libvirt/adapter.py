@@ -30,6 +30,7 @@ from xml.etree import ElementTree
 import libvirt
 from oslo_log import log as logging
 
+from vmhb_common.app.once import Once
 from vmhb_worker.adapters.libvirt import agent_commands, event_map, provisioning, queries
 from vmhb_worker.adapters.libvirt.connection import Connection, Gate, Lines, NoLine, start_event_loop
 from vmhb_worker.adapters.libvirt.domains import Domains
@@ -118,6 +119,7 @@ class LibvirtHypervisor:
         self._domains = Domains(self._processes)
         self._pool = Pool(blocking_looks, "libvirt-looks", UNSURE_LOOKS)
         self._quick: queue.Queue[tuple[str, Look] | None] = queue.Queue(MAX_QUICK)
+        self._once = Once()
         self._again: dict[str, float] = {}  # control thread: domains to be described again, and when
         self._session: Session | None = None
         self._canary_waits_since: float | None = None
@@ -239,7 +241,8 @@ class LibvirtHypervisor:
             if self._closing.is_set():
                 return
             if feed.begun or not told:
-                LOG.warning("No connection to libvirt at %s, trying again until there is: %s", self._uri, reason)
+                # The engine says what follows from it, loudly.
+                LOG.info("No connection to libvirt at %s, trying again until there is: %s", self._uri, reason)
             if not feed.begun and not told:
                 self._deliver(HypervisorDown(reason))
             told = True
@@ -325,7 +328,8 @@ class LibvirtHypervisor:
                 seen = self._domains.one(session.main, uuid)
         except (libvirt.libvirtError, ElementTree.ParseError) as error:
             if session.main.alive():
-                LOG.warning("instance %s: libvirt does not tell its XML, trying again: %s", uuid, error)
+                level = self._once.level(logging.WARNING, str(error), uuid)
+                LOG.log(level, "instance %s: libvirt does not tell its XML, trying again: %s", uuid, error)
                 self._again[uuid] = time.monotonic() + DESCRIBE_AGAIN
             return
         if isinstance(seen, DomainForgotten):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from vmhb_common.model.fault import Change, Fault
 from vmhb_consumer.reporters.aodh import AodhReporter, event
 from vmhb_consumer.reporters.base import Case, Done, Later
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 
 
 class Broker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from vmhb_consumer.reporters.masakari_client import HOST, TASK_STATE, VM_STATE, 
 from vmhb_consumer.reporters.masakari_rules import SILENT, Server
 
 UUID = "9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b21"
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 SHOWN = {HOST: "cn1", VM_STATE: "active", TASK_STATE: None}
 NOTIFICATION = {
     "notification_uuid": "n1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 import pytest
 from oslo_config import cfg
@@ -19,7 +19,7 @@ from vmhb_consumer.reporters.base import Again, Case, Done, GiveUp, Later, Refus
 from vmhb_consumer.reporters.loader import BadReporter, Installed
 from vmhb_consumer.reporters.log import LogReporter
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 
 
 def now() -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from vmhb_consumer.reporters.masakari_client import No, Unavailable
 from vmhb_consumer.reporters.masakari_client import Refused as Refusal
 from vmhb_consumer.reporters.masakari_rules import CRASH, SILENT, Memo, Notification, Server
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 HA = {"HA_Enabled": "True"}
 WELL = Server("cn1", "active", None, HA)
 

@@ -10,7 +10,7 @@ import functools
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -110,7 +110,7 @@ class Recoveries(RuleBasedStateMachine):
         self.database.close()
 
     def now(self) -> datetime:
-        return datetime.fromtimestamp(self.clock.now, UTC)
+        return datetime.fromtimestamp(self.clock.now, timezone.utc)
 
     def reporter(self) -> MasakariReporter:
         return MasakariReporter(_options(), self.now, self.clouds)

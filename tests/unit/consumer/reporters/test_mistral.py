@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from vmhb_consumer.reporters.base import Case, Done, Later, Outcome, Permit, Ref
 from vmhb_consumer.reporters.mistral import MistralReporter
 from vmhb_consumer.reporters.testing import Backend, HttpContract, Reply
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 
 
 class Mistral:

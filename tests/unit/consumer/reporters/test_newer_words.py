@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from vmhb_consumer.reporters.log import LogReporter
 from vmhb_consumer.reporters.testing import options_of
 from vmhb_consumer.reporters.webhook import WebhookReporter
 
-NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
 #: Every field that is one word of a list, but `state`: what is neither raised nor cleared can't be kept.
 WORDS = sorted(
     name

@@ -6,7 +6,7 @@ import http.server
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ from vmhb_consumer.reporters.masakari_client import OpenStack
 from vmhb_consumer.reporters.testing import Backend, Reply, options_of
 
 REDIRECTS = (301, 302, 303, 307, 308)
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
 INSTANCE = "9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b21"
 DEAD = replace(a_fault(), recommended_action="recover", withheld=None, recovery_attempt=1, instance_uuid=INSTANCE)
 SHIPPED = {
@@ -142,11 +142,16 @@ def test_no_reporter_follows_a_redirect(name: str, status: int, cloud: Cloud, el
 
 @pytest.mark.parametrize("status", REDIRECTS)
 @pytest.mark.parametrize("name", [name for name in SPEAK if name != "webhook"])
-def test_no_password_goes_elsewhere(name: str, status: int, cloud: Cloud, elsewhere: Backend) -> None:
-    """It is in the request for a token, which a redirect of Keystone's would send on."""
+def test_no_password_goes_elsewhere(
+    name: str, status: int, cloud: Cloud, elsewhere: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is in the request for a token, which a redirect of Keystone's would send on. Once in the log for each address:
+    of what it meets in discovery keystoneauth tells nobody."""
     cloud.odd["/identity"] = Reply(status, b"", {"Location": f"{elsewhere.url}v3/auth/tokens"})
     outcome, problem = delivered(name, cloud)
     assert not elsewhere.received
+    said = [line for line in caplog.messages if "redirects are not followed" in line and elsewhere.url in line]
+    assert said and len(said) == len({*said})
     assert isinstance(outcome, Later)
     assert problem is not None
     assert "redirects are not followed" in outcome.why

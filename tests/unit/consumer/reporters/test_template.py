@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from vmhb_consumer.reporters.base import Reporter
 from vmhb_consumer.reporters.loader import NAMESPACE
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest's own
 
 ROOT = Path(__file__).parent.parent.parent.parent.parent
 FOLDER = ROOT / "etc/reporter"

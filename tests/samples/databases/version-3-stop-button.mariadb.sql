@@ -1,0 +1,136 @@
+-- As the consumer of commit df44e9a has made it.
+CREATE TABLE vmhb_meta (
+    name VARCHAR(64) NOT NULL,
+    value VARCHAR(255),
+    PRIMARY KEY (name)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE vmhb_members (
+    name VARCHAR(36) NOT NULL,
+    host VARCHAR(255) NOT NULL,
+    alive_until DOUBLE NOT NULL,
+    PRIMARY KEY (name)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE vmhb_faults (
+    fault_id VARCHAR(36) NOT NULL,
+    sequence INTEGER NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    host VARCHAR(255) NOT NULL,
+    instance_uuid VARCHAR(36),
+    channel VARCHAR(36),
+    own BOOL NOT NULL,
+    received_at DOUBLE NOT NULL,
+    confirmed_at DOUBLE NOT NULL,
+    check_at DOUBLE NOT NULL,
+    payload MEDIUMTEXT NOT NULL,
+    PRIMARY KEY (fault_id)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE INDEX vmhb_faults_check ON vmhb_faults (state, check_at);
+
+CREATE INDEX vmhb_faults_instance ON vmhb_faults (instance_uuid, state);
+
+CREATE TABLE vmhb_workers (
+    host VARCHAR(255) NOT NULL,
+    started_at DOUBLE NOT NULL,
+    sequence INTEGER NOT NULL,
+    `interval` DOUBLE NOT NULL,
+    heard_at DOUBLE NOT NULL,
+    check_at DOUBLE NOT NULL,
+    instances INTEGER NOT NULL,
+    fault_id VARCHAR(36),
+    PRIMARY KEY (host)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE INDEX vmhb_workers_check ON vmhb_workers (check_at);
+
+CREATE TABLE vmhb_outbox (
+    id BIGINT NOT NULL AUTO_INCREMENT,
+    target VARCHAR(255) NOT NULL,
+    fault_id VARCHAR(36) NOT NULL,
+    sequence INTEGER NOT NULL,
+    `change` VARCHAR(32) NOT NULL,
+    reminder BOOL NOT NULL,
+    created DOUBLE NOT NULL,
+    next_at DOUBLE NOT NULL,
+    attempt INTEGER NOT NULL,
+    owner VARCHAR(36) NOT NULL,
+    problem MEDIUMTEXT,
+    payload MEDIUMTEXT NOT NULL,
+    PRIMARY KEY (id),
+    CONSTRAINT vmhb_outbox_once UNIQUE (target, fault_id, sequence)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE INDEX vmhb_outbox_due ON vmhb_outbox (target, next_at);
+
+CREATE TABLE vmhb_memos (
+    target VARCHAR(255) NOT NULL,
+    fault_id VARCHAR(36) NOT NULL,
+    memo MEDIUMTEXT NOT NULL,
+    PRIMARY KEY (target, fault_id)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE vmhb_told (
+    target VARCHAR(255) NOT NULL,
+    fault_id VARCHAR(36) NOT NULL,
+    handed BOOL NOT NULL,
+    known BOOL NOT NULL,
+    remind BOOL NOT NULL,
+    bugs INTEGER NOT NULL,
+    PRIMARY KEY (target, fault_id)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE vmhb_undelivered (
+    id BIGINT NOT NULL AUTO_INCREMENT,
+    target VARCHAR(255) NOT NULL,
+    fault_id VARCHAR(36) NOT NULL,
+    sequence INTEGER NOT NULL,
+    `change` VARCHAR(32) NOT NULL,
+    at DOUBLE NOT NULL,
+    kind VARCHAR(16) NOT NULL,
+    why MEDIUMTEXT NOT NULL,
+    payload MEDIUMTEXT NOT NULL,
+    PRIMARY KEY (id)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE vmhb_permits (
+    fault_id VARCHAR(36) NOT NULL,
+    attempt INTEGER NOT NULL,
+    instance_uuid VARCHAR(36),
+    granted_at DOUBLE NOT NULL,
+    ended BOOL NOT NULL,
+    PRIMARY KEY (fault_id, attempt)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE INDEX vmhb_permits_granted ON vmhb_permits (granted_at);
+
+CREATE TABLE vmhb_holders (
+    fault_id VARCHAR(36) NOT NULL,
+    attempt INTEGER NOT NULL,
+    project VARCHAR(255),
+    target VARCHAR(255),
+    PRIMARY KEY (fault_id, attempt)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE vmhb_waiting (
+    fault_id VARCHAR(36) NOT NULL,
+    target VARCHAR(255) NOT NULL,
+    instance_uuid VARCHAR(36),
+    project VARCHAR(255),
+    since DOUBLE NOT NULL,
+    asked_at DOUBLE NOT NULL,
+    why MEDIUMTEXT NOT NULL,
+    PRIMARY KEY (fault_id)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE vmhb_pauses (
+    name VARCHAR(64) NOT NULL,
+    reason MEDIUMTEXT NOT NULL,
+    since DOUBLE NOT NULL,
+    until DOUBLE NOT NULL,
+    who VARCHAR(255) NOT NULL,
+    PRIMARY KEY (name)
+)ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
+
+INSERT INTO vmhb_meta (name, value) VALUES ('schema_version', '3'), ('database_id', '11111111-2222-4333-8444-555555555555'), ('permits', '');
