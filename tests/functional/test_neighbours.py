@@ -42,8 +42,8 @@ HUNG = 10
 VICTIMS = 4
 #: Once nothing holds a worker up, it trusts itself again within so many seconds.
 TRUSTED = 60.0
-#: Calls of `domstats` in one measurement: some 2.5 s.
-CALLS = 25
+#: Calls of `domstats` in one measurement: some 2.5 s. Pairs of them in the long run, and where there is doubt.
+CALLS, PAIRS = 25, 15
 
 
 @pytest.fixture(scope="module")
@@ -202,13 +202,16 @@ def test_one_beside_a_qemu_that_hangs(
 def test_domstats_of_another_client(
     street: Neighbourhood, node: Node, repetitions: Repetitions, figure: Figure
 ) -> None:
-    """With ten hung guests: no slower, in pairs, beside a worker that runs than beside one that stands still."""
+    """With ten hung guests: no slower, in pairs, beside a worker that runs than beside one that stands still.
+
+    Where a few pairs say "slower", all are measured: what else this machine does moves one by a fifth either way.
+    """
     street.hang(street.others)
     client = DomstatsLoop(node.uri)
+    few, ratios = repetitions(3, PAIRS), list[float]()
     try:
         client.calls(20)
-        ratios = []
-        for _ in range(repetitions(3, 15)):
+        while len(ratios) < few or (len(ratios) < PAIRS and statistics.median(ratios) > SLOWER):
             street.daemon.pause()
             time.sleep(5.5)  # what it has in libvirtd comes to its end
             without = statistics.median(client.calls(CALLS))

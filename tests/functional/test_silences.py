@@ -164,6 +164,12 @@ def other_node() -> Iterator[Node]:
         yield one
 
 
+def written(guest: Guest) -> None:
+    """Wait until its domain says that it has been established: of that, what is written later does not travel."""
+    mark = "established='true'"
+    wait_until(lambda: mark in guest.node.virsh("dumpxml", guest.name), 10, f"{guest.name}'s domain says {mark}")
+
+
 def migrate(guest: Guest, to: Node, xml: pathlib.Path, *flags: str) -> Guest:
     """Move a running guest there, and leave nothing of it here. As Nova does, but for the disks, which it has none."""
     here = guest.node
@@ -187,6 +193,7 @@ def test_migration(
     guest = guests.get(fresh=True)
     source, target = worker(host="source"), worker(host="target", uri=other_node.uri)
     known(source, guest)
+    written(guest)
     begun = time.monotonic()
     migrate(guest, other_node, tmp_path / "there.xml", "--bandwidth", "8")
     figure("duration of a migration", time.monotonic() - begun, "s")
@@ -208,6 +215,7 @@ def test_migration_of_a_hung_guest(
     source = worker(host="source")
     worker(host="target", uri=other_node.uri)
     known(source, guest)
+    written(guest)
     stopped = guest.stop_agent()
     here = consumer.wait_fault("raised", guest.uuid, 10, since=stopped)
     time.sleep(FINAL)

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 
-from .processes import Kept, LabError, Processes, ended_if_it_fails, wait_until
+from .processes import PATIENCE, Kept, LabError, Processes, ended_if_it_fails, wait_until
 
 # The package's own programs; those in /usr/sbin are wrappers that insist on the rabbitmq user.
 BIN = pathlib.Path("/usr/lib/rabbitmq/bin")
@@ -134,7 +134,8 @@ class Broker(Kept):
         return "" if alarms == "[]" else alarms
 
     def ctl(self, *args: str, timeout: float = 60) -> str:
-        """Run one rabbitmqctl command (~1 s), return its output; LabError when it fails."""
+        """Run one rabbitmqctl command (~1 s), return its output; LabError when it fails or takes timeout x PATIENCE."""
+        timeout *= PATIENCE
         try:
             done = subprocess.run(
                 [BIN / "rabbitmqctl", "-q", *args],

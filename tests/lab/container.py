@@ -19,7 +19,7 @@ import types
 from typing import TYPE_CHECKING
 
 from . import debian
-from .processes import LabError, wait_until
+from .processes import PATIENCE, LabError, wait_until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -78,7 +78,7 @@ def shell(enter: list[str], command: str, *, check: bool, timeout: float) -> str
     """A shell command in a machine: what it printed. enter: what leads into it. LabError where it fails, if that
     matters."""
     words = [*enter, "sh", "-c", command]
-    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=timeout * PATIENCE)
     if check and done.returncode:
         raise LabError(f"{command!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
     return done.stdout

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 
-from .processes import LabError
+from .processes import PATIENCE, LabError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Control:
         return self._ask(command, timeout, wait=False).moment
 
     def _ask(self, command: str, timeout: float, *, wait: bool) -> Done:
-        name = secrets.token_hex(4)
-        deadline = time.monotonic() + timeout
+        timeout *= PATIENCE
+        name, deadline = secrets.token_hex(4), time.monotonic() + timeout
         with self._lock:
             while True:
                 try:

@@ -15,7 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 
-from .processes import Kept, LabError, Processes, ended_if_it_fails, wait_until
+from .processes import PATIENCE, Kept, LabError, Processes, ended_if_it_fails, wait_until
 
 # The node's folder -> where libvirt looks for it.
 MOUNTS = {
@@ -152,6 +152,7 @@ class Node(Kept):
 
     def virsh(self, *args: str, timeout: float = 60, check: bool = True) -> str:
         """Run one virsh command, return its output; LabError when it fails or takes too long."""
+        timeout *= PATIENCE
         try:
             done = subprocess.run(
                 ["virsh", "-q", "-c", self.uri, *args],
