@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """One table for the whole run."""
     config.stash[FIGURES] = {}
     config.addinivalue_line("markers", "long: a variation that only `tools/test --all` has the time for")
+    config.addinivalue_line("markers", "unhurried: measures tens of seconds, and mostly waits; runs beside `timed`")
     config.addinivalue_line("markers", "patient: measures nothing that a busy machine could spoil; runs beside others")
 
 

@@ -24,6 +24,8 @@ from tests.lab.processes import wait_until
 from tests.stage.consumer import ConsumerProcess
 from tests.stage.worker import WorkerProcess
 
+pytestmark = pytest.mark.unhurried
+
 VOLUME = """\
 <disk type='network' device='disk'>
   <driver name='qemu' type='raw'/>

@@ -23,6 +23,8 @@ from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import ConsumerProcess, Notification
 from tests.stage.worker import WorkerProcess
 
+pytestmark = pytest.mark.unhurried
+
 DEFAULTS: dict[str, object] = {"interval": 10, "timeout": 5, "threshold": 3, "action": "recover"}
 #: From the last acknowledgement to the fault, at most: and a second for a busy machine.
 BOUND = 3 * 10 + 5 + 1.0

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import Figure
 
+pytestmark = pytest.mark.unhurried
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

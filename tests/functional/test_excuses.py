@@ -22,6 +22,8 @@ from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import ConsumerProcess, Notification
 from tests.stage.worker import WorkerProcess
 
+pytestmark = pytest.mark.unhurried
+
 DEFAULTS: dict[str, object] = {"interval": 10, "timeout": 5, "threshold": 3, "action": "recover"}
 QUICK: dict[str, object] = {"interval": 1, "timeout": 1, "threshold": 3, "action": "recover"}
 APPLICATION: dict[str, object] = {"channel": "application"}

@@ -25,6 +25,8 @@ from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import Notification
 from tests.stage.crowd import AGENT_MEMORY, APPLICATION_MEMORY
 
+pytestmark = pytest.mark.unhurried
+
 POLICY: dict[str, object] = {"interval": 1, "timeout": 1, "threshold": 3}
 #: Raises within ten minutes, of which the last begins to flap.
 RAISES = 4

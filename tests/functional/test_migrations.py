@@ -32,6 +32,8 @@ from tests.stage.worker import WorkerProcess
 from vmhb_common.messaging.limited import NoEnd
 from vmhb_common.worker_api import WorkerBusy, WorkerFailed
 
+pytestmark = pytest.mark.unhurried
+
 #: MiB a second: at this a guest's memory takes minutes, and whoever does not want to wait cancels it.
 FOR_MINUTES = "1"
 #: Seconds: longer than any time-out of 1/1/3, and than one interval of 10/5/3.

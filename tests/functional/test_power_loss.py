@@ -22,6 +22,8 @@ from tests.lab.image import Image
 from tests.lab.node import Node
 from tests.lab.processes import wait_until
 
+pytestmark = pytest.mark.unhurried
+
 #: Seconds that Nova has to start by itself what ran (resume_guests_state_on_host_boot).
 NOVAS_TIME = 120.0
 #: Seconds that a worker, the broker and the consumer's rounds (15 s) may take.

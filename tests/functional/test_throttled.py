@@ -20,6 +20,8 @@ from tests.lab.processes import wait_until
 from tests.stage.crowd import APPLICATION_MEMORY
 from tests.stage.throttle import Throttled, halted, throttled
 
+pytestmark = pytest.mark.unhurried
+
 #: The shortest that there is.
 POLICY: dict[str, object] = {"interval": 0.2, "timeout": 0.1, "threshold": 3}
 SHARE = 0.2

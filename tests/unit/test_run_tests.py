@@ -14,7 +14,7 @@ from tools.lib.run_tests import JOBS, Run, Tally
 PYPROJECT = """
 [tool.pytest.ini_options]
 addopts = "-p no:cacheprovider"
-markers = ["patient", "long"]
+markers = ["patient", "unhurried", "long"]
 [tool.coverage.run]
 branch = true
 source = ["vmhb_worker"]
@@ -189,6 +189,18 @@ def test_jobs_of_one_step_share_the_tests(project: Path, options: tuple[str, ...
     assert run(project, "patient-2", *options) == "0 passed, 0 failed, 0 skipped"
 
 
+def test_each_functional_test_is_run_by_one_job(project: Path) -> None:
+    """Whichever marks it has, be it all of them."""
+    (project / "tests/functional/test_third.py").unlink()
+    for number, marks in enumerate(("patient", "unhurried", "patient unhurried", "")):
+        marked = "".join(f"@pytest.mark.{mark}\n" for mark in marks.split())
+        (project / f"tests/functional/test_{number}.py").write_text(f"import pytest\n{marked}def test_it(): pass\n")
+    functional = [job.name for job in JOBS if job.step == "functional"]
+    counts = [int(run(project, name).partition(" ")[0]) for name in functional]
+    assert sum(counts) == 4
+    assert dict(zip(functional, counts, strict=True))["unhurried"] == 1
+
+
 def test_two_jobs_share_what_waits_by_files(project: Path) -> None:
     """Whole files, the longest first, and every one of them in one part."""
     for name, tests in (("a", 1), ("b", 3), ("c", 2)):
@@ -218,7 +230,7 @@ def test_what_runs_no_pytest_takes_no_options(step: str, capsys: pytest.CaptureF
         run_tests._arguments([step, "unit", "--", "-k", "beats"])
     assert f"{step} runs no pytest, and would ignore -k beats" in capsys.readouterr().err
     names = {job.name for job in run_tests._jobs(*run_tests._arguments(["--", "-k", "beats"]))}
-    assert names == {"docs", "unit", "nova", "timed", "patient", "patient-2", "cloud"}
+    assert names == {"docs", "unit", "nova", "timed", "unhurried", "patient", "patient-2", "cloud"}
     names = {job.name for job in run_tests._jobs(*run_tests._arguments([]))}
     assert step in names
 

@@ -1,7 +1,7 @@
 """`tools/test`: lint, docs, unit, fuzz, tests inside Nova, functional tests, a whole cloud, and a count of them.
 
 What computes runs first: unit tests, and all else beside them. Most functional tests wait, for a broker to come back,
-say: they run after it, in three lanes, of which the one that measures times has the processors first.
+say: they run after it, in four lanes, of which those that measure have the processors first.
 """
 
 from __future__ import annotations
@@ -205,7 +205,10 @@ class Run:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/packages")
 
     def timed(self) -> None:
-        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "-patient")
+        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "-patient,-unhurried")
+
+    def unhurried(self) -> None:
+        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "unhurried,-patient")
 
     def patient(self) -> None:
         self._patient("1/2")
@@ -342,7 +345,7 @@ class Job:
 
 
 #: Lanes that run side by side; the next row's once all of them are through.
-PHASES = (("unit", "checks"), ("timed", "patient", "patient-2"))
+PHASES = (("unit", "checks"), ("timed", "unhurried", "patient", "patient-2"))
 #: What functional tests start beside us.
 BESIDE = (prepare.MASAKARI, prepare.BEFORE)
 JOBS = (
@@ -359,6 +362,7 @@ JOBS = (
     Job("nova-32", "nova-32", Run.nova, prepare.NOVA_32, "checks", NICE, only_all=True),
     Job("vitrage", "vitrage", Run.vitrage, prepare.VITRAGE, "checks", NICE, only_all=True),
     Job("functional", "timed", Run.timed, prepare.FULL, "timed"),
+    Job("functional", "unhurried", Run.unhurried, prepare.FULL, "unhurried"),
     Job("functional", "patient", Run.patient, prepare.FULL, "patient", NICE, beside=BESIDE),
     Job("functional", "patient-2", Run.patient_2, prepare.FULL, "patient-2", NICE, beside=BESIDE),
     Job("mistral", "mistral", Run.mistral, prepare.FULL, "patient", NICE, True, (prepare.MISTRAL,)),

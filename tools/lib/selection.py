@@ -18,7 +18,7 @@ LONG = "long"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Those that a job gives. The caller's own, -k and -m among them, hold besides."""
     parser.addoption("--share", metavar="PATH", help="keep to this file, or to what is below this folder")
-    parser.addoption("--marked", metavar="MARK", help="keep to what has this mark; with a '-' before it: has it not")
+    parser.addoption("--marked", metavar="MARK,-MARK", help="keep to what has these marks, and not those with a '-'")
     parser.addoption("--part", metavar="K/N", help="of N parts of these files, keep to the K-th")
     parser.addoption("--told", metavar="FILE", help="make this file where the caller left out some of the share")
 
@@ -39,7 +39,8 @@ class Selection:
 
     def __init__(self, config: pytest.Config) -> None:
         self._share = config.rootpath / str(config.getoption("--share"))
-        self._marked = str(config.getoption("--marked") or "")
+        marks = str(config.getoption("--marked") or "")
+        self._marked = [mark for mark in marks.split(",") if mark]
         self._part, self._parts = (int(number) for number in str(config.getoption("--part") or "1/1").split("/"))
         self._told: str | None = config.getoption("--told")
         #: By the caller's options. A test that is named, in its file, leaves out the file's others unsaid.
@@ -61,9 +62,9 @@ class Selection:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Keep to the mark, and to the part. Last: what the caller has left out is counted by then, and this is not."""
+        """Keep to the marks, and to the part. Last: what the caller left out is counted by then, and this is not."""
         before = self._left_out
-        marked = [item for item in items if self._has_the_mark(item)]
+        marked = [item for item in items if self._is_marked(item)]
         mine = self._files_of_the_part(marked)
         kept = {item for item in marked if item.path in mine}
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -84,9 +85,11 @@ class Selection:
         if self._told is not None:
             Path(self._told).touch()
 
-    def _has_the_mark(self, item: pytest.Item) -> bool:
-        mark = self._marked.removeprefix("-")
-        return not mark or (item.get_closest_marker(mark) is not None) is not self._marked.startswith("-")
+    def _is_marked(self, item: pytest.Item) -> bool:
+        return all(
+            (item.get_closest_marker(mark.removeprefix("-")) is not None) is not mark.startswith("-")
+            for mark in self._marked
+        )
 
     def _files_of_the_part(self, items: Sequence[pytest.Item]) -> set[Path]:
         """Whole files, since their tests share what is dear; each part has about as many tests as another."""
