@@ -214,6 +214,13 @@ def nobody_tells(evidence: Evidence) -> bool:
     return evidence.balloon.value is None and evidence.other_channel.value is None
 
 
+def lives_since(evidence: Evidence, at: float) -> bool:
+    """Has its kernel answered since then? What was seen before, and a guest that was not let run, say nothing."""
+    balloon, other = evidence.balloon, evidence.other_channel
+    answered = balloon.at if balloon.value is Balloon.ANSWERED else None, other.at if other.value else None
+    return any(when is not None and when > at for when in answered)
+
+
 def seen_since(evidence: Evidence, at: float) -> bool:
     """Has the host said since then how the guest, or its QEMU, is?"""
     seen = [

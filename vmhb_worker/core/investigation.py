@@ -21,7 +21,7 @@ from vmhb_worker.core.consequences import Accuse, AskSoon, Begin, Consequence, D
 from vmhb_worker.core.domain_life import STUCK
 from vmhb_worker.core.doubt import QUIET
 from vmhb_worker.core.evidence import Balloon, Evidence
-from vmhb_worker.core.excuses import Excused, nobody_tells, seen_since
+from vmhb_worker.core.excuses import Excused, lives_since, seen_since
 from vmhb_worker.core.graces import Graces
 from vmhb_worker.core.instance_state import Standing
 from vmhb_worker.core.transitions import Input, State
@@ -244,7 +244,7 @@ class Investigation:
         verdict = judge(self._case(evidence, Trigger.UNHEARD))
         if verdict.cause in _KNOWN_BY_HOST and seen_since(evidence, self._answers.answered_until):
             return self._found_dead(state, now)
-        if self.is_unheard(state) and not nobody_tells(evidence):
+        if self.is_unheard(state) and lives_since(evidence, self._answers.answered_until):
             return self._lives_after_all(state, now)
         return self._goes_first(evidence)
 

@@ -12,7 +12,7 @@ from vmhb_common.model.policy import Action, Channel
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import protocol
 from vmhb_worker.core.absence import GOODBYE, MAINTENANCE
-from vmhb_worker.core.doubt import AWAY, just_connected
+from vmhb_worker.core.doubt import AWAY, just_connected, we_were_late
 from vmhb_worker.core.evidence import System, Witness
 from vmhb_worker.core.excuses import FIRST_LOOK, NOBODY, OF_FAILURE, OF_SILENCE, Excused, of_silence
 from vmhb_worker.core.reconcile import RESCUED
@@ -23,6 +23,8 @@ from vmhb_worker.core.transitions import State
 PROBE = 4.0
 #: … of a guest whose port is closed, which may be asleep.
 LONG_PROBE = 7.0
+#: More than any policy has to spare.
+LATE = 400.0
 
 
 def at(guest: Guest, what: str) -> float:
@@ -129,6 +131,66 @@ def test_a_kernel_that_dies_behind_an_excuse(
     missed = excused == "held" and threshold * interval + timeout < 30.0  # it is found silent before it is excused
     assert recover - found <= CONFIRM + LONG_PROBE, guest.transcript
     assert missed or recover - found >= CONFIRM - 1.0, guest.transcript
+
+
+@pytest.mark.parametrize("excused", EXCUSES)
+@pytest.mark.parametrize(("interval", "timeout", "threshold"), POLICIES)
+def test_who_was_found_dead_behind_an_excuse_is_not_alive_for_a_stall_of_ours(
+    excused: str, interval: float, timeout: float, threshold: int
+) -> None:
+    """What was seen before it says nothing any more, and that is no sign of life: it is looked at anew."""
+    happens, channel = EXCUSES[excused]
+    guest = settled(
+        channel=channel, interval=interval, timeout=timeout, threshold=threshold, action=Action.RECOVER_UNRESPONSIVE
+    )
+    guest.monitor.has_other_channel(False)
+    happens(guest)
+    guest.run(200.0)
+    guest.does = spins
+    guest.kernel_dies()
+    guest.application.hangs()
+    guest.run(2 * (200.0 + interval) + 400.0)
+    assert "updated guest_hung, recover" in told(guest) or "raised guest_hung, recover" in told(guest)
+    for _ in range(40):
+        guest.host.hand(guest, we_were_late(LATE, guest.host.now).event)
+        guest.run(guest.host.now + 17.0)
+    assert [line for line in told(guest) if line.startswith("cleared")] == []
+    stands = []
+    for _ in range(100):
+        guest.run(guest.host.now + 1.0)
+        stands.append(guest.monitor.stands)
+    assert any(stands), "it is not found anew"
+
+
+@pytest.mark.parametrize("excused", EXCUSES)
+@pytest.mark.parametrize(("interval", "timeout", "threshold"), POLICIES)
+def test_who_was_found_dead_behind_an_excuse_is_not_alive_since_its_host_is_busy(
+    excused: str, interval: float, timeout: float, threshold: int
+) -> None:
+    """Looked at again, it is not let run: what it does not do says nothing, least of all that it lives. Where it was
+    found silent before it was excused, that may be why."""
+    happens, channel = EXCUSES[excused]
+    guest = settled(
+        channel=channel, interval=interval, timeout=timeout, threshold=threshold, action=Action.RECOVER_UNRESPONSIVE
+    )
+    guest.monitor.has_other_channel(False)
+    happens(guest)
+    guest.run(200.0)
+    guest.does, guest.delayed = spins, 0.0
+    guest.kernel_dies()
+    guest.application.hangs()
+    busy = 2 * (200.0 + interval) + 400.0
+    guest.run(busy)
+    said = told(guest)
+    ran = int(busy * 1e9)
+    guest.does, guest.delayed = lambda now: (ran + int((now - busy) * 1e7), 0), 0.95
+    states = set()
+    for second in range(1000):
+        guest.run(busy + second)
+        states.add(guest.monitor.state)
+    assert states == {State.SILENT}
+    assert [line for line in told(guest)[len(said) :] if "guest_hung" not in line and line != "updated starved"] == []
+    assert guest.fault is not None
 
 
 @pytest.mark.parametrize("excused", EXCUSES)
