@@ -32,8 +32,8 @@ MASKED = (
     "e2scrub_all.timer",
     "e2scrub_reap.service",
 )
-#: dpkg, and the scripts of packages, which speak Perl.
-KEPT = {"usr/lib/x86_64-linux-gnu/perl-base", "var/lib/dpkg"}
+#: dpkg; the scripts of packages, which speak Perl; and what cloud-init does not start without, the CAs' certificates.
+KEPT = {"etc/ssl", "usr/lib/x86_64-linux-gnu/perl-base", "var/lib/dpkg"}
 LEFT_OUT = (
     *(path for path in debian.LEFT_OUT if path not in KEPT),
     *("boot", "initrd.img", "initrd.img.old", "vmlinuz", "vmlinuz.old", "usr/lib/modules", "usr/share/initramfs-tools"),
