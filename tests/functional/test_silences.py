@@ -166,7 +166,7 @@ def other_node() -> Iterator[Node]:
 
 def written(guest: Guest) -> None:
     """Wait until its domain says that it has been established: of that, what is written later does not travel."""
-    mark = "established='true'"
+    mark = 'established="true"'
     wait_until(lambda: mark in guest.node.virsh("dumpxml", guest.name), 10, f"{guest.name}'s domain says {mark}")
 
 
