@@ -64,3 +64,13 @@ def test_systemd_unit() -> None:
     assert service["ExecStart"].split()[:2] == ["/usr/bin/vmhb-worker", "--config-file"]
     # psutil's, for openstacksdk: without it Masakari is never asked. tests/rollout has the whole of it.
     assert "AF_NETLINK" in consumer["RestrictAddressFamilies"].split()
+
+
+def test_what_the_ansible_roles_carry_is_the_projects_own() -> None:
+    """Links, so that there is one of each: whoever copies them as text hands a host a path in the place of a unit."""
+    collection = ROOT / "deploy/ansible_collections/nova_vmhb/deploy"
+    carried = [collection / "LICENSE", *collection.glob("roles/*/files/*")]
+    assert len(carried) > 5
+    for path in carried:
+        assert path.is_symlink() and path.resolve().is_file(), f"{path.relative_to(ROOT)} is no link to a file"
+        assert ROOT in path.resolve().parents and collection not in path.resolve().parents
