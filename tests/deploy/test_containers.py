@@ -23,6 +23,7 @@ from tests.lab.node import Node
 from tests.lab.processes import LabError, wait_until
 from tests.stage.consumer import ConsumerProcess
 from tools.lib.prepare import ROOT
+from tools.lib.roots import BROKEN, BrokenMirror
 
 #: With nothing of this machine's own.
 ENGINE = ("--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", "vfs", "--events-backend", "none")
@@ -76,6 +77,8 @@ class Engine:
         environ |= {"BUILDAH": shlex.join(["buildah", *self.options[:4], "--storage-driver", "vfs"])}
         command = [str(ROOT / "deploy/containers/build"), role, str(wheels)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900, env=environ)
+        if done.returncode and BROKEN.search(done.stderr):
+            raise BrokenMirror(done.stderr[-2000:])
         assert done.returncode == 0, done.stdout + done.stderr
         return environ["IMAGE"]
 

@@ -17,6 +17,7 @@ from tests.lab import debian
 from tests.lab.image import DEFAULT_CACHE, built
 from tests.lab.processes import LabError
 from tools.lib.prepare import ROOT
+from tools.lib.roots import BROKEN, BrokenMirror
 
 PACKAGES = (
     *("dbus", "init", "procps", "python3", "python3-venv", "systemd", "systemd-sysv"),
@@ -166,4 +167,5 @@ def _run(*command: object, env: dict[str, str] | None = None) -> None:
     environ = {**os.environ, **(env or {})}
     done = subprocess.run(words, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ)
     if done.returncode:
-        raise LabError(f"{' '.join(words[:4])} … ended with {done.returncode}: {done.stdout[-2000:]}")
+        kind = BrokenMirror if words[0] == "mmdebstrap" and BROKEN.search(done.stdout) else LabError
+        raise kind(f"{' '.join(words[:4])} … ended with {done.returncode}: {done.stdout[-2000:]}")

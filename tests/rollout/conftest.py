@@ -6,7 +6,11 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.deploy.conftest import pytest_itemcollected  # noqa: F401 -- a hook
+from tests.deploy.conftest import (  # noqa: F401 -- hooks
+    pytest_itemcollected,
+    pytest_runtest_call,
+    pytest_runtest_setup,
+)
 from tests.rollout.hosts import Rollout
 
 

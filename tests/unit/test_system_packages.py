@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
+import subprocess
+import sys
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
 
 from tests.unit.test_extras import extras
-from tools.lib import packages
+from tools.lib import packages, run_packages
 from tools.lib.packages import PACKAGING, current
-from tools.lib.roots import BROKEN, kept
+from tools.lib.roots import BROKEN, BrokenMirror, Failed, kept
 from vmhb_guest import cmd
 from vmhb_guest.conformance import cmd as conformance
 
@@ -163,3 +166,70 @@ def test_whose_fault() -> None:
     ours = ("E: Unable to locate package vmhb-gest", "dpkg-buildpackage: error: debian/rules binary", "lintian: E: x")
     assert all(BROKEN.search(text) for text in theirs)
     assert not any(BROKEN.search(text) for text in ours)
+
+
+#: Two tests of hosts that can't be made, one of a host that is made wrongly, and one that makes its own.
+OF_HOSTS = """
+import pytest
+from tools.lib.roots import BrokenMirror, Failed
+@pytest.fixture(scope="module")
+def host(): raise BrokenMirror("E: Failed to fetch this")
+@pytest.fixture
+def wrong(): raise Failed("of ours")
+def test_one(host): pass
+def test_other(host): pass
+def test_wrong(wrong): pass
+def test_own(): raise BrokenMirror("E: Failed to fetch that")
+"""
+
+
+@pytest.mark.parametrize("folder", ["deploy", "rollout"])
+def test_a_broken_archive_is_no_success(folder: str, tmp_path: Path) -> None:
+    """Whoever wants hosts is skipped, loudly; what is our own mistake fails all the same."""
+    text = (ROOT / "tests" / folder / "conftest.py").read_text()
+    assert all(f"pytest_runtest_{when}" in text for when in ("setup", "call"))
+    (tmp_path / "conftest.py").write_text(
+        "from tests.deploy.conftest import pytest_runtest_call, pytest_runtest_setup  # noqa: F401\n"
+    )
+    (tmp_path / "test_hosts.py").write_text(OF_HOSTS)
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, check=False, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "3 skipped, 1 error" in done.stdout
+    assert "NOT TESTED, since Debian's archive is broken: E: Failed to fetch this" in done.stdout
+
+
+def test_what_is_built_is_put_where_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`tools/packages`: the guest's into the folder itself, where the docs have them, a suite's into one of its own."""
+    ours, suites = tmp_path / "guest", tmp_path / "trixie"
+    for path in ("guest/a.rpm", "guest/now/a.deb", "guest/now/a.buildinfo", "guest/later/b.deb", "trixie/c.deb"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    monkeypatch.setattr(run_packages.requirements, "missing", lambda _wanted: [])
+    monkeypatch.setattr(run_packages.packages, "guest", lambda: ours)
+    monkeypatch.setattr(run_packages.service_packages, "build", lambda _suite: suites)
+    folder = tmp_path / "dist"
+    assert run_packages.main(["--folder", str(folder), "guest", "trixie"]) == 0
+    put = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert put == {"a.rpm", "a.deb", "trixie/c.deb"}
+    assert capsys.readouterr().out.splitlines() == [str(folder / one) for one in ("a.rpm", "a.deb", "trixie/c.deb")]
+
+
+@pytest.mark.parametrize(("error", "code"), [(BrokenMirror("Failed to fetch"), 2), (Failed("lintian"), 1)])
+def test_what_can_not_be_built(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The archive is not there, or we are at fault: two exit codes, and apt's own words."""
+
+    def build(_suite: str) -> Path:
+        raise error
+
+    monkeypatch.setattr(run_packages.requirements, "missing", lambda _wanted: [])
+    monkeypatch.setattr(run_packages.service_packages, "build", build)
+    assert run_packages.main(["sid"]) == code
+    assert str(error) in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_packages.main(["jessie"])
