@@ -64,7 +64,10 @@ def test_images(kolla: pathlib.Path, tmp_path: pathlib.Path) -> None:
     wanted = ("^nova-", "^masakari-", "^vmhb-")
     _run(kolla / "bin/kolla-build", *options, *wanted, NOVA_VMHB_SOURCE="git+https://example.org/nova-vmhb")
     images = {path.parent.name: path.read_text() for path in (tmp_path / "docker").rglob("Dockerfile")}
-    assert "pip" in images["vmhb-base"] and "'git+https://example.org/nova-vmhb'" in images["vmhb-base"]
+    assert (
+        "pip" in images["vmhb-base"]
+        and "'nova-vmhb[worker,consumer] @ git+https://example.org/nova-vmhb'" in images["vmhb-base"]
+    )
     assert "/vmhb-base:" in images["vmhb-worker"].splitlines()[0]
     assert "/vmhb-base:" in images["nova-vmhb-consumer"].splitlines()[0]
     assert images["nova-vmhb-consumer"].rstrip().endswith("USER vmhb")

@@ -37,7 +37,11 @@ def ansible(tmp_path: pathlib.Path) -> Ansible:
     """The deployment host."""
     one = Ansible(tmp_path)
     one.host("deployer", ("deployers",), [], tmp_path / "tmp")
-    one.variables = {"vmhb_osa_folder": str(tmp_path), "folder": str(tmp_path)}
+    one.variables = {
+        "vmhb_osa_folder": str(tmp_path),
+        "folder": str(tmp_path),
+        "vmhb_osa_requirement": "nova-vmhb @ https://git.example/nova-vmhb.whl",
+    }
     (tmp_path / "role.yml").write_text(ROLE)
     return one
 
@@ -59,13 +63,21 @@ def test_our_variables(ansible: Ansible) -> None:
     }
     start = said["nova_compute_init_overrides"]["Service"]["ExecStartPre"]
     assert start == "-+{{ nova_bin }}/python -m nova_vmhb.cmd.driver install"
-    assert said["nova_user_pip_packages"] == ["nova-vmhb"]
+    assert said["nova_user_pip_packages"] == ["nova-vmhb @ https://git.example/nova-vmhb.whl"]
     assert "taskflow_driver_recovery_flows" in said["masakari_masakari_conf_overrides"]
     again = ansible.play(
         ansible.folder / "role.yml", vmhb_osa_nova_conf_overrides={"DEFAULT": {"cpu_allocation_ratio": 4}}
     )
     assert (again.changed, again.failed) == ((), ())
     assert own.read_text() == "debug: false\n"
+
+
+def test_it_is_not_guessed_where_we_come_from(ansible: Ansible) -> None:
+    """PyPI has nothing of ours by that name; somebody else may."""
+    del ansible.variables["vmhb_osa_requirement"]
+    played = ansible.play(ansible.folder / "role.yml")
+    assert len(played.failed) == 1 and "vmhb_osa_requirement is empty" in played.failed[0]
+    assert not (ansible.folder / "user_nova_vmhb.yml").exists()
 
 
 def test_others_that_set_the_same(ansible: Ansible) -> None:

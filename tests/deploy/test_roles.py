@@ -57,6 +57,7 @@ def _variables(broker: Broker, database: MariaDB) -> dict[str, object]:
     openstack = f"{OPENSTACK}/bin/python"
     return {
         "vmhb_install_environment": PIP,
+        **dict.fromkeys(("vmhb_install_source", "vmhb_hooks_source", "vmhb_masakari_source"), "nova-vmhb"),
         "vmhb_install_host_packages": [],
         "vmhb_broker_node": broker.environ["RABBITMQ_NODENAME"],
         "vmhb_broker_vhost": broker.vhost,

@@ -214,6 +214,7 @@ def _variables(site: Site, where: str, node: str, vhost: str) -> dict[str, objec
     topics = {"vmhb_notifications": {"topics": ",".join(FAULT_TOPICS)}}
     return {
         "vmhb_install_environment": PIP,
+        **dict.fromkeys(("vmhb_install_source", "vmhb_hooks_source", "vmhb_masakari_source"), "nova-vmhb"),
         "vmhb_install_host_packages": [],
         "vmhb_broker_node": node,
         "vmhb_broker_vhost": vhost,

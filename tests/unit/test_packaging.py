@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import re
 from pathlib import Path
 
 from vmhb_consumer.settings import FaultSettings
@@ -74,3 +75,18 @@ def test_what_the_ansible_roles_carry_is_the_projects_own() -> None:
     for path in carried:
         assert path.is_symlink() and path.resolve().is_file(), f"{path.relative_to(ROOT)} is no link to a file"
         assert ROOT in path.resolve().parents and collection not in path.resolve().parents
+
+
+def test_the_roles_bring_every_program_of_theirs() -> None:
+    """Whoever was brought in by Ansible has the commands that the pages tell to run."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    programs = {row.split(" = ")[0] for row in setup["entry_points"]["console_scripts"].strip().splitlines()}
+    roles = ROOT / "deploy/ansible_collections/nova_vmhb/deploy/roles"
+    named = [
+        word
+        for path in roles.glob("*/tasks/main.yml")
+        for words in re.findall(r"vmhb_install_commands: \[(.*)\]", path.read_text())
+        for word in words.split(", ")
+    ]
+    assert sorted(named) == sorted(programs - {"nova-vmhb-driver"})  # of Nova's Python, which the hooks' role starts

@@ -149,3 +149,15 @@ def test_nothing_is_taken_from_an_index_that_has_it_not() -> None:
         for words in re.findall(r"pip install ([^\n`]+)", path.read_text(encoding="utf-8")):
             named = [word.strip("'\"").partition("[")[0] for word in words.split()]
             assert not {*named} & {*OURS}, f"{path.name}: pip install {words}"
+
+
+def test_deployment_tools_do_not_guess_either() -> None:
+    """Roles and images take us from where they are told, and name no home that is not there."""
+    files = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
+    assert len(files) > 50
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"https?://\S*nova-vmhb", text), path
+        for name, value in re.findall(r"^(vmhb_\w+_(?:source|requirement)): (.*)$", text, re.MULTILINE):
+            assert value == '""', f"{path}: {name}"
+        assert not re.search(r"""NOVA_VMHB_SOURCE", "[^"]""", text), path
