@@ -66,9 +66,9 @@ function vmhb_reporters {
     fi
 }
 
-# What Nova and Masakari are asked with.
+# What Nova and Masakari are asked with: reporters use what [nova] has.
 function configure_vmhb_keystone {
-    local group=$1
+    local group=nova
     iniset "$VMHB_CONSUMER_CONF" "$group" auth_url "$KEYSTONE_SERVICE_URI"
     iniset "$VMHB_CONSUMER_CONF" "$group" username vmhb
     iniset "$VMHB_CONSUMER_CONF" "$group" password "$SERVICE_PASSWORD"
@@ -91,10 +91,7 @@ function configure_vmhb_consumer {
         iniset "$VMHB_CONSUMER_CONF" database connection "$(database_connection_url vmhb)"
     fi
     iniset "$VMHB_CONSUMER_CONF" nova auth_type password
-    configure_vmhb_keystone nova
-    if [[ ",$reporters," == *,masakari,* ]]; then
-        configure_vmhb_keystone reporter_masakari
-    fi
+    configure_vmhb_keystone
     chmod 640 "$VMHB_CONSUMER_CONF"
 }
 

@@ -151,7 +151,10 @@ def test_our_programs_take_what_it_writes(devstack: DevStack) -> None:
     devstack.run(*STACK, enabled=ALL)
     assert _wrong(worker.PROGRAM, devstack.folder / "vmhb/vmhb-worker.conf") == []
     assert _wrong(consumer.complete(), devstack.folder / "vmhb/nova-vmhb-consumer.conf") == []
-    assert devstack.file("vmhb/nova-vmhb-consumer.conf")["consumer"]["reporters"] == "masakari,log"
+    written = devstack.file("vmhb/nova-vmhb-consumer.conf")
+    assert written["consumer"]["reporters"] == "masakari,log"
+    # The credentials once: in a reporter's own group they are remarked upon at each start.
+    assert written["nova"]["username"] == "vmhb" and "reporter_masakari" not in written
 
 
 def test_a_compute_node(devstack: DevStack) -> None:

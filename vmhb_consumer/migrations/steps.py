@@ -5,8 +5,8 @@ it has done so far, and the database keeps the revision from before. Run again, 
 
 A module of `versions` says, besides alembic's `revision` and `down_revision`: `release`, the first that has it; and
 where it takes anything away from what older programs use, `contracts`: the generation of the oldest program that does
-without (schema.GENERATIONS). That must have been in a release before. tests/unit/consumer/test_migrations.py holds
-each step to this.
+without (schema.GENERATIONS). That must have been in a release before. tests/unit/consumer/test_steps.py holds each
+step to this.
 """
 
 from __future__ import annotations
