@@ -61,7 +61,7 @@ COMMANDS: dict[str, How] = {
     "tools/test packages": TOOL,
     "tools/test deploy": TOOL,
     "tools/release --home URL": ByTest("tests/unit/test_release.py::test_the_version_is_the_tag"),
-    "tools/packages": ByTest("tests/packages/test_services.py::test_installed"),
+    "tools/packages": ByTest("tests/unit/test_system_packages.py::test_what_is_built_is_put_where_it_is_said"),
     "tools/guest-build": ByTest("tests/unit/guest/test_packaging.py::test_the_distribution"),
     "tools/cloud demo": TOOL,
     "tools/cloud up": TOOL,
@@ -120,9 +120,14 @@ COMMANDS: dict[str, How] = {
         "tests/functional/test_discovery.py::test_a_change_takes_effect_at_once"
     ),
     # The consumer.
-    "pip install '.[consumer]'": Shown("the extra is what the tests' own environment is made with"),
+    "apt-get install python3-venv git": MACHINE,
+    "/opt/nova-vmhb/bin/pip install -c constraints.txt '.[consumer]'": Here("installation"),
+    "ln -s /opt/nova-vmhb/bin/nova-vmhb-consumer /opt/nova-vmhb/bin/nova-vmhb-manage "
+    "/opt/nova-vmhb/bin/nova-vmhb-status /usr/bin/": Here("installation"),
+    "install -D -m 640 etc/vmhb/nova-vmhb-consumer.conf.sample /etc/vmhb/nova-vmhb-consumer.conf": Here("installation"),
+    "install -m 644 etc/systemd/nova-vmhb-consumer.service /etc/systemd/system/": Here("installation"),
     "useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin vmhb": MACHINE,
-    "chown root:vmhb /etc/vmhb/nova-vmhb-consumer.conf && chmod 640 /etc/vmhb/nova-vmhb-consumer.conf": MACHINE,
+    "chown root:vmhb /etc/vmhb/nova-vmhb-consumer.conf": MACHINE,
     "nova-vmhb-consumer --config-file /etc/vmhb/nova-vmhb-consumer.conf --check-config": Here("consumer"),
     "nova-vmhb-consumer --config-file /etc/vmhb/nova-vmhb-consumer.conf --status": ByTest(
         "tests/functional/test_rights.py::test_a_consumer"
@@ -198,6 +203,7 @@ COMMANDS: dict[str, How] = {
     ),
     "systemctl disable --now nova-vmhb-consumer": MACHINE,
     "rm -r /etc/systemd/system/nova-vmhb-consumer.service /etc/vmhb /var/lib/vmhb-consumer": MACHINE,
+    "rm -r /usr/bin/nova-vmhb-consumer /usr/bin/nova-vmhb-manage /usr/bin/nova-vmhb-status /opt/nova-vmhb": MACHINE,
     "userdel vmhb": MACHINE,
     **dict.fromkeys(
         (

@@ -228,6 +228,9 @@ def test_scene_installation(tmp_path: Path) -> None:
         f"{worker} --config-file {tmp_path}/etc/vmhb/vmhb-worker.conf --check-config", tmp_path, **environ
     )
     assert code == 1 and "unknown option" not in said and "[DEFAULT] transport_url" in said, said
+    assert (tmp_path / "etc/systemd/system/nova-vmhb-consumer.service").exists()
+    for program in ("nova-vmhb-consumer", "nova-vmhb-manage", "nova-vmhb-status"):
+        assert shell(f"{tmp_path}/usr/bin/{program} --help", tmp_path, **environ)[0] == 0, program
     assert shell(away, tmp_path)[0] == 0
     assert not (tmp_path / "opt/nova-vmhb").exists() and not (tmp_path / "etc/vmhb").exists()
 

@@ -100,7 +100,7 @@ def test_lintian(guest_packages: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_piuparts(guest_packages: pathlib.Path, suite: str) -> None:
-    """In a root of each suite: installed, removed and purged, and nothing is left behind. (Upgraded: `test_a_guest`.)"""
+    """In a root of each suite: installed, removed and purged, nothing is left behind. (Upgraded: `test_a_guest`.)"""
     bare = got(lambda: roots.made(guest_image.RECIPES[suite]))
     with roots.entered(WORKSHOP, beside=bare) as root:
         shutil.copytree(guest_packages, root.share / "built")

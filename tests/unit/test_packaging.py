@@ -90,3 +90,13 @@ def test_the_roles_bring_every_program_of_theirs() -> None:
         for word in words.split(", ")
     ]
     assert sorted(named) == sorted(programs - {"nova-vmhb-driver"})  # of Nova's Python, which the hooks' role starts
+
+
+def test_the_pages_lead_to_every_way_in() -> None:
+    """Whoever begins with README.rst or the page about installation hears of packages and of the cloud's own tools."""
+    begin, install = ((ROOT / name).read_text() for name in ("README.rst", "docs/install.rst"))
+    assert "tools/packages" in begin and "docs/install.rst" in begin and "there are no packages" not in begin
+    assert "tools/packages" in install
+    assert all(f"<{page}.rst" in install for page in ("deploy", "operator", "consumer", "nova", "guest", "uninstall"))
+    oldest = re.search(r"python_requires = >=(\S+)", (ROOT / "setup.cfg").read_text())
+    assert oldest and f"Python {oldest[1]} or later" in install
