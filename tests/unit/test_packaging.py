@@ -63,6 +63,8 @@ def test_systemd_unit() -> None:
     consumer = service_of("nova-vmhb-consumer.service")
     assert f"/var/lib/{consumer['StateDirectory']}" == str(FaultSettings("").state_path)
     assert service["ExecStart"].split()[:2] == ["/usr/bin/vmhb-worker", "--config-file"]
+    # SIGHUP, which reads the configuration again, and ends nothing: tests/functional/test_signals.py.
+    assert service["ExecReload"] == consumer["ExecReload"] == "/bin/sh -c 'kill -HUP $MAINPID'"
     # psutil's, for openstacksdk: without it Masakari is never asked. tests/rollout has the whole of it.
     assert "AF_NETLINK" in consumer["RestrictAddressFamilies"].split()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import configparser
 import os
 import re
@@ -16,6 +17,7 @@ from tests.unit.test_extras import extras
 from tools.lib import packages, run_packages
 from tools.lib.packages import PACKAGING, current
 from tools.lib.roots import BROKEN, BrokenMirror, Failed, kept
+from vmhb_consumer.cmd import manage
 from vmhb_guest import cmd
 from vmhb_guest.conformance import cmd as conformance
 
@@ -100,6 +102,18 @@ def test_manual_pages(capsys: pytest.CaptureFixture[str]) -> None:
         assert words and {word for word in words if word not in text} == set(), arguments
     for verb in verbs:
         assert f"\n{verb}\n    " in page
+
+
+def test_the_manual_page_of_the_operators_door() -> None:
+    """It names every command."""
+    page = (PACKAGING / "man/nova-vmhb-manage.8").read_text().replace("\\-", "-")
+    commands = [f"{thing} {act}" for thing, one in _commands(manage._parser()).items() for act in _commands(one)]
+    assert "db sync" in commands and [one for one in commands if f"\\fB{one}\\fR" not in page] == []
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (action,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    return dict(action.choices)
 
 
 def test_what_is_installed_from_here_is_here() -> None:
