@@ -222,9 +222,9 @@ def test_what_is_built_is_put_where_it_is_said(
     for path in ("guest/a.rpm", "guest/now/a.deb", "guest/now/a.buildinfo", "guest/later/b.deb", "trixie/c.deb"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    monkeypatch.setattr(run_packages.requirements, "missing", lambda _wanted: [])
-    monkeypatch.setattr(run_packages.packages, "guest", lambda: ours)
-    monkeypatch.setattr(run_packages.service_packages, "build", lambda _suite: suites)
+    monkeypatch.setattr("tools.lib.run_packages.requirements.missing", lambda _wanted: [])
+    monkeypatch.setattr("tools.lib.run_packages.packages.guest", lambda: ours)
+    monkeypatch.setattr("tools.lib.run_packages.service_packages.build", lambda _suite: suites)
     folder = tmp_path / "dist"
     assert run_packages.main(["--folder", str(folder), "guest", "trixie"]) == 0
     put = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -241,8 +241,8 @@ def test_what_can_not_be_built(
     def build(_suite: str) -> Path:
         raise error
 
-    monkeypatch.setattr(run_packages.requirements, "missing", lambda _wanted: [])
-    monkeypatch.setattr(run_packages.service_packages, "build", build)
+    monkeypatch.setattr("tools.lib.run_packages.requirements.missing", lambda _wanted: [])
+    monkeypatch.setattr("tools.lib.run_packages.service_packages.build", build)
     assert run_packages.main(["sid"]) == code
     assert str(error) in capsys.readouterr().err
     with pytest.raises(SystemExit):
