@@ -93,6 +93,7 @@ class Outbox:
         self._failing: dict[str, str] = {}
         self._dropped = 0
         self._dropping = False
+        self._left = False  # has any left since then
 
     # -- the port: see contracts.Store ---------------------------------------------------------------------------------
 
@@ -258,9 +259,11 @@ class Outbox:
             self._dropped += len(dropped)
             waiting = sum(map(len, self._backlogs.values()))
             begins = bool(dropped) and not self._dropping
-            # Over only when there is some room again, or it would begin anew with every message.
-            ends = self._dropping and waiting <= 0.9 * self._limits.rows
+            # Over only when some have left and there is some room again, or it would begin anew with every message.
+            # What is dropped makes room as well.
+            ends = self._dropping and self._left and waiting <= 0.9 * self._limits.rows
             self._dropping = (self._dropping or begins) and not ends
+            self._left = self._left and not begins
             total, failing = self._dropped, dict(self._failing)
         if begins:
             LOG.error(
@@ -310,6 +313,7 @@ class Outbox:
         with self._monitor:
             backlog.remove(row.id)
             self._gone.append(row.id)
+            self._left = True
             self._work.notify()
             flows = self._failing.pop(row.topic, None) is not None
             waiting = len(backlog)

@@ -151,11 +151,15 @@ def test_cap_drops_closed_pairs_and_says_so_once(
     for number in range(1, 9, 2):
         box.commit(told(number, fault_id=f"f{number}", change=Change.RAISED))
         box.commit(told(number + 1, fault_id=f"f{number}", change=Change.CLEARED))
-    stored(box, Commit())
+        stored(box, Commit())  # one at a time: what is dropped makes room, and nothing has left
     assert (box.health()["waiting"], box.health()["dropped"]) == (3, 6)
     assert len([one for one in caplog.records if "are dropped" in one.message]) == 1
     broker.thaw()
     broker.expect(0, 7, 8)
+    stored(box, Commit())
+    assert [one.message.partition(";")[0] for one in caplog.records if "again;" in one.message] == [
+        "Notifications leave again"
+    ]
 
 
 def test_topic_that_left_the_configuration_is_dropped_and_said(
