@@ -165,6 +165,7 @@ def test_nova_was_installed_anew(cloud: Cloud) -> None:
 def test_one_option(cloud: Cloud) -> None:
     """What the operator changes is one file and one restart; `--check` tells of it; the operator's own file stays."""
     own = cloud.root.tree / "etc/vmhb/vmhb-worker.conf"
+    before = own.read_text()
     own.write_text("[policy]\ninterval = 20\n")
     config = {"policy": {"min_interval": 5}}
     foretold = cloud.ansible.play(SITE, "--check", vmhb_worker_config=config)
@@ -175,7 +176,7 @@ def test_one_option(cloud: Cloud) -> None:
     assert own.read_text() == "[policy]\ninterval = 20\n"
     assert cloud.root.run("systemctl show -P MainPID nova-vmhb-consumer") == consumer
     assert cloud.ansible.play(SITE, vmhb_worker_config=config).changed == ()
-    own.unlink()
+    own.write_text(before)
     back = cloud.ansible.play(SITE)
     assert [name.rpartition(" : ")[2] for name in back.changed] == ["Configure it", "Restart vmhb-worker"]
 
