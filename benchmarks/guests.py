@@ -53,6 +53,7 @@ class Hypervisor:
             for n, uuid in enumerate(self.uuids)
         )
         self._post: Post = lambda report: None
+        self.folder: Path | None = None
 
     def open(self, post: Post) -> None:
         """Connected at once, and heard for as long as this lasts."""

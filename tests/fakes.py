@@ -50,7 +50,8 @@ from vmhb_worker.core.events import (
 from vmhb_worker.core.main_thread import MainThread
 from vmhb_worker.core.protocol import Health
 from vmhb_worker.core.questions import Question
-from vmhb_worker.delivery.sqlite import Content, Database, Row
+from vmhb_worker.delivery.sqlite import Database
+from vmhb_worker.delivery.tables import Content, Row
 from vmhb_worker.engine.inbox import Inbox
 from vmhb_worker.interfaces import Clock, Commit, Message, Post, Saved, Watcher
 
@@ -196,6 +197,7 @@ class TakingBroker:
         self._down: set[str] = set()
         self._frozen = False
         self._fails: Callable[[int], bool] = lambda _attempt: False
+        self._never: Callable[[Row], bool] = lambda _row: False
         self.attempts = 0
         self.held = 0
 
@@ -208,7 +210,7 @@ class TakingBroker:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._frozen)
             self.held -= 1
-            refused = topic in self._down or self._fails(attempt)
+            refused = topic in self._down or self._fails(attempt) or self._never(row)
             (self.refused if refused else self._taken).append(row)
             self._changed.notify_all()
         if refused:
@@ -239,6 +241,11 @@ class TakingBroker:
         """Refuse the attempts of these numbers, which count from 1."""
         with self._changed:
             self._fails = fails
+
+    def never_take(self, which: Callable[[Row], bool]) -> None:
+        """Refuse these, whatever becomes of others."""
+        with self._changed:
+            self._never = which
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until what happens here has made this true."""
@@ -501,6 +508,10 @@ class ScriptedHost:
     def identity(self) -> str | None:
         """Nobody asks."""
         return None
+
+    @property
+    def folder(self) -> None:
+        """Nobody asks."""
 
     def close(self, timeout: float) -> None:
         """Nothing to end."""

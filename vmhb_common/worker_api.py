@@ -6,16 +6,21 @@ Imported by the worker's server, the operator's command, the consumer and tests.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from contextlib import suppress
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 from oslo_config import cfg
 
 from vmhb_common.conf import upgrade_levels
+from vmhb_common.messaging import signing, sizes
 from vmhb_common.messaging.limited import Limited
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.messaging.sender_keys import Own, Trusted
+from vmhb_common.messaging.short_lived import FLAGS, short_lived
+from vmhb_common.model.senders import NotHeard, Role, SenderCheck, judge
 
 with without_eventlet():
     import oslo_messaging
@@ -70,15 +75,34 @@ class WorkerFailed(Exception):
     __module__ = _SENT_AS
 
 
+class Unproven(Exception):
+    """Somebody answered, and that it was the worker who was asked is not shown. Never sent."""
+
+
 _ERRORS = (InvalidArgument, WorkerBusy, WorkerFailed)
 
 
-def get_transport(conf: cfg.ConfigOpts, url: str | None = None) -> Any:
-    """A transport over which the exceptions above arrive as themselves. url: by default [DEFAULT] transport_url."""
+def get_transport(conf: cfg.ConfigOpts, url: str | None = None, limit: int = sizes.MAX_MESSAGE, **flags: str) -> Any:
+    """A transport over which the exceptions above arrive as themselves. url: by default [DEFAULT] transport_url. limit:
+    bytes of any message that comes over it; `sizes.MAX_LIST` for whoever asks for a list of all that there is. flags:
+    over the options of [oslo_messaging_rabbit], unless the URL has them itself."""
     for module, name in _GLOBAL_ONLY:
         with suppress(ImportError, AttributeError):
             conf.register_opts(getattr(importlib.import_module(module), name), group=name)
-    return oslo_messaging.get_rpc_transport(conf, url=url, allowed_remote_exmods=[__name__, _SENT_AS])
+    where: Any = url
+    if flags:
+        where = oslo_messaging.TransportURL.parse(conf, url)
+        where.query = {**flags, **where.query}
+    transport = oslo_messaging.get_rpc_transport(conf, url=where, allowed_remote_exmods=[__name__, _SENT_AS])
+    return sizes.bounded(transport, limit)
+
+
+@contextmanager
+def asking(conf: cfg.ConfigOpts, url: str | None = None, limit: int = sizes.MAX_LIST) -> Iterator[Any]:
+    """The same, for a call or two: nothing of it is left in the broker at the end. BLOCKS there for
+    `short_lived.END_TIME` at most."""
+    with short_lived(get_transport(conf, url, limit, **FLAGS)) as transport:
+        yield transport
 
 
 class WorkerAPI:
@@ -89,8 +113,19 @@ class WorkerAPI:
     the broker keeps them waiting, for `timeout` and CONNECT_TIME, or CAST_TIME: which says nothing of the worker.
     """
 
-    def __init__(self, transport: Any, conf: cfg.ConfigOpts | None = None, timeout: float = CALL_TIMEOUT) -> None:
-        """conf: where [upgrade_levels] vmhb_worker is read from. timeout: seconds that a call may take."""
+    def __init__(
+        self,
+        transport: Any,
+        conf: cfg.ConfigOpts | None = None,
+        timeout: float = CALL_TIMEOUT,
+        own: Own | None = None,
+        trusted: Trusted | None = None,
+        check: SenderCheck = SenderCheck.OFF,
+    ) -> None:
+        """conf: where [upgrade_levels] vmhb_worker is read from. timeout: seconds that a call may take. own: the key
+        that is signed with; trusted: those of workers; check: what is done with an answer that is not signed."""
+        self._own, self._trusted = own, trusted
+        self.check = check
         cap = None
         if conf is not None:
             upgrade_levels.register(conf)
@@ -128,7 +163,7 @@ class WorkerAPI:
         if observed_at is not None and self._client.can_send_version(_TIMED):
             arguments["observed_at"] = observed_at.isoformat()
             client = self._client.prepare(server=host, version=_TIMED)
-        self._cast(client, "configure", **arguments)
+        self._cast(client, host, "configure", **arguments)
 
     def expect_silence(
         self, host: str, instance_uuid: str, *, key: str, reason: str, timeout: float, observed_at: datetime
@@ -140,6 +175,7 @@ class WorkerAPI:
         """
         self._cast(
             self._to(host),
+            host,
             "expect_silence",
             instance_uuid=instance_uuid,
             key=key,
@@ -151,7 +187,12 @@ class WorkerAPI:
     def end_silence(self, host: str, instance_uuid: str, *, key: str, observed_at: datetime) -> None:
         """Cast: the silence of this key is over."""
         self._cast(
-            self._to(host), "end_silence", instance_uuid=instance_uuid, key=key, observed_at=observed_at.isoformat()
+            self._to(host),
+            host,
+            "end_silence",
+            instance_uuid=instance_uuid,
+            key=key,
+            observed_at=observed_at.isoformat(),
         )
 
     def release_brake(self, host: str, reason: str) -> bool:
@@ -164,15 +205,34 @@ class WorkerAPI:
 
     def _call(self, host: str, method: str, version: str = _FIRST, **arguments: Any) -> Any:
         client = self._client.prepare(server=host, version=version)
+        nonce = secrets.token_hex(8)
+        context = {**self._context(host, method, arguments), signing.NONCE: nonce}
         try:
-            return self._within_call(lambda: client.call({}, method, **arguments))
+            answer = self._within_call(lambda: client.call(context, method, **arguments))
+            return self._proven(answer, host, method, arguments, nonce)
         except _ERRORS as error:
             # oslo.messaging puts the worker's traceback into the text, and derives a class of its own.
             kind = next(kind for kind in _ERRORS if isinstance(error, kind))
             raise kind(str(error).partition("\n")[0]) from None
 
-    def _cast(self, client: Any, method: str, **arguments: Any) -> None:
-        self._within_cast(lambda: client.cast({}, method, **arguments))
+    def _proven(self, answer: Any, host: str, method: str, arguments: Mapping[str, Any], nonce: str) -> Any:
+        """A worker that has a key signs its answer, to this very call; an older one, or one without, just answers.
+        Raises Unproven."""
+        answer, seal = signing.opened(answer)
+        if self._trusted is not None and self.check is not SenderCheck.OFF:
+            said = signing.answer(host, method, arguments, nonce, answer)
+            decision = judge(self.check, self._trusted.check(seal, signing.ANSWER, said), Role.WORKER, host)
+            if isinstance(decision, NotHeard):
+                raise Unproven(f"what answered as the worker on {host} is not believed: {decision.why}")
+        return answer
+
+    def _context(self, host: str, method: str, arguments: Mapping[str, Any]) -> dict[str, str]:
+        seal = self._own and self._own.sign(signing.CAST, signing.call(host, method, arguments))
+        return {signing.SEAL: seal} if seal else {}
+
+    def _cast(self, client: Any, host: str, method: str, **arguments: Any) -> None:
+        context = self._context(host, method, arguments)
+        self._within_cast(lambda: client.cast(context, method, **arguments))
 
     def _to(self, host: str) -> Any:
         return self._client.prepare(server=host)

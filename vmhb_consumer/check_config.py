@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from oslo_config import cfg
 
 from vmhb_common.app.command_line import INNER_LIMIT, Check
-from vmhb_common.messaging import broker, publisher
+from vmhb_common.messaging import broker, looks, publisher
 from vmhb_consumer import database, nova_client
 from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.library_errors import first_line
@@ -25,11 +25,13 @@ def endpoints(conf: cfg.ConfigOpts, now: Callable[[], datetime]) -> list[Check]:
     settings = options.settings(conf)
     store = database.of(conf, settings.state_path)
     value, problem = broker.shown(conf, settings.transport_url)
+    faults = publisher.queue_of(settings.topics[0])
+    tried = [publisher.sending(settings.topics), looks.listening(publisher.EXCHANGE, faults, faults)]
     found = [
         Check(
             "[vmhb_notifications] topics",
             f"{', '.join(settings.topics)} of {value}",
-            lambda: problem or publisher.check(conf, settings.transport_url, settings.topics, INNER_LIMIT),
+            lambda: problem or broker.check(conf, settings.transport_url, tried, INNER_LIMIT),
         ),
         Check("[database] connection", store.shown, lambda: _database(store)),
     ]

@@ -41,11 +41,15 @@ T = TypeVar("T")
 
 #: SQLite's file, in [DEFAULT] state_path, unless [database] names another database.
 FILE = "nova-vmhb-consumer.sqlite"
+#: Of its files.
+OWNERS = 0o600
 #: Somebody else was at the same rows: worth another try at once, for so many times.
 COLLISIONS = (exception.DBDeadlock, exception.DBDuplicateEntry)
 TRIES = 20
 #: What it is handed is at fault, not the database. SQLAlchemy wraps what a driver makes of a value before it asks.
 VALUES = (exception.DBDataError, exception.DBInvalidUnicodeParameter, sa.exc.DataError, UnicodeError, OverflowError)
+#: All that a statement within a transaction may raise that says nothing of the row at hand.
+FAILURES = (*COLLISIONS, exception.DBError, sa.exc.SQLAlchemyError)
 #: Seconds between two of them.
 PAUSE = 0.02
 #: Seconds without a failure until it is back: longer than anybody of ours waits between two tries.
@@ -126,6 +130,8 @@ class Database:
             if self._engine is None:
                 # A second try is ours: oslo.db's own waits 10 s between its tries, and can't be ended.
                 self._engine = engines.create_engine(self.url, **{**self._options, "max_retries": 0})
+                if self.alone:
+                    sa.event.listen(self._engine, "connect", _take_any_text)
             yield self._engine
         except upgrade.Torn as error:
             raise Refused(
@@ -273,8 +279,8 @@ class Database:
             return
         name = f"{self.path}.lock"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNERS)
         except OSError as error:
             raise Refused(f"{name} can't be written ({error.strerror}): see to [DEFAULT] state_path") from error
         try:
@@ -286,6 +292,7 @@ class Database:
                 f"or PostgreSQL by [database] connection, or run this one with [consumer] halves = instances"
             ) from error
         self._file = file
+        _keep_private(self.path)
 
 
 def _make_as_folder(path: Path) -> None:
@@ -293,11 +300,24 @@ def _make_as_folder(path: Path) -> None:
     try:
         owner = path.parent.stat()
         for one in (path, Path(f"{path}.lock")):
-            os.close(os.open(one, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+            os.close(os.open(one, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNERS))
             if os.geteuid() == 0:
                 os.chown(one, owner.st_uid, owner.st_gid)
     except OSError as error:
         raise Refused(f"{path} can't be made ({error.strerror}): see to [DEFAULT] state_path") from error
+
+
+def _keep_private(path: Path) -> None:
+    """All of SQLite's files are their owner's alone: whose instances fail, and why, is nobody else's affair. It gives
+    those that it makes later the mode of the first, which is made here where there is none yet."""
+    with contextlib.suppress(OSError):  # SQLite itself will say so
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNERS))
+    for one in (path, *(Path(f"{path}{suffix}") for suffix in (".lock", "-wal", "-shm", "-journal"))):
+        try:
+            if one.exists() and one.stat().st_mode & 0o777 & ~OWNERS:
+                one.chmod(OWNERS)
+        except OSError as error:
+            LOG.warning("%s can be read by others, and that can't be changed (%s): chmod 600", one, error.strerror)
 
 
 def _exists(path: Path) -> bool:
@@ -308,6 +328,11 @@ def _exists(path: Path) -> bool:
         raise Refused(
             f"{path} can't be looked at (permission denied): run this as root, or as the consumer's user (vmhb)"
         ) from error
+
+
+def _take_any_text(raw: Any, _record: Any) -> None:
+    """One text that is no UTF-8 would keep a whole answer from being read: it is one row's affair."""
+    raw.text_factory = lambda text: text.decode(errors="replace")
 
 
 def _write_ahead(engine: sa.Engine) -> None:

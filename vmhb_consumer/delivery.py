@@ -17,14 +17,17 @@ from typing import Any, TypeVar
 
 from vmhb_common.app import crashpoint
 from vmhb_common.app.once import Once, same
+from vmhb_common.app.ration import Ration
 from vmhb_common.model.fault import Change, Fault
 from vmhb_common.model.moments import from_epoch
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
+from vmhb_consumer.doubt_rules import Unknown
 from vmhb_consumer.outbox import Outbox, Row
 from vmhb_consumer.reporters import telling
 from vmhb_consumer.reporters.base import NO_QUEUE, Again, Case, GiveUp, Permit, Queue, outcome_of
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
+from vmhb_consumer.whose import NOT_KNOWN
 
 LOG = logging.getLogger(__name__)
 
@@ -34,6 +37,8 @@ AnyOutcome = TypeVar("AnyOutcome", Done, Later, Refused)
 FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
 #: Another consumer's rows, and those whose owner died, are found within this time (seconds).
 POLL = 2.0
+#: Seconds until Nova is asked again whose an instance is.
+UNNAMED = 15.0
 #: Bounds of what a reporter may ask for (seconds).
 MIN_WAIT, MAX_WAIT = 0.1, 86400.0
 
@@ -41,17 +46,19 @@ MIN_WAIT, MAX_WAIT = 0.1, 86400.0
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """Where to deliver. name: `masakari`, or `topic:…`, as in the rows. wants: asked once more of what is to be the
-    first of a fault, and was queued as something else: the one before was refused."""
+    first of a fault, and was queued as something else: the one before was refused. by_project: it is the project's
+    affair who is told."""
 
     name: str
     deliver: Callable[[Case], Outcome]
     wants: Callable[[Change, Fault], bool] = lambda change, fault: True
+    by_project: bool = False
 
 
 class Delivery:
     """The thread of one target. `start`, `wake` and `stop` from any thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is wired to
         self,
         target: Recipient,
         outbox: Outbox,
@@ -59,9 +66,11 @@ class Delivery:
         permit: Callable[[Fault, str], Permit],
         now: Callable[[], float] = time.time,
         queue: Callable[[Fault], Queue] = lambda _fault: NO_QUEUE,
+        named: Callable[[Fault], Fault | Unknown] = lambda fault: fault,
     ) -> None:
         """permit: BLOCKS; may the recovery that this change asks for be begun, by the target of this name? queue: this
-        fault's place in lines."""
+        fault's place in lines. named: BLOCKS; the fault as one of the project that Nova says."""
+        self._named = named
         self._target = target
         self._outbox = outbox
         self._tally = tally
@@ -72,6 +81,7 @@ class Delivery:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"vmhb-deliver-{target.name}", daemon=True)
         self._once = Once()
+        self._ration = Ration(LOG)
         self._old = False  # it was said that it is written for an older contract
 
     @property
@@ -108,7 +118,7 @@ class Delivery:
                 LOG.debug("%s: the database is away: %s", self._target.name, error)
                 due = None
             except Exception:
-                LOG.exception("%s: an error of our own; going on", self._target.name)
+                self._ration.say(logging.ERROR, "%s: an error of our own; going on", self._target.name, exc_info=True)
                 due = None
             pause = POLL if due is None else min(POLL, max(0.0, due - self._now()))
             # A row that is due and yet not taken is another consumer's, or waits for the one before it.
@@ -145,8 +155,11 @@ class Delivery:
 
     def _outcome(self, row: Row) -> Outcome:
         """Whatever a target raises, besides what reporters used to."""
+        named = self._with_project(row)
+        if named is None:
+            return Later(UNNAMED, f"{NOT_KNOWN}: Nova is asked again")
         try:
-            outcome: Any = self._target.deliver(self._case(row))
+            outcome: Any = self._target.deliver(self._case(named))
         except (Again, GiveUp) as error:
             self._say_old(f"raises {type(error).__name__}")
             return outcome_of(error)
@@ -156,6 +169,20 @@ class Delivery:
         if not isinstance(outcome, Done | Later | Refused):
             raise TypeError(f"it returns {outcome!r:.100}, which is none of Done, Later and Refused")
         return outcome
+
+    def _with_project(self, row: Row) -> Row | None:
+        """As Nova says whose it is. Where that is not known, nobody is told that it is anybody's; and whoever is chosen
+        by the project (None) waits."""
+        project: str | None
+        match self._named(row.fault):
+            case Unknown() if self._target.by_project:
+                return None
+            case Unknown():
+                project = None
+            case named:
+                project = named.project_id
+        fault, latest = (replace(one, project_id=project) for one in (row.fault, row.latest))
+        return replace(row, fault=fault, latest=latest)
 
     def _done(self, row: Row, outcome: Done) -> None:
         name = self._target.name

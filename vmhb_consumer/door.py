@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import datetime, timezone
 from typing import Any
 
 from vmhb_common.model.fault import REASON_LIMIT, Fault
+from vmhb_common.model.ids import uuid_of
 
 #: The columns' sizes (characters), and what a whole number's column holds.
 MAX_ID = 36
@@ -82,16 +82,6 @@ def quoted(value: Any) -> str:
 
 
 # -- what each kind of field is kept as --------------------------------------------------------------------------------
-
-
-def a_uuid(value: Any) -> str:
-    """In its usual form, in lower case: it becomes part of paths, and of ids that are worked out of it."""
-    try:
-        if isinstance(value, str) and str(uuid.UUID(value)) == value.lower():
-            return value.lower()
-    except ValueError:
-        pass
-    raise ValueError("a uuid is required")
 
 
 def a_host(value: Any) -> str:
@@ -183,7 +173,7 @@ def _as_it_is(value: Any) -> Any:
 
 #: What is kept of each field: total, a test says.
 KEPT: Mapping[str, Callable[[Any], Any]] = {
-    "fault_id": a_uuid,
+    "fault_id": uuid_of,
     "sequence": a_number(low=1),
     "state": _as_it_is,  # one of ours, or it was refused when it was read
     "severity": a_word,
@@ -196,7 +186,7 @@ KEPT: Mapping[str, Callable[[Any], Any]] = {
     "drill": _as_it_is,
     "resolution": _as_it_is,
     "host": a_host,
-    "instance_uuid": _or_none(a_uuid),
+    "instance_uuid": _or_none(uuid_of),
     "instance_name": _or_none(text(MAX_NAME)),
     "display_name": _or_none(text(MAX_NAME)),
     "project_id": _or_none(text(MAX_NAME)),

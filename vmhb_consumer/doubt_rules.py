@@ -17,20 +17,23 @@ from vmhb_common.model.fault import Fault, Resolution
 class Place:
     """What Nova says. host: None where it is on no host (shelved). exists False: Nova has no such instance.
 
-    vm_state: None where Nova does not tell; task_state: what Nova is at with it, None: nothing.
+    vm_state: None where Nova does not tell; task_state: what Nova is at with it, None: nothing. project_id: whose it
+    is, None where Nova does not tell.
     """
 
     host: str | None
     exists: bool = True
     vm_state: str | None = None
     task_state: str | None = None
+    project_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Who was asked did not say. why: one sentence."""
+    """Who was asked did not say. why: one sentence. again: it is being asked, and may have said in so many seconds."""
 
     why: str
+    again: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,12 @@ Word = Told | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """It stays. confirmed: its worker says that it is still there. why: what was in the way, if anything."""
+    """It stays. confirmed: its worker says that it is still there. why: what was in the way, if anything. again: it is
+    being asked, look again in so many seconds."""
 
     confirmed: bool = False
     why: str | None = None
+    again: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ def when_quiet(  # noqa: PLR0911 - a table
     if closed is not None:
         return closed
     if isinstance(word, Unknown):
-        return Keep(why=word.why)
+        return Keep(why=word.why, again=word.again)
     if still_there(fault, word):
         return Keep(confirmed=True)
     if fault.instance_uuid is None:

@@ -13,14 +13,16 @@ from datetime import timezone
 from typing import Any
 
 from vmhb_common.app import crashpoint
+from vmhb_common.app.once import Once
+from vmhb_common.app.ration import Ration
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_common.objects import WORKER_ALIVE, parse_fault
 from vmhb_common.objects.base import data_of
 from vmhb_consumer import door, fault_rules
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away, Unfit
-from vmhb_consumer.fault_rules import Outcome
 from vmhb_consumer.repository import Records, Sign
+from vmhb_consumer.senders import OURS, Senders, Unheard
 
 with without_eventlet():
     import oslo_messaging
@@ -38,7 +40,7 @@ FAULTS = "vmhb.fault."
 class Endpoint:
     """What oslo.messaging hands notifications to. Never raises. One thread: order is kept, for what it is worth."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is wired to
         self,
         records: Records,
         tally: Tally,
@@ -46,14 +48,20 @@ class Endpoint:
         changed: Callable[[], None] = lambda: None,
         wait: Callable[[float], bool] | None = None,
         allowed: Callable[[], bool] = lambda: True,
+        senders: Senders | None = None,
     ) -> None:
         """now: seconds since the epoch. changed: called after a commit that brought something new. wait: waits for so
-        many seconds, and is True where it is to end. allowed: BLOCKS until it is known whether any may be taken."""
+        many seconds, and is True where it is to end. allowed: BLOCKS until it is known whether any may be taken.
+        senders: who may say what; None: everybody everything."""
+        self._senders = senders
         self._records = records
         self._tally = tally
+        self._once = Once()
         self._now = now
         self._changed = changed
         self._stopping = threading.Event()
+        #: Whoever may write to the exchange may send nonsense without end.
+        self._ration = Ration(LOG)
         self._wait = wait or self._stopping.wait
         self._allowed = allowed
 
@@ -61,12 +69,15 @@ class Endpoint:
         """Try nothing again."""
         self._stopping.set()
 
-    def info(self, _context: Any, publisher_id: Any, event_type: Any, payload: Any, _metadata: Any) -> Any:
+    def info(self, context: Any, publisher_id: Any, event_type: Any, payload: Any, metadata: Any) -> Any:
         """A notification: ours all have this priority."""
         if not self._allowed():
             return oslo_messaging.NotificationResult.REQUEUE
         try:
-            work = self._meant(event_type, payload)
+            work = self._meant(context, publisher_id, event_type, payload, metadata)
+        except Unheard as error:  # whoever floods us with it does not fill our log: `Senders.say`
+            self._tally.add(f"unheard.{error}")
+            return oslo_messaging.NotificationResult.HANDLED
         except Exception as error:  # whatever a stranger can make our parsers stumble over
             self._refused(event_type, publisher_id, error)
             return oslo_messaging.NotificationResult.HANDLED
@@ -83,35 +94,55 @@ class Endpoint:
                 break
             except Exception:
                 self._tally.add("refused")
-                LOG.exception("a notification of %s is ignored: an error of our own", door.quoted(event_type))
+                said = ("a notification of %s is ignored: an error of our own", door.quoted(event_type))
+                self._ration.say(logging.ERROR, *said, exc_info=True)
                 break
         return oslo_messaging.NotificationResult.HANDLED
 
-    def _meant(self, event_type: Any, payload: Any) -> Callable[[], None] | None:
+    def _meant(
+        self, context: Any, publisher_id: Any, event_type: Any, payload: Any, metadata: Any
+    ) -> Callable[[], None] | None:
         """What to do about it; None: nothing. Raises ValueError."""
+        message = (context, publisher_id, event_type, payload, metadata)
         if event_type == WORKER_ALIVE:
             door.bounded(payload)
             sign = parse_sign(payload)
+            if self._senders is not None:
+                self._senders.hear_sign(sign.host, *message)
             return lambda: self._heard(sign)
         if isinstance(event_type, str) and event_type.startswith(FAULTS):
+            if isinstance(publisher_id, str) and publisher_id.startswith(OURS):
+                self._tally.add("faults.own")  # whichever consumer said it has it in the database
+                return None
             door.bounded(payload)
             fault = fault_rules.checked(parse_fault(payload))
-            return lambda: self._take(fault)
+            old = self._senders is not None and self._senders.hear(fault.host, *message) > self._senders.memory
+            return lambda: self._take(fault, old)
         return None
 
     def _refused(self, event_type: Any, publisher_id: Any, error: Exception) -> None:
-        """Once for each that comes, in a line: it is acknowledged, and will not come again."""
+        """In a line: it is acknowledged, and will not come again."""
         self._tally.add("refused")
         who = (door.quoted(event_type), door.quoted(publisher_id))
-        LOG.warning("a notification of %s from %s is ignored: %.300s", *who, ascii(str(error)))
+        text = "a notification of %s from %s is ignored: %.300s"
+        self._ration.say(logging.WARNING, text, *who, ascii(str(error)))
 
-    def _take(self, fault: Any) -> None:
-        outcome = self._records.take(fault, self._now())
+    def _take(self, fault: Any, old: bool) -> None:
+        outcome = self._records.take(fault, self._now(), old=True) if old else self._records.take(fault, self._now())
         crashpoint.reach("consumer.taken")
         self._tally.add(f"faults.{outcome}")
         LOG.debug("fault %s (%d): %s", fault.fault_id, fault.sequence, outcome)
-        if outcome in (Outcome.NEW, Outcome.CHANGED, Outcome.REMINDED):
+        if outcome in fault_rules.TAKEN:
             self._changed()
+        elif outcome in fault_rules.SUSPICIOUS:
+            level = self._once.level(logging.ERROR, f"{outcome} {fault.host}")
+            LOG.log(
+                level,
+                "fault %s of %s is not taken: %s",
+                fault.fault_id,
+                door.quoted(fault.host),
+                fault_rules.SUSPICIOUS[outcome],
+            )
 
     def _heard(self, sign: Sign) -> None:
         if self._records.heard(sign, self._now()):

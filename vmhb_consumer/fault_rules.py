@@ -32,6 +32,19 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
     OLD = "old"  # a newer one was here before
     FINAL = "final"  # the fault was cleared before, whatever this one says
+    FOREIGN = "foreign"  # another host speaks of it: whose it is changes by the consumer alone
+    STALE = "stale"  # of a fault that may have been forgotten by now: it may be an old one, sent again
+    CROWDED = "crowded"  # its host has more open faults than any has instances
+
+
+#: Of these something is written down.
+TAKEN = (Outcome.NEW, Outcome.CHANGED, Outcome.REMINDED)
+#: Of these no worker that is well sends any: what is said of them.
+SUSPICIOUS: Mapping[Outcome, str] = {
+    Outcome.FOREIGN: "it is another host's, or another instance's, and only a consumer changes that",
+    Outcome.STALE: "it was signed so long ago that it may have been forgotten: is the clock of its host slow?",
+    Outcome.CROWDED: "its host has too many open faults: see to its worker",
+}
 
 
 class BadFault(ValueError):
@@ -42,6 +55,8 @@ def judge(known: Fault | None, told: Fault) -> Outcome:
     """known: the newest of this fault_id."""
     if known is None:
         return Outcome.NEW
+    if (told.host, told.instance_uuid) != (known.host, known.instance_uuid):
+        return Outcome.FOREIGN
     if told.sequence == known.sequence:
         return Outcome.DUPLICATE
     if known.state is FaultState.CLEARED:

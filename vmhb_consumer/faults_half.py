@@ -28,20 +28,24 @@ from oslo_config import cfg
 from vmhb_common import worker_api
 from vmhb_common.app import command_line, systemd
 from vmhb_common.app.once import Once
-from vmhb_common.consumer_api import ConsumerAPI
+from vmhb_common.consumer_api import ConsumerAPI, Unproven
 from vmhb_common.messaging import broker, publisher
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.messaging.sender_keys import Own
 from vmhb_common.model.fault import Change, Fault
+from vmhb_common.model.senders import Role, name_of
 from vmhb_consumer import database, fault_rules, housekeeper, nova_client, pause_watch, rpc_server
 from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away, Database, Refused
 from vmhb_consumer.delivery import Delivery, Recipient
-from vmhb_consumer.doubt_rules import Told, Unknown, Whereabouts, Word
+from vmhb_consumer.doubt_rules import Told, Unknown, Word
 from vmhb_consumer.fault_listener import Endpoint
-from vmhb_consumer.nova_client import Locate
+from vmhb_consumer.known_hosts import Hosts
+from vmhb_consumer.nova_client import ListHosts, Locate
 from vmhb_consumer.outbox import TOPIC, Outbox
 from vmhb_consumer.pause_watch import Watch
+from vmhb_consumer.questions import Asking, Questions
 from vmhb_consumer.recovery_permits import Permits, Witnesses
 from vmhb_consumer.recovery_places import Board
 from vmhb_consumer.report_queue import Turn
@@ -49,17 +53,19 @@ from vmhb_consumer.reporters import keystone, loader
 from vmhb_consumer.reporters.base import Case, Reporter
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome
 from vmhb_consumer.repository import Records
+from vmhb_consumer.senders import Senders
 from vmhb_consumer.settings import FaultSettings
+from vmhb_consumer.whose import Whose
 
 with without_eventlet():
     import oslo_messaging
 
 LOG = logging.getLogger(__name__)
 
-#: Notifications that a broker hands out before the first is acknowledged.
-PREFETCH = 100
 #: Seconds that a worker has to answer a question: its own limit is `worker_api.ANSWER_TIME`.
 ANSWER_TIME = 6.0
+#: What was signed longer ago than this part of [consumer] keep is not taken for news: it may be forgotten.
+MEMORY = 0.9
 #: Seconds until the database, or the broker, is tried again at the start.
 RETRY = 5.0
 #: Seconds that another consumer has to answer, at our start.
@@ -97,9 +103,10 @@ class Faults:
         locate: Locate | None,
         refused: Callable[[str], None],
         line: systemd.Line | None = None,
+        list_hosts: ListHosts | None = None,
     ) -> None:
-        """Connects to nothing. locate: asks Nova, None where there is none to ask. refused: called, once, with what
-        keeps us from ever running. line: is told how we are, as `faults`, `database` and `recoveries`."""
+        """Connects to nothing. locate, list_hosts: ask Nova, None where there is none to ask. refused: called, once,
+        with what keeps us from ever running. line: is told how we are, as `faults`, `database` and `recoveries`."""
         self._line = line or systemd.Line()
         self.known = threading.Event()
         self._conf = conf
@@ -107,7 +114,6 @@ class Faults:
         self._store = store
         store.tell = self._say_away
         self._reporters = reporters
-        self._locate = locate
         self._refused = refused
         self._stopping = threading.Event()
         self._asked = threading.Event()  # other consumers, once, whatever came of it
@@ -118,31 +124,45 @@ class Faults:
         self._topics = [f"{TOPIC}{topic}" for topic in settings.topics]
         self._records = Records(store, self._route, self._topics, settings.reminder_interval)
         self._outbox = Outbox(store, self._member)
-        self._others = ConsumerAPI(worker_api.get_transport(conf), OTHERS)
-        self._workers = worker_api.WorkerAPI(worker_api.get_transport(conf), conf, timeout=ANSWER_TIME)
-        witnesses = Witnesses(self._word, self._place)
+        self._hosts = Hosts(list_hosts)
+        self._senders = Senders(settings.senders, self._hosts)
+        self._senders.memory = MEMORY * settings.keep
+        self._others = ConsumerAPI(
+            worker_api.get_transport(conf), OTHERS, self._senders.trusted, settings.senders.check
+        )
+        self._own = Own(settings.senders.key, name_of(Role.CONSUMER, settings.host))
+        self._workers = worker_api.WorkerAPI(
+            *(worker_api.get_transport(conf), conf, ANSWER_TIME),
+            *(self._own, self._senders.trusted, settings.senders.check),
+        )
+        self._whose = Whose(locate)
+        self._asked_words = Questions(self._word_of, lambda word: isinstance(word, Unknown))
+        self._asked_signs = Questions(self._sign_of, lambda sign: sign is not True)
+        witnesses = Witnesses(self._word, self._whose.place, self._whose.named)
         self._permits = Permits(store, self._records, settings.recovery, witnesses)
         self._deliveries = [
             Delivery(
                 *(target, self._outbox, self._tally),
                 *(lambda fault, name: self._permits.ask(fault, name, time.time), time.time),
-                lambda fault: Turn(store, fault, time.time),
+                *(lambda fault: Turn(store, fault, time.time), self._whose.named),
             )
             for target in self._targets()
         ]
-        ask = housekeeper.Ask(self._word, self._place, self._answers)
+        ask = housekeeper.Ask(self._word, self._whose.place, self._answers, self._hosts.known)
         self._board = Board(store)
         watch = Watch(self._board.pause, lambda text: self._line.say("recoveries", text or self._never()))
         self._rounds = housekeeper.Rounds(
             *(settings, self._records, self._outbox, ask, self._tally, self._wake), watch=watch
         )
-        self._endpoint = Endpoint(self._records, self._tally, time.time, self._wake, allowed=self._may_take)
+        self._endpoint = Endpoint(
+            *(self._records, self._tally, time.time, self._wake), allowed=self._may_take, senders=self._senders
+        )
         self._where = f"{settings.topics[0]} of {broker.shown(conf, settings.transport_url)[0]}"
         self._listener = self._listen()
         self._server = rpc_server.server(
             worker_api.get_transport(conf),
             settings.host,
-            rpc_server.Endpoint(self._records, self._about),
+            rpc_server.Endpoint(self._records, self._about, self._own),
             self._rpc_problem,
         )
 
@@ -157,6 +177,8 @@ class Faults:
         self._settings = options.settings(self._conf)
         self._permits.limit(self._settings.recovery)
         self._rounds.take_settings(self._settings)
+        self._senders.check = self._workers.check = self._others.check = self._settings.senders.check
+        self._senders.memory = MEMORY * self._settings.keep
         self._say_never()
 
     def stop(self, timeout: float) -> None:
@@ -199,6 +221,7 @@ class Faults:
             for delivery in self._deliveries:
                 delivery.start()
             self._rounds.start()
+            self._hosts.known("")  # has Nova's list read, beside us
             self._say_orphans()
             self._listener.start()
             threading.Thread(target=self._say_reading, name="vmhb-reading", daemon=True).start()
@@ -286,6 +309,9 @@ class Faults:
             told = self._others.about()
         except oslo_messaging.MessagingTimeout:
             return  # there is none
+        except Unproven as error:  # or any node could keep us from running
+            LOG.warning("whether another consumer keeps faults in another database is not known: %s", error)
+            return
         except oslo_messaging.RemoteError as error:
             LOG.warning("another consumer could not say which database it uses: %s", str(error).partition("\n")[0])
             return
@@ -307,6 +333,7 @@ class Faults:
         while not self._stopping.is_set():
             how = "reading" if self._listener.connected else "the message broker is away: no"
             self._line.say("faults", f"{how} faults from {self._where}")
+            self._senders.say()
             self._stopping.wait(LOOK)
 
     def _say_orphans(self) -> None:
@@ -330,7 +357,7 @@ class Faults:
 
     def _rpc_problem(self) -> str | None:
         """What stands in the way of calls, and of being called. BLOCKS for CHECK seconds."""
-        return broker.check(self._conf, None, rpc_server.looks(self._settings.host), CHECK)
+        return broker.check(self._conf, None, rpc_server.tried(self._settings.host), CHECK)
 
     # -- wiring ----------------------------------------------------------------------------------------------------
 
@@ -339,7 +366,7 @@ class Faults:
         target = oslo_messaging.Target(exchange=publisher.EXCHANGE, topic=settings.topics[0])
 
         def make() -> Any:
-            transport = broker.transport(self._conf, settings.transport_url, rabbit_qos_prefetch_count=str(PREFETCH))
+            transport = broker.transport(self._conf, settings.transport_url)
             return broker.listener(transport, target, self._endpoint)
 
         what = self._where
@@ -357,7 +384,8 @@ class Faults:
             self._conf, self._settings.transport_url, self._settings.host, program="nova-vmhb-consumer"
         )
         to_reporters = [
-            Recipient(name, reporter.deliver, partial(_wanted, reporter)) for name, reporter in self._reporters.items()
+            Recipient(name, reporter.deliver, partial(_wanted, reporter), reporter.by_project)
+            for name, reporter in self._reporters.items()
         ]
         return [*to_reporters, *(Recipient(name, _publisher(sender, name)) for name in self._topics)]
 
@@ -374,6 +402,7 @@ class Faults:
             "host": self._settings.host,
             "database": self._store.identity,
             "held": self._permits.held,
+            "unverified": self._permits.mute,
             "paused": pause_watch.as_told(self._board.pause(), time.time()),
             "observe_only": self._settings.recovery.observe_only,
             "counts": self._tally.snapshot() | self._records.counts(),
@@ -383,26 +412,33 @@ class Faults:
 
     # -- questions to others ---------------------------------------------------------------------------------------
 
-    def _place(self, fault: Fault) -> Whereabouts:
-        if self._locate is None or fault.instance_uuid is None:
-            return None
-        return self._locate(fault.instance_uuid)
-
     def _word(self, fault: Fault) -> Word:
-        try:
-            return Told(self._workers.show(fault.host, fault.instance_uuid or housekeeper.NOBODY))
-        except oslo_messaging.MessagingTimeout:
-            return Unknown(f"the worker on {fault.host} does not answer")
-        except Exception as error:
-            return Unknown(f"the worker on {fault.host} can't be asked: {broker.explain(error)}")
+        said = self._asked_words(fault.host, fault.instance_uuid or housekeeper.NOBODY)
+        if isinstance(said, Asking):
+            why = said.last.why if isinstance(said.last, Unknown) else "its worker is being asked"
+            return Unknown(why, said.seconds)
+        return said
 
-    def _answers(self, host: str) -> bool | str | None:
+    def _word_of(self, host: str, instance_uuid: str) -> Word:
         try:
-            self._workers.show(host, housekeeper.NOBODY)
+            return Told(self._workers.show(host, instance_uuid))
+        except oslo_messaging.MessagingTimeout:
+            return Unknown(f"the worker on {host} does not answer")
+        except worker_api.Unproven as error:
+            return Unknown(str(error))
+        except Exception as error:
+            return Unknown(f"the worker on {host} can't be asked: {broker.explain(error)}")
+
+    def _answers(self, host: str) -> bool | str | Asking | None:
+        return self._asked_signs(host, housekeeper.NOBODY)
+
+    def _sign_of(self, host: str, nobody: str) -> bool | str | None:
+        try:
+            self._workers.show(host, nobody)
             return True
         except oslo_messaging.MessagingTimeout:
             return f"no answer within {ANSWER_TIME:g} s"
-        except (worker_api.WorkerBusy, worker_api.WorkerFailed) as error:
+        except (worker_api.WorkerBusy, worker_api.WorkerFailed, worker_api.Unproven) as error:
             return str(error)
         except Exception as error:
             why = broker.explain(error)
@@ -448,7 +484,8 @@ def make(
 ) -> Faults:
     """By the configuration. Raises ValueError."""
     store = database.of(conf, settings.state_path)
-    return Faults(conf, settings, store, reporters, nova_client.from_conf(conf), refused, line)
+    nova = nova_client.from_conf(conf)
+    return Faults(conf, settings, store, reporters, nova, refused, line, None if nova is None else nova.hosts)
 
 
 def remarks(conf: cfg.ConfigOpts, names: Iterable[str]) -> Iterator[str]:

@@ -12,19 +12,22 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from vmhb_common.app.once import Once
+from vmhb_common.app.ration import Ration
 from vmhb_common.model.fault import Fault, FaultState, Resolution
 from vmhb_common.model.moments import from_epoch
 from vmhb_consumer import doubt_rules, fault_rules
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Away
 from vmhb_consumer.doubt_rules import Close, Decision, Keep, Told, Unknown, Whereabouts, Word
+from vmhb_consumer.known_hosts import Known
 from vmhb_consumer.outbox import Outbox
 from vmhb_consumer.pause_watch import Watch
+from vmhb_consumer.questions import Asking
 from vmhb_consumer.repository import PATIENCE, Doubtful, Records, Silent
 from vmhb_consumer.settings import FaultSettings
 
@@ -33,6 +36,8 @@ LOG = logging.getLogger(__name__)
 #: Seconds between two rounds, and what is looked into at a time.
 ROUND = 1.0
 ASKING = 8
+#: Workers that are looked after in a round: none of them keeps us waiting, see `questions`.
+MISSING = 64
 #: How often it is seen whether recoveries are paused, to say so. (Permits see it by themselves, at once.)
 LOOK = 0.5
 #: How often we say that we live: several times within `outbox.MEMBER_TTL`.
@@ -48,11 +53,12 @@ NOBODY = str(uuid.UUID(int=0))
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Who is asked. All BLOCK for some seconds and raise nothing. answers: does the worker of this host, None: its
-    broker can't tell; why not, otherwise."""
+    broker can't tell; Asking: it is being asked; why not, otherwise. known: is there such a host? Does not block."""
 
     word: Callable[[Fault], Word]
     place: Callable[[Fault], Whereabouts]
-    answers: Callable[[str], bool | str | None]
+    answers: Callable[[str], bool | str | Asking | None]
+    known: Callable[[str], Known] = lambda host: Known.CANT_TELL
 
 
 class Rounds:
@@ -81,6 +87,7 @@ class Rounds:
         self._stopping = threading.Event()
         self._tidy_at = 0.0
         self._once = Once()
+        self._ration = Ration(LOG)
         self._pool = ThreadPoolExecutor(ASKING, thread_name_prefix="vmhb-ask")
 
     def start(self) -> None:
@@ -106,7 +113,7 @@ class Rounds:
             except Away as error:
                 LOG.debug("the database is away: %s", error)
             except Exception:
-                LOG.exception("an error of our own; going on")
+                self._ration.say(logging.ERROR, "an error of our own; going on", exc_info=True)
 
     def _look(self) -> None:
         """Not in a round, which may wait for others for seconds."""
@@ -116,7 +123,7 @@ class Rounds:
             except Away as error:
                 LOG.debug("the database is away: %s", error)
             except Exception:
-                LOG.exception("an error of our own; going on")
+                self._ration.say(logging.ERROR, "an error of our own; going on", exc_info=True)
 
     def _run(self) -> None:
         while not self._stopping.wait(ROUND):
@@ -126,35 +133,39 @@ class Rounds:
                 LOG.debug("the database is away: %s", error)
             except Exception:
                 if not self._stopping.is_set():
-                    LOG.exception("an error of our own; going on")
+                    self._ration.say(logging.ERROR, "an error of our own; going on", exc_info=True)
 
     def round(self) -> None:
         """One. BLOCKS until all that it looked into is settled. Raises Away."""
         now = self._now()
         if now >= self._tidy_at:
-            self._tidy(now)
-        self._records.set_aside(now)
-        works = [partial(self.doubt, one) for one in self._records.doubtful(now, ASKING)]
-        works += [partial(self.miss, one) for one in self._records.silent(now, ASKING)]
+            self._tidy_at = now + TIDY
+            for step in (self._records.put_right, self._prune, self._say_numbers):
+                self._done(partial(step, now))
+        self._done(partial(self._records.set_aside, now))
+        works: list[Callable[[], None]] = []
+        self._done(lambda: works.extend(partial(self.doubt, one) for one in self._records.doubtful(now, ASKING)))
+        self._done(lambda: works.extend(partial(self.miss, one) for one in self._records.silent(now, MISSING)))
         for done in [self._pool.submit(work) for work in works]:
-            self._settled(done)
+            self._done(done.result)
 
-    def _settled(self, done: Future[None]) -> None:
+    def _done(self, work: Callable[[], object]) -> None:
         """What goes wrong with one keeps nobody from looking into the others. Raises Away."""
         try:
-            done.result()
+            work()
         except Away:
             raise
         except CancelledError:
             return  # we end: nobody looked into it, and whoever is next does
         except Exception:
             self._tally.add("rounds.failed")
-            LOG.exception("an error of our own; going on with the others")
+            self._ration.say(logging.ERROR, "an error of our own; going on with the others", exc_info=True)
 
-    def _tidy(self, now: float) -> None:
-        self._tidy_at = now + TIDY
+    def _prune(self, now: float) -> None:
         window = max(self._settings.recovery.recovery_window, self._settings.recovery.recovery_time)
         self._records.prune(now - self._settings.keep, now - self._settings.keep - window)
+
+    def _say_numbers(self, _now: float) -> None:
         numbers = self._tally.snapshot() | self._records.counts()
         numbers |= {f"waiting.{target}": count for target, count in self._outbox.waiting().items()}
         kept = self._outbox.undelivered().items()
@@ -191,6 +202,8 @@ class Rounds:
             return self._ask.word(fault)
         # A host's own: its worker says nothing of it, and yet lives.
         alive = self._ask.answers(fault.host)
+        if isinstance(alive, Asking):
+            return Unknown("its worker is being asked", alive.seconds)
         return Told(None) if alive is True else Unknown(alive or "the workers' broker can't be reached")
 
     def _close(self, fault: Fault, decision: Close) -> None:
@@ -203,8 +216,10 @@ class Rounds:
     def _keep(self, one: Doubtful, decision: Keep) -> None:
         now = self._now()
         patience = PATIENCE * self._settings.reminder_interval
-        if decision.why is not None:
-            level = self._once.level(logging.INFO, decision.why, one.fault.fault_id)
+        if decision.again is not None:
+            later = min(decision.again, patience)
+        elif decision.why is not None:
+            level = self._once.level(logging.INFO, decision.why)  # one that is away has many faults wait
             LOG.log(level, "instance %s: fault %s stays: %s", one.fault.instance_uuid, one.fault.fault_id, decision.why)
             later = min(LATER, patience)
         else:
@@ -215,12 +230,23 @@ class Rounds:
 
     def miss(self, one: Silent) -> None:
         """It has not been heard of. BLOCKS. Ask it before it is called lost: the fault may be ours, or the broker's."""
+        now = self._now()
+        known = self._ask.known(one.host)
+        if known is Known.UNKNOWN:
+            self._forget(one, now)
+            return
+        if known in (Known.NOT_YET, Known.STARTING):  # Nova is being asked, which takes less than a worker's answer
+            self._records.look_again(one, now + LATER)
+            return
         answer = self._ask.answers(one.host)
         now = self._now()
         if answer is True:
             level = self._once.level(logging.WARNING, "no signs of life", one.host)
             LOG.log(level, "the worker on %s answers, and its signs of life don't arrive: see its log", one.host)
             self._records.answered(one.host, now)
+        elif isinstance(answer, Asking):
+            self._records.look_again(one, now + answer.seconds)
+            return
         elif answer is None:
             self._records.look_again(one, now + LATER)
         elif now - one.heard_at > self._settings.worker_forget:
@@ -247,6 +273,7 @@ class Rounds:
             if self._records.close(known[0], Resolution.UNMONITORED, "its host is taken for gone", now):
                 break
         self._records.forget_worker(one.host)
+        self._changed()
         LOG.info(
             "the worker on %s is not missed any more: it was last heard of %.0f s ago", one.host, now - one.heard_at
         )

@@ -1,7 +1,9 @@
 """Is a recovery still wanted in the moment in which it is begun? By what the fault's worker says then. Pure.
 
-Nobody who answers is ever stopped: one acknowledgement since the last miss refutes every cause but the guest's own word
-that it is not well. What nobody knows is neither dead nor well: it is asked again for a while, and then left alone.
+A notification is only somebody's word, and may be anybody's: so the worker of the instance's host confirms each
+recovery, and Nova says where the instance is, however young the fault is. Nobody who answers is ever stopped: one
+acknowledgement since the last miss refutes every cause but the guest's own word that it is not well. What nobody knows
+is neither dead nor well: it is not recovered, and asked about again for as long as its fault is open.
 
 Masakari's engine asks once more where it has our tasks, by `nova_vmhb.last_moment`, which must not import this; a test
 holds one against the other.
@@ -17,16 +19,11 @@ from vmhb_common.model.causes import Ground, rests_on
 from vmhb_common.model.fault import Fault
 from vmhb_consumer.doubt_rules import Place, Unknown, Whereabouts, Word, by_place
 
-#: How long one may be unclear (seconds): then its fault asks for its next recovery, which is asked about anew. The
-#: workers' recovery_timeout.
-UNCLEAR_FOR = 300.0
 #: Nova itself starts again what ran when its host went down, where it is told to (resume_guests_state_on_host_boot): it
 #: has so long for that (seconds), since the fault began. The worker gives it as much.
 NOVAS_TIME = 120.0
 #: The vm_state of an instance that is to run.
 ACTIVE = "active"
-#: A spell is over, whoever ended it, once nobody has met it for so long (seconds): several consumers take turns.
-FORGOTTEN = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class NotNow:
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """Nobody knows. Ask again, for UNCLEAR_FOR."""
+    """Nobody knows. Ask again, for as long as the fault is open."""
 
     why: str
 
@@ -67,21 +64,6 @@ STANDS: Mapping[Ground, frozenset[str]] = {
     Ground.OWN_WORD: frozenset({"alive", "missing", "silent"}),
     Ground.NONE: frozenset(),
 }
-
-
-def must_be_asked(fault: Fault, confirmed_ago: float, action_ttl: float) -> bool:
-    """Must its worker be asked, before its recovery is begun? Of one that may revive always."""
-    return rests_on(fault.cause).may_revive or is_late(confirmed_ago, action_ttl)
-
-
-def is_late(confirmed_ago: float, action_ttl: float) -> bool:
-    """Did it wait for so long, in seconds, that Nova is asked as well where the instance is?"""
-    return confirmed_ago > action_ttl
-
-
-def is_novas_to_say(fault: Fault) -> bool:
-    """Must Nova be asked, too, however young it is?"""
-    return rests_on(fault.cause).is_novas_to_say
 
 
 def judge(fault: Fault, word: Word, place: Whereabouts) -> LastWord:
@@ -150,30 +132,3 @@ def _by_state(ground: Ground, shown: Mapping[str, Any], worker: str) -> LastWord
 
 #: Of a worker's `show`: a test holds them against the worker's own.
 STATES = frozenset({"waiting", "alive", "missing", "silent", "gone"})
-
-
-@dataclass(frozen=True, slots=True)
-class Spell:
-    """How long one has been unclear: from first to last, seconds of some clock."""
-
-    first: float
-    last: float
-
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return self.last - self.first
-
-    @property
-    def is_too_long(self) -> bool:
-        """Is it to be given up?"""
-        return self.seconds >= UNCLEAR_FOR
-
-    def goes_on(self, now: float) -> bool:
-        """Or was it long ago? A clock may be set back."""
-        return abs(now - self.last) <= FORGOTTEN
-
-
-def unclear(before: Spell | None, now: float) -> Spell:
-    """It is unclear now."""
-    return Spell(now, now) if before is None else Spell(before.first, now)

@@ -23,8 +23,10 @@ from oslo_config import cfg
 
 from vmhb_common import worker_api
 from vmhb_common.app import systemd
+from vmhb_common.app.ration import Ration
 from vmhb_common.messaging import broker
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.messaging.sender_keys import Own
 from vmhb_consumer import nova_operations
 from vmhb_consumer.nova_notification import BadNotification, parse
 from vmhb_consumer.nova_operations import Cast, Configure, EndSilence, ExpectSilence, Operation
@@ -35,8 +37,6 @@ with without_eventlet():
 
 LOG = logging.getLogger(__name__)
 
-#: Notifications that a broker hands out before the first is acknowledged: it bounds what waits in our memory.
-PREFETCH = 100
 #: Seconds between two attempts to tell a worker: at first, and at most.
 FIRST_PAUSE = 0.5
 PAUSE = 5.0
@@ -111,10 +111,8 @@ class Courier:
 
     def _stale(self, cast: Cast) -> str | None:
         """Why it makes no sense any more."""
-        if isinstance(cast, Configure):
-            return None
         age = (self._now() - cast.observed_at).total_seconds()
-        if age < -AHEAD:
+        if age < -AHEAD:  # of a policy, too: none that is told until then would count
             return f"it is of {cast.observed_at.isoformat()}, {-age:.0f} s from now: see to the clocks"
         if isinstance(cast, ExpectSilence) and age >= cast.timeout:
             return f"it came {age:.0f} s late, and would be over"
@@ -163,6 +161,7 @@ class Endpoint:
         """tell: as `Courier.tell`."""
         self._tell = tell
         self._timeouts = timeouts
+        self._ration = Ration(LOG)
 
     def info(self, _context: Any, publisher_id: Any, event_type: Any, payload: Any, metadata: Any) -> Any:
         """An ordinary one."""
@@ -178,10 +177,10 @@ class Endpoint:
             if self._work(publisher_id, event_type, payload, metadata):
                 return oslo_messaging.NotificationResult.HANDLED
         except BadNotification as error:
-            LOG.warning("a notification is ignored: %s", error)
+            self._ration.say(logging.WARNING, "a notification is ignored: %s", error)
             return oslo_messaging.NotificationResult.HANDLED
         except Exception:
-            LOG.exception("a notification is ignored: an error of our own")
+            self._ration.say(logging.ERROR, "a notification is ignored: an error of our own", exc_info=True)
             return oslo_messaging.NotificationResult.HANDLED
         return oslo_messaging.NotificationResult.REQUEUE
 
@@ -196,14 +195,19 @@ class Instances:
     """The instances half of a consumer. `start` and `stop` return in time, whatever the brokers do."""
 
     def __init__(
-        self, conf: cfg.ConfigOpts, settings: NovaNotificationSettings, line: systemd.Line | None = None
+        self,
+        conf: cfg.ConfigOpts,
+        settings: NovaNotificationSettings,
+        line: systemd.Line | None = None,
+        own: Own | None = None,
     ) -> None:
-        """Connects to nothing. line: is told how it is, as `instances`."""
+        """Connects to nothing. line: is told how it is, as `instances`. own: the key that casts are signed with."""
         self._line = line or systemd.Line()
         self._stopping = threading.Event()
         self.known = threading.Event()
         self.known.set()  # nothing keeps it from running
-        self._courier = Courier(worker_api.WorkerAPI(worker_api.get_transport(conf), conf), settings.delivery_time)
+        workers = worker_api.WorkerAPI(worker_api.get_transport(conf), conf, own=own)
+        self._courier = Courier(workers, settings.delivery_time)
         endpoint = Endpoint(self._courier.tell, settings.timeouts)
         self._listeners = [_listener(conf, url, settings, endpoint) for url in settings.transport_urls]
 
@@ -245,8 +249,7 @@ def _listener(
     where, _ = broker.shown(conf, url)
 
     def make() -> Any:
-        # Options in the URL override these.
-        transport = broker.transport(conf, url, rabbit_qos_prefetch_count=str(PREFETCH))
+        transport = broker.transport(conf, url)
         return broker.listener(transport, target, endpoint, settings.pool)
 
     what = f"{settings.pool or settings.topic} of {where}"

@@ -7,13 +7,13 @@ Pure. It comes from another program, of another version, over a broker that othe
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
+from vmhb_common.model.ids import uuid_of
 from vmhb_common.model.moments import moment
 from vmhb_common.model.policy import MAX_KNOB, MAX_KNOBS, knobs_of_extra_specs
 
@@ -101,20 +101,18 @@ def _data(name: str, value: Any) -> Mapping[str, Any]:
 
 
 def _text(data: Mapping[str, Any], name: str) -> str | None:
-    """Absent and null are the same: fields come and go with versions."""
+    """Absent and null are the same: fields come and go with versions. A lone surrogate is no text in any encoding."""
     value = data.get(name)
-    if value is None or (isinstance(value, str) and len(value) <= MAX_TEXT):
+    if value is None or (isinstance(value, str) and len(value) <= MAX_TEXT and _is_text(value)):
         return value
     raise BadNotification(f"{name} is {_quote(value)}: not a text of at most {MAX_TEXT} characters")
 
 
 def _uuid(value: Any) -> str:
     try:
-        if isinstance(value, str) and str(uuid.UUID(value)) == value.lower():
-            return value.lower()
+        return uuid_of(value)
     except ValueError:
-        pass
-    raise BadNotification(f"uuid is {_quote(value)}: not a uuid")
+        raise BadNotification(f"uuid is {_quote(value)}: not a uuid") from None
 
 
 def _time(metadata: Any) -> datetime:
@@ -137,9 +135,14 @@ def _knobs(flavor: Any) -> Mapping[str, str]:
     if len(knobs) > MAX_KNOBS:
         raise BadNotification(f"extra_specs has {len(knobs)} heartbeat knobs: at most {MAX_KNOBS} are believed")
     for name, value in knobs.items():
-        if not isinstance(value, str) or max(len(name), len(value)) > MAX_KNOB:
+        fits = isinstance(value, str) and max(len(name), len(value)) <= MAX_KNOB
+        if not (fits and _is_text(name) and _is_text(value)):
             raise BadNotification(f"extra spec {_quote(name)} is {_quote(value)}: not a text of {MAX_KNOB} characters")
     return MappingProxyType(knobs)
+
+
+def _is_text(value: str) -> bool:
+    return value.isprintable() or not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value)
 
 
 def _quote(value: Any) -> str:

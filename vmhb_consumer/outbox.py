@@ -2,7 +2,8 @@
 
 A target is a reporter, or a topic that the consumer's own faults are sent to. Any consumer may deliver any row; which
 one does is written into the row (`owner`), and is free again once that consumer is not alive any more. Of one fault and
-target only the row of the lowest sequence is ever handed out: so order is kept, whoever delivers.
+target only the row of the lowest sequence is ever handed out: so order is kept, whoever delivers. Of what is due hosts
+take turns: one that has thousands delays another's by one.
 
 Threads: any. Times are seconds since the epoch, by this host's clock: hosts that share a database keep their clocks
 within a few seconds.
@@ -13,14 +14,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from vmhb_common.model.fault import Change, Fault
-from vmhb_consumer import recovery_places
-from vmhb_consumer.database import Changed, Database
+from vmhb_consumer import recovery_places, rows
+from vmhb_consumer.database import FAILURES, Changed, Database
 from vmhb_consumer.fault_rules import packed, unpacked
 from vmhb_consumer.reporters import telling
 from vmhb_consumer.reporters.outcomes import Done, Refused
@@ -31,9 +32,14 @@ LOG = logging.getLogger(__name__)
 
 #: What a target's name begins with that is a topic of ours: it is sent everything, reminders too, as it is.
 TOPIC = "topic:"
+#: Rows that are looked at in one transaction, of which some may not be for this target, or not be readable.
+AT_ONCE = 100
 #: A consumer that has not said so for this long (seconds) is not alive: what it was at is another's. More than any
 #: pause of a process that is well, and what a delivery is late by when a consumer dies.
 MEMBER_TTL = 20.0
+#: Where only one host has something, others are looked for again after this (seconds): with thousands of rows a look
+#: takes some hundredths. And so many hosts are a round.
+ALONE, ROUND = 0.25, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +60,27 @@ class Row:
     told: Told = telling.NOTHING
 
 
+@dataclass(slots=True)
+class _Round:
+    """served: the hosts that have had their turn. alone_at: when no other had anything."""
+
+    served: set[str] = field(default_factory=set)
+    alone_at: float = float("-inf")
+
+    def has_had(self, host: str) -> None:
+        if host in self.served or len(self.served) >= ROUND:
+            self.served.clear()
+        self.served.add(host)
+
+
 class Outbox:
     """As one consumer sees it. member: its name in the table of members."""
 
     def __init__(self, database: Database, member: str) -> None:
         self._database = database
         self._member = member
+        #: By target. Each target has one thread.
+        self._rounds: dict[str, _Round] = {}
 
     # -- members ---------------------------------------------------------------------------------------------------
 
@@ -88,17 +109,23 @@ class Outbox:
         """The next one that is due, or None. It is ours until `done`, `again` or `refuse`."""
 
         aside: list[str] = []
+        turns = self._rounds.setdefault(target, _Round())
 
         def work(connection: sa.Connection) -> Row | None:
             aside.clear()
-            while (found := self._due(connection, target, now)) is not None:
+            for _ in range(AT_ONCE):
+                found = self._next(connection, target, now, turns)
+                if found is None:
+                    break
                 mine = sa.and_(OUTBOX.c.id == found["id"], OUTBOX.c.owner == found["owner"])
-                told = told_of(connection, target, found["fault_id"])
                 try:
-                    row = self._row(connection, found, told)
-                except ValueError as error:
-                    _set_aside(connection, found, str(error), now)
-                    aside.append(f"fault {found['fault_id']} ({found['sequence']}): {str(error)!a:.300}")
+                    row = self._row(connection, found, told_of(connection, target, found["fault_id"]))
+                except FAILURES:
+                    raise
+                except Exception as error:  # whatever it is: the next row is another's
+                    why = str(error) or type(error).__name__
+                    _set_aside(connection, found, why, now)
+                    aside.append(f"fault {ascii(found['fault_id'])[1:-1]} ({found['sequence']!r:.40}): {why!a:.300}")
                     continue
                 settled = (
                     sa.update(OUTBOX).where(mine).values(owner=self._member) if row else sa.delete(OUTBOX).where(mine)
@@ -110,6 +137,8 @@ class Outbox:
             return None
 
         row = self._database.run(work)
+        if row is not None:
+            turns.has_had(row.fault.host)
         for text in aside:
             LOG.error("%s: a row of vmhb_outbox can't be read, and is kept in vmhb_undelivered: %s", target, text)
         return row
@@ -117,6 +146,9 @@ class Outbox:
     @staticmethod
     def _row(connection: sa.Connection, found: Any, told: Told) -> Row | None:
         """None where this target is not to be handed it."""
+        wrong = rows.wrong(OUTBOX, found)
+        if wrong is not None:
+            raise ValueError(wrong)
         target, fault_id = found["target"], found["fault_id"]
         change, reminder = Change(found["change"]), bool(found["reminder"])
         if not target.startswith(TOPIC):
@@ -128,15 +160,27 @@ class Outbox:
         memo = connection.execute(sa.select(MEMOS.c.memo).where(_memo(target, fault_id))).scalar()
         return _row(found, known, memo, change, reminder, told)
 
+    @classmethod
+    def _next(cls, connection: sa.Connection, target: str, now: float, turns: _Round) -> Any:
+        """The first that is due of a host that has not had its turn; of any, where all that have something had it."""
+        if turns.served and not 0.0 <= now - turns.alone_at < ALONE:
+            mine = sa.exists().where(FAULTS.c.fault_id == OUTBOX.c.fault_id, FAULTS.c.host.in_(sorted(turns.served)))
+            found = cls._due(connection, target, now, ~mine)
+            if found is not None:
+                return found
+            if len(turns.served) == 1:
+                turns.alone_at = now
+        return cls._due(connection, target, now, sa.true())
+
     @staticmethod
-    def _due(connection: sa.Connection, target: str, now: float) -> Any:
+    def _due(connection: sa.Connection, target: str, now: float, among: sa.ColumnElement[bool]) -> Any:
         earlier = OUTBOX.alias("earlier")
         before = sa.exists().where(
             earlier.c.target == OUTBOX.c.target,
             earlier.c.fault_id == OUTBOX.c.fault_id,
             earlier.c.sequence < OUTBOX.c.sequence,
         )
-        due = sa.and_(OUTBOX.c.target == target, OUTBOX.c.next_at <= now, ~before, _free(now))
+        due = sa.and_(OUTBOX.c.target == target, OUTBOX.c.next_at <= now, ~before, _free(now), among)
         query = sa.select(OUTBOX).where(due).order_by(OUTBOX.c.next_at, OUTBOX.c.id).limit(1)
         return connection.execute(query).mappings().first()
 
@@ -253,9 +297,8 @@ def told_of(connection: sa.Connection, target: str, fault_id: str) -> Told:
     row = by_target.get(target) or by_target.get(EVERYBODY)
     if row is None:
         return Told()
-    return Told(
-        bool(row["handed"]), bool(row["known"]), bool(row["remind"]), int(row["bugs"]), row["target"] == EVERYBODY
-    )
+    bugs = row["bugs"] if isinstance(row["bugs"], int) else 0
+    return Told(bool(row["handed"]), bool(row["known"]), bool(row["remind"]), bugs, row["target"] == EVERYBODY)
 
 
 def who_has(connection: sa.Connection, fault_id: str, targets: Iterable[str]) -> set[str]:
@@ -301,7 +344,7 @@ def _row(found: Any, known: Any, memo: str | None, change: Change, reminder: boo
         change=change,
         fault=fault,
         latest=_latest(fault, known),
-        received_at=float(found["created"] if known is None else known["received_at"]),
+        received_at=float(found["created"] if known is None or rows.wrong(FAULTS, known) else known["received_at"]),
         attempt=int(found["attempt"]),
         reminder=reminder,
         problem=found["problem"],
@@ -313,7 +356,7 @@ def _row(found: Any, known: Any, memo: str | None, change: Change, reminder: boo
 def _latest(fault: Fault, known: Any) -> Fault:
     """Where the newest can't be read, this one is the newest that is known."""
     try:
-        return fault if known is None else unpacked(known["payload"])
+        return fault if known is None or rows.wrong(FAULTS, known) else unpacked(known["payload"])
     except ValueError:
         return fault
 
@@ -330,7 +373,8 @@ def _memo_of(memo: str | None) -> Mapping[str, Any]:
 def _set_aside(connection: sa.Connection, found: Any, why: str, now: float) -> None:
     """As `Outbox.refuse`, as it is: others' rows, the next of this fault among them, need not wait for it."""
     connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id == found["id"]))
-    same = {name: found[name] for name in ("target", "fault_id", "sequence", "change", "payload")}
+    same: dict[str, Any] = {name: str(found[name]) for name in ("target", "fault_id", "change", "payload")}
+    same["sequence"] = found["sequence"] if isinstance(found["sequence"], int) else 0
     connection.execute(sa.insert(UNDELIVERED).values(at=now, kind="unreadable", why=ascii(why)[:2000], **same))
 
 
@@ -349,6 +393,6 @@ def put(
         )
     values = {"fault_id": fault.fault_id, "sequence": fault.sequence, "change": str(change), "reminder": reminder}
     values |= {"created": now, "next_at": now, "attempt": 1, "owner": "", "payload": packed(fault)}
-    rows = [{**values, "target": target} for target in targets]
-    if rows:
-        connection.execute(sa.insert(OUTBOX), rows)
+    new = [{**values, "target": target} for target in targets]
+    if new:
+        connection.execute(sa.insert(OUTBOX), new)

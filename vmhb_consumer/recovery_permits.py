@@ -4,8 +4,10 @@ Who counts holds one row of the database locked until the permit is written, so 
 place, and the stop button holds from the moment at which it is pressed. A permit is for (fault_id, recovery_attempt):
 asked for twice, it is one. `recovery_limits` decides, `recovery_places` keeps.
 
-A guest that may revive is asked about right before, each time: it may have answered since the fault was told. Who does
-not answer us is not asked again by the next fault of its host: a host that died has many, and each question takes 6 s.
+Its worker and Nova are asked right before, each time: what came from the broker may be anybody's word, and a guest may
+have answered since. Whose place it is, Nova says as well. Who does not answer us is not asked again by the next fault
+of its host: a host that died has many, and each question takes 6 s. What nobody confirms is never begun, and asked
+about again for as long as its fault asks for it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -21,8 +23,7 @@ from vmhb_common.app import crashpoint
 from vmhb_common.model.fault import Fault, FaultState
 from vmhb_consumer import last_word, recovery_limits, recovery_places
 from vmhb_consumer.database import Away, Database
-from vmhb_consumer.doubt_rules import Unknown, Whereabouts, Word
-from vmhb_consumer.last_word import Spell
+from vmhb_consumer.doubt_rules import Place, Unknown, Whereabouts, Word
 from vmhb_consumer.recovery_limits import OBSERVE, PAUSED
 from vmhb_consumer.reporters.base import Permit
 from vmhb_consumer.repository import Records
@@ -36,16 +37,28 @@ LATE, UNVERIFIED = "late", "unverified"
 VERIFY_AGAIN = 15.0
 #: For so long (seconds) a worker that did not answer is not asked by other faults. Less than VERIFY_AGAIN.
 MUTE = 10.0
+#: For so long (seconds) it is told of at least.
+TOLD_OF = 60.0
 #: None was held for so long (seconds): that is over. Those who are held ask again sooner.
 QUIET = 2 * recovery_limits.MINUTE
 
 
+#: A confirmation is written down where the last one is older than this (seconds).
+NOTED = 60.0
+
+
+def _as_it_says(fault: Fault) -> Fault | Unknown:
+    return fault
+
+
 @dataclass(frozen=True, slots=True)
 class Witnesses:
-    """Who is asked before it is begun. Both BLOCK, for some 7 s at most, and raise nothing."""
+    """Who is asked before it is begun. All BLOCK, for some 7 s at most, and raise nothing. named: the fault, as one of
+    the project that Nova says; of an instance that is known, without asking."""
 
     word: Callable[[Fault], Word]
     place: Callable[[Fault], Whereabouts]
+    named: Callable[[Fault], Fault | Unknown] = _as_it_says
 
 
 class Permits:
@@ -59,9 +72,8 @@ class Permits:
         #: Why recoveries are held; None while they are not.
         self.held: str | None = None
         self._held_at = 0.0
-        #: Both are guarded by the lock. When it was first unclear, by (fault_id, attempt); who did not answer, by host.
+        #: Guarded by the lock: who did not answer, by host.
         self._lock = threading.Lock()
-        self._unclear: dict[tuple[str, int], Spell] = {}
         self._mute: dict[str, tuple[float, Unknown]] = {}
 
     def limit(self, limits: RecoverySettings) -> None:
@@ -84,49 +96,43 @@ class Permits:
         refused = _outdated(asked, latest)
         if refused is not None:
             return Permit(False, refused)
-        permit = self._weigh(latest, target, now(), look_only=True)
+        named = self._witnesses.named(latest)
+        if isinstance(named, Unknown):
+            return _unverified(named)
+        permit = self._weigh(named, target, now(), look_only=True)
         if not (permit.granted or permit.withheld == OBSERVE):
             return permit
-        ago = now() - confirmed_at
-        if last_word.must_be_asked(latest, ago, self._limits.action_ttl):
-            permit = self._verify(latest, now, late=last_word.is_late(ago, self._limits.action_ttl))
-            if not permit.granted:
-                return permit
-            latest, _confirmed_at = self._known(asked)
-            refused = _outdated(asked, latest)
-            if refused is not None:  # while it was asked
-                return Permit(False, refused)
-        return self._weigh(latest, target, now())
+        permit = self._verify(latest, now)
+        if not permit.granted:
+            return permit
+        latest, _confirmed_at = self._known(asked)
+        refused = _outdated(asked, latest)
+        if refused is not None:  # while it was asked
+            return Permit(False, refused)
+        if now() - confirmed_at > NOTED:
+            at = now()
+            self._records.keep(latest, True, at + NOTED, at)
+        return self._weigh(replace(latest, project_id=named.project_id), target, now())
 
     def _known(self, asked: Fault) -> tuple[Fault, float]:
         return self._records.known(asked.fault_id) or (asked, 0.0)
 
-    def _verify(self, fault: Fault, now: Callable[[], float], late: bool) -> Permit:
-        place = self._witnesses.place(fault) if late or last_word.is_novas_to_say(fault) else None
-        said = last_word.judge(fault, self._word(fault, now), place)
-        key = (fault.fault_id, fault.recovery_attempt)
-        if isinstance(said, last_word.Unclear):
-            return self._not_clear(key, said.why, now())
-        with self._lock:
-            self._unclear.pop(key, None)
+    def _verify(self, fault: Fault, now: Callable[[], float]) -> Permit:
+        place = self._witnesses.place(fault)
+        said: last_word.LastWord
+        if place is None or isinstance(place, Place):
+            word = self._word(fault, now)
+            said, again = last_word.judge(fault, word, place), word.again if isinstance(word, Unknown) else None
+        else:  # where it is is not known, so no worker can speak for it
+            said, again = last_word.Unclear(place.why), place.again
         match said:
+            case last_word.Unclear(why):
+                return _unverified(Unknown(why, again))
             case last_word.Never(why):
                 return Permit(False, why, withheld=LATE)
             case last_word.NotNow(why):
                 return Permit(False, f"not now: {why}", VERIFY_AGAIN, UNVERIFIED)
-        if late:
-            at = now()
-            self._records.keep(fault, True, at + 60.0, at)
         return Permit(True)
-
-    def _not_clear(self, key: tuple[str, int], why: str, now: float) -> Permit:
-        with self._lock:
-            # Some were asked about last by another consumer, or are over: they do not come back to be removed.
-            self._unclear = {one: spell for one, spell in self._unclear.items() if spell.goes_on(now)}
-            spell = self._unclear[key] = last_word.unclear(self._unclear.get(key), now)
-        if spell.is_too_long:
-            return Permit(False, f"not confirmed for {spell.seconds:.0f} s: {why}", withheld=UNVERIFIED)
-        return Permit(False, f"not confirmed: {why}", VERIFY_AGAIN, UNVERIFIED)
 
     def _word(self, fault: Fault, now: Callable[[], float]) -> Word:
         with self._lock:
@@ -135,10 +141,18 @@ class Permits:
             return why
         word = self._witnesses.word(fault)
         with self._lock:
-            self._mute.pop(fault.host, None)
-            if isinstance(word, Unknown):
+            if not isinstance(word, Unknown):
+                self._mute.pop(fault.host, None)
+            elif word.again is None:
+                self._mute = {host: one for host, one in self._mute.items() if 0.0 <= now() - one[0] < TOLD_OF}
                 self._mute[fault.host] = (now(), word)
         return word
+
+    @property
+    def mute(self) -> dict[str, str]:
+        """Hosts whose workers did not answer when they were asked last, of late, and why not."""
+        with self._lock:
+            return {host: word.why for host, (_at, word) in self._mute.items()}
 
     def _weigh(self, fault: Fault, target: str, now: float, look_only: bool = False) -> Permit:
         def work(connection: sa.Connection) -> Permit:
@@ -171,6 +185,10 @@ class Permits:
         elif self.held is not None and now - self._held_at > QUIET:
             LOG.info("recoveries are not held any more")
             self.held = None
+
+
+def _unverified(word: Unknown) -> Permit:
+    return Permit(False, f"not confirmed: {word.why}", word.again or VERIFY_AGAIN, UNVERIFIED)
 
 
 def _outdated(asked: Fault, latest: Fault) -> str | None:

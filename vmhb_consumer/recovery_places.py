@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vmhb_common.model.fault import Fault
+from vmhb_consumer import rows
 from vmhb_consumer.database import Database
 from vmhb_consumer.recovery_limits import FRESH, MINUTE, Known
 from vmhb_consumer.schema import HOLDERS, META, PAUSES, PERMITS, WAITING
@@ -37,8 +38,8 @@ def lock(connection: sa.Connection, by: str) -> None:
 def known(connection: sa.Connection, fault: Fault, limits: RecoverySettings, now: float) -> Known:
     """What speaks for and against this fault's recovery."""
     since = now - max(MINUTE, limits.recovery_time, limits.recovery_window)
-    rows = connection.execute(_permits().where(PERMITS.c.granted_at > since)).mappings().all()
-    others = [row for row in rows if not _same(row, fault)]
+    found = _sound(connection.execute(_permits().where(PERMITS.c.granted_at > since)).mappings().all(), now)
+    others = [row for row in found if not _same(row, fault)]
     # An earlier attempt's place is this one's: one instance takes one place.
     held = [row for row in others if row["fault_id"] != fault.fault_id and _holds(row, limits, now)]
     return Known(
@@ -52,7 +53,7 @@ def known(connection: sa.Connection, fault: Fault, limits: RecoverySettings, now
             and row["instance_uuid"] == fault.instance_uuid
             and now - row["granted_at"] < limits.recovery_window
         ],
-        has_place=any(_same(row, fault) and _holds(row, limits, now) for row in rows),
+        has_place=any(_same(row, fault) and _holds(row, limits, now) for row in found),
         others_wait=any(project != fault.project_id for project in _projects_that_wait(connection, now)),
         pause=pause_of(connection),
     )
@@ -109,6 +110,11 @@ def _permits() -> Any:
     return sa.select(PERMITS, HOLDERS.c.project).select_from(PERMITS.outerjoin(HOLDERS, same))
 
 
+def _sound(found: Sequence[Any], now: float) -> list[Mapping[str, Any]]:
+    """As `rows.put_right` will make them: one of which is not known when it was let through was so just now."""
+    return [dict(row) if rows.wrong(PERMITS, row) is None else {**row, "granted_at": now} for row in found]
+
+
 def _is(table: Any, fault: Fault) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.fault_id == fault.fault_id, table.c.attempt == fault.recovery_attempt)
 
@@ -132,7 +138,11 @@ def wait(connection: sa.Connection, fault: Fault, target: str, why: str, now: fl
     if row is None:
         who = {"fault_id": fault.fault_id, "instance_uuid": fault.instance_uuid, "project": fault.project_id}
         connection.execute(sa.insert(WAITING).values(**who, since=now, **values))
-    elif (row["target"], row["why"]) != (target, why) or not row["asked_at"] <= now < row["asked_at"] + NOTED:
+    elif (
+        rows.wrong(WAITING, row) is not None
+        or (row["target"], row["why"]) != (target, why)
+        or not row["asked_at"] <= now < row["asked_at"] + NOTED
+    ):
         connection.execute(sa.update(WAITING).where(mine).values(**values))
 
 
@@ -153,7 +163,11 @@ def _projects_that_wait(connection: sa.Connection, now: float) -> Sequence[str |
 def pause_of(connection: sa.Connection) -> Pause | None:
     """The last that was asked for, in force or over."""
     row = connection.execute(sa.select(PAUSES).where(PAUSES.c.name == RECOVERIES)).mappings().first()
-    return None if row is None else Pause(row["reason"], float(row["since"]), float(row["until"]), row["who"])
+    if row is None:
+        return None
+    if rows.wrong(PAUSES, row) is not None:  # somebody pressed it: it holds, until its row is put right, or replaced
+        return Pause("its row of vmhb_pauses can't be read", 0.0, rows.FURTHEST, "somebody")
+    return Pause(row["reason"], float(row["since"]), float(row["until"]), row["who"])
 
 
 # -- for people --------------------------------------------------------------------------------------------------------
@@ -218,13 +232,18 @@ class Board:
         """Of this moment."""
 
         def work(connection: sa.Connection) -> Picture:
-            rows = connection.execute(_permits().where(PERMITS.c.granted_at > now - limits.recovery_time)).mappings()
+            recent = _permits().where(PERMITS.c.granted_at > now - limits.recovery_time)
+            found = _sound(connection.execute(recent).mappings().all(), now)
             query = sa.select(WAITING).where(WAITING.c.asked_at > now - FRESH).order_by(WAITING.c.since)
             waiting = connection.execute(query).mappings().all()
             return Picture(
                 pause_of(connection),
-                Counter(row["project"] for row in rows if _holds(row, limits, now)),
-                [Waiter(row["instance_uuid"], row["project"], row["since"], row["why"]) for row in waiting],
+                Counter(row["project"] for row in found if _holds(row, limits, now)),
+                [
+                    Waiter(row["instance_uuid"], row["project"], row["since"], row["why"])
+                    for row in waiting
+                    if rows.wrong(WAITING, row) is None
+                ],
             )
 
         return self._database.run(work)

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vmhb_common.model.fault import Fault
+from vmhb_consumer import rows
 from vmhb_consumer.database import Away, Changed, Database, Unfit
 from vmhb_consumer.schema import QUEUES
 
@@ -84,4 +85,9 @@ class Turn:
 
 
 def _row(connection: sa.Connection, name: str) -> Any | None:
-    return connection.execute(sa.select(QUEUES).where(QUEUES.c.name == name[:255])).mappings().first()
+    row = connection.execute(sa.select(QUEUES).where(QUEUES.c.name == name[:255])).mappings().first()
+    if row is None or rows.wrong(QUEUES, row) is None:
+        return row
+    # Nobody knows whose turn it is, or until when: it is over, as `rows` says, and the next one's.
+    connection.execute(sa.delete(QUEUES).where(QUEUES.c.name == name[:255]))
+    return None

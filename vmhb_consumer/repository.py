@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from vmhb_common.model.fault import Change, Fault, FaultState, Resolution
 from vmhb_common.model.moments import from_epoch
-from vmhb_consumer import fault_rules, outbox, recovery_places
+from vmhb_consumer import fault_rules, outbox, recovery_places, rows
 from vmhb_consumer.database import Changed, Database
 from vmhb_consumer.fault_rules import Outcome
 from vmhb_consumer.reporters import telling
@@ -34,6 +34,10 @@ PATIENCE = 3
 SOON = 10.0
 #: Until somebody else may look at what one consumer has begun to look into (seconds).
 LOOK = 60.0
+#: Open faults of one host: more than a host has instances, each with two channels, by far.
+MAX_OPEN = 1000
+#: Workers at most: where there is no Nova to say which hosts there are, somebody may make them up.
+MAX_WORKERS = 10_000
 RAISED = str(FaultState.RAISED)
 #: Of a row that can't be read: nobody comes across it again, and the next notification of its fault takes its place.
 UNREADABLE = "unreadable"
@@ -86,17 +90,30 @@ class Records:
 
     # -- what is heard ---------------------------------------------------------------------------------------------
 
-    def take(self, told: Fault, now: float) -> Outcome:
-        """A notification. What it changes is committed when this returns."""
+    def take(self, told: Fault, now: float, old: bool = False) -> Outcome:
+        """A notification. What it changes is committed when this returns. old: it may be of a fault that was here, and
+        is forgotten."""
 
         def work(connection: sa.Connection) -> Outcome:
             known = _known(connection, told.fault_id)
-            outcome = fault_rules.judge(None, told) if known is None else self._judged(known, told)
-            if outcome in (Outcome.NEW, Outcome.CHANGED, Outcome.REMINDED):
+            if known is None:
+                outcome = Outcome.STALE if old else self._admitted(connection, told)
+            else:
+                outcome = self._judged(known, told)
+            if outcome in fault_rules.TAKEN:
                 self._write(connection, known, told, outcome, now, check_at=now + min(SOON, self._patience))
             return outcome
 
         return self._database.run(work)
+
+    @staticmethod
+    def _admitted(connection: sa.Connection, told: Fault) -> Outcome:
+        """Of a fault that is not known: whoever speaks for one host fills no more than its part."""
+        open_ones = sa.and_(FAULTS.c.state == RAISED, FAULTS.c.host == told.host)
+        of_host = sa.select(FAULTS.c.fault_id).where(open_ones).limit(MAX_OPEN)
+        if told.state is FaultState.RAISED and len(connection.execute(of_host).all()) >= MAX_OPEN:
+            return Outcome.CROWDED
+        return fault_rules.judge(None, told)
 
     def heard(self, sign: Sign, now: float) -> bool:
         """A worker's sign of life; ends its worker_lost. False where it is not newer than the last."""
@@ -113,10 +130,14 @@ class Records:
                 "fault_id": None,
             }
             if row is None:
+                known = sa.select(sa.func.count()).select_from(WORKERS)
+                if int(connection.execute(known).scalar() or 0) >= MAX_WORKERS:
+                    return False
                 connection.execute(sa.insert(WORKERS).values(host=sign.host, **values))
                 return True
             # Lives aren't compared: a host's clock may have been set back.
-            if row["started_at"] == sign.started_at and row["sequence"] >= sign.sequence:
+            readable = rows.wrong(WORKERS, row) is None
+            if readable and row["started_at"] == sign.started_at and row["sequence"] >= sign.sequence:
                 return False
             same = sa.and_(WORKERS.c.host == sign.host, WORKERS.c.sequence == row["sequence"])
             if connection.execute(sa.update(WORKERS).where(same).values(**values)).rowcount != 1:
@@ -131,7 +152,7 @@ class Records:
 
         def work(connection: sa.Connection) -> None:
             row = connection.execute(sa.select(WORKERS).where(WORKERS.c.host == host)).mappings().first()
-            if row is not None:
+            if row is not None and rows.wrong(WORKERS, row) is None:
                 values = {"heard_at": now, "check_at": now + PATIENCE * row["interval"], "fault_id": None}
                 connection.execute(sa.update(WORKERS).where(WORKERS.c.host == host).values(**values))
                 self._end_loss(connection, row["fault_id"], now)
@@ -192,13 +213,13 @@ class Records:
     # -- what is to be looked into -----------------------------------------------------------------------------------
 
     def doubtful(self, now: float, limit: int) -> list[Doubtful]:
-        """Open faults whose time has come; each is handed to one consumer only, for LOOK seconds."""
+        """Open faults whose time has come, of as many hosts as there are; each is handed to one consumer only, for LOOK
+        seconds."""
 
         def work(connection: sa.Connection) -> list[Doubtful]:
             due = sa.and_(FAULTS.c.state == RAISED, FAULTS.c.check_at <= now)
-            query = sa.select(FAULTS).where(due).order_by(FAULTS.c.check_at).limit(limit)
             found = []
-            for row in connection.execute(query).mappings().all():
+            for row in _by_turns(connection, due, limit):
                 taken = sa.update(FAULTS).where(due, FAULTS.c.fault_id == row["fault_id"])
                 if connection.execute(taken.values(check_at=now + LOOK)).rowcount == 1:
                     found += self._doubtful(connection, row, now)
@@ -224,11 +245,14 @@ class Records:
 
         def work(connection: sa.Connection) -> list[Silent]:
             due = WORKERS.c.check_at <= now
-            query = sa.select(WORKERS).where(due).order_by(WORKERS.c.check_at).limit(limit)
+            # Those that are lost already come last: they are many where somebody makes hosts up.
+            order = (WORKERS.c.fault_id.is_not(None), WORKERS.c.check_at)
+            query = sa.select(WORKERS).where(due).order_by(*order).limit(limit)
             found = []
             for row in connection.execute(query).mappings().all():
                 taken = sa.update(WORKERS).where(due, WORKERS.c.host == row["host"])
-                if connection.execute(taken.values(check_at=now + LOOK)).rowcount == 1:
+                mine = connection.execute(taken.values(check_at=now + LOOK)).rowcount == 1
+                if mine and rows.wrong(WORKERS, row) is None:
                     found.append(
                         Silent(row["host"], row["heard_at"], row["interval"], row["instances"], row["fault_id"])
                     )
@@ -288,6 +312,12 @@ class Records:
 
     # -- rows that can't be read -------------------------------------------------------------------------------------
 
+    def put_right(self, now: float) -> None:
+        """Numbers that are none, of all tables: so that what they belong to is found again. Said once for each that was
+        found."""
+        for column, number in self._database.run(lambda connection: rows.put_right(connection, now)).items():
+            LOG.error("%s was no number of ours in %d rows: it is put right", column, number)
+
     def set_aside(self, now: float) -> None:
         """Take those that were come across out of everybody's way, and say so: once, whichever consumer does it. What
         they hold stays, for whoever looks into it."""
@@ -305,14 +335,18 @@ class Records:
         # What its columns say still holds: cleared is final, and sequences only rise.
         if known["state"] == str(FaultState.CLEARED):
             return Outcome.FINAL
-        return Outcome.NEW if told.sequence > known["sequence"] else Outcome.OLD
+        sequence = known["sequence"] if isinstance(known["sequence"], int) else 0
+        return Outcome.NEW if told.sequence > sequence else Outcome.OLD
 
-    def _readable(self, rows: Sequence[Any]) -> list[Fault]:
-        return [fault for row in rows if (fault := self._read(row)) is not None]
+    def _readable(self, found: Sequence[Any]) -> list[Fault]:
+        return [fault for row in found if (fault := self._read(row)) is not None]
 
     def _read(self, row: Any) -> Fault | None:
         """None where it can't be: then it is as if it were not there, until `set_aside`."""
         try:
+            wrong = rows.wrong(FAULTS, row)
+            if wrong is not None:
+                raise ValueError(wrong)
             return fault_rules.unpacked(row["payload"])
         except ValueError as error:
             if row["state"] == RAISED:
@@ -374,6 +408,19 @@ class Records:
         wanted = first if change is Change.RAISED else self._route(change, fault)
         has = set() if new else outbox.who_has(connection, fault.fault_id, {*wanted, *first})
         return telling.recipients(change, wanted, first, has)
+
+
+def _by_turns(connection: sa.Connection, due: sa.ColumnElement[bool], limit: int) -> list[Any]:
+    """The oldest of each host first: one that has thousands delays no other's."""
+    oldest = sa.func.min(FAULTS.c.check_at)
+    hosts = sa.select(FAULTS.c.host).where(due).group_by(FAULTS.c.host).order_by(oldest).limit(limit)
+    names = connection.execute(hosts).scalars().all()
+    found: list[Any] = []
+    for left, name in zip(range(len(names), 0, -1), names, strict=True):
+        part = -(-(limit - len(found)) // left)
+        query = sa.select(FAULTS).where(due, FAULTS.c.host == name).order_by(FAULTS.c.check_at).limit(part)
+        found += connection.execute(query).mappings().all()
+    return found
 
 
 def _changed(statement: Any, connection: sa.Connection) -> int:

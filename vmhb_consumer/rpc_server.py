@@ -6,9 +6,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from vmhb_common import worker_api
 from vmhb_common.consumer_api import EXCHANGE, TOPIC, VERSION
-from vmhb_common.messaging import broker
+from vmhb_common.messaging import broker, callers, looks, replies
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.messaging.sender_keys import Own
 from vmhb_consumer import fault_rules
 from vmhb_consumer.database import Away
 from vmhb_consumer.repository import Records
@@ -27,7 +29,9 @@ class Endpoint:
 
     target = oslo_messaging.Target(version=VERSION)
 
-    def __init__(self, records: Records, about: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, records: Records, about: Callable[[], dict[str, Any]], own: Own | None = None) -> None:
+        """own: the key that it is shown with who answers."""
+        self._own = own
         self._records = records
         self._about = about
 
@@ -38,9 +42,9 @@ class Endpoint:
         )
         return found
 
-    def about(self, _context: dict[str, Any]) -> dict[str, Any]:
+    def about(self, context: dict[str, Any]) -> dict[str, Any]:
         """Who answers."""
-        told: dict[str, Any] = self._answer(self._about)
+        told: dict[str, Any] = callers.sealed(self._own, TOPIC, context, "about", {}, self._answer(self._about))
         return told
 
     def _answer(self, work: Callable[[], Any]) -> Any:
@@ -51,9 +55,10 @@ class Endpoint:
             raise oslo_messaging.ExpectedException() from error
 
 
-def looks(name: str) -> list[broker.Look]:
+def tried(name: str) -> list[looks.Look]:
     """For `brokers.check`: a consumer calls workers, and other consumers, and is called. name: as that of `server`."""
-    return [broker.calling, broker.serving(EXCHANGE, TOPIC, name)]
+    to_workers = looks.calling(worker_api.EXCHANGE, f"{worker_api.TOPIC}.any")
+    return [to_workers, looks.calling(EXCHANGE, TOPIC), looks.serving(EXCHANGE, TOPIC, name)]
 
 
 def server(
@@ -65,6 +70,6 @@ def server(
 
     def make() -> Any:
         policy = oslo_messaging.DefaultRPCAccessPolicy
-        return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
+        return replies.careful(oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy))
 
     return broker.Background(f"RPC is served as {TOPIC}", "RPC cannot be served", make, THREADS, why)

@@ -13,6 +13,9 @@ from oslo_config import cfg
 from vmhb_common.app import command_line, report, systemd
 from vmhb_common.app.command_line import Reading
 from vmhb_common.app.ending import Ending, errands
+from vmhb_common.conf import senders
+from vmhb_common.messaging.sender_keys import Own
+from vmhb_common.model.senders import Role, name_of
 from vmhb_consumer import settings
 from vmhb_consumer.conf import consumer as options
 from vmhb_consumer.conf import nova_notifications
@@ -46,7 +49,8 @@ def run(conf: cfg.ConfigOpts, reading: Reading) -> int:
     try:
         halves = options.halves(conf)
         if settings.Half.INSTANCES in halves:
-            consumer.add(Instances(conf, nova_notifications.settings(conf), consumer.line))
+            own = Own(senders.settings(conf).key, name_of(Role.CONSUMER, conf.host))
+            consumer.add(Instances(conf, nova_notifications.settings(conf), consumer.line, own))
         if settings.Half.FAULTS in halves:
             consumer.add(_faults(conf, consumer))
     except (ValueError, ImportError) as error:
@@ -119,7 +123,10 @@ class Consumer:
     def read_again(self) -> None:
         """The configuration has changed, in what may change while it runs."""
         for half in self._halves:
-            half.read_again()
+            try:
+                half.read_again()
+            except Exception:
+                LOG.exception("an error of our own; the other half reads its configuration all the same")
 
     def stop(self) -> None:
         """End `run` soon."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vmhb_common.model.senders import CONSUMERS_KEY, SenderSettings
 from vmhb_common.model.words import StrEnum
 from vmhb_consumer.nova_operations import TIMEOUTS, Operation
 
@@ -35,8 +36,7 @@ class RecoverySettings:
     """How many recoveries are let through. Times are seconds.
 
     max_concurrent: under way at a time, 0: none; recovery_time: for how long one counts as such; rate: begun within a
-    minute; recoveries: of one instance within recovery_window; action_ttl: how long a recommendation is acted on
-    without asking Nova where the instance is, and of an instance that can't have revived without asking its worker;
+    minute; recoveries: of one instance within recovery_window; action_ttl: without effect, kept for files that have it;
     observe_only: none is begun, and what would have been is said.
     """
 
@@ -65,3 +65,4 @@ class FaultSettings:
     topics: tuple[str, ...] = ("vmhb_notifications",)
     transport_url: str | None = None
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
+    senders: SenderSettings = field(default_factory=lambda: SenderSettings(Path(CONSUMERS_KEY)))

@@ -13,7 +13,7 @@ from typing import Any
 from vmhb_guest import units
 from vmhb_guest.codec import MAX_NAME, MAX_TEXT, clean
 from vmhb_guest.health import HEALTHY, STATUSES, UNHEALTHY, Finding
-from vmhb_guest.senders import NEVER, Process, Sender, bounded, interval_of
+from vmhb_guest.senders import NEVER, Process, Sender, bounded, interval_of, stored_sender
 from vmhb_guest.units import Word
 
 #: Processes of one application whose end is noticed: each costs a descriptor. Of more, those heard last.
@@ -76,6 +76,7 @@ class Application:
         """This process speaks for it. sure: it is no helper, however soon it ends. Who had to be dropped for it."""
         process = self.processes.pop(sender.pid, None) or Process(dataclasses.replace(sender, main=None), now)
         process.sure = process.sure or sure
+        process.users.add(sender.uid)
         self.processes[sender.pid] = process  # who was heard last is last
         others = [pid for pid in self.processes if pid not in (sender.pid, self.sender.pid)]
         return self.processes.pop(others[0]).sender if len(self.processes) > MAX_PROCESSES else None
@@ -289,7 +290,7 @@ def load(row: Mapping[str, Any], now: float) -> Application:
     name = clean(str(row["name"]), MAX_NAME)
     asked = clean(str(row.get("asked", name)), MAX_NAME)  # the first release did not write it
     ended = bool(row["ended"])
-    one = Application(Sender(**known), name, asked, interval=interval, heard=now, spoke=now)
+    one = Application(stored_sender(known), name, asked, interval=interval, heard=now, spoke=now)
     one.ended, one.accused = ended, bool(row.get("accused", ended))
     one.named, one.main, one.doubted = (bool(row.get(word)) for word in ("named", "main", "doubted"))
     one.status = row["status"] if row.get("status") in STATUSES else HEALTHY
@@ -297,6 +298,7 @@ def load(row: Mapping[str, Any], now: float) -> Application:
     one.lasting = bool(row.get("lasting", True))
     alone = [] if ended else [{"sender": known, "sure": True, "former": False}]
     for each in row.get("processes", alone)[:MAX_PROCESSES]:
-        process = Process(Sender(**each["sender"]), now, sure=bool(each["sure"]), former=bool(each["former"]))
+        sender = stored_sender(each["sender"])
+        process = Process(sender, now, sure=bool(each["sure"]), former=bool(each["former"]))
         one.processes[process.sender.pid] = process
     return one

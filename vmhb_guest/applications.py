@@ -6,14 +6,16 @@ operator has it forgotten.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from vmhb_guest import names, units
 from vmhb_guest.application import Application, Groups, load
 from vmhb_guest.codec import MAX_NAME, clean
-from vmhb_guest.health import Finding
+from vmhb_guest.health import DEGRADED, Finding
 from vmhb_guest.places import Places
 from vmhb_guest.senders import HELPERS, MIN_INTERVAL, Sender, interval_of
 from vmhb_guest.units import Told
@@ -39,11 +41,15 @@ def joins(said: Mapping[str, str]) -> bool:
 class Applications:
     """The table. Bounded. Not thread-safe."""
 
-    def __init__(self, groups: Groups | None = None) -> None:
+    def __init__(
+        self, groups: Groups | None = None, guard: Callable[[str], AbstractContextManager[None]] | None = None
+    ) -> None:
+        """guard: what is done with one application is done within it, so that a fault in that is not the others'."""
         self.refused = 0  #: messages of senders for whom there is no room, or who were gone before they were known
         self.helpers = 0  #: senders that were no applications: they ended when they had spoken
         self.dismissed = ""  #: why nobody is accused of anything; "" where everybody may be
         self._groups = groups or Groups()
+        self._guard = guard or (lambda _what: contextlib.nullcontext())
         self._all: list[Application] = []
         self._of: dict[int, Application] = {}  # by the number of a process that speaks for it
         self._gone: dict[tuple[int, int], None] = {}  # number and start of processes; the oldest first
@@ -59,6 +65,24 @@ class Applications:
     def living(self) -> list[Sender]:
         """The processes whose end must be noticed."""
         return [process.sender for one in self._all for process in one.processes.values()]
+
+    def owners(self) -> list[tuple[str, Sender]]:
+        """Each one's name, and its main process."""
+        return [(one.name, one.sender) for one in self._all if not one.ended]
+
+    def speaks(self, sender: Sender) -> bool:
+        """Does a process speak for one of them, as far as is known: this one, and not another that has its number?"""
+        one = self._of.get(sender.pid)
+        return one is not None and one.processes[sender.pid].said(sender)
+
+    def admits(self, sender: Sender, said: Mapping[str, str], now: float) -> bool:
+        """Is it of a service that has joined, whoever may join by now? By its unit and user, or its name and user."""
+        asked = _name_in(said) or _usual_name(sender)
+        for one in self._all:
+            same = one.unit == sender.unit if one.unit or sender.unit else one.asked == asked
+            if same and sender.uid == one.sender.uid:
+                return True
+        return self._places.keeps(sender.uid, asked, now)
 
     def hear(self, sender: Sender, said: Mapping[str, str], now: float) -> bool:
         """One message. Does the sender speak for an application from now on? Not, where it says that it stops."""
@@ -139,10 +163,11 @@ class Applications:
     def told(self, unit: str, said: Told, asked: float, now: float) -> None:
         """What it says of one of them, when asked then."""
         for one in [one for one in self._all if one.sender.keeper == unit]:
-            if not one.hear_of_unit(said.word, self._groups, asked, said.began):
-                self._leave(one, now)
-            elif one.ended:
-                self._release(one)
+            with self._guard(f"what systemd says of the application {one.name}"):
+                if not one.hear_of_unit(said.word, self._groups, asked, said.began):
+                    self._leave(one, now)
+                elif one.ended:
+                    self._release(one)
 
     # -- what they are found to be
 
@@ -156,7 +181,13 @@ class Applications:
         self._notice(now)
         if self.dismissed:
             return [Finding(one.name, one.status, self.dismissed) for one in self._all if not one.ended]
-        return [one.finding(now) for one in self._all]
+        return [self._finding(one, now) for one in self._all]
+
+    def _finding(self, one: Application, now: float) -> Finding:
+        found = Finding(one.name, DEGRADED, "not known: a fault of vmhb-guest's own, see its log")
+        with self._guard(f"the judgement of the application {one.name}"):
+            found = one.finding(now)
+        return found
 
     def describe(self, now: float) -> list[dict[str, Any]]:
         """For people."""
@@ -167,31 +198,41 @@ class Applications:
                 "pid": one.sender.pid,
                 "uid": one.sender.uid,
                 "unit": units.title(one.unit) if one.unit else None,
+                "joined": True,
                 "watchdog": one.interval,
                 "heard": round(max(now - one.heard, 0), 1),
-                "status": one.finding(now).status,
-                "message": one.finding(now).message,
+                "status": found.status,
+                "message": found.message,
             }
-            for one in self._all
+            for one, found in [(one, self._finding(one, now)) for one in self._all]
         ]
 
     def _notice(self, now: float) -> None:
         for one in self._all:
-            one.notice(self._groups, now)
+            with self._guard(f"a look at the application {one.name}"):
+                one.notice(self._groups, now)
 
     # -- what outlives us
 
     def dump(self, now: float = float("inf")) -> list[dict[str, Any]]:
         """What the next daemon must know, so that an end meanwhile is not forgotten."""
-        return [one.dump(now) for one in self._all]
+        rows = []
+        for one in self._all:
+            with self._guard(f"the application {one.name}, which is to be remembered"):
+                rows.append(one.dump(now))
+        return rows
 
     def load(self, rows: list[dict[str, Any]], now: float) -> None:
-        """Take over what `dump` gave. Deadlines begin anew. KeyError, TypeError, ValueError for anything else."""
+        """Take over what `dump` gave. Deadlines begin anew. KeyError, TypeError, ValueError for anything else; one row
+        that is no application's is no other's fault.
+        """
         for row in rows[:MAX_APPLICATIONS]:
-            one = load(row, now)
-            one.processes = {pid: process for pid, process in one.processes.items() if pid not in self._of}
-            self._of.update(dict.fromkeys(one.processes, one))
-            self._all.append(one)
+            with self._guard("an application that was remembered"):
+                one = load(row, now)
+                one.processes = {pid: process for pid, process in one.processes.items() if pid not in self._of}
+                one.name = names.free(one.name or one.asked or str(one.sender.pid), one.sender.pid, self._taken(one))
+                self._of.update(dict.fromkeys(one.processes, one))
+                self._all.append(one)
 
     # -- who speaks for which
 
@@ -200,8 +241,9 @@ class Applications:
         one = self._of.get(sender.pid)
         if one is None:
             return None
-        if sender.born and one.processes[sender.pid].sender.born != sender.born:
-            self.end(sender.pid, now)  # another process has the number by now
+        if not one.processes[sender.pid].said(sender):
+            if sender.born:
+                self.end(sender.pid, now)  # another process has the number by now
             return None
         name = _name_in(said)
         if name and name != one.asked and one.lives_without(sender.pid):
@@ -239,7 +281,7 @@ class Applications:
             self.helpers += 1
             return None
         name = _name_in(said)
-        asked = name or clean(units.title(sender.unit) or sender.command, MAX_NAME) or str(sender.pid)
+        asked = name or _usual_name(sender)
         self._replace(asked, uid, sender.unit)
         if not self._places.take(uid, asked, [one.sender.uid for one in self._all], now):
             self.refused += 1
@@ -374,6 +416,11 @@ class Applications:
         """The names that this one can't have."""
         others = {other.name for other in self._all if other is not one}
         return others | self._reserved if one.sender.uid else others
+
+
+def _usual_name(sender: Sender) -> str:
+    """Of one that says none."""
+    return clean(units.title(sender.unit) or sender.command, MAX_NAME) or str(sender.pid)
 
 
 def _name_in(said: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vmhb_guest import programs
+from vmhb_guest import programs, trust
 from vmhb_guest.codec import MAX_NAME, MAX_TEXT, clean
 from vmhb_guest.faults import Faults
 from vmhb_guest.health import DEGRADED, HEALTHY, UNHEALTHY, Finding
@@ -37,8 +38,8 @@ RESCAN = 10.0
 OVERDUE = 10.0
 #: Seconds that stopping may take.
 FAREWELL = 2.0
-#: Bytes of a script in which its settings are looked for.
-HEAD = 2048
+#: Bytes of a script in which its settings are looked for; and names in the folder that are looked at.
+HEAD, MAX_NAMES = 2048, 4096
 
 _SETTING = re.compile(r"\b(interval|timeout)\s*=\s*(\S+)")
 _COMMENT = re.compile(rb"^\s*(?:#|//|--|;)\s*vmhb:(.*)$", re.MULTILINE)
@@ -100,6 +101,9 @@ class Check:
             self.ended.wait(max(self.settings.interval - (self._clock() - began), 0.05))
 
     def _run(self) -> Finding:
+        why = _distrusted(self.path)
+        if why:  # it says nothing of the machine, so it is not unhealthy
+            return Finding(self.name, DEGRADED, clean(f"not run: {why}", MAX_TEXT))
         self.settings = read_settings(self.path)
         outcome = programs.run(self.path, self.settings.timeout, over=self.ended.is_set)
         return judge(self.name, outcome, self.settings)
@@ -116,6 +120,7 @@ class Checks:
         self._clock = clock
         self._all: dict[str, Check] = {}
         self._too_many = 0
+        self._why = ""  # none of them is run
         self._ended = threading.Event()
         self._rescan = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="checks", daemon=True)
@@ -144,6 +149,8 @@ class Checks:
         """Of all that have ended once."""
         now = self._clock()
         found = [one for one in (check.finding(now) for check in list(self._all.values())) if one is not None]
+        if self._why:
+            found.append(Finding("checks.d", DEGRADED, clean(f"none is run: {self._why}", MAX_TEXT)))
         if self._too_many:
             found.append(
                 Finding("checks.d", DEGRADED, f"{self._too_many} checks more than the {MAX_CHECKS} that are run")
@@ -178,7 +185,11 @@ class Checks:
             check.ended.set()
 
     def _look(self) -> None:
-        paths = discover(self.folder)
+        why = _folder_distrusted(self.folder)
+        paths = [] if why else discover(self.folder)
+        if why and why != self._why:
+            LOG.warning("no check is run: %s", clean(why, MAX_TEXT))
+        self._why = why
         self._too_many = max(len(paths) - MAX_CHECKS, 0)
         wanted = paths[:MAX_CHECKS]
         known = dict(self._all)
@@ -197,7 +208,8 @@ class Checks:
 def discover(folder: str) -> list[str]:
     """The checks of a folder, by name. Also what can't be run: no executable, or settings without a program."""
     try:
-        names = os.listdir(folder)
+        with os.scandir(folder) as rows:
+            names = [row.name for row in itertools.islice(rows, MAX_NAMES)]
     except OSError:
         return []
     wanted = {name for name in names if not _IGNORED.search(name)}
@@ -211,6 +223,9 @@ def read_settings(path: str) -> Settings:
     text = ""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         text = "\n".join(row.decode("utf-8", "replace") for row in _COMMENT.findall(file.read(HEAD)))
+    why = _folder_distrusted(f"{path}.conf")
+    if why:
+        return Settings(problem=clean(f"its settings are not read: {why}", MAX_TEXT))
     with contextlib.suppress(OSError), open(f"{path}.conf", encoding="utf-8", errors="replace") as conf:
         text = "\n".join(row for row in conf.read(HEAD).splitlines() if not row.lstrip().startswith("#"))
     values = dict(_SETTING.findall(text))
@@ -230,6 +245,22 @@ def _seconds(name: str, values: dict[str, str], default: float, bounds: tuple[fl
         return seconds, ""
     what = f"{name}={clean(values[name], 20)} is not a number of seconds from {bounds[0]:g} to {bounds[1]:g}"
     return default, f"{what}: {default:g} is used"
+
+
+def _distrusted(path: str) -> str:
+    """Why a check is not to be run; "" for no reason, and where it can't be run at all, which is said by trying."""
+    try:
+        return trust.of_program(path)
+    except OSError:
+        return ""
+
+
+def _folder_distrusted(path: str) -> str:
+    """The same of a folder, or of a file of settings."""
+    try:
+        return trust.of_path(path)
+    except OSError:
+        return ""
 
 
 def judge(name: str, outcome: Outcome, settings: Settings) -> Finding:

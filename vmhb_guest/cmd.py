@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vmhb_guest import __version__, checks, control, log, notify, port
+from vmhb_guest import __version__, checks, control, log, members, notify, port
 from vmhb_guest.applications import interval_of
 from vmhb_guest.daemon import Daemon, Settings, handle_signals
 
@@ -21,6 +21,9 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 the daemon could not do it or isn't there, 2 the command makes no sense."""
+    for out in (sys.stdout, sys.stderr):
+        if hasattr(out, "reconfigure"):
+            out.reconfigure(errors="backslashreplace")  # whatever a name is made of, it can be written
     asked = _parser().parse_args(argv)
     if asked.verb == "run":
         return _run(asked)
@@ -44,6 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--port", default=port.DEVICE, help=f"device, or unix socket (default: {port.DEVICE})")
     run.add_argument("--checks", default=checks.FOLDER, help=f"folder of checks (default: {checks.FOLDER})")
     run.add_argument("--name", default="", help="how to introduce ourselves (default: the machine's name)")
+    run.add_argument(
+        "--members",
+        type=_members,
+        help="who may join, beside root: users, @groups (of either, names or numbers), or everybody, with commas "
+        f"between them (default: $VMHB_MEMBERS, or {','.join(members.USUAL)}). Of others, only their own word on their "
+        "health is told",
+    )
     run.add_argument("--relay", default=None, help="notify socket of the service manager (default: $NOTIFY_SOCKET)")
     run.add_argument("--debug", action="store_true", help="log more")
     status = verbs.add_parser("status", help="what is known of applications, checks and the host")
@@ -69,10 +79,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _time(text: str) -> float:
-    match = re.match(r"^(\d+(?:\.\d+)?)([smhd]?)$", text)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 40m, 90s or 2h")
     return float(match.group(1)) * _UNITS[match.group(2)]
+
+
+def _members(text: str) -> tuple[str, ...]:
+    try:
+        return members.words(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _members_by_environment() -> tuple[str, ...]:
+    """What makes no sense there keeps nobody from answering the host: root and the usual group may join then."""
+    text = os.environ.get("VMHB_MEMBERS", "")
+    try:
+        return members.words(text) if text else members.USUAL
+    except ValueError as error:
+        usual = ",".join(members.USUAL)
+        logging.getLogger(__name__).error("VMHB_MEMBERS: %s. It is taken for %s: correct it", error, usual)
+        return members.USUAL
 
 
 def _run(asked: argparse.Namespace) -> int:
@@ -81,7 +109,9 @@ def _run(asked: argparse.Namespace) -> int:
     relay = os.environ.get("NOTIFY_SOCKET", "") if asked.relay is None else asked.relay
     # A service manager whose watchdog is not fed sends SIGABRT: where it hung is in the log then.
     faulthandler.enable()
-    daemon = Daemon(Settings(asked.port, asked.folder, asked.checks, relay, asked.name, _watchdog()))
+    who = _members_by_environment() if asked.members is None else asked.members
+    settings = Settings(asked.port, asked.folder, asked.checks, relay, asked.name, _watchdog(), members=who)
+    daemon = Daemon(settings)
     handle_signals(daemon)
     try:
         return daemon.run()
@@ -117,7 +147,9 @@ def _status(asked: argparse.Namespace) -> int:
         print(f"maintenance  {known['maintenance']} s left")
     for what in ("applications", "checks"):
         for one in known[what]:
-            print(f"{what[:-1]:<12} {one['name']}: {one['status']}{': ' if one['message'] else ''}{one['message']}")
+            aside = "" if one.get("joined", True) else " (its user may not join)"
+            said = f"{': ' if one['message'] else ''}{one['message']}"
+            print(f"{what[:-1]:<12} {one['name']}: {one['status']}{said}{aside}")
     return 0
 
 

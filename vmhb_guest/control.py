@@ -15,6 +15,8 @@ from vmhb_guest.notify import remove_socket
 
 #: Callers at a time, the bytes of a question, and how long one may take its time, in seconds.
 MAX_CALLERS, MAX_REQUEST, PATIENCE = 8, 4096, 10.0
+#: Bytes of an answer that a caller reads: many times of what a daemon can have to say.
+MAX_ANSWER = 4 << 20
 
 
 class _Caller:
@@ -123,7 +125,7 @@ def call(path: str, timeout: float = PATIENCE, **question: Any) -> dict[str, Any
         one.connect(path)
         one.sendall(json.dumps(question).encode() + b"\n")
         with one.makefile("rb") as answers:
-            line = answers.readline()
+            line = answers.readline(MAX_ANSWER)
     answer = json.loads(line) if line else {"error": "the daemon hung up"}
     if not isinstance(answer, dict) or "error" in answer:
         raise ValueError(answer["error"] if isinstance(answer, dict) else "the daemon talks nonsense")

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
-import json
 import logging
 import os
 import select
@@ -20,30 +19,29 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vmhb_guest import notify, port, processes
-from vmhb_guest.allowance import Allowance
-from vmhb_guest.applications import Applications, joins
+from vmhb_guest.applications import OWN, Applications
 from vmhb_guest.budget import Budget
 from vmhb_guest.checks import FOLDER, Checks
 from vmhb_guest.codec import MAX_TEXT, clean
 from vmhb_guest.control import Desk
+from vmhb_guest.ears import Ears
 from vmhb_guest.faults import Faults
+from vmhb_guest.gate import Gate
 from vmhb_guest.health import HEALTHY, Report, merge
-from vmhb_guest.notify import Datagram, Way
+from vmhb_guest.members import USUAL, Register
+from vmhb_guest.memory import Memory
+from vmhb_guest.notify import Way
 from vmhb_guest.port import Gone, Port
 from vmhb_guest.session import Session
+from vmhb_guest.strangers import Strangers
 from vmhb_guest.systemd import GROUPS, ControlGroups, Systemd
 
 LOG = logging.getLogger(__name__)
 
 #: Seconds between two rounds at most; and how late one may be before we say that we were not scheduled.
 ROUND, LATE = 1.0, 0.1
-#: Datagrams read in a round: more than the socket holds at a time (net.unix.max_dgram_qlen, 512 under systemd), so that
-#: all that was there is heard before anybody is judged; and no more, so that a flood keeps nobody from the port.
-HEARD = 1024
 #: Lines in the log about applications at once; one a second afterwards.
 LINES = 20
-#: Seconds between two lines in the log about a flood.
-FLOODED = 60.0
 #: How often a service manager's watchdog is fed in its time, so that one round that is late does no harm.
 FEEDS = 4
 #: Seconds that a farewell may take.
@@ -66,6 +64,7 @@ class Settings:
     name: str = ""
     watchdog: float | None = None  #: seconds: after so long a silence the service manager ends us; None: it doesn't
     groups: str = GROUPS  #: the tree of control groups
+    members: tuple[str, ...] = USUAL  #: who may join, beside root: see members.words
 
     @property
     def control(self) -> str:
@@ -104,12 +103,14 @@ class Daemon:
         self._port = Port(settings.port)
         self._faults = Faults(clock)
         self._session = Session(settings.name or socket.gethostname(), self.report, self._faults)
-        self._applications = Applications(ControlGroups(settings.groups)) if applications is None else applications
-        self._allowance = Allowance()
+        groups = ControlGroups(settings.groups)
+        self._applications = Applications(groups, self._faults.of) if applications is None else applications
+        self._strangers = Strangers(groups)
+        self._register = Register(settings.members, faults=self._faults)
+        self._memory = Memory(settings.memory)
         self._checks = Checks(settings.checks, clock=clock, faults=self._faults)
         self._ends = processes.Ends()
         self._systemd = Systemd(self._rouse, self._faults, clock=clock)
-        self._home = processes.home_of("self")
         self._left_at = 0.0  # when we last knew that the machine goes down
         self._asked_still = 0.0
         self._stop: str | None = None
@@ -117,20 +118,22 @@ class Daemon:
         self._whole = True  # no part of a round has failed since we last waited
         self._fed = clock()
         self._maintenance_until: float | None = None
-        self._remembered = ""
         self._told: dict[str, str] = {}
         self._lines = Budget(LINES)
-        self._floods = Budget(1, 1 / FLOODED)
         self._rounds_done = 0
         self.unscheduled = 0.0  #: seconds for which we did not run when we wanted to
         self._wake, self._waker = socket.socketpair()
         for one in (self._wake, self._waker):
             one.setblocking(False)
         self._poll.register(self._wake.fileno(), select.EPOLLIN)
-        self._mailbox: notify.Mailbox
         self._desk: Desk
         # Never ourselves, where somebody runs us as one of our services.
         self._relay = notify.Relay("" if settings.relay in (settings.notify, settings.way.link) else settings.relay)
+        self._gate = Gate(
+            *(self._applications, self._strangers, self._register, self._relay, self._ends, self._poll),
+        )
+        joined = self._applications.__contains__
+        self._ears = Ears(self._register, self._faults, joined, self._gate.listen, clock=clock)
 
     # -- from outside
 
@@ -150,7 +153,8 @@ class Daemon:
 
     def report(self) -> Report:
         """Everything that is found, now."""
-        return merge([*self._checks.findings(), *self._applications.findings(self._clock())])
+        own = [*self._checks.findings(), *self._applications.findings(self._ears.until)]
+        return merge([*own, *self._strangers.findings({*OWN, *self._checks.names(), *(one.name for one in own)})])
 
     # -- the life of it
 
@@ -177,12 +181,14 @@ class Daemon:
         except BlockingIOError:
             LOG.error("another vmhb-guest runs in %s: end it first", self.settings.folder)
             return 1
-        self._mailbox = notify.Mailbox(self.settings.notify)
+        self._register.start()
+        stack.callback(self._register.stop)
+        heard = self._ears.open(self.settings.notify)
         stack.callback(self._hang_up)
         self._desk = Desk(self.settings.control, self._asked, self._faults)
         stack.callback(self._desk.close)
-        for one in (self._mailbox.socket, self._desk.socket):
-            self._poll.register(one.fileno(), select.EPOLLIN)
+        for fd in (heard, self._desk.socket.fileno()):
+            self._poll.register(fd, select.EPOLLIN)
         self._recall()
         self._checks.start()
         stack.callback(self._checks.stop)
@@ -211,7 +217,7 @@ class Daemon:
             self._whole = True
             before, ran = self._clock(), time.thread_time()
             late = before - now - wait
-            self._part("the socket", self._hear)  # also what came while we were late, before anybody is judged
+            self._part("the socket", self._ears.hear)  # also what came while we were late, before anybody is judged
             # Who woke up late doesn't know since when nobody ran: perhaps not since it went to sleep.
             self._excuse(late, late + wait)
             for fd, _ in events:
@@ -297,46 +303,12 @@ class Daemon:
     def _hang_up(self) -> None:
         """Nobody is heard any more; what was said until now is passed on."""
         self.settings.way.to_manager()
-        self._hear()
-        self._mailbox.close()
+        self._ears.hear()
+        self._ears.close()
         until = self._clock() + FAREWELL
         while self._relay.waiting and self._clock() < until:
             time.sleep(0.01)
             self._relay.flush()
-
-    def _hear(self) -> None:
-        now = self._clock()
-        for _ in range(HEARD):
-            one = self._mailbox.look()
-            if one is None:
-                return
-            pid, uid, _ = one.sender
-            heard = one.data != b"" and self._allowance.take(pid, uid, joined=pid in self._applications, now=now)
-            fd = self._mailbox.take(one, heard=heard)
-            if heard:
-                with self._faults.of(f"a datagram of pid {pid}, uid {uid}"):
-                    self._listen(one, fd, now)
-            elif one.data and self._floods.take(now):
-                LOG.warning("pid %d (uid %d) says more than is listened to: the rest is thrown away", pid, uid)
-
-    def _listen(self, one: Datagram, fd: int, now: float) -> None:
-        # First, so that it is passed on whatever becomes of it here.
-        self._relay.send(one.data, one.sender, fd)
-        pid, uid, _ = one.sender
-        if one.barrier:
-            self._applications.waits(pid, now)
-            return
-        said, known = notify.parse(one.data), pid in self._applications
-        if not known and not joins(said) and said.get("STOPPING") != "1":
-            return  # to look at its process costs more than all else
-        closely, feeds = not known or "MAINPID" in said, said.get("WATCHDOG") == "1"
-        found = processes.look(pid, uid, closely=closely, ours=self._home, feeds=feeds)
-        if "MAINPID" in said:
-            found = dataclasses.replace(found, main=processes.main_of(found, said, self._home))
-        if self._applications.hear(found, said, now):
-            for each in (found, found.main):
-                if each is not None and each.pid in self._applications:
-                    self._ends.watch(each, self._poll)
 
     def _serve(self, fd: int) -> None:
         now = self._clock()
@@ -356,19 +328,29 @@ class Daemon:
         self._end(self._ends.sweep())
         self._ask_systemd()
         self._applications.reserve(self._checks.names())
-        living = {sender.pid: sender for sender in self._applications.living()}
+        self._strangers.tidy(self._ears.until)
+        living = {sender.pid for table in (self._applications, self._strangers) for sender in table.living()}
         for pid in self._ends.watched():
             if pid not in living:
                 self._ends.release(pid, self._poll)
         self._log_changes()
-        self._remember()
+        self._memory.write(self._applications.dump(self._clock()))
 
     def _end(self, pids: Sequence[int]) -> None:
-        if pids:
-            self._hear()  # what they said before they ended, first: they may have left in good order
+        """They have ended. What they said before, first: they may have left in good order. Where more waits than is
+        heard in one go, they are found to have ended again in the next round.
+        """
+        if not pids:
+            return
+        noticed, born = self._clock(), {pid: self._ends.born(pid) for pid in pids}
+        self._ears.hear()
+        if self._ears.until < noticed:
+            return
         for pid in pids:
-            self._ends.release(pid, self._poll)
-            self._applications.end(pid, self._clock())
+            if self._ends.born(pid) == born[pid]:  # else another one has the number by now, and has joined
+                self._ends.release(pid, self._poll)
+                self._applications.end(pid, self._clock())
+                self._strangers.end(pid)
 
     def _ask_systemd(self) -> None:
         """What it says of the units of those that would be accused; and whether the machine goes down."""
@@ -378,7 +360,7 @@ class Daemon:
                 self._shut_down(answer.shuts_down, now)
             for unit, told in answer.units.items():
                 self._applications.told(unit, told, answer.at, now)
-        names = self._applications.asks(now)
+        names = self._applications.asks(self._ears.until)
         leaving = self._applications.dismissed != ""
         if leaving and now - self._left_at > LONGEST:
             self._shut_down(False, now)
@@ -402,7 +384,7 @@ class Daemon:
 
     def _log_changes(self) -> None:
         now = self._clock()
-        found = {one.name: one for one in self._applications.findings(now)}
+        found = {one.name: one for one in self._applications.findings(self._ears.until)}
         told = {}
         for name, one in found.items():
             told[name] = self._told.get(name, "")
@@ -418,34 +400,15 @@ class Daemon:
 
     # -- what outlives us: on a file system in memory, gone with the boot, as the applications are
 
-    def _remember(self) -> None:
-        text = json.dumps(self._applications.dump(self._clock()))
-        if text == self._remembered:
-            return
-        self._remembered = text
-        try:
-            with open(f"{self.settings.memory}.new", "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(f"{self.settings.memory}.new", self.settings.memory)
-        except OSError as error:
-            LOG.warning("%s can't be written, so a restart would forget who joined: %s", self.settings.memory, error)
-
     def _recall(self) -> None:
-        try:
-            with open(self.settings.memory, encoding="utf-8") as file:
-                self._remembered = file.read()
-            self._applications.load(json.loads(self._remembered), self._clock())
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            LOG.warning("%s can't be read, so who joined before is not known: %s", self.settings.memory, error)
-            return
+        self._applications.load(self._memory.read(), self._clock())
         for sender in self._applications.living():
             if processes.born(sender.pid) == sender.born:
                 self._ends.watch(sender, self._poll)
             else:
                 # It may have been a helper, which we did not see long enough to know.
                 self._applications.end(sender.pid, self._clock())
+        self._gate.warn()
 
     # -- callers
 
@@ -484,6 +447,8 @@ class Daemon:
 
     def describe(self) -> Mapping[str, Any]:
         """How everything is, for people and their programs."""
+        joined = self._applications.describe(self._ears.until)
+        taken = {*OWN, *self._checks.names(), *(row["name"] for row in joined)}
         now, session = self._clock(), self._session
         left = None if self._maintenance_until is None else self._maintenance_until - now
         challenged = None if session.challenged_at is None else round(now - session.challenged_at, 1)
@@ -505,11 +470,11 @@ class Daemon:
             "rounds": self._rounds_done,
             "unscheduled": round(self.unscheduled, 1),
             "checks": self._checks.describe(),
-            "applications": self._applications.describe(now),
-            "refused": self._applications.refused,
+            "applications": joined + self._strangers.describe(taken, now),
+            "refused": self._applications.refused + self._strangers.refused,
             "helpers": self._applications.helpers,
-            "dropped": self._mailbox.dropped,
-            "not_listened_to": self._allowance.refused,
+            "dropped": self._ears.dropped,
+            "not_listened_to": self._ears.allowance.refused,
             "not_passed_on": self._relay.lost,
             "faults": self._faults.count,
         }

@@ -26,18 +26,19 @@ class Finding:
     status: str  #: one of STATUSES
     message: str = ""
     silent: bool = False  #: an application that is dead or hung: nobody may acknowledge in its name
+    aside: bool = False  #: of one that does not speak for this machine: comes after all others
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """All findings, the worst first."""
+    """All findings, the worst first; aside from those of others, which come last."""
 
     findings: tuple[Finding, ...] = ()
 
     @property
     def status(self) -> str:
         """Of the worst; healthy where there is none."""
-        return self.findings[0].status if self.findings else HEALTHY
+        return _worst(self.findings)
 
     @property
     def silent(self) -> bool:
@@ -61,10 +62,14 @@ class Report:
         left = self.findings[len(checks) :]
         if left:
             message = f"{len(left)} more are not shown"
-            checks.append({"name": "vmhb-guest", "status": left[0].status, "message": message})
+            checks.append({"name": "vmhb-guest", "status": _worst(left), "message": message})
         return {"status": self.status, "checks": checks}
 
 
 def merge(findings: Iterable[Finding]) -> Report:
     """One report of all."""
-    return Report(tuple(sorted(findings, key=lambda one: (-STATUSES.index(one.status), one.name))))
+    return Report(tuple(sorted(findings, key=lambda one: (one.aside, -STATUSES.index(one.status), one.name))))
+
+
+def _worst(findings: Iterable[Finding]) -> str:
+    return max((one.status for one in findings), key=STATUSES.index, default=HEALTHY)

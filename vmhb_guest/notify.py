@@ -20,15 +20,18 @@ LOG = logging.getLogger(__name__)
 
 #: Bytes of one datagram; a longer one is dropped.
 MAX_MESSAGE = 4096
-#: Datagrams that wait for a service manager that is slow: in all, of users other than root together, and of one of
-#: those. Beyond that, the newest is dropped: nobody's flood takes the place of what root's services say.
-MAX_WAITING, MAX_OF_USERS, MAX_OF_A_USER = 256, 128, 32
+#: Datagrams that wait for a service manager that is slow: in all, of users other than root together (once of those that
+#: are sheltered, once of the others), and of one of those. Beyond that, the newest is dropped: nobody's flood takes the
+#: place of what root's services say, nor of what others do that may.
+MAX_WAITING, MAX_OF_USERS, MAX_OF_A_USER = 384, 128, 32
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _NAMED, _NOBODY = socket.SCM_CREDENTIALS, (0, 0, 0)
 #: Room for credentials and nothing else: descriptors that somebody sends never arrive here, the kernel closes them.
 _ROOM = socket.CMSG_SPACE(_CREDENTIALS.size)
 #: And for one descriptor: that of a barrier (sd_notify_barrier(3)), all of whose message this is.
 _ROOM_FOR_ONE, BARRIER = _ROOM + socket.CMSG_SPACE(array.array("i").itemsize), b"BARRIER=1"
+#: Datagrams that a socket holds, where that is not known: more than systemd lets it.
+MUCH = 4096
 #: Descriptors of others that we are about to close and that may take for ever: beyond that no barrier is taken.
 MAX_CLOSING = 4
 
@@ -50,6 +53,7 @@ class Mailbox:
         self.path = path
         self.dropped = 0  #: datagrams that were too long, or carried descriptors that are none of ours
         self._closing: list[threading.Thread] = []
+        self._left: list[int] = []  # descriptors for which there was no thread that would close them
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         remove_socket(path)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -70,6 +74,11 @@ class Mailbox:
         bad = flags & socket.MSG_TRUNC or (carries and not barrier) or sender[0] <= 0
         return Datagram(b"" if bad else data, sender, barrier)
 
+    def skip(self) -> None:
+        """Read the next one and throw it away, whatever it is. Never raises."""
+        with contextlib.suppress(OSError):
+            self.socket.recv(1)
+
     def take(self, one: Datagram, *, heard: bool) -> int:
         """Read it. heard: it is not thrown away. The descriptor of a barrier, which is the caller's then; else -1."""
         self.dropped += not one.data
@@ -79,21 +88,26 @@ class Mailbox:
         for _, kind, content in extra:
             if kind == socket.SCM_RIGHTS:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-        if len(fds) == 1 and os.readlink(f"/proc/self/fd/{fds[0]}").startswith("pipe:"):
+        if len(fds) == 1 and _is_pipe(fds[0]):
             return fds[0]
-        for fd in fds:
+        self._left, left = [], [*self._left, *fds]
+        for fd in left:
             self._close(fd)
         return -1
 
     def _close(self, fd: int) -> None:
         """To close what is no pipe may take as long as whoever sent it likes: a file system may be theirs (FUSE)."""
         thread = threading.Thread(target=os.close, args=(fd,), daemon=True)
-        self._closing.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no room for a thread: with the next one that is to be closed
+            self._left.append(fd)
+        else:
+            self._closing.append(thread)
 
     def _closing_now(self) -> int:
         self._closing = [one for one in self._closing if one.is_alive() or one.ident is None]
-        return len(self._closing)
+        return len(self._closing) + len(self._left)
 
     def close(self) -> None:
         """Nobody can join any more."""
@@ -110,14 +124,14 @@ class Relay:
         self.lost = 0  #: datagrams that could not be passed on
         self.address = address if address[:1] in ("/", "@") else ""
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._waiting: collections.deque[tuple[bytes, tuple[int, int, int], int]] = collections.deque()
+        self._waiting: collections.deque[tuple[bytes, tuple[int, int, int], int, bool]] = collections.deque()
         self._socket: socket.socket | None = None
         if self.address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
     def say(self, data: bytes) -> None:
         """Tell the service manager this of ourselves. However many wait, there is room for it, and it goes first."""
-        ours = (data, (os.getpid(), os.getuid(), os.getgid()), -1)
+        ours = (data, (os.getpid(), os.getuid(), os.getgid()), -1, True)
         if self._socket is not None and ours not in self._waiting:
             self._waiting.appendleft(ours)
         self.flush()
@@ -127,8 +141,9 @@ class Relay:
         """Is there something that the service manager had no room for? Then `flush` again, soon."""
         return bool(self._waiting)
 
-    def send(self, data: bytes, sender: tuple[int, int, int], fd: int = -1) -> None:
+    def send(self, data: bytes, sender: tuple[int, int, int], fd: int = -1, *, sheltered: bool = False) -> None:
         """Pass on a datagram, without what is meant for us alone. fd: the pipe of a barrier, which is ours from now on.
+        sheltered: it has room beside what strangers say.
 
         Its other end sees that everybody has closed it when the service manager, too, has read the datagram.
         """
@@ -136,23 +151,23 @@ class Relay:
         if self._socket is None or not lines:
             _let_go(fd)
             return
-        if not self._room(sender[1]):
+        if not self._room(sender[1], sheltered):
             self.lost += 1
             _let_go(fd)
             return
-        self._waiting.append((b"\n".join(lines), sender, fd))
+        self._waiting.append((b"\n".join(lines), sender, fd, sheltered))
         self.flush()
 
-    def _room(self, uid: int) -> bool:
+    def _room(self, uid: int, sheltered: bool) -> bool:
         if uid == 0:
             return len(self._waiting) < MAX_WAITING
-        users = [sender[1] for _, sender, _ in self._waiting if sender[1]]
+        users = [sender[1] for _, sender, _, other in self._waiting if sender[1] and other is sheltered]
         return len(users) < MAX_OF_USERS and users.count(uid) < MAX_OF_A_USER
 
     def flush(self) -> None:
         """Pass on what waits, as far as there is room for it."""
         while self._waiting and self._socket is not None:
-            data, sender, fd = self._waiting[0]
+            data, sender, fd, _ = self._waiting[0]
             extra: list[tuple[int, int, bytes | array.array[int]]]
             extra = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, _CREDENTIALS.pack(*sender))]
             if fd >= 0:
@@ -170,7 +185,7 @@ class Relay:
 
     def close(self) -> None:
         """Pass on nothing more."""
-        for _, _, fd in self._waiting:
+        for _, _, fd, _ in self._waiting:
             _let_go(fd)
         self._waiting.clear()
         if self._socket is not None:
@@ -225,6 +240,15 @@ def parse(data: bytes) -> dict[str, str]:
     }
 
 
+def room() -> int:
+    """How many datagrams a socket holds that is made now."""
+    try:
+        with open("/proc/sys/net/unix/max_dgram_qlen", "rb") as file:
+            return int(file.read(20)) + 1  # one more than that waits: af_unix.c, unix_recvq_full
+    except (OSError, ValueError):
+        return MUCH
+
+
 def remove_socket(path: str) -> None:
     """Remove what an earlier life left there; never anything but a socket."""
     with contextlib.suppress(FileNotFoundError):
@@ -239,6 +263,14 @@ def _link(target: str, path: str) -> None:
         os.unlink(new)
     os.symlink(target, new)
     os.replace(new, path)
+
+
+def _is_pipe(fd: int) -> bool:
+    """One without a name: to ask more of it may take as long as whoever sent it likes."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")
+    except OSError:
+        return False
 
 
 def _let_go(fd: int) -> None:

@@ -41,6 +41,10 @@ class Places:
             return True
         return not full
 
+    def keeps(self, uid: int, name: str, now: float) -> bool:
+        """Is the place of this user's application of this name kept?"""
+        return self._kept.get((uid, name), now) > now
+
     def leave(self, uid: int, name: str, now: float) -> None:
         """It left in good order: its place is kept for a while."""
         if uid:

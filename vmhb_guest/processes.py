@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import select
@@ -18,22 +19,44 @@ _PRIME = 2**61 - 1
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """Whose a process is, by all of the users and groups that it can act as; nobody's, where it has ended."""
+
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+
+
 def look(pid: int, uid: int, *, closely: bool, ours: units.Home = units.NOWHERE, feeds: bool = False) -> Sender:
     """What is known of it now; of one that has ended, `born` is 0.
 
-    closely: also at its environment, its command line, and where it belongs. ours: where we belong ourselves; who is
+    closely: also at its environment, its command line, and where it belongs; and whether it is this user's at all: a
+    process that has the number of a sender which has ended is not the sender. ours: where we belong ourselves; who is
     there too is somebody that we, or whoever runs us, has started. feeds: it says WATCHDOG=1.
     """
-    command, born = _stat(pid)
-    if not born or not closely:
-        return Sender(pid, uid, command, born)
+    command, began = _stat(pid)
+    if not began or not closely:
+        return Sender(pid, uid, command, began)
     home = home_of(pid)
+    # Who began as root and gave that up since does so in a service's unit, which no other user's process gets into.
+    gave_up = uid == 0 and units.own_service(home) not in ("", ours.unit)
+    if uid not in owner(pid).users and not gave_up:
+        return Sender(pid, uid, "", 0)
     if home.unit and home.unit == ours.unit:
         home = units.NOWHERE
     interval = _watchdog(pid, whoever=feeds and home.unit != "")
     line = _read(pid, "cmdline", _MUCH)
     program = f"{int.from_bytes(line, 'big') % _PRIME:x}" if line else ""
-    return Sender(pid, uid, command, born, interval, home.unit, home.keeper, program)
+    if born(pid) != began:
+        return Sender(pid, uid, "", 0)  # it ended meanwhile: what we saw may be another one's
+    return Sender(pid, uid, command, began, interval, home.unit, home.keeper, program)
+
+
+def owner(pid: int) -> Owner:
+    """Whose process it is."""
+    rows = dict(row.partition(b":")[::2] for row in _read(pid, "status", _ENVIRONMENT).splitlines())
+    uids, gids, more = ([int(word) for word in rows.get(name, b"").split()] for name in (b"Uid", b"Gid", b"Groups"))
+    return Owner(frozenset(uids), frozenset(gids + more))
 
 
 def home_of(pid: int | str) -> units.Home:
@@ -85,6 +108,9 @@ class Ends:
             fd = os.pidfd_open(sender.pid) if hasattr(os, "pidfd_open") else -1
         except OSError:
             fd = -1  # it has ended, or the kernel has no pidfds: the sweep finds out
+        if fd >= 0 and born(sender.pid) != sender.born:
+            os.close(fd)  # another one has its number by now, so it has ended: the same
+            fd = -1
         self._fds[sender.pid] = fd
         self._born[sender.pid] = sender.born
         if fd >= 0:
@@ -101,6 +127,10 @@ class Ends:
     def owner(self, fd: int) -> int | None:
         """The process of a pidfd that was reported."""
         return next((pid for pid, one in self._fds.items() if one == fd), None)
+
+    def born(self, pid: int) -> int:
+        """When the process of this number that is watched was started; 0: none is."""
+        return self._born.get(pid, 0)
 
     def watched(self) -> list[int]:
         """All that are watched."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any
 
 #: Monotonic seconds before all others.
@@ -49,6 +50,13 @@ class Process:
     sure: bool = False  #: it has said that it is the application
     waits: float = NEVER  #: since when it waits for the service manager to have read all that it said
     former: bool = False  #: another one has taken its place
+    users: set[int] = dataclasses.field(default_factory=set)  #: as whom it has spoken, while it lived
+
+    def said(self, sender: Sender) -> bool:
+        """Is this message its own? The kernel gives numbers again: of a sender that has ended, the user tells."""
+        if not sender.born:
+            return sender.uid in self.users or sender.uid == self.sender.uid
+        return sender.born == self.sender.born
 
     def helps(self, now: float) -> bool:
         """Would it be a helper, if it ended now?"""
@@ -65,5 +73,20 @@ def interval_of(microseconds: str) -> float | None:
 
 
 def bounded(seconds: float) -> float:
-    """As a deadline may be."""
+    """As a deadline may be. ValueError for what is no number."""
+    if not seconds >= 0 and not seconds < 0:  # NaN: JSON's reader takes it
+        raise ValueError("a deadline is a number of seconds")
     return min(max(seconds, MIN_INTERVAL), MAX_INTERVAL)
+
+
+def stored_sender(row: Mapping[str, Any]) -> Sender:
+    """One that was `stored`, by this release or an earlier one. KeyError, TypeError, ValueError for what was not."""
+    sender = Sender(**row)
+    for value, kind, most in ((sender.pid, int, 2**31), (sender.uid, int, 2**32), (sender.born, int, 2**63)):
+        if type(value) is not kind or not 0 <= value < most:
+            raise ValueError(f"{value!r} is no number of a process or a user")
+    for text in (sender.command, sender.unit, sender.keeper, sender.program):
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is no text")
+    interval = None if sender.interval is None else bounded(float(sender.interval))
+    return dataclasses.replace(sender, interval=interval, main=None)

@@ -74,6 +74,15 @@ def is_own(unit: str, keeper: str) -> bool:
     return _unescaped(unit.rpartition("/")[2]) == keeper
 
 
+def own_service(home: Home) -> str:
+    """The service of process 1's that this is in; "" for none. Nobody gets into one who was not put there by it.
+
+    But into a user's own manager's that user does, and in a container whoever is root there.
+    """
+    own = home.unit != "" and is_own(home.unit, home.keeper) and not home.keeper.startswith("user@")
+    return home.unit if own else ""
+
+
 def _unescaped(folder: str) -> str:
     # systemd puts this before what the kernel has a meaning of its own for.
     return folder[1:] if folder.startswith("_") else folder

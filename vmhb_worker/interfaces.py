@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from vmhb_common.model.fault import Fault
@@ -66,6 +67,10 @@ class Hypervisor(Protocol):
 
     def identity(self) -> str | None:
         """BLOCKS: what tells this libvirt from all others (its host's uuid); None when it cannot be told now."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where this libvirt has its sockets; None where it has none on this host."""
 
     def close(self, timeout: float) -> None:
         """Stop posting and let go of libvirt, within `timeout` seconds, whatever hangs."""
@@ -215,7 +220,7 @@ class Store(Protocol):
 
     def health(self) -> dict[str, Any]:
         """For the sign of life: waiting (rows), oldest (seconds), degraded (a sentence or None), dropped (rows),
-        failing (topic -> what the broker said)."""
+        set_aside (rows that nothing can be made of), failing (topic -> what the broker said)."""
 
     def close(self, timeout: float) -> None:
         """Write what was committed, within `timeout` seconds; what could not be sent is sent by the next life."""

@@ -15,7 +15,10 @@ from vmhb_common import worker_api
 from vmhb_common.app import report, systemd
 from vmhb_common.app.command_line import Reading
 from vmhb_common.app.ending import Ending, errands
-from vmhb_common.messaging import broker, publisher
+from vmhb_common.messaging import broker, looks, publisher
+from vmhb_common.messaging.callers import Callers
+from vmhb_common.messaging.sender_keys import Own
+from vmhb_common.model.senders import Role, name_of
 from vmhb_worker import conf as options
 from vmhb_worker.adapters.application_sockets import SocketChannels
 from vmhb_worker.adapters.guest_agent import GuestAgent
@@ -57,7 +60,10 @@ def run(conf: cfg.ConfigOpts, reading: Reading) -> int:
 
     def read_again() -> None:
         if reading() and worker.engine is not None:
-            worker.engine.take_settings(options.settings(conf))
+            settings = options.settings(conf)
+            worker.engine.take_settings(settings)
+            if worker.callers is not None:
+                worker.callers.check = settings.senders.check
 
     return worker.run(errands=errands(read_again, write))
 
@@ -73,10 +79,11 @@ class Worker:
         self._conf = conf
         self._settings = settings
         self._hypervisor = hypervisor
-        self._guard = Guard()
+        self._guard = Guard(hypervisor.folder)
         self._refused = False
         self._unserved = threading.Lock()  # taken for good by whoever starts the RPC server
         self.engine: Engine | None = None
+        self.callers: Callers | None = None
         self.line = systemd.Line("worker")
         self.line.say("worker", f"connecting to {settings.connection_uri}")
         self._server: Server | None = None
@@ -85,7 +92,14 @@ class Worker:
     def run(self, signals: bool = True, errands: Mapping[int, Callable[[], object]] | None = None) -> int:
         """Run until `stop`. signals: obey SIGTERM and SIGINT, and `errands` by others; only the main thread can."""
         settings = self._settings
-        sender = publisher.Sender(self._conf, settings.notifications.transport_url, settings.host)
+        own = Own(settings.senders.key, name_of(Role.WORKER, settings.host))
+        sender = publisher.Sender(
+            self._conf,
+            settings.notifications.transport_url,
+            settings.host,
+            own=own,
+            declare=not settings.own_queue_only,
+        )
         store = Outbox(settings.state_path, settings.notifications.topics, sender.send)
         try:
             saved = store.load()
@@ -97,8 +111,14 @@ class Worker:
         ending = self._ending = Ending(engine.stop)
         if signals:
             ending.obey_signals(errands)
+        callers = self.callers = Callers(settings.host, settings.senders, own)
         server = self._server = Server(
-            worker_api.get_transport(self._conf), settings.host, engine.call, self._unserved_why
+            worker_api.get_transport(self._conf),
+            settings.host,
+            engine.call,
+            self._unserved_why,
+            callers,
+            settings.own_queue_only,
         )
         self._check_topics()
         agent.open(engine.post)
@@ -175,7 +195,8 @@ class Worker:
             self._server.start()
 
     def _unserved_why(self) -> str | None:
-        served = broker.serving(worker_api.EXCHANGE, worker_api.TOPIC, self._settings.host)
+        settings = self._settings
+        served = looks.serving(worker_api.EXCHANGE, worker_api.TOPIC, settings.host, settings.own_queue_only)
         return broker.check(self._conf, None, [served], CHECK)
 
     def _check_topics(self) -> None:
@@ -186,7 +207,8 @@ class Worker:
             risk = broker.durability(self._conf, where.transport_url)
             if risk:
                 LOG.warning("%s", risk)
-            problem = publisher.check(self._conf, where.transport_url, where.topics, CHECK)
+            makes = not self._settings.own_queue_only
+            problem = publisher.check(self._conf, where.transport_url, where.topics, CHECK, declare=makes)
             if problem:
                 LOG.error("notifications cannot be delivered now, and are kept: %s", problem)
 

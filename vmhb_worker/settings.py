@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmhb_common.model.policy import Limits
+from vmhb_common.model.senders import WORKERS_KEY, SenderSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Settings:
 
     host: str
     state_path: Path = Path("/var/lib/vmhb")
+    own_queue_only: bool = False
     connection_uri: str = "qemu:///system"
     limits: Limits = field(default_factory=Limits)
     agent: AgentSettings = field(default_factory=AgentSettings)
@@ -66,3 +68,4 @@ class Settings:
     max_maintenance: float = 7200.0
     verdict: VerdictSettings = field(default_factory=VerdictSettings)
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
+    senders: SenderSettings = field(default_factory=lambda: SenderSettings(Path(WORKERS_KEY)))

@@ -74,6 +74,21 @@ COMMANDS: dict[str, How] = {
     "VMHB_CRASH_AT=commit.after vmhb-worker --config-file …": ByTest(
         "tests/functional/test_reporting.py::test_killed_between_receiving_and_posting"
     ),
+    # Keys of workers and consumers.
+    **{
+        command: ByTest("tests/unit/common/test_keys.py::test_a_key_s_whole_life")
+        for command in (
+            "vmhb-keys make /etc/vmhb/worker.key worker:compute-1",
+            "vmhb-keys make /etc/vmhb/consumer.key consumer:controller-1",
+            "vmhb-keys list /etc/vmhb/senders",
+            "vmhb-keys make /etc/vmhb/worker.key.new worker:compute-1",
+            "vmhb-keys revoke /etc/vmhb/senders worker:compute-1 OLDKEY",
+            "vmhb-keys revoke /etc/vmhb/senders worker:compute-1",
+        )
+    },
+    "vmhb-keys trust /etc/vmhb/senders < lines": ByTest("tests/unit/common/test_keys.py::test_lines_are_typed_in"),
+    "chown vmhb /etc/vmhb/consumer.key": MACHINE,
+    "mv /etc/vmhb/worker.key.new /etc/vmhb/worker.key": MACHINE,
     # Flavors and images.
     "openstack flavor set m1.ha --property hw:heartbeat=true --property hw:heartbeat_action=recover": FLAVOR,
     "openstack --os-compute-api-version 2.86 flavor set m1.ha --property hw:heartbeat=true "
@@ -130,7 +145,7 @@ COMMANDS: dict[str, How] = {
     "chown root:vmhb /etc/vmhb/nova-vmhb-consumer.conf": MACHINE,
     "nova-vmhb-consumer --config-file /etc/vmhb/nova-vmhb-consumer.conf --check-config": Here("consumer"),
     "nova-vmhb-consumer --config-file /etc/vmhb/nova-vmhb-consumer.conf --status": ByTest(
-        "tests/functional/test_rights.py::test_a_consumer"
+        "tests/functional/test_rights.py::test_nothing_is_left_of_who_asked"
     ),
     "systemctl enable --now nova-vmhb-consumer": MACHINE,
     'nova-vmhb-manage recoveries pause --reason "storage is being moved" --for 2h': Here("button"),
@@ -159,35 +174,18 @@ COMMANDS: dict[str, How] = {
     "rabbitmqctl import_definitions etc/rabbitmq/vmhb-policies.json": ByTest(
         "tests/functional/test_consumer.py::test_the_policies_bound_our_queues"
     ),
-    # Users of the broker: tests/functional/test_rights.py reads the pages.
+    # Users of the broker.
     **dict.fromkeys(
         (
-            "rabbitmqctl add_user vmhb-compute-1 SECRET",
-            r"rabbitmqctl set_permissions vmhb-compute-1 "
-            r"'^(vmhb|vmhb_notifications\.info|vmhb_worker|vmhb_worker\.compute-1|vmhb_worker_fanout.*)$' "
-            r"'^(vmhb|amq\.default|vmhb_notifications\.info|vmhb_worker|vmhb_worker\.compute-1|vmhb_worker_fanout.*)$' "
-            r"'^(vmhb|vmhb_worker|vmhb_worker\.compute-1|vmhb_worker_fanout.*)$'",
-            r"rabbitmqctl set_topic_permissions vmhb-compute-1 vmhb '^vmhb_notifications\.info$' "
-            r"'^(vmhb_notifications\.info|vmhb_worker|vmhb_worker\.compute-1)$'",
+            "etc/rabbitmq/vmhb-rights -p vmhb-rpc --faults-vhost vmhb-faults consumer",
+            "etc/rabbitmq/vmhb-rights -p vmhb-rpc --faults-vhost vmhb-faults worker compute-1",
         ),
-        ByTest("tests/functional/test_rights.py::test_a_compute_node"),
+        ByTest("tests/functional/test_rights.py::test_a_node_and_the_consumers"),
     ),
+    "etc/rabbitmq/vmhb-rights hears-nova": ByTest("tests/functional/test_rights.py::test_who_hears_of_instances"),
     **dict.fromkeys(
-        (
-            "rabbitmqctl add_user vmhb SECRET",
-            r"rabbitmqctl set_permissions vmhb '^(vmhb|vmhb_notifications\.info|vmhb_consumer.*|reply_.*)$' "
-            r"'^(vmhb|amq\.default|vmhb_notifications\.info|vmhb_consumer.*|reply_.*)$' "
-            r"'^(vmhb|vmhb_notifications\.info|vmhb_consumer.*|reply_.*)$'",
-        ),
-        ByTest("tests/functional/test_rights.py::test_a_consumer"),
-    ),
-    **dict.fromkeys(
-        (
-            "rabbitmqctl add_user vmhb-hears-nova SECRET",
-            r"rabbitmqctl set_permissions vmhb-hears-nova "
-            r"'^(nova|vmhb_instances\..*)$' '^vmhb_instances\..*$' '^(nova|vmhb_instances\..*)$'",
-        ),
-        ByTest("tests/functional/test_rights.py::test_who_hears_of_instances"),
+        ("etc/rabbitmq/vmhb-rights -p vmhb-rpc caller", "etc/rabbitmq/vmhb-rights -p vmhb-rpc vitrage"),
+        ByTest("tests/functional/test_rights.py::test_what_those_who_ask_cannot_do"),
     ),
     # Uninstalled.
     "openstack flavor unset --property hw:heartbeat FLAVOR": CLOUD,

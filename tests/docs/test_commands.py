@@ -324,6 +324,7 @@ OTHERS = {
     "compute_driver = vmhb": "nova.conf",
     "taskflow_driver_recovery_flows": "masakari-custom-recovery-methods.conf",
     "ExecStart": "systemd",
+    "listeners.ssl.default": "rabbitmq.conf",
 }
 
 

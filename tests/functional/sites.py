@@ -18,6 +18,7 @@ from tests.stage.consumer import ConsumerProcess
 from tests.stage.control_plane import FaultConsumer, FaultWorkers
 from vmhb_common import worker_api
 from vmhb_common.consumer_api import ConsumerAPI
+from vmhb_common.messaging.sender_keys import Own
 
 
 def database_server(kind: str) -> MariaDB | PostgreSQL:
@@ -48,9 +49,9 @@ class Site:
             one.start()
         return one
 
-    def workers(self, *names: str) -> FaultWorkers:
-        """That publish, and answer on these hosts."""
-        one = FaultWorkers(self.url, *names)
+    def workers(self, *names: str, own: Own | None = None) -> FaultWorkers:
+        """That publish, and answer on these hosts. own: the key that they sign with."""
+        one = FaultWorkers(self.url, *names, own=own)
         self.others.append(one)
         return one
 

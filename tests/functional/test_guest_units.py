@@ -84,6 +84,7 @@ class Machine:
         text = "\n".join(rows).replace("vmhb-guest run", "vmhb-guest run --port /share/port")
         inside.write("/etc/systemd/system/vmhb-guest.service", text)
         inside.write("/usr/bin/service", SERVICE, 0o755)
+        inside.run("getent group vmhb || echo vmhb:x:4711: >>/etc/group")
         inside.run("systemctl daemon-reload && systemctl start vmhb-guest")
         self.host.arrive()
         self.host.ask()
@@ -168,7 +169,7 @@ def begin(stack: ExitStack) -> Machine:
 
 # -- who speaks for it
 
-NOBODY = ("User=nobody", "NotifyAccess=all")
+NOBODY = ("User=nobody", "SupplementaryGroups=vmhb", "NotifyAccess=all")
 FEEDS = "while :; do systemd-notify WATCHDOG=1; sleep 0.5; done"
 
 
@@ -183,6 +184,24 @@ def test_a_shell_whose_helpers_speak(machine: Machine, names: Iterator[str], wor
     assert machine.quiet() == {name}
     machine.inside.run(f"systemctl kill -s KILL --kill-who=main {unit}")
     assert machine.accused(name).startswith("ended without STOPPING=1")
+
+
+def test_a_service_whose_user_may_not_join(machine: Machine, names: Iterator[str]) -> None:
+    """It is a service to systemd as ever. Its health is told, whoever of it speaks; its end is nobody's."""
+    script = f"systemd-notify --ready X-VMHB-HEALTH=unhealthy --status=up; {FEEDS}"
+    unit = machine.unit(
+        name := next(names), f"/bin/sh -c '{script}'", "User=nobody", "NotifyAccess=all", "WatchdogSec=3"
+    )
+    told = machine.until(lambda checks: name in checks)[name]
+    assert told["status"] == "degraded" and told["message"].endswith(": says that it is unhealthy: up")
+    deadline = time.monotonic() + 2 * QUIET  # longer than its watchdog, which systemd must hear
+    while time.monotonic() < deadline:
+        machine.host.ask()
+        time.sleep(0.2)
+    assert machine.inside.shown(unit)["ActiveState"] == "active"
+    machine.inside.run(f"systemctl kill -s KILL {unit}")
+    machine.until(lambda checks: name not in checks)
+    machine.host.ask()
 
 
 def test_a_starter_that_says_who_is_the_service(machine: Machine, names: Iterator[str]) -> None:

@@ -139,10 +139,12 @@ def stock() -> Iterator[Masakari]:
 IDS = count(1)
 
 
-def a_guest(masakari: Masakari, guests: dict[str, tuple[FakeServer, Guest]], host: str) -> tuple[FakeServer, Guest]:
-    """Silent, with a fault of its own."""
+def a_guest(
+    masakari: Masakari, guests: dict[str, tuple[FakeServer, Guest]], host: str, cause: str = "guest_hung"
+) -> tuple[FakeServer, Guest]:
+    """With a fault of its own, by default silent."""
     one = masakari.cloud.server(host=host, **QUICK)
-    guests[one.uuid] = one, Guest(fault_id=f"{next(IDS):08d}-5b7d-4d4b-9a57-0c8f5b1f7c11")
+    guests[one.uuid] = one, Guest(cause, f"{next(IDS):08d}-5b7d-4d4b-9a57-0c8f5b1f7c11")
     return guests[one.uuid]
 
 
@@ -188,8 +190,8 @@ def test_the_second_guest_of_a_host_waits_for_the_first_ones_report(stock: Masak
         Delivery(reporter(stock.cloud), server, desk, fault_id=guests[server.uuid][1].fault_id)
         for server, desk in ((first, one), (second, other), (third, other))
     )
-    crashed = stock.cloud.server(host="cpt1", **QUICK)
-    d = Delivery(reporter(stock.cloud), crashed, one, cause="qemu_failed", fault_id="f" * 8 + a.fault.fault_id[8:])
+    crashed, its_worker = a_guest(stock, guests, "cpt1", "qemu_failed")
+    d = Delivery(reporter(stock.cloud), crashed, one, cause="qemu_failed", fault_id=its_worker.fault_id)
     assert [delivery.step() for delivery in (a, b, c, d)] == [None] * 4
     assert [len(stock.notifications(server.uuid)) for server in (first, second, third, crashed)] == [1, 0, 0, 1]
     assert f"instance {first.uuid} is under way there" in b.said[-1]

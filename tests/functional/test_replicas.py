@@ -133,7 +133,7 @@ def test_killed_at(site: Site, database: str, point: str, figure: Figure) -> Non
 
 def test_the_brake_is_of_both(site: Site, database: str) -> None:
     """Permits are counted in the database: two that ask at the same moment don't get the last place both."""
-    workers = site.workers()
+    workers = site.workers("cn1")
     limits = {"max_concurrent": 7, "rate": 10000}
     both = [site.consumer(database, recovery=limits) for _ in range(2)]
     workers.publish(*(new(number, cause="qemu_failed", project_id=f"p{number % 2}") for number in range(1, 61)))
@@ -154,7 +154,7 @@ def manage(consumer: FaultConsumer, *arguments: str) -> str:
 
 def stopped(site: Site, both: Sequence[FaultConsumer], figure: Figure) -> None:
     """Pressed, obeyed by all and said by all; released, and gone on."""
-    workers = site.workers()
+    workers = site.workers("cn1")
     workers.publish(new(1, cause="qemu_failed"))
     wait_for(lambda: len(both[0].told("recovering")) == 1)
     assert "paused until" in manage(both[0], "pause", "--reason", "storage is being moved", "--for", "1h")

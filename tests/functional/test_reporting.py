@@ -253,12 +253,12 @@ def _patiently(workers: FaultWorkers, fault: Fault) -> None:
 
 
 def test_the_brake_holds_two_hundred_faults(site: Site, figure: Figure) -> None:
-    """200 at once on 100 hosts: all are known at once, recoveries are let through at their rate, none twice."""
-    workers = site.workers()
-    limits = {"max_concurrent": 10, "rate": 30, "recovery_time": 86400, "action_ttl": 3600}
+    """200 at once on 20 hosts: all are known at once, recoveries are let through at their rate, none twice."""
+    workers = site.workers(*(f"cn{number}" for number in range(20)))
+    limits = {"max_concurrent": 10, "rate": 30, "recovery_time": 86400}
     consumer = site.consumer(recovery=limits)
     faults = [
-        new(number, host=f"cn{number % 100}", cause="qemu_failed", project_id=f"p{number % 2}")
+        new(number, host=f"cn{number % 20}", cause="qemu_failed", project_id=f"p{number % 2}")
         for number in range(1, 201)
     ]
     began = time.time()

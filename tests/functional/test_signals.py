@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.functional.conftest import Workers
-from tests.functional.sites import Site
+from tests.functional.sites import Site, database_server, new_database
 from tests.functional.test_reporting import new
 from tests.functional.test_service import Systemd
 from tests.lab.broker import Broker
 from tests.lab.node import Node
 from tests.lab.processes import wait_until
+from tests.stage import tables
 from tests.stage.worker import WorkerProcess
+from vmhb_consumer.schema import REVISIONS
 
 pytestmark = pytest.mark.patient
 
@@ -28,6 +30,8 @@ NOWHERE: dict[str, object] = {
     **{"auth_type": "password", "auth_url": "http://127.0.0.1:1/v3", "username": "u", "password": "s3cret"},
     **{"project_name": "p", "user_domain_name": "Default", "project_domain_name": "Default"},
 }
+#: A consumer of before there were steps: `tests.stage.tables.OLD`.
+OLD = "3"
 #: Until a signal is obeyed (seconds): a file is read, on a busy machine.
 OBEYED = 10.0
 
@@ -279,6 +283,33 @@ def test_a_consumer_that_must_not_run(site: Site, systemd: Systemd) -> None:
         one.start(systemd.environ, wait=False)
         assert one.wait(30) == 1
         assert one.said(why) == 1
+    assert not ready(systemd), systemd.told
+
+
+def test_a_consumer_whose_database_is_behind(site: Site, systemd: Systemd, request: pytest.FixtureRequest) -> None:
+    """On a server, where no service takes a step by itself: with no tables, with those of before there were steps, and
+    one step behind; until `db sync` was run."""
+    with database_server("mariadb") as server:
+        url = new_database(server, request)
+        consumer = site.consumer(start=False)
+        consumer.set("database", "connection", url)
+        _refused(consumer, systemd, "has none of our tables: run `nova-vmhb-manage db sync`")
+        tables.lay(url, OLD)
+        _refused(consumer, systemd, "run `nova-vmhb-manage db sync`", times=2)
+        tables.sync(url)
+        tables.execute(url, f"UPDATE {REVISIONS} SET version_num = '0002'")  # noqa: S608 -- ours
+        _refused(consumer, systemd, "has tables of revision 0002, and this program needs 0003: run")
+        tables.sync(url)
+        consumer.start(systemd.environ, listens=False)
+        wait_until(lambda: ready(systemd), 30, "it is ready")
+        consumer.stop()
+
+
+def _refused(service: WorkerProcess, systemd: Systemd, why: str, times: int = 1) -> None:
+    """It ends by itself, says why, and was never ready."""
+    service.start(systemd.environ, wait=False)
+    assert service.wait(30) == 1
+    assert service.said(why) == times
     assert not ready(systemd), systemd.told
 
 

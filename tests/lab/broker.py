@@ -46,12 +46,13 @@ class Broker(Kept):
     user = "vmhb"
     vhost = "vmhb"
 
-    def __init__(self, *, folder: pathlib.Path | None = None, more: str = "") -> None:
+    def __init__(self, *, folder: pathlib.Path | None = None, more: str = "", plugins: tuple[str, ...] = ()) -> None:
         """``folder``: where its state is, instead of one of its own under /tmp; it must be there and empty. ``more``:
-        lines of rabbitmq.conf."""
+        lines of rabbitmq.conf. ``plugins``: of RabbitMQ's own, enabled."""
         super().__init__()
         self._folder = folder
         self._more = more
+        self._plugins = plugins
         self.password = secrets.token_hex(8)
         self.port = 0
         self._ports = [0, 0, 0]
@@ -79,7 +80,7 @@ class Broker(Kept):
         self._ports = free_ports(3)
         self.port = self._ports[0]
         (folder / "definitions.json").write_text(json.dumps(self._definitions()))
-        (folder / "enabled_plugins").write_text("[].\n")
+        (folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         conf = CONF.format(folder=folder, port=self.port, memory=MEMORY, disk=DISK)
         (folder / "rabbitmq.conf").write_text(conf + self._more)
         self._processes = Processes(folder)

@@ -280,8 +280,9 @@ def test_recovery_once(
         fault = fresh(recommended_action="recover", withheld=None, recovery_attempt=1)
         workers.publish(fault)
         (first,) = done(mistral, fault, "raised")
-        # Until Mistral has answered, and that is written down, it is Mistral that knows the execution's id.
-        wait_until(lambda: mine.said(f"fault {fault.fault_id} (1) raised delivered") == 1, LONG, "it is written down")
+        # Until Mistral has answered, and that is written down, it is Mistral that knows the execution's id. Then it
+        # has heard of the fault, and what is handed on is an update.
+        wait_until(lambda: mine.said(f"fault {fault.fault_id} (1) updated delivered") == 1, LONG, "it is written down")
         mistral.ask("DELETE", f"/executions/{first['id']}")
         mine.kill()
         mine.start()

@@ -23,7 +23,8 @@ AT_LEISURE = 600.0
 
 
 def _release(version: str) -> dict[str, object]:
-    return dict.fromkeys(("vmhb_install_version", "vmhb_hooks_version", "vmhb_masakari_version"), version)
+    versions = dict.fromkeys(("vmhb_install_version", "vmhb_hooks_version", "vmhb_masakari_version"), version)
+    return {**versions, "vmhb_consumer_keystone_once": version != BEFORE}
 
 
 @pytest.fixture

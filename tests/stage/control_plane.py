@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
@@ -23,8 +24,12 @@ from tests.stage.nova import Message
 from tests.stage.worker import Options, WorkerProcess
 from vmhb_common import worker_api
 from vmhb_common.messaging import broker, publisher
+from vmhb_common.messaging.callers import Callers
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.messaging.sender_keys import Own
+from vmhb_common.model.causes import rests_on
 from vmhb_common.model.fault import Fault
+from vmhb_common.model.senders import SenderCheck, SenderSettings
 from vmhb_common.objects import SignOfLife, fault_payload, worker_payload
 from vmhb_worker.adapters.rpc_server import Endpoint, time_of, uuid_of
 from vmhb_worker.core.questions import Configure, Question, Show
@@ -212,13 +217,17 @@ class FaultWorkers:
     what a test says. A host that is not in it has no worker that answers.
     """
 
-    def __init__(self, url: str, *names: str, topics: Sequence[str] = ("vmhb_notifications",)) -> None:
+    def __init__(
+        self, url: str, *names: str, topics: Sequence[str] = ("vmhb_notifications",), own: Own | None = None
+    ) -> None:
+        """own: the key that they sign with; None: they are of before, or have none."""
         self.url = url
+        self._own = own
         self._topics = topics
         self.shown: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
         self.asked: list[tuple[str, str]] = []
         self._ours: list[dict[str, Any]] = []  # what no test has put into shown
-        self._sender = publisher.Sender(_conf(), url, "cn1")
+        self._sender = publisher.Sender(_conf(), url, "cn1", own=own)
         transport = worker_api.get_transport(_conf(), url)
         self._servers = [self._server(transport, name) for name in names]
         for server in self._servers:
@@ -241,7 +250,8 @@ class FaultWorkers:
         if fault.state == "cleared":
             of_host[uuid] = {"state": "alive", "silences": {}, "answered_since_miss": True, "fault": None}
         elif fault.recommended_action == "recover":
-            of_host[uuid] = {"state": "silent", "silences": {}, "answered_since_miss": False, "fault": open_one}
+            state = "gone" if rests_on(fault.cause).does_not_run else "silent"
+            of_host[uuid] = {"state": state, "silences": {}, "answered_since_miss": False, "fault": open_one}
         else:
             return
         self._ours.append(of_host[uuid])
@@ -267,14 +277,18 @@ class FaultWorkers:
             exchange=worker_api.EXCHANGE, topic=worker_api.TOPIC, server=name, version=worker_api.VERSION
         )
 
+        callers = Callers(name, SenderSettings(Path("/nonexistent"), SenderCheck.OFF), self._own)
+
         def show(asked: Question[Any]) -> Any:
             assert isinstance(asked, Show)
             self.asked.append((name, asked.instance_uuid))
             return self.shown[name].get(asked.instance_uuid)
 
+        endpoint = Endpoint(show, callers)
+
         def make() -> Any:
             policy = oslo_messaging.DefaultRPCAccessPolicy
-            return oslo_messaging.get_rpc_server(transport, target, [Endpoint(show)], access_policy=policy)
+            return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
 
         return broker.Background(f"{name} listens", f"{name} cannot listen", make, threads=2)
 

@@ -209,8 +209,8 @@ class Worker:
 
 @dataclass
 class Guest:
-    """One that is silent until it is told when to answer. fault_id: of its fault, which stays open until it has been
-    recovered: a worker clears it only after several answers.
+    """One that is silent, or whose QEMU has ended, until it is told when to answer. fault_id: of its fault, which stays
+    open until it has been recovered: a worker clears it only after several answers.
 
     aim: called in the moment in which its worker is first asked of it: the seconds until it answers from then on.
     """
@@ -235,8 +235,9 @@ class Guest:
                 return {"state": "alive", "answered_since_miss": True, "silences": {}, "fault": None}
             answered = self.answers_at is not None and self.answers_at <= at
         fault = {"fault_id": self.fault_id, "cause": self.cause, "recommended_action": "recover", "withheld": None}
-        assert RESTS_ON[Cause(self.cause)] is Ground.SILENCE
-        state = "alive" if answered else "silent"
+        ground = RESTS_ON[Cause(self.cause)]
+        assert ground in (Ground.GONE, Ground.SILENCE)
+        state = "alive" if answered else "gone" if ground.does_not_run else "silent"
         return {"state": state, "answered_since_miss": answered, "silences": {}, "fault": fault}
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import select
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.fakes import a_fault
 from tests.unit.test_engine import ONE, TWO, Bench, domain, well
 from vmhb_worker.core import events as ev
 from vmhb_worker.core import monitor
@@ -15,6 +18,8 @@ from vmhb_worker.core.agent_lanes import Request
 from vmhb_worker.core.guest_exec import CHECK_TIMEOUT
 from vmhb_worker.core.mishaps import not_started
 from vmhb_worker.core.transitions import State
+from vmhb_worker.engine.inbox import Inbox
+from vmhb_worker.interfaces import Saved
 
 THREE = "33333333-3333-4333-8333-333333333333"
 
@@ -239,3 +244,99 @@ def test_the_list_tells_of_all_but_the_one_that_cannot_be_told_of() -> None:
     told = {one["instance_uuid"]: one for one in bench.ask("list")}
     assert "a fault of the worker" in told[ONE]["error"]
     assert told[TWO]["state"] == "alive"
+
+
+class Faulty:
+    """A monitor of which one thing cannot be had."""
+
+    def __init__(self, monitor: monitor.Monitor, name: str) -> None:
+        object.__setattr__(self, "_of", (monitor, name))
+
+    def __getattr__(self, name: str) -> Any:
+        whole, broken = object.__getattribute__(self, "_of")
+        if name == broken:
+            raise Bug(name)
+        return getattr(whole, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(object.__getattribute__(self, "_of")[0], name, value)
+
+
+#: Whoever is a monitor without this is none that was made.
+NO_FAULT = {"uuid"}
+
+
+@pytest.mark.parametrize("name", sorted(n for n in dir(monitor.Monitor) if not n.startswith("_") and n not in NO_FAULT))
+def test_whatever_cannot_be_had_of_one_monitor_is_that_ones(name: str) -> None:
+    """In every loop that serves many: its neighbours are judged, reminded of, and told of by signs of life."""
+    bench = stand()
+    broken = bench.engine._roster.get(ONE)
+    assert broken is not None
+    broken.monitor = Faulty(broken.monitor, name)  # type: ignore[assignment]
+    bench.host.dead |= {ONE, TWO}
+    bench.run(20)
+    assert TWO in [one["instance_uuid"] for one in bench.raised()]
+    bench.engine.post(ev.HypervisorDown("it was stopped"))
+    bench.run(5)
+    bench.up(domain(ONE), domain(TWO), domain(THREE))
+    bench.engine._were_late(1.0, bench.clock.now)
+    bench.run(320)
+    assert [one["instance_uuid"] for one in bench.store.messages("vmhb.fault.updated")].count(TWO) > 1
+    assert bench.ask("show", instance_uuid=THREE)["last_ack_age"] < 2.0
+    assert len(bench.ask("list")) == 3
+    bench.host.dead.clear()
+    bench.run(100)
+    assert TWO in [one["instance_uuid"] for one in bench.cleared()]
+    assert len(bench.store.messages("vmhb.worker.alive")) >= 7
+
+
+def test_a_turn_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody has thought of costs a moment, and its traceback is not written four times a second for ever."""
+    bench = stand()
+    good = bench.engine._doubt.late
+    failed: list[float] = []
+
+    def bad(deadline: float, now: float) -> float:
+        if len(failed) < 100:
+            failed.append(now)
+            bench.clock.now += 0.25
+            raise Bug("on the way")
+        bench.engine.stop()
+        return good(deadline, now)
+
+    bench.inbox.pause = lambda seconds: None  # type: ignore[method-assign]
+    bench.engine._doubt.late = bad  # type: ignore[method-assign]
+    bench.engine.run()
+    assert len(failed) == 100
+    assert len([one for one in caplog.records if "a turn of the engine's loop" in one.getMessage()]) == 10
+
+
+def test_a_fault_of_an_earlier_life_that_makes_no_sense_costs_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """The worker starts; what else it left is open."""
+    naive = replace(a_fault("f1"), withheld="brake", cause="host_suspect", instance_uuid=None)
+    object.__setattr__(naive, "raised_at", None)
+    bench = Bench(Saved(faults=(naive, a_fault(THREE, instance_uuid=ONE))))
+    bench.up(domain(ONE))
+    bench.run(10)
+    assert [one["fault_id"] for one in bench.cleared()] == [THREE]
+    assert "could not take" in caplog.text
+    assert "1 reports could not be taken" in " ".join(degraded(bench))
+
+
+def test_what_is_ready_and_cannot_be_seen_to_is_not_waited_for() -> None:
+    """It would be ready for ever; all others are waited for as before."""
+    inbox = Inbox()
+    bad, good = socket.socketpair(), socket.socketpair()
+    seen: list[int] = []
+    try:
+        inbox.watch(bad[0].fileno(), select.EPOLLIN, lambda events: inbox.unwatch(events.nothing))  # type: ignore[attr-defined]
+        inbox.watch(good[0].fileno(), select.EPOLLIN, seen.append)
+        bad[1].send(b"x")
+        good[1].send(b"x")
+        inbox.wait(1.0)
+        inbox.wait(1.0)
+        assert len(seen) == 2
+        assert bad[0].fileno() not in inbox._watched
+    finally:
+        for one in (*bad, *good):
+            one.close()

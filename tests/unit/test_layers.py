@@ -45,8 +45,9 @@ ROOMS = {
     "vmhb_common": Room((COMMON,)),
     "vmhb_common.model": Room(pure=True),
     "vmhb_common.objects": Room(("vmhb_common.model", "vmhb_common.messaging.no_eventlet")),
-    "vmhb_common.messaging": Room(),
-    "vmhb_common.conf": Room(),
+    "vmhb_common.messaging": Room(("vmhb_common.model", "vmhb_common.app.ration")),
+    "vmhb_common.conf": Room(("vmhb_common.model",)),
+    "vmhb_common.cmd": Room(("vmhb_common.messaging",)),
     "vmhb_common.app": Room(("vmhb_common.conf", "vmhb_common.messaging.limited", "vmhb_common.messaging.no_eventlet")),
     # The worker. At its top stand the contracts; what does I/O is handed to the engine by service.py.
     "vmhb_worker": Room((COMMON, "vmhb_worker.core")),
@@ -101,6 +102,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "vitrage": ("nova_vmhb.vitrage",),
     **dict.fromkeys(("masakari", "taskflow", "novaclient"), ("nova_vmhb.masakari_tasks",)),
     **dict.fromkeys(("sqlalchemy", "oslo_db", "keystoneauth1", "openstack"), ("vmhb_consumer",)),
+    "cryptography": ("vmhb_common.messaging.signing",),
     "alembic": ("vmhb_consumer.upgrade", "vmhb_consumer.migrations"),
     "oslo_upgradecheck": ("vmhb_consumer.cmd.status",),
 }
@@ -126,7 +128,7 @@ FOR_GUESTS = {
 #: Of it, what decides: no I/O, no clock.
 GUEST_PURE = {
     *("allowance", "application", "applications", "budget", "codec", "health", "names", "places", "senders"),
-    *("session", "units"),
+    *("session", "strangers", "units", "watermark"),
 }
 
 #: In the core, time comes in as an argument, and what is to be done goes out as a value.

@@ -29,10 +29,20 @@ SAMPLES = {
 }
 #: Those that each of ours with help texts of our own has.
 SECTIONS = {
-    "vmhb_worker": ["[DEFAULT]", "[agent]", "[channel]", "[libvirt]", "[policy]", "[verdict]", "[vmhb_notifications]"],
+    "vmhb_worker": [
+        "[DEFAULT]",
+        "[agent]",
+        "[channel]",
+        "[faults]",
+        "[libvirt]",
+        "[policy]",
+        "[verdict]",
+        "[vmhb_notifications]",
+    ],
     "nova_vmhb": [
         "[DEFAULT]",
         "[consumer]",
+        "[faults]",
         "[nova_notifications]",
         "[recovery]",
         "[upgrade_levels]",

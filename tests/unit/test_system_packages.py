@@ -73,6 +73,68 @@ def test_every_program_is_in_a_package() -> None:
         assert re.search(rf"\b{program}\b", rules), program
 
 
+#: What a unit may be given by systemd, and below which folder.
+DIRECTORIES = {
+    "Cache": "/var/cache",
+    "Configuration": "/etc",
+    "Logs": "/var/log",
+    "Runtime": "/run",
+    "State": "/var/lib",
+}
+#: Whose each folder is, and its mode: what units and tmpfiles have to agree on.
+Owners = dict[str, set[tuple[str, str, str]]]
+
+
+def owners(units: dict[str, str], tmpfiles: dict[str, str]) -> Owners:
+    """Folder -> everybody whom it is given to, by the texts of units and of files of systemd-tmpfiles."""
+    found: Owners = {}
+    for text in units.values():
+        settings: dict[str, str] = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+        user = settings.get("User", "root")
+        for kind, below in DIRECTORIES.items():
+            for name in settings.get(f"{kind}Directory", "").split():
+                owner = (user, settings.get("Group", user), settings.get(f"{kind}DirectoryMode", "0755"))
+                found.setdefault(f"{below}/{name}", set()).add(owner)
+    for text in tmpfiles.values():
+        for path, mode, user, group in re.findall(r"^[dDvqQez]\S* (\S+) (\S+) (\S+) (\S+)", text, re.MULTILINE):
+            found.setdefault(path, set()).add((user, group, mode))
+    return found
+
+
+def written_below(*patterns: str) -> dict[str, str]:
+    """Files of ours and their texts."""
+    folders = (ROOT / name for name in ("etc", "packaging", "deploy"))
+    paths = [path for folder in folders for pattern in patterns for path in folder.rglob(pattern)]
+    return {str(path.relative_to(ROOT)): path.read_text() for path in paths if not path.is_symlink()}
+
+
+def test_no_folder_has_two_owners() -> None:
+    """What two services on one host are both given, each start would take from the other; mode and all."""
+    units = written_below("*.service", "*.service.j2")
+    # Files of tmpfiles are named so where debhelper installs them, and otherwise known by where they go.
+    others = re.findall(r"(\S+) \S*usr/lib/tmpfiles.d", "\n".join(written_below("install", "*.install").values()))
+    tmpfiles = written_below("*.tmpfiles") | {name: (ROOT / name).read_text() for name in others}
+    found = owners(units, tmpfiles)
+    assert {path: whose for path, whose in found.items() if len(whose) > 1} == {}
+    assert {"/var/lib/vmhb", "/var/lib/vmhb-consumer", "/var/log/vmhb", "/var/log/vmhb-consumer", "/run/vmhb"} <= {
+        *found
+    }
+    assert not [name for name, text in tmpfiles.items() if not re.search(r"^d ", text, re.MULTILINE)]
+    # And that it can fail: by unit and unit, by unit and tmpfiles.
+    root, other = "User=root\nLogsDirectory=x\n", "User=u\nStateDirectory=y\nLogsDirectory=x z\n"
+    assert len(owners({"a": root, "b": other}, {})["/var/log/x"]) == 2
+    assert len(owners({"b": other}, {"t": "d /var/lib/y 0750 u u\n"})["/var/lib/y"]) == 2
+
+
+@pytest.mark.parametrize("service", ["vmhb-worker", "nova-vmhb-consumer"])
+def test_the_log_is_turned_over_where_the_unit_writes_it(service: str) -> None:
+    """logrotate, the purge and systemd name one folder."""
+    unit = (ROOT / f"etc/systemd/{service}.service").read_text()
+    (name,) = re.findall(r"^LogsDirectory=(\S+)$", unit, re.MULTILINE)
+    for kind in ("logrotate", "tmpfiles", "postrm"):
+        assert re.search(rf"/var/log/{name}\b(?!-)", (SERVICES / f"{service}.{kind}").read_text()), kind
+
+
 @pytest.mark.parametrize("name", ["vmhb-worker", "nova-vmhb-consumer"])
 def test_configuration(name: str) -> None:
     """What a package installs as configuration sets nothing, and names options of the sample."""

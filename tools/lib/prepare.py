@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from tools.lib import ubuntu
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: What an environment is made from, besides its constraints: it is made anew when one of them changes.
 SOURCES = ("requirements.txt", "setup.cfg", "setup.py", "pyproject.toml", "tools/lib/prepare.py")
@@ -46,7 +48,7 @@ class Environment:
 
     constraints: "": none, so it has the newest of the index, and is made anew on another day.
     commit: it has the project as it was then, out of git's history, with the pins of that time; "": as it is.
-    python: its Python, such as 3.10, wherever the machine has it; "": the one that this runs in.
+    python: its Python, such as 3.10, wherever the machine has it, or else Ubuntu's; "": the one that this runs in.
     """
 
     name: str
@@ -131,8 +133,9 @@ def prepare(environment: Environment, wants: Wants | None = None) -> Path:
 
 def unavailable(environment: Environment) -> str:
     """Why this one can't be made here, whatever Debian has; "": it can. For want of git's history, or of a Python."""
-    if environment.python and not _python(environment):
-        return f"{environment.name} can't be made: there is no Python {environment.python} here, in PATH or of pyenv"
+    if environment.python and not _python(environment) and (problem := ubuntu.unavailable(environment.python)):
+        here = f"there is no Python {environment.python} here, in PATH or of pyenv"
+        return f"{environment.name} can't be made: {here}, and none of Ubuntu's: {problem}"
     if not environment.commit or _succeeds("git", "-C", str(ROOT), "cat-file", "-e", f"{environment.commit}^{{tree}}"):
         return ""
     short = environment.commit[:7]
@@ -162,7 +165,9 @@ def place(environment: Environment) -> Path:
 
 def _stamp(environment: Environment) -> str:
     # Not sys.executable: a test in one of these environments has another one, of the same Python.
-    python = _python(environment) if environment.python else f"{sys.base_prefix} {sys.version}"
+    python = f"{sys.base_prefix} {sys.version}"
+    if environment.python:
+        python = _python(environment) or f"of Ubuntu {ubuntu.key(environment.python)}"
     day = "" if environment.constraints else f"{date.today()}"
     digest = hashlib.sha256(f"{python} {environment}{day}".encode())
     # What was committed once does not change.
@@ -285,8 +290,10 @@ def _make(environment: Environment, folder: Path, stamp: str) -> None:
     say(f"making the Python environment {folder.name}: a minute or two ...")
     for entry in folder.iterdir():
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    if environment.python:
-        subprocess.run([_python(environment), "-m", "venv", str(folder)], check=True)
+    if python := _python(environment) if environment.python else "":
+        subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    elif environment.python:
+        _in_ubuntu(environment, folder)
     else:
         venv.create(folder, with_pip=_succeeds(sys.executable, "-c", "import ensurepip"), symlinks=True)
     extras = f"[{','.join(environment.extras)}]" if environment.extras else ""
@@ -298,6 +305,15 @@ def _make(environment: Environment, folder: Path, stamp: str) -> None:
         editable = [] if environment.commit else ["-e"]
         _pip(source, [*install, "--no-build-isolation", *editable, f"{source}{extras}"])
     (folder / "stamp").write_text(stamp)
+
+
+def _in_ubuntu(environment: Environment, folder: Path) -> None:
+    say(f"there is no Python {environment.python} here: it is Ubuntu's, in a root of its own ...")
+    try:
+        ubuntu.make(environment.python, folder, ROOT)
+    except ubuntu.Unavailable as error:
+        raise NotReady(f"{folder.name} could not be made: {error}") from error
+    _pip(ROOT, [*_install(environment, folder, ROOT), *ubuntu.BUILDERS])
 
 
 @contextmanager

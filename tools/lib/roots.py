@@ -28,8 +28,8 @@ BROKEN = re.compile(
     "|Unable to correct problems|Temporary failure|error processing archive|NO_PUBKEY",
 )
 #: In namespaces of its own: the folder below ($1) with all changes in the one above ($2, $3: overlayfs's own), what is
-#: shared ($4) as /share, perhaps another tree ($6) as /mnt, and what programs expect of a machine; then becomes the
-#: command.
+#: shared ($4) as /share, perhaps another tree ($6) as /mnt, folders that are where they are here (up to --), and what
+#: programs expect of a machine; then becomes the command.
 _ENTER = """set -e
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3" "$5"
 mkdir -p "$5/share"
@@ -41,6 +41,8 @@ mount --rbind /dev "$5/dev"
 for name in resolv.conf hosts; do test ! -e /etc/$name || cat /etc/$name >"$5/etc/$name"; done
 root=$5
 shift 6
+while test "$1" != --; do mkdir -p "$root$1"; mount --bind "$1" "$root$1"; shift; done
+shift
 exec chroot "$root" "$@"
 """
 
@@ -70,8 +72,9 @@ class Recipe:
 class Root:
     """One that has been entered: what is done in it is undone when it is left."""
 
-    def __init__(self, lower: Path, scratch: Path, beside: Path | None) -> None:
+    def __init__(self, lower: Path, scratch: Path, beside: Path | None, same: Sequence[Path] = ()) -> None:
         self._beside = "" if beside is None else str(beside)
+        self._same = [*map(str, same)]
         self.share = scratch / "share"
         self._layers = [lower, *(scratch / name for name in ("upper", "work"))]
         self._on = scratch / "root"
@@ -80,22 +83,32 @@ class Root:
 
     def run(self, command: str, *, check: bool = True, environ: Mapping[str, str] | None = None) -> str:
         """A shell command, as root, in /share: what it printed. Failed where it fails, if that matters."""
-        paths = [*map(str, self._layers), str(self.share), str(self._on), self._beside]
-        spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-        words = [*spaces, "sh", "-c", _ENTER, "enter", *paths, "sh", "-ec", f"cd /share\n{command}"]
         done = subprocess.run(
-            words,
+            self._entering("sh", "-ec", f"cd /share\n{command}"),
             check=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env={**_ENVIRON, **_for_pip(), **(environ or {})},
+            env=self._environ(environ),
         )
         if check and done.returncode:
             raise Failed(f"{command!r} ended with {done.returncode}: {done.stdout[-4000:]}")
         return done.stdout
+
+    def show(self, *words: str, cwd: Path, environ: Mapping[str, str] | None = None) -> int:
+        """A program, as root, in a folder that is there too: what it says goes where ours does. Its exit code."""
+        command = self._entering("sh", "-ec", 'cd "$1"; shift; exec "$@"', "show", str(cwd), *words)
+        return subprocess.run(command, check=False, env=self._environ(environ)).returncode
+
+    def _entering(self, *words: str) -> list[str]:
+        paths = [*map(str, self._layers), str(self.share), str(self._on), self._beside, *self._same, "--"]
+        spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        return [*spaces, "sh", "-c", _ENTER, "enter", *paths, *words]
+
+    def _environ(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        return {**_ENVIRON, **_for_pip(), **(more or {})}
 
     def changed(self) -> Path:
         """The folder with what is not as it was made."""
@@ -142,17 +155,27 @@ def kept(name: str, key: str, make: Callable[[Path], None], cache: Path = CACHE)
 @contextmanager
 def entered(recipe: Recipe, beside: Path | None = None) -> Iterator[Root]:
     """A root, for as long. beside: another tree, which is there as /mnt."""
-    lower = made(recipe)
+    with over(made(recipe), beside) as root:
+        yield root
+
+
+@contextmanager
+def over(lower: Path, beside: Path | None = None, same: Sequence[Path] = ()) -> Iterator[Root]:
+    """The same, of a tree that is made. same: folders that are there by the names they have here, to be written."""
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="entered-") as scratch:
-        yield Root(lower, Path(scratch), beside)
+        yield Root(lower, Path(scratch), beside, same)
 
 
-def bootstrap(suite: str, packages: Sequence[str], target: Path) -> None:
-    """A tree of this suite. The archive's dates are not asked after: a mirror may stand still for a while."""
-    options = ["--quiet", "--mode=root", "--format=directory", "--variant=minbase"]
+def bootstrap(suite: str, packages: Sequence[str], target: Path, archive: str = "", more: Sequence[str] = ()) -> None:
+    """A tree of this suite. The archive's dates are not asked after: a mirror may stand still for a while.
+
+    archive: its address, where it is not the one that this machine has Debian from. more: options of mmdebstrap's.
+    """
+    # Not --quiet: what apt says of a broken archive would be left out as well.
+    options = ["--mode=root", "--format=directory", "--variant=minbase", *more]
     options += ['--aptopt=Acquire::Check-Valid-Until "false"', '--aptopt=Apt::Install-Recommends "false"']
     options += ['--aptopt=Acquire::Retries "3"', "--dpkgopt=path-exclude=/usr/share/locale/*"]
-    command = ["mmdebstrap", *options, f"--include={','.join(packages)}", suite, str(target), mirror()]
+    command = ["mmdebstrap", *options, f"--include={','.join(packages)}", suite, str(target), archive or mirror()]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         kind = BrokenMirror if BROKEN.search(done.stdout) else Failed

@@ -20,7 +20,9 @@ from typing import Any
 
 from oslo_config import cfg
 
+from vmhb_common.app import crashpoint
 from vmhb_common.app.ending import hold_signals
+from vmhb_common.app.legible import make_legible
 from vmhb_common.app.once import Once, hush
 from vmhb_common.conf import check as problems
 from vmhb_common.conf import groups as option_groups
@@ -200,12 +202,15 @@ def _serve(program: Program, arguments: Sequence[str], conf: cfg.ConfigOpts, unk
     log.setup(conf, program.name)
     said = Once()
     hush(said)
-    for problem in unknown:
-        LOG.warning("%s", problem)
+    make_legible()
+    for problem in (crashpoint.warning(), *unknown):
+        if problem is not None:
+            LOG.warning("%s", problem)
 
     def reading() -> bool:
         taken = read_again(program, arguments, conf)
         hush(said)
+        make_legible()
         return taken
 
     return program.serve(conf, reading)

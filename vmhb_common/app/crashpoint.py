@@ -52,6 +52,17 @@ def reach(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def warning() -> str | None:
+    """What is to be said at a start with it, as one line; None in production."""
+    value = os.environ.get(VARIABLE)
+    if value is None:
+        return None
+    return (
+        f"{VARIABLE} is set to {value!a:.200}: this process kills itself when it gets there. It is for tests: take it "
+        "out of the environment"
+    )
+
+
 def _named(value: str) -> str:
     if value.startswith("/"):
         with contextlib.suppress(OSError), open(value, encoding="utf-8") as file:

@@ -41,9 +41,11 @@ OVER = re.compile(r"^(\[[^]]*\] )?Reconnected to ")
 SETTLED = 30.0
 #: Of a record of the log: is it news?
 NEWS = "vmhb_news"
-#: An object's address, ids, seconds until the next try, the number of a try, ports that the kernel chooses.
+#: An object's address, queues for answers, ids, seconds until the next try, the number of a try, ports that the kernel
+#: chooses.
 _CHANCE = re.compile(
-    r"0x[0-9a-f]+|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\breq-\S+|\b\d+(?:\.\d+)? (?:seconds?|attempts?)\b"
+    r"0x[0-9a-f]+|\breply_[!-~]+|\b[0-9a-f]{32}\b"
+    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\breq-\S+|\b\d+(?:\.\d+)? (?:seconds?|attempts?)\b"
     r"|\bclient port: \d+|\brecovery \d+\b",
     re.IGNORECASE,
 )

@@ -63,7 +63,7 @@ def notify(*assignments: str, environ: Mapping[str, str] = os.environ) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             out.setblocking(False)
             out.connect(address)
-            out.send("\n".join(assignments).encode())
+            out.send("\n".join(assignments).encode(errors="backslashreplace"))
     except OSError:
         return False
     return True

@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from oslo_config import cfg
 
+from vmhb_common.app.ration import Ration
+from vmhb_common.messaging import looks as ways
+from vmhb_common.messaging import sizes
+from vmhb_common.messaging.looks import Look
 from vmhb_common.messaging.no_eventlet import without_eventlet
 
 with without_eventlet():
     import amqp
-    import kombu
     import oslo_messaging
     from oslo_messaging._drivers import common as driver_common
     from oslo_messaging._drivers import impl_rabbit
@@ -30,18 +32,17 @@ LOG = logging.getLogger(__name__)
 RETRY = 5.0
 #: Seconds after which a server that does not listen yet says so: oslo.messaging itself goes on trying for ever.
 PATIENCE = 10.0
-#: What is done with a connection, to see whether a broker lets us; it raises where it doesn't.
-Look = Callable[[Any], None]
 
 
 def transport(conf: cfg.ConfigOpts, url: str | None, **flags: str) -> Any:
     """A notification transport; url None: the one in [DEFAULT], never that of [oslo_messaging_notifications].
 
-    flags: over the options of [oslo_messaging_rabbit], unless the URL has them itself.
+    flags: over the options of [oslo_messaging_rabbit], unless the URL has them itself. Of what comes over it each is at
+    most as large as `sizes` says.
     """
     parsed = TransportURL.parse(conf, url)
     parsed.query = {**flags, **parsed.query}
-    return oslo_messaging.get_notification_transport(conf, url=parsed)
+    return sizes.bounded(oslo_messaging.get_notification_transport(conf, url=parsed))
 
 
 def check_sending(
@@ -51,7 +52,7 @@ def check_sending(
 
     Connects, and declares the exchange and the queues as the first message would. queues: <topic>.<priority>.
     """
-    return check(conf, url, [sending(exchange, queues)], timeout)
+    return check(conf, url, [ways.sending(exchange, queues)], timeout)
 
 
 def check(conf: cfg.ConfigOpts, url: str | None, looks: Sequence[Look], timeout: float) -> str | None:
@@ -64,41 +65,10 @@ def check(conf: cfg.ConfigOpts, url: str | None, looks: Sequence[Look], timeout:
     return _check(conf, url, look, timeout)
 
 
-def sending(exchange: str, queues: Sequence[str]) -> Look:
-    """For `check`: notifications are sent; they leave their queues."""
-
-    def look(connection: Any) -> None:
-        for queue in queues:
-            _declare(connection, exchange, queue)
-
-    return look
-
-
-def serving(exchange: str, topic: str, server: str) -> Look:
-    """For `check`: RPC is served. The queues of topic and server stay, as the server leaves them; one of the kind that
-    each server has of its own for calls to all is made, and removed."""
-
-    def look(connection: Any) -> None:
-        _declare(connection, exchange, topic)
-        _declare(connection, exchange, f"{topic}.{server}")
-        _try_transient(connection, f"{topic}_fanout_{uuid.uuid4().hex}", f"{topic}_fanout", topic)
-
-    return look
-
-
-def calling(connection: Any) -> None:
-    """For `check`: RPC is called. A queue for replies is made, and removed."""
-    _try_transient(connection, f"reply_{uuid.uuid4().hex}", "", "")
-
-
 def check_exchange(conf: cfg.ConfigOpts, url: str | None, exchange: str, timeout: float) -> str | None:
     """BLOCKS for `timeout` seconds at most: what is wrong with a broker that is to have this exchange, or None."""
 
-    def look(connection: Any) -> None:
-        entity: Any = kombu.entity
-        entity.Exchange(name=exchange, type="topic", passive=True, channel=connection.channel).declare()
-
-    return _check(conf, url, look, timeout)
+    return check(conf, url, [ways.exchange_there(exchange)], timeout)
 
 
 def _check(conf: cfg.ConfigOpts, url: str | None, look: Callable[[Any], None], timeout: float) -> str | None:
@@ -124,54 +94,6 @@ def _probe(conf: cfg.ConfigOpts, url: str | None, look: Callable[[Any], None]) -
     except Exception as error:
         return explain(error, _where(conf, url))
     return None
-
-
-def _declare(connection: Any, exchange: str, queue: str) -> None:
-    """As oslo.messaging's Connection.notify_send and _publish_and_creates_default_queue do."""
-    entity: Any = kombu.entity  # half of it has types
-    flags = {"durable": connection.durable, "auto_delete": connection.amqp_auto_delete}
-    arguments = impl_rabbit._get_queue_arguments(
-        connection.rabbit_ha_queues, 0, connection.rabbit_quorum_queue, connection.rabbit_quorum_queue_config, False
-    )
-    entity.Queue(
-        channel=connection.channel,
-        exchange=entity.Exchange(name=exchange, type="topic", **flags),
-        name=queue,
-        routing_key=queue,
-        queue_arguments=arguments,
-        **flags,
-    ).declare()
-
-
-def _try_transient(connection: Any, queue: str, fanout: str, key: str) -> None:
-    """As oslo.messaging's Connection.declare_direct_consumer and declare_fanout_consumer do, and away with it.
-
-    fanout: the exchange that it is bound to, or "".
-    """
-    stream = bool(fanout) and connection.rabbit_stream_fanout
-    if stream:
-        return  # a log that all share and that lasts: nothing of it is transient, and it is not ours to remove
-    quorum = connection.rabbit_transient_quorum_queue
-    entity: Any = kombu.entity
-    arguments = impl_rabbit._get_queue_arguments(
-        connection.rabbit_ha_queues,
-        connection.rabbit_transient_queues_ttl,
-        quorum,
-        connection.rabbit_quorum_queue_config,
-        False,
-    )
-    one = entity.Queue(
-        channel=connection.channel,
-        # The exchange goes with the last queue that is bound to it.
-        exchange=entity.Exchange(name=fanout, type="fanout" if fanout else "direct", durable=quorum, auto_delete=True),
-        name=queue,
-        routing_key=key,
-        queue_arguments=arguments,
-        durable=quorum,
-        auto_delete=False,
-    )
-    one.declare()
-    one.delete()
 
 
 def _other_hosts(conf: cfg.ConfigOpts, url: str | None) -> int:
@@ -215,6 +137,8 @@ _NAMED = re.compile(r"(?:queue|exchange) '(?P<name>[^']+)'")
 #: What RabbitMQ 4 says where it is told to refuse queues that are neither durable nor exclusive.
 _DENIED = "transient_nonexcl_queues"
 _TRANSIENT_OPTION = "rabbit_transient_quorum_queue"
+#: Of exchanges of our own, who makes them.
+_OF_OURS = {"vmhb": "; a consumer makes it, and a worker without [DEFAULT] own_queue_only"}
 _MISSING = re.compile(r"NOT_FOUND - no exchange '(?P<name>[^']+)'")
 
 
@@ -234,7 +158,7 @@ def explain(error: BaseException, where: str = "the broker") -> str:
     if missing:
         return (
             f"{where} has no exchange '{missing['name']}': say the transport_url of a broker that has it, and mind its "
-            f"virtual host"
+            f"virtual host" + _OF_OURS.get(missing["name"], "")
         )
     refused = _refused(said, where)
     if refused is not None:
@@ -316,6 +240,7 @@ def listener(transport: Any, target: Any, endpoint: Any, pool: str | None = None
         transport, [target], [endpoint], executor="threading", allow_requeue=True, pool=pool
     )
     create, dispatch = server._create_listener, server.dispatcher.dispatch
+    ration = Ration(LOG)
 
     def forgetful() -> Any:
         made = create()
@@ -328,7 +253,7 @@ def listener(transport: Any, target: Any, endpoint: Any, pool: str | None = None
         try:
             return dispatch(incoming)
         except Exception as error:
-            LOG.warning("a message that is no notification is dropped: %s", type(error).__name__)
+            ration.say(logging.WARNING, "a message that is no notification is dropped: %s", type(error).__name__)
             return oslo_messaging.NotificationResult.HANDLED
 
     server._create_listener, server.dispatcher.dispatch = forgetful, sturdy

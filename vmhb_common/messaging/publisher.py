@@ -31,9 +31,10 @@ from typing import Any, Protocol
 
 from oslo_config import cfg
 
-from vmhb_common.messaging import broker
+from vmhb_common.messaging import broker, looks, own_queue, signing
 from vmhb_common.messaging.limited import Limited, NoEnd
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.messaging.sender_keys import Own
 
 with without_eventlet():
     import oslo_messaging
@@ -70,7 +71,7 @@ class Notification(Protocol):
 class Sender:
     """Sends to any number of topics; `send` is what an outbox wants. Each topic by one thread at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         conf: cfg.ConfigOpts,
         url: str | None,
@@ -79,12 +80,16 @@ class Sender:
         exchange: str = EXCHANGE,
         program: str = "vmhb-worker",
         connect: Callable[[cfg.ConfigOpts, str | None], Any] | None = None,
+        own: Own | None = None,
+        declare: bool = True,
     ) -> None:
         """conf: with oslo.messaging's options; url: of the broker, None for the one in [DEFAULT]. Connects to nothing.
 
         program, host: the publisher's id; a worker's host as nova-compute names it. connect: `brokers.transport`, or
-        another.
+        another. own: the key that it is signed with; None: it is not. declare: makes exchange and queues where they are
+        not there; else somebody else does, and until then nothing is delivered.
         """
+        self._own, self._declare = own, declare
         self._connect = functools.partial(connect or broker.transport, conf, url)
         self._exchange = exchange
         self._publisher_id = f"{program}:{host}"
@@ -95,14 +100,23 @@ class Sender:
         raises DeliveryError."""
         line = self._lines.get(topic)
         if line is None:
-            line = self._lines[topic] = Line(self._connect, self._exchange, topic)
+            line = self._lines[topic] = Line(self._connect, self._exchange, topic, declare=self._declare)
         # The context names the instance's project: Mistral and Aodh choose their receivers by it.
-        line.send({"project_id": row.project_id}, self._envelope(row))
+        message = self._envelope(row)
+        line.send({"project_id": row.project_id, **self._seal(message)}, message)
 
     def close(self) -> None:
         """Let go of all connections, without waiting. For whoever goes on living; a process that ends need not."""
         for line in self._lines.values():
             line.discard()
+
+    def _seal(self, message: dict[str, Any]) -> dict[str, str]:
+        """Anew at each attempt: a key may have been replaced since."""
+        seal = None
+        if self._own is not None:
+            names = ("publisher_id", "event_type", "payload", "message_id", "timestamp")
+            seal = self._own.sign(signing.NOTIFICATION, signing.notification(*(message[name] for name in names)))
+        return {} if seal is None else {signing.SEAL: seal}
 
     def _envelope(self, row: Notification) -> dict[str, Any]:
         """As `oslo_messaging.Notifier` builds it, except that id and time stay the same at every attempt."""
@@ -126,8 +140,12 @@ class Line:
         topic: str,
         priority: str = PRIORITY,
         limit: float = SEND_TIME,
+        declare: bool = True,
     ) -> None:
-        """connect: makes a transport. limit: seconds that a send may take. Connects to nothing."""
+        """connect: makes a transport. limit: seconds that a send may take. declare: as `Sender`.
+
+        Connects to nothing."""
+        self._declare = declare
         self._connect = connect
         self._target = oslo_messaging.Target(exchange=exchange, topic=f"{topic}.{priority.lower()}")
         self._transport: Any = None
@@ -147,17 +165,29 @@ class Line:
             try:
                 self._try(ctxt, message)
             except oslo_messaging.MessageUndeliverable:
+                if not self._declare:
+                    raise
                 LOG.warning("%s: the queue is gone, declaring it again", self._target.topic)
                 self.discard()
                 self._try(ctxt, message)
+        except oslo_messaging.MessageUndeliverable as error:
+            self.discard()
+            raise DeliveryError(
+                f"there is no queue {self._target.topic}, and it is not ours to make ([DEFAULT] own_queue_only): start "
+                f"a consumer with this broker, whose [vmhb_notifications] topics names it"
+            ) from error
         except Exception as error:
             self.discard()
             raise DeliveryError(broker.explain(error)) from error
 
     def _try(self, ctxt: dict[str, Any], message: dict[str, Any]) -> None:
         content = dict(message)  # the driver adds fields of its own
-        if self._transport is None:
+        fresh = self._transport is None
+        if fresh:
             self._transport = self._connect()
+        if not self._declare:
+            own_queue.declare_nothing(self._transport)
+        if fresh and self._declare:
             self._transport._send_notification(self._target, ctxt, content, version=2.0, retry=1)
         else:
             mandatory = oslo_messaging.TransportOptions(at_least_once=True)
@@ -183,15 +213,26 @@ def _clean_up(spoilt: Any) -> None:
 
 
 def check(
-    conf: cfg.ConfigOpts, url: str | None, topics: Sequence[str], timeout: float, *, exchange: str = EXCHANGE
+    conf: cfg.ConfigOpts,
+    url: str | None,
+    topics: Sequence[str],
+    timeout: float,
+    *,
+    exchange: str = EXCHANGE,
+    declare: bool = True,
 ) -> str | None:
     """BLOCKS for `timeout` seconds at most: what stands in the way of sending, as one sentence, or None.
 
-    Connects, and declares the exchange and the queues as the first message would.
+    Connects, and declares the exchange and the queues as the first message would. declare: as `Sender`.
     """
-    return broker.check(conf, url, [sending(topics, exchange=exchange)], timeout)
+    return broker.check(conf, url, [sending(topics, exchange=exchange, declare=declare)], timeout)
 
 
-def sending(topics: Sequence[str], *, exchange: str = EXCHANGE) -> broker.Look:
+def sending(topics: Sequence[str], *, exchange: str = EXCHANGE, declare: bool = True) -> looks.Look:
     """The same, for `brokers.check`."""
-    return broker.sending(exchange, [f"{topic}.{PRIORITY.lower()}" for topic in topics])
+    return looks.sending(exchange, [queue_of(topic) for topic in topics], declare)
+
+
+def queue_of(topic: str) -> str:
+    """The queue that a topic's notifications go to, by default, and the key that they are sent with."""
+    return f"{topic}.{PRIORITY.lower()}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,6 +11,7 @@ from oslo_versionedobjects import fields as ovo
 
 from vmhb_common.model.causes import Cause, Confidence, Severity
 from vmhb_common.model.fault import Fault, FaultState, Resolution
+from vmhb_common.model.ids import uuid_of
 from vmhb_common.model.policy import Channel
 from vmhb_common.objects.base import PROJECT_NAMESPACE, SERIAL_NAMESPACE, JsonObjectField, Payload, data_of
 
@@ -130,13 +130,6 @@ def _shown(value: Any) -> str:
     return ascii(value[:60]) if isinstance(value, str) else type(value).__name__
 
 
-def _is_uuid(value: str) -> bool:
-    try:
-        return str(uuid.UUID(value)) == value.lower()
-    except ValueError:
-        return False
-
-
 def _value(name: str, kind: Any, value: Any) -> Any:
     if name == "state":
         return FaultState(value)
@@ -146,8 +139,8 @@ def _value(name: str, kind: Any, value: Any) -> Any:
         raise ValueError("a string is required")
     if isinstance(kind, ovo.BooleanField) and not isinstance(value, bool):
         raise ValueError("true or false is required")
-    if isinstance(kind, ovo.UUIDField) and not _is_uuid(value):
-        raise ValueError("a uuid is required")
+    if isinstance(kind, ovo.UUIDField):
+        uuid_of(value)
     if isinstance(kind, ovo.EnumField | ovo.UUIDField):
         return value
     return kind.coerce(None, name, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from vmhb_common import consumer_api, worker_api
 from vmhb_common.app import command_line
 from vmhb_common.app.command_line import INNER_LIMIT, Check, Program, Reading
 from vmhb_common.conf import check as problems
+from vmhb_common.conf import senders
 from vmhb_common.conf.check import Problem
-from vmhb_common.messaging import broker
+from vmhb_common.messaging import broker, looks, sender_keys
 from vmhb_common.messaging.no_eventlet import without_eventlet
 from vmhb_consumer import conf as options
 from vmhb_consumer.reporters import loader
@@ -32,6 +34,8 @@ KEYSTONE = "nova_vmhb.nova"
 #: Besides oslo's, what may stand in our files: the options of Keystone's plugins.
 LIBRARIES = (*command_line.LIBRARIES, KEYSTONE)
 
+#: Of Nova's notifications, those that are heard: the methods of `nova_listener.Endpoint`.
+PRIORITIES = ("info", "error")
 #: Seconds that a consumer has to answer `--status`.
 ANSWER = 6.0
 
@@ -75,6 +79,7 @@ def _nonsense(conf: cfg.ConfigOpts) -> list[Problem]:
         except loader.BadReporter as error:
             found.append(Problem("[consumer] reporters", name, str(error)))
     found += _nova_without_auth_type(conf)
+    found += [Problem(f"[faults] {option}", *why) for option, *why in sender_keys.problems(senders.settings(conf))]
     try:
         importlib.import_module("vmhb_consumer.nova_client").from_conf(conf)
     except ValueError as error:
@@ -115,16 +120,20 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
     return found
 
 
-def _workers_looks(conf: cfg.ConfigOpts) -> list[broker.Look]:
+def _workers_looks(conf: cfg.ConfigOpts) -> list[looks.Look]:
     """The instances half tells workers, and calls nobody; the faults half calls, and is called."""
-    told = broker.sending(consumer_api.EXCHANGE, ())
     if not _runs(conf, Half.FAULTS):
-        return [told]
+        return [looks.telling(worker_api.EXCHANGE, f"{worker_api.TOPIC}.any")]
+    called = [looks.calling(worker_api.EXCHANGE, f"{worker_api.TOPIC}.any"), _calling]
     try:
         host = str(conf.host)
     except ValueError:  # said elsewhere
-        return [told, broker.calling]
-    return [told, broker.calling, broker.serving(consumer_api.EXCHANGE, consumer_api.TOPIC, host)]
+        return called
+    return [*called, looks.serving(consumer_api.EXCHANGE, consumer_api.TOPIC, host)]
+
+
+#: For `brokers.check`: the consumers are called.
+_calling = looks.calling(consumer_api.EXCHANGE, consumer_api.TOPIC)
 
 
 def _runs(conf: cfg.ConfigOpts, half: Half) -> bool:
@@ -149,10 +158,17 @@ def _now() -> datetime:
 
 def _of_nova(conf: cfg.ConfigOpts, url: str | None, exchange: str) -> Check:
     value, problem = broker.shown(conf, url)
+    tried = [looks.exchange_there(exchange)]
+    with suppress(ValueError):  # said elsewhere
+        group = conf.nova_notifications
+        tried += [
+            looks.listening(exchange, group.pool or f"{group.topic}.{priority}", f"{group.topic}.{priority}")
+            for priority in PRIORITIES
+        ]
     return Check(
         "[nova_notifications] transport_url",
         value,
-        lambda: problem or broker.check_exchange(conf, url, exchange, INNER_LIMIT),
+        lambda: problem or broker.check(conf, url, tried, INNER_LIMIT),
     )
 
 
@@ -168,11 +184,12 @@ def run(
 def status(conf: cfg.ConfigOpts) -> dict[str, Any]:
     """What one that runs says of itself. BLOCKS for INNER_LIMIT, ANSWER and a connection at most. Raises NoAnswer."""
     # A call would only say that it did not end; this says why it would not.
-    problem = broker.check(conf, None, [broker.calling], INNER_LIMIT)
+    problem = broker.check(conf, None, [_calling], INNER_LIMIT)
     if problem is not None:
         raise command_line.NoAnswer(f"no consumer can be asked: {problem}")
     try:
-        return consumer_api.ConsumerAPI(worker_api.get_transport(conf), ANSWER).about()
+        with worker_api.asking(conf) as transport:
+            return consumer_api.ConsumerAPI(transport, ANSWER).about()
     except oslo_messaging.MessagingTimeout:
         raise command_line.NoAnswer(
             "no consumer answers: is one running on this broker, with faults among its [consumer] halves?"

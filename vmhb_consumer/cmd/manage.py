@@ -25,9 +25,11 @@ from oslo_config import cfg
 from vmhb_common import worker_api
 from vmhb_common.app import command_line
 from vmhb_common.app.command_line import BadFiles
-from vmhb_common.conf import check, groups
-from vmhb_common.messaging import broker
+from vmhb_common.conf import check, groups, senders
+from vmhb_common.messaging import broker, looks
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.messaging.sender_keys import Own, Trusted
+from vmhb_common.model.senders import Role, name_of
 from vmhb_consumer import conf as options
 from vmhb_consumer import stop_button
 from vmhb_consumer.cmd import consumer, manage_database
@@ -107,12 +109,16 @@ def _on_board(wanted: argparse.Namespace, conf: cfg.ConfigOpts, limits: Recovery
 
 def _release_brake(wanted: argparse.Namespace, conf: cfg.ConfigOpts) -> int:
     """Over the workers' broker; BLOCKS until the worker answers."""
-    away = broker.check(conf, None, [broker.calling], CONNECT)
+    call = looks.calling(worker_api.EXCHANGE, f"{worker_api.TOPIC}.{wanted.host}")
+    away = broker.check(conf, None, [call], CONNECT)
     if away is not None:
         return _fail(f"no worker can be asked: {away}: see [DEFAULT] transport_url")
     try:
-        api = worker_api.WorkerAPI(worker_api.get_transport(conf), conf)
-        was_on = api.release_brake(wanted.host, f"{wanted.reason}; said by {_who()}"[: worker_api.MAX_REASON])
+        keys = senders.settings(conf)
+        own, trusted = Own(keys.key, name_of(Role.CONSUMER, conf.host)), Trusted(keys.trusted)
+        with worker_api.asking(conf) as transport:
+            api = worker_api.WorkerAPI(transport, conf, own=own, trusted=trusted, check=keys.check)
+            was_on = api.release_brake(wanted.host, f"{wanted.reason}; said by {_who()}"[: worker_api.MAX_REASON])
     except Exception as error:  # oslo.messaging lets through whatever amqp and kombu raise
         return _fail(f"the brake of {_plain(wanted.host)} is not released: {_plain(_untold(error, wanted.host))}")
     print(f"the brake of {_plain(wanted.host)} {_RELEASED if was_on else _NOT_ON}")

@@ -13,10 +13,10 @@ from oslo_config import cfg
 
 from vmhb_common.conf import groups, notifications, upgrade_levels
 from vmhb_common.conf.groups import Group
-from vmhb_consumer.conf import consumer, default, nova_notifications, recovery
+from vmhb_consumer.conf import consumer, default, faults, nova_notifications, recovery
 from vmhb_consumer.reporters import loader
 
-GROUPS = (default, consumer, recovery, notifications, nova_notifications, upgrade_levels)
+GROUPS = (default, consumer, recovery, faults, notifications, nova_notifications, upgrade_levels)
 
 
 def libraries() -> list[Group]:

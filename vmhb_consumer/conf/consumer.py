@@ -6,6 +6,7 @@ from pathlib import Path
 
 from oslo_config import cfg, types
 
+from vmhb_common.conf import senders
 from vmhb_common.conf.types import prose, seconds_opt
 from vmhb_consumer.conf import recovery
 from vmhb_consumer.settings import FaultSettings, Half
@@ -113,4 +114,5 @@ def settings(conf: cfg.ConfigOpts) -> FaultSettings:
         topics=tuple(dict.fromkeys(topics.topics)),
         transport_url=topics.transport_url or None,
         recovery=recovery.settings(conf),
+        senders=senders.settings(conf),
     )

@@ -97,11 +97,8 @@ Seconds, 1 to 604800. Lower it only together with `recoveries`.
         1.0,
         86400.0,
         """
-How old a recommended recovery may be to be begun without asking Nova ([nova]) whether the instance is still on that
-host; and, where QEMU has failed, without asking the worker whether the fault is still there. Of any other fault the
-worker is asked right before each recovery, however young it is: a guest that has answered meanwhile is left alone.
-
-Clocks of compute nodes that are slower by more make every recovery wait for these answers.
+Without effect: worker and Nova ([nova]) are asked right before each recovery, however young its fault is. It is taken
+so that files that have it stay valid, and goes with a later release: remove it.
 
 Seconds, 1 to 86400.
 """,

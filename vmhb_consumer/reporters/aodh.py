@@ -74,6 +74,7 @@ class AodhReporter(Reporter):
     summary = "Events for Aodh's event alarms, published straight to its listener"
     #: An alarm's action may: so its query has to say `traits.drill=string::False`, as in our samples.
     acts = False
+    by_project = True
 
     @classmethod
     def options(cls) -> Sequence[cfg.Opt]:

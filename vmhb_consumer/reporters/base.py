@@ -173,6 +173,10 @@ class Reporter(ABC):
     #: Does it do something about faults, or have it done? Then it is not told of drills.
     acts: ClassVar[bool] = True
 
+    #: Does it choose by the project whom it tells? Then it waits where Nova can't be asked whose an instance is; others
+    #: are handed what is known, with no project.
+    by_project: ClassVar[bool] = False
+
     @classmethod
     def options(cls) -> Sequence[cfg.Opt]:
         """Its options. No two reporters share a group."""

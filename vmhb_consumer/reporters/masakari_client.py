@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from keystoneauth1 import exceptions as keystone_errors
 from keystoneauth1.session import Session
 from openstack import connection
 
+from vmhb_common.model.ids import uuid_of
 from vmhb_common.model.moments import moment
 from vmhb_common.model.words import StrEnum
 from vmhb_consumer.reporters import answers
@@ -93,7 +95,7 @@ class OpenStack:
         """See `Clouds`."""
 
         def ask(cloud: Any) -> Server | None:
-            shown = _good(answers.read(cloud.compute.get(f"/servers/{uuid}"), "server"))
+            shown = _good(answers.read(cloud.compute.get(f"/servers/{uuid_of(uuid)}"), "server"))
             return None if shown is None else _server(shown, lambda: self._stopped_by_user(cloud, uuid))
 
         server: Server | None = self._asked("Nova", ask)
@@ -102,7 +104,7 @@ class OpenStack:
     @staticmethod
     def _stopped_by_user(cloud: Any, uuid: str) -> bool:
         """Nova notes who asked for what. A stop of its own, after it found the guest dead, has no user."""
-        answer = cloud.compute.get(f"/servers/{uuid}/os-instance-actions")
+        answer = cloud.compute.get(f"/servers/{uuid_of(uuid)}/os-instance-actions")
         actions = _good(answers.read(answer, "instanceActions", list))
         stops = [action for action in actions or () if action["action"] == "stop"]
         # Without a record we don't know, and then nobody's machine is started.
@@ -114,9 +116,7 @@ class OpenStack:
 
         def ask(cloud: Any) -> list[Notification]:
             found = list(cloud.instance_ha.notifications(**wanted))
-            return [
-                _notification(one, ()) for one in found if (one.payload or {}).get("instance_uuid") == instance_uuid
-            ]
+            return [_notification(one, ()) for one in found if _is_about(one.payload, instance_uuid)]
 
         about_it: list[Notification] = self._asked("Masakari", ask)
         return about_it
@@ -144,7 +144,7 @@ class OpenStack:
 
     def _progress(self, notification: str, version: str) -> Notification | None:
         def ask(cloud: Any) -> Notification | None:
-            answer = cloud.instance_ha.get(f"/notifications/{notification}", microversion=version)
+            answer = cloud.instance_ha.get(f"/notifications/{quote(notification, safe='')}", microversion=version)
             shown = _good(answers.read(answer, "notification"))
             return None if shown is None else _notification(shown, _messages(shown))
 
@@ -257,6 +257,11 @@ def _messages(shown: Mapping[str, Any]) -> tuple[str, ...]:
     tasks = shown.get("recovery_workflow_details") or []
     details = [detail for task in tasks for detail in task.get("progress_details") or []]
     return tuple(str(detail["message"]) for detail in details)
+
+
+def _is_about(payload: Any, instance_uuid: str) -> bool:
+    """One that makes no sense is nobody's: it does not stand in the way of all others."""
+    return isinstance(payload, Mapping) and payload.get("instance_uuid") == instance_uuid
 
 
 def _notification(shown: Mapping[str, Any] | Any, messages: tuple[str, ...]) -> Notification:

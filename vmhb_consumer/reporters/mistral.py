@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from keystoneauth1 import adapter
 from keystoneauth1 import exceptions as keystone_exceptions
@@ -111,7 +112,7 @@ class MistralReporter(Reporter):
         """Are the workflows there, and are we let in? In two requests at most."""
         for workflow in filter(None, (self._workflow, self._recovery)):
             try:
-                answer = self._mistral.get(f"/workflows/{workflow}", raise_exc=False, timeout=1.9)
+                answer = self._mistral.get(f"/workflows/{quote(workflow, safe='')}", raise_exc=False, timeout=1.9)
             except keystone_exceptions.ClientException as error:
                 return f"Mistral can't be asked for workflow {workflow}: {error}"
             if answer.status_code != 200:

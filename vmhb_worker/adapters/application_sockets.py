@@ -98,6 +98,7 @@ class _Line:
     since: float = 0.0  # when it was connected
     throttled: int = 0
     overflows: int = 0
+    mishaps: int = 0
     why: str = ""
 
 
@@ -162,7 +163,7 @@ class SocketChannels:
         """See the contract."""
         line = self._lines.get(uuid)
         if line is not None and line.sock is not None and line.reading:
-            self._read(line)
+            self._apart(line, self._read)
 
     def deadline(self) -> float:
         """See the contract."""
@@ -176,12 +177,7 @@ class SocketChannels:
             if line is None or line.due != at:
                 continue
             line.due = math.inf
-            if line.sock is None:
-                self._connect(line, now)
-            else:
-                line.allowance.refill(now)
-                line.reading = True
-                self._watch(line)
+            self._apart(line, functools.partial(self._due_again, now=now))
 
     def told(self, uuid: str) -> dict[str, Any] | None:
         """See the contract."""
@@ -196,6 +192,7 @@ class SocketChannels:
             "bad": counters.bad,
             "throttled": line.throttled,
             "overflows": line.overflows,
+            "mishaps": line.mishaps,
             "waiting": len(line.output),
         }
 
@@ -203,6 +200,29 @@ class SocketChannels:
         """Let go of all of them."""
         for uuid in list(self._lines):
             self.forget(uuid)
+
+    def _due_again(self, line: _Line, now: float) -> None:
+        if line.sock is None:
+            self._connect(line, now)
+        else:
+            line.allowance.refill(now)
+            line.reading = True
+            self._watch(line)
+
+    def _apart(self, line: _Line, work: Callable[[_Line], None]) -> None:
+        """A fault of ours about one connection ends that one, and nothing beside it: it is made again, as one that
+        QEMU closed, and what was half said is lost."""
+        try:
+            work(line)
+        except Exception:
+            line.mishaps += 1
+            if line.mishaps & (line.mishaps - 1) == 0:  # the 1st, 2nd, 4th, 8th …: it may be each of its lines
+                LOG.exception(
+                    "instance %s: its application channel could not be seen to, a fault of ours; the %d. so far",
+                    *(line.uuid, line.mishaps),
+                )
+            self._close(line)
+            self._retry(line, self._clock(), "a fault of the worker's, see its log")
 
     # -- one connection ------------------------------------------------------------------------------------------
 
@@ -253,7 +273,10 @@ class SocketChannels:
         if line.sock is None or self._watcher is None or (events == line.watching and events):
             return
         line.watching = events
-        self._watcher.watch(line.sock.fileno(), events, functools.partial(self._ready, line))
+        self._watcher.watch(line.sock.fileno(), events, functools.partial(self._called, line))
+
+    def _called(self, line: _Line, ready: int) -> None:
+        self._apart(line, functools.partial(self._ready, ready=ready))
 
     def _ready(self, line: _Line, ready: int) -> None:
         if ready & _OUT:

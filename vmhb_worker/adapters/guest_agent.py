@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from vmhb_worker.core.events import AgentReplied, AskEnded, CommandEnded, Failure
+from vmhb_worker.core.guest_text import clean
 from vmhb_worker.interfaces import AgentError, Post
 
 #: `Hypervisor.agent_command`.
@@ -21,6 +22,8 @@ Command = Callable[[str, str, int], str]
 
 #: Larger replies are not parsed: a guest controls every byte of them.
 REPLY_LIMIT = 65536
+#: Of an error so many characters are kept: libvirt's own words come first in it.
+ERROR_LIMIT = 500
 
 
 class GuestAgent:
@@ -48,39 +51,52 @@ class GuestAgent:
     def _work(self, post: Post) -> None:
         while True:
             uuid, nonce, command, timeout = self._asks.get()
-            if command is not None:
-                post(CommandEnded(uuid, nonce, self._run(uuid, command, timeout)))
-                continue
-            started = time.monotonic()
-            failure, detail = self._challenge(uuid, nonce, timeout)
-            post(AskEnded(uuid, nonce, time.monotonic() - started, failure, detail))
+            post(
+                self._asked(uuid, nonce, timeout)
+                if command is None
+                else CommandEnded(uuid, nonce, self._run(uuid, command, timeout))
+            )
+
+    def _asked(self, uuid: str, nonce: int, timeout: int) -> AskEnded:
+        started = time.monotonic()
+        failure, detail = self._challenge(uuid, nonce, timeout)
+        return AskEnded(uuid, nonce, time.monotonic() - started, failure, detail)
 
     def _run(self, uuid: str, command: str, timeout: int) -> AgentReplied:
         try:
             reply = self._command(uuid, command, timeout)
+            if len(reply) > REPLY_LIMIT:
+                return AgentReplied(None, Failure.GARBLED, _too_long(reply))
         except AgentError as error:
-            return AgentReplied(None, error.failure, str(error))
+            return AgentReplied(None, error.failure, _in_words(error))
         except Exception as error:  # as below
-            return AgentReplied(None, Failure.UNREACHABLE, f"{type(error).__name__}: {error}")
-        if len(reply) > REPLY_LIMIT:
-            return AgentReplied(None, Failure.GARBLED, f"reply of {len(reply)} characters, more than {REPLY_LIMIT}")
+            return AgentReplied(None, Failure.UNREACHABLE, _in_words(error))
         return AgentReplied(reply)
 
     def _challenge(self, uuid: str, nonce: int, timeout: int) -> tuple[Failure | None, str]:
         command = json.dumps({"execute": "guest-sync", "arguments": {"id": nonce}})
         try:
-            reply = self._command(uuid, command, timeout)
+            return check_reply(self._command(uuid, command, timeout), nonce)
         except AgentError as error:
-            return error.failure, str(error)
+            return error.failure, _in_words(error)
         except Exception as error:  # a fault of ours must cost one beat, not this thread
-            return Failure.UNREACHABLE, f"{type(error).__name__}: {error}"
-        return check_reply(reply, nonce)
+            return Failure.UNREACHABLE, _in_words(error)
+
+
+def _too_long(reply: str) -> str:
+    return f"reply of {len(reply)} characters, more than {REPLY_LIMIT}"
+
+
+def _in_words(error: Exception) -> str:
+    """An agent's error has the guest's own words in it, as many as libvirt lets through."""
+    name = "" if isinstance(error, AgentError) else f"{type(error).__name__}: "
+    return clean(f"{name}{error}", ERROR_LIMIT)
 
 
 def check_reply(reply: str, nonce: int) -> tuple[Failure | None, str]:
     """Is this the acknowledgement of this challenge? (None, "") if so."""
     if len(reply) > REPLY_LIMIT:
-        return Failure.GARBLED, f"reply of {len(reply)} characters, more than {REPLY_LIMIT}"
+        return Failure.GARBLED, _too_long(reply)
     try:
         answer = json.loads(reply)
     except (ValueError, RecursionError):

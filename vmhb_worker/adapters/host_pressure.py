@@ -7,15 +7,19 @@ unavailable, with the reason.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from vmhb_common.app.ration import Ration
 from vmhb_worker.core.evidence import Reading, unavailable
 from vmhb_worker.core.host_pressure import Counted, Disk
 from vmhb_worker.interfaces import Post
+
+LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks. Each takes some tenths of a millisecond, and on hosts with hundreds of processors, where
 #: the kernel adds up all their interrupts for /proc/stat, some milliseconds: on the engine's thread that would be felt.
@@ -50,8 +54,12 @@ class ProcPressure:
         self._closing.set()
 
     def _run(self, post: Post) -> None:
+        ration = Ration(LOG)
         while not self._closing.is_set():
-            post(self.look())
+            try:
+                post(self.look())
+            except Exception:
+                ration.say(logging.ERROR, "how loaded this host is could not be told; tried again", exc_info=True)
             self._closing.wait(self._interval)
 
     def look(self) -> Counted:

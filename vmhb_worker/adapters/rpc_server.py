@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from vmhb_common.messaging import broker
+from vmhb_common.app.ration import Ration
+from vmhb_common.messaging import broker, own_queue, replies
+from vmhb_common.messaging.callers import Callers
 from vmhb_common.messaging.no_eventlet import without_eventlet
+from vmhb_common.model import ids
 from vmhb_common.model.moments import moment
 from vmhb_common.model.policy import MAX_KNOB, MAX_KNOBS
 from vmhb_common.worker_api import (
@@ -28,6 +29,7 @@ from vmhb_common.worker_api import (
     WorkerBusy,
     WorkerFailed,
 )
+from vmhb_worker.core.guest_text import clean
 from vmhb_worker.core.questions import Configure, EndSilence, ExpectSilence, List, Question, ReleaseBrake, Show
 
 with without_eventlet():
@@ -47,28 +49,32 @@ MAX_TIMEOUT = 1e9
 #: Calls that are worked on at a time: each may wait ANSWER_TIME for the engine, and there is only one engine.
 THREADS = 4
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
 
 class Endpoint:
     """What can be called, as `worker_api` says it. Every argument is checked; what is wrong is refused."""
 
     target = oslo_messaging.Target(version=VERSION)
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, callers: Callers | None = None) -> None:
+        """callers: who may say what; None: everybody everything, and no answer is signed."""
         self._call = call
+        self._callers = callers
+        self._ration = Ration(LOG)  # whoever holds the broker's credentials may call without end
 
-    def list(self, _context: dict[str, Any]) -> Any:
+    def list(self, context: dict[str, Any]) -> Any:
         """The instances that are watched."""
-        return self._put(List, List)
+        return self._answer(context, {}, List, List)
 
-    def show(self, _context: dict[str, Any], instance_uuid: Any) -> Any:
+    def show(self, context: dict[str, Any], instance_uuid: Any) -> Any:
         """All that is known of one instance."""
-        return self._put(Show, lambda: Show(uuid_of(instance_uuid)))
+        return self._answer(context, {"instance_uuid": instance_uuid}, Show, lambda: Show(uuid_of(instance_uuid)))
 
-    def configure(self, _context: dict[str, Any], *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
+    def configure(self, context: dict[str, Any], *, instance_uuid: Any, policy: Any, observed_at: Any = None) -> Any:
         """What an instance's flavor asks for. Without its time, from callers that speak 1.0."""
-        return self._put(
+        told = {"instance_uuid": instance_uuid, "policy": policy, "observed_at": observed_at}
+        return self._obey(
+            context,
+            told,
             Configure,
             lambda: Configure(
                 uuid_of(instance_uuid),
@@ -78,10 +84,13 @@ class Endpoint:
         )
 
     def expect_silence(
-        self, _context: dict[str, Any], *, instance_uuid: Any, key: Any, reason: Any, timeout: Any, observed_at: Any
+        self, context: dict[str, Any], *, instance_uuid: Any, key: Any, reason: Any, timeout: Any, observed_at: Any
     ) -> Any:
         """No heartbeats for a while, and that is as it should be."""
-        return self._put(
+        told = {"instance_uuid": instance_uuid, "key": key, "reason": reason, "timeout": timeout}
+        return self._obey(
+            context,
+            {**told, "observed_at": observed_at},
             ExpectSilence,
             lambda: ExpectSilence(
                 uuid_of(instance_uuid),
@@ -92,18 +101,48 @@ class Endpoint:
             ),
         )
 
-    def end_silence(self, _context: dict[str, Any], *, instance_uuid: Any, key: Any, observed_at: Any) -> Any:
+    def end_silence(self, context: dict[str, Any], *, instance_uuid: Any, key: Any, observed_at: Any) -> Any:
         """That while is over."""
-        return self._put(
+        return self._obey(
+            context,
+            {"instance_uuid": instance_uuid, "key": key, "observed_at": observed_at},
             EndSilence,
             lambda: EndSilence(
                 uuid_of(instance_uuid), text_of("key", key, MAX_KEY), time_of("observed_at", observed_at)
             ),
         )
 
-    def release_brake(self, _context: dict[str, Any], *, reason: Any) -> Any:
+    def release_brake(self, context: dict[str, Any], *, reason: Any) -> Any:
         """An operator lets recoveries through."""
-        return self._put(ReleaseBrake, lambda: ReleaseBrake(text_of("reason", reason, MAX_REASON)))
+        told = {"reason": reason}
+        return self._obey(context, told, ReleaseBrake, lambda: ReleaseBrake(text_of("reason", reason, MAX_REASON)))
+
+    def _obey(
+        self,
+        context: dict[str, Any],
+        told: Mapping[str, Any],
+        kind: type[Question[Any]],
+        check: Callable[[], Question[Any]],
+    ) -> Any:
+        """What changes something is not everybody's to say."""
+
+        def allowed() -> Question[Any]:
+            refusal = self._callers and self._callers.refusal(context, kind.method, told)
+            if refusal:
+                raise InvalidArgument(f"{kind.method} is {refusal}")
+            return check()
+
+        return self._answer(context, told, kind, allowed)
+
+    def _answer(
+        self,
+        context: dict[str, Any],
+        told: Mapping[str, Any],
+        kind: type[Question[Any]],
+        check: Callable[[], Question[Any]],
+    ) -> Any:
+        result = self._put(kind, check)
+        return result if self._callers is None else self._callers.sealed(context, kind.method, told, result)
 
     def _put(self, kind: type[Question[Any]], check: Callable[[], Question[Any]]) -> Any:
         """Check, call, and turn whatever goes wrong into one of the contract's exceptions."""
@@ -111,13 +150,14 @@ class Endpoint:
         try:
             return self._call(check())
         except InvalidArgument as error:
-            LOG.warning("RPC %s refused: %s", name, error)
+            self._ration.say(logging.WARNING, "RPC %s refused: %s", name, error)
             failure: Exception = error
         except TimeoutError:
-            LOG.warning("RPC %s: the engine did not answer within %g s", name, ANSWER_TIME)
+            text = "RPC %s: the engine did not answer within %g s"
+            self._ration.say(logging.WARNING, text, name, ANSWER_TIME)
             failure = WorkerBusy(f"{name}: no answer within {ANSWER_TIME:g} s, try again")
         except Exception:
-            LOG.exception("RPC %s failed", name)
+            self._ration.say(logging.ERROR, "RPC %s failed", name, exc_info=True)
             failure = WorkerFailed(f"{name}: an error of the worker's own, see its log")
         return _refuse(failure)
 
@@ -136,17 +176,15 @@ def _refuse(failure: Exception) -> None:
 def uuid_of(value: Any) -> str:
     """A uuid in its usual form, in lower case."""
     try:
-        if isinstance(value, str) and str(uuid.UUID(value)) == value.lower():
-            return value.lower()
+        return ids.uuid_of(value)
     except ValueError:
-        pass
-    raise InvalidArgument(f"instance_uuid is {_quote(value)}: say a uuid, such as {uuid.UUID(int=0)}")
+        raise InvalidArgument(f"instance_uuid is {_quote(value)}: say a uuid, such as {ids.EXAMPLE}") from None
 
 
 def text_of(name: str, value: Any, limit: int) -> str:
-    """Some text, its control characters made harmless."""
+    """Some text, what does not print in it made harmless."""
     if isinstance(value, str) and value.strip() and len(value) <= limit:
-        return _CONTROL.sub("?", value)
+        return clean(value, limit)
     raise InvalidArgument(f"{name} is {_quote(value)}: say a text of 1 to {limit} characters")
 
 
@@ -158,10 +196,10 @@ def knobs_of(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > MAX_KNOBS:
         raise InvalidArgument(f"{name} is {_quote(value)}: say a mapping of knobs to texts, {MAX_KNOBS} at most")
     for knob, text in value.items():
-        if not (_is_short(knob) and knob and _is_short(text)):
+        if not (_is_short(knob) and knob and knob.isprintable() and _is_short(text)):
             told = f"{_quote(knob)}: {_quote(text)}"
             raise InvalidArgument(f"{name} has {told}: say texts of {MAX_KNOB} characters at most, by the knobs' names")
-    return {knob: "".join(char if char.isprintable() else "?" for char in text) for knob, text in value.items()}
+    return {clean(knob, MAX_KNOB): clean(text, MAX_KNOB) for knob, text in value.items()}
 
 
 def _is_short(value: Any) -> bool:
@@ -189,8 +227,11 @@ def time_of(name: str, value: Any) -> datetime:
 
 
 def _quote(value: Any) -> str:
-    """Somebody else's value, made fit for a log line."""
-    text = ascii(value if not isinstance(value, str) else value[:60])
+    """Somebody else's value, made fit for a log line. Not whatever it is: to write it out may fail, or take long."""
+    if isinstance(value, str):
+        text = ascii(value[:60])
+    else:
+        text = repr(value) if isinstance(value, float | bool | type(None)) else type(value).__name__
     return text if len(text) <= 80 else text[:80] + "..."
 
 
@@ -200,13 +241,24 @@ def _quote(value: Any) -> str:
 class Server(broker.Background):
     """Listens for calls to this host, from `start` until `stop`. Neither of them waits for the broker."""
 
-    def __init__(self, transport: Any, host: str, call: Call, why: Callable[[], str | None] = lambda: None) -> None:
-        """why: as `brokers.Background`."""
+    def __init__(
+        self,
+        transport: Any,
+        host: str,
+        call: Call,
+        why: Callable[[], str | None] = lambda: None,
+        callers: Callers | None = None,
+        own_queue_only: bool = False,
+    ) -> None:
+        """why: as `brokers.Background`. callers: as `Endpoint`. own_queue_only: see the option of that name."""
         target = oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC, server=host, version=VERSION)
-        endpoint = Endpoint(call)
+        endpoint = Endpoint(call, callers)
 
         def make() -> Any:
             policy = oslo_messaging.DefaultRPCAccessPolicy
-            return oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy)
+            server = replies.careful(oslo_messaging.get_rpc_server(transport, target, [endpoint], access_policy=policy))
+            if own_queue_only:
+                own_queue.serve_own_queue_only(server)
+            return server
 
         super().__init__(f"RPC is served to {EXCHANGE} as {host}", "RPC cannot be served", make, THREADS, why)

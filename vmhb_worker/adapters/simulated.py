@@ -136,6 +136,10 @@ class SimulatedHypervisor:
         """Nobody else can watch it: any number of simulations may run on a host, beside a real worker."""
         return f"simulation-{self._identity}"
 
+    @property
+    def folder(self) -> None:
+        """It has no sockets."""
+
     def open(self, post: Post) -> None:
         """Connected at once."""
         self._post = post

@@ -11,7 +11,7 @@ from oslo_config import cfg
 
 from vmhb_common import worker_api
 from vmhb_common.app.command_line import INNER_LIMIT, Check
-from vmhb_common.messaging import broker, publisher
+from vmhb_common.messaging import broker, looks, publisher
 from vmhb_worker.conf.libvirt import DEFAULT_URI
 from vmhb_worker.delivery import sqlite
 
@@ -21,7 +21,7 @@ def endpoints(conf: cfg.ConfigOpts) -> list[Check]:
     uri = conf.libvirt.connection_uri or DEFAULT_URI
     state_path = Path(conf.state_path)
     own_url, topics = conf.vmhb_notifications.transport_url, _topics(conf)
-    sent = publisher.sending(topics)
+    sent = publisher.sending(topics, declare=not _own_queue_only(conf))
     served = _served(conf)
     found = [_broker(conf, "[DEFAULT] transport_url", None, served if own_url else [sent, *served])]
     if own_url:
@@ -41,17 +41,24 @@ def _libvirt(uri: str) -> str | None:
     return hypervisor.check(uri, INNER_LIMIT)
 
 
-def _broker(conf: cfg.ConfigOpts, what: str, url: str | None, looks: Sequence[broker.Look]) -> Check:
+def _broker(conf: cfg.ConfigOpts, what: str, url: str | None, tried: Sequence[looks.Look]) -> Check:
     value, problem = broker.shown(conf, url)
-    return Check(what, value, lambda: problem or broker.check(conf, url, looks, INNER_LIMIT))
+    return Check(what, value, lambda: problem or broker.check(conf, url, tried, INNER_LIMIT))
 
 
-def _served(conf: cfg.ConfigOpts) -> list[broker.Look]:
+def _served(conf: cfg.ConfigOpts) -> list[looks.Look]:
     """A worker calls nobody, so it needs no queue for replies: its user may be one who may make none."""
     try:
-        return [broker.serving(worker_api.EXCHANGE, worker_api.TOPIC, conf.host)]
+        return [looks.serving(worker_api.EXCHANGE, worker_api.TOPIC, conf.host, _own_queue_only(conf))]
     except ValueError:  # said elsewhere
         return []
+
+
+def _own_queue_only(conf: cfg.ConfigOpts) -> bool:
+    try:
+        return bool(conf.own_queue_only)
+    except ValueError:  # said elsewhere
+        return False
 
 
 def _topics(conf: cfg.ConfigOpts) -> Sequence[str]:

@@ -11,6 +11,7 @@ from oslo_config import cfg
 from vmhb_common.app import command_line
 from vmhb_common.app.command_line import Check, Program, Reading
 from vmhb_common.conf.check import Problem
+from vmhb_common.messaging import sender_keys
 from vmhb_worker import conf as options
 from vmhb_worker.cmd import checks
 
@@ -31,10 +32,10 @@ def run(
 
 def _contradictions(conf: cfg.ConfigOpts) -> list[Problem]:
     try:
-        options.settings(conf)
+        settings = options.settings(conf)
     except ValueError as error:
         return [Problem("[policy]", str(error), "change one of them")]
-    return []
+    return [Problem(f"[faults] {option}", *why) for option, *why in sender_keys.problems(settings.senders)]
 
 
 def _serve(conf: cfg.ConfigOpts, reading: Reading) -> int:

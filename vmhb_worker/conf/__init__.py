@@ -10,11 +10,11 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from vmhb_common.conf import groups, notifications
-from vmhb_worker.conf import agent, channel, default, libvirt, policy, verdict
+from vmhb_common.conf import groups, notifications, senders
+from vmhb_worker.conf import agent, channel, default, faults, libvirt, policy, verdict
 from vmhb_worker.settings import AgentSettings, ChannelSettings, NotificationSettings, Settings, VerdictSettings
 
-GROUPS = (default, libvirt, policy, agent, channel, verdict, notifications)
+GROUPS = (default, libvirt, policy, agent, channel, verdict, faults, notifications)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup | None, Sequence[cfg.Opt]]]:
@@ -36,6 +36,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
     return Settings(
         host=conf.host,
         state_path=Path(conf.state_path),
+        own_queue_only=conf.own_queue_only,
         # Nova's own default is empty, and means the same.
         connection_uri=conf.libvirt.connection_uri or libvirt.DEFAULT_URI,
         limits=policy.limits(conf),
@@ -60,4 +61,5 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
             recovery_window=verdict_group.recovery_window,
         ),
         notifications=NotificationSettings(topics=tuple(notify.topics), transport_url=notify.transport_url or None),
+        senders=senders.settings(conf),
     )

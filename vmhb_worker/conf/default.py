@@ -41,4 +41,18 @@ local disk: each fault is on disk before it is sent. Some megabytes are enough.
 """
         ),
     ),
+    cfg.BoolOpt(
+        "own_queue_only",
+        default=False,
+        help=prose(
+            """
+Make nothing on the message brokers but the queue vmhb_worker.<host>, and listen to no other.
+
+Set it where this worker's user of the broker may do no more: one user for each node, with the rights that
+etc/rabbitmq/vmhb-rights gives. The exchange vmhb and the queues of faults are then the consumers' to make: until one
+has run, faults are kept, and RPC is not served. Without it the worker makes all that it uses, as it must where no
+consumer runs.
+"""
+        ),
+    ),
 ]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from vmhb_common.model.silences import MAX_SILENCE
 from vmhb_worker.core.bounded import keep
 
-#: How long an end is remembered (seconds).
-TOMBSTONE_LIFE = 3600.0
+#: How long an end is remembered (seconds): for as long as any start before it could hold. Or whoever kept that, with
+#: its signature, could begin again what is over.
+TOMBSTONE_LIFE = MAX_SILENCE
 #: How many hints and ends are kept at most: the oldest go first.
 LIMIT = 10_000
 

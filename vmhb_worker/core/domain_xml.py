@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from uuid import UUID
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
@@ -80,7 +81,7 @@ def read(xml: str) -> DomainView:
         root = ElementTree.fromstring(xml)  # noqa: S314 - written by libvirtd, which checked it
     except ElementTree.ParseError as error:
         raise ValueError(f"the domain's XML cannot be read: {error}") from None
-    uuid = root.findtext("uuid")
+    uuid = uuid_in(root.findtext("uuid"))
     if root.tag != "domain" or not uuid:
         raise ValueError(f"not a domain's XML: it begins with <{root.tag}> and has no uuid")
     metadata = root.find("metadata")
@@ -121,7 +122,7 @@ def state_element(established: bool, fault_id: str | None) -> str:
     attributes = {"version": "1", "established": "true" if established else "false"}
     if fault_id:
         attributes["fault_id"] = fault_id
-    text = " ".join(f"{name}='{value}'" for name, value in attributes.items())
+    text = " ".join(f"{name}={quoteattr(value)}" for name, value in attributes.items())
     return f"<state {text}/>"
 
 
@@ -206,11 +207,21 @@ def _balloon_period(root: ElementTree.Element) -> int | None:
         return None
     stats = balloon.find("stats")
     period = "0" if stats is None else stats.get("period", "0")
-    return int(period) if period.isdecimal() else 0
+    # No longer than libvirt's own type is wide, and no digits but ours.
+    return int(period) if period.isascii() and period.isdecimal() and len(period) < 10 else 0
 
 
 def _travelled(metadata: ElementTree.Element | None) -> Travelled:
     state = None if metadata is None else metadata.find(f"{{{STATE_NS}}}state")
     if state is None:
         return Travelled()
-    return Travelled(state.get("established") == "true", state.get("fault_id"))
+    return Travelled(state.get("established") == "true", uuid_in(state.get("fault_id")))
+
+
+def uuid_in(text: str | None) -> str | None:
+    """The uuid that this is, in its usual form; None where it is none."""
+    try:
+        found = str(UUID(text or ""))
+    except ValueError:
+        return None
+    return found if found == (text or "").strip().lower() else None

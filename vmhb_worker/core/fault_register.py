@@ -66,17 +66,28 @@ class Watched(Protocol):
         """Was it asked anew since then, and has not answered in time?"""
 
 
+#: One fault could not be looked at, for a fault of ours: its instance's uuid, or its own id, and what it was, within
+#: that exception's handling. The others are looked at all the same.
+Mishap = Callable[[str, Exception], None]
+
+
 class Ledger:
     """Belongs to one thread. `now`: monotonic seconds."""
 
     def __init__(
-        self, host: str, reminder_interval: float, new_id: Callable[[], str], caution: Caution | None = None
+        self,
+        host: str,
+        reminder_interval: float,
+        new_id: Callable[[], str],
+        caution: Caution | None = None,
+        mishap: Mishap | None = None,
     ) -> None:
-        """caution: what withholds recoveries; by default nothing does."""
+        """caution: what withholds recoveries; by default nothing does. mishap: see there; by default it is raised."""
         self._host = host
         self._interval = reminder_interval
         self._new_id = new_id
         self._caution = caution or Caution()
+        self._mishap = mishap or _raised
         self.open: dict[str, Fault] = {}
         #: Of this host itself.
         self.of_host = HostFaults(host, new_id)
@@ -283,11 +294,17 @@ class Ledger:
         and whether this host is suspect."""
         entries: list[Entry | None] = [*self._see_host(now, wall)]
         for uuid in sorted(self._answering):
-            entries.append(self._see_answering(uuid, watched(uuid), now, wall))
+            try:
+                entries.append(self._see_answering(uuid, watched(uuid), now, wall))
+            except Exception as error:
+                self._mishap(uuid, error)
         free = dict(self._caution.released(now))
         for uuid, was in list(self.open.items()):
-            if self._caution.wanted(uuid):
-                entries.append(self._see_wanted(uuid, was, watched(uuid), free, now, wall))
+            try:
+                if self._caution.wanted(uuid):
+                    entries.append(self._see_wanted(uuid, was, watched(uuid), free, now, wall))
+            except Exception as error:
+                self._mishap(uuid, error)
         busy = self._answering or self.of_host.open
         self.reconsider_at = min(now + LOOK if busy else math.inf, self._caution.deadline(now))
         return [entry for entry in entries if entry is not None]
@@ -346,7 +363,12 @@ class Ledger:
         entries = []
         while now >= self.deadline():
             fault_id, (_, uuid) = self._remind_at.popitem(last=False)
-            entry = self._remind(fault_id, uuid, now, wall, gone, stands)
+            try:
+                entry = self._remind(fault_id, uuid, now, wall, gone, stands)
+            except Exception as error:
+                self._mishap(uuid or fault_id, error)
+                self._told(fault_id, uuid, now)  # not now; it is still owed
+                continue
             if entry is not None:
                 entries.append(entry)
         return entries
@@ -445,6 +467,10 @@ def _harder(finding: Finding, was: Fault) -> bool:
     """Is it worth a word of whoever is known to flap?"""
     worse = kind_of(finding.cause).rank > kind_of(was.cause).rank and finding.withheld != "evidence"
     return worse or finding.recommended_action == "recover" != was.recommended_action
+
+
+def _raised(_which: str, error: Exception) -> None:
+    raise error
 
 
 def _waits_for_nova(fault: Fault) -> bool:

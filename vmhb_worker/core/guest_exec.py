@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmhb_worker.core import protocol
+from vmhb_worker.core.guest_text import clean
 from vmhb_worker.core.health_absence import ROWS, Absent, refused
-from vmhb_worker.core.protocol import TEXT_LIMIT, Check, Health, Status, clean
+from vmhb_worker.core.protocol import TEXT_LIMIT, Check, Health, Status
 
 #: What is run in the guest.
 PROGRAM = "/etc/vmhb/health-check"
@@ -27,10 +28,39 @@ PRINTED_LIMIT = 8192
 #: What runs it. qemu-ga keeps all that a program prints, up to 16 MiB, and libvirt gives up on an agent whose reply is
 #: longer than 10 MiB: so it must be cut in the guest. What the program complains of (2>/dev/null) is not looked at;
 #: what comes out as complaints is this shell's own, and says that the program was not run.
+#:
+#: The agent is root, so nobody else may be able to write the program, its interpreter, or a folder on the way there:
+#: `vmhb_guest/trust.py` says the same of checks. `way` gathers a path and the folders above it, as it is written and
+#: as it is found; `safe` does that for a program and what its #! names; `foul` picks what is not root's (or the agent's
+#: own user's) alone. On the way, though not around a program, a folder like /tmp will do. For dash, bash, busybox.
 _SHELL = "/bin/sh"
-_SCRIPT = f"""program={PROGRAM}
+_SCRIPT = rf"""program={PROGRAM}
 [ -e $program ] || {{ echo missing >&2; exit 127; }}
 [ -x $program ] || {{ echo not executable >&2; exit 126; }}
+n='
+'
+foul() {{ LC_ALL=C ls -dln $2 | while IFS=' ' read -r mode _ uid _ name; do
+case $mode in d????????[tT]*) [ "$1" ] && mode=;; esac
+case $mode in l*) ;; ?????w*|????????w*) uid=-;; esac
+[ "$uid" = 0 ] || [ "$uid" = "$me" ] || echo "$name"; done; }}
+way() {{ for w in "$1" "$(readlink -f "$1")"; do
+keeps="$keeps$n$w$n${{w%/*}}/."
+while [ "$w" ]; do w=${{w%/*}}; above="$above$n${{w:-/}}"; done; done; }}
+safe() {{ {{ ls -d $program && readlink -f $program; }} >/dev/null || echo $program
+set -f; me=$(id -u); keeps= above= p=$program
+for _ in 1 2 3 4 5; do way "$p"
+set -- $(head -c 256 "$p" | tr -d '\000' | head -n 1)
+case $1 in '#!') shift; p=$1;; '#!'*) p=${{1#??}};; *) break;; esac
+shift
+case $p in */env) way "$p"
+while :; do case $1 in -*|*=*) shift;; *) break;; esac; done
+case $1 in ''|*/*) p=$1;; *) p=; IFS=:; for f in $PATH; do [ -e "$f" ] || continue; way "$f/."; p=$f/$1
+[ -x "$p" ] && break; done; unset IFS;; esac;; esac
+case $p in /*) ;; *) break;; esac
+done
+IFS=$n; {{ foul "" "$keeps"; foul t "$above"; }} | head -n 1; }}
+bad=$(safe 2>/dev/null)
+[ -z "$bad" ] || {{ echo "unsafe ${{bad##* }}" >&2; exit 126; }}
 exec 3>&1
 run() {{ {{ $program 3>&- 4>&-; echo $? >&4; }} | {{ head -c {PRINTED_LIMIT} >&3; cat >/dev/null; }}; }}
 code=$(run 4>&1 2>/dev/null)
@@ -193,6 +223,7 @@ def _refusal(reason: Absent, detail: str) -> str:
     return _REFUSALS.get(reason) or f"the guest agent could not run {PROGRAM}: {clean(detail, TEXT_LIMIT)!r}"
 
 
+_UNSAFE = "unsafe "
 _COMPLAINTS = {
     "missing": (Absent.MISSING, f"{PROGRAM} is missing in the guest"),
     "not executable": (Absent.NOT_EXECUTABLE, f"{PROGRAM} cannot be run in the guest: make it executable"),
@@ -207,4 +238,8 @@ def _not_run(said: str) -> Outcome:
     """The shell that is to run the program complains: in our words, or in its."""
     own = f"{_SHELL} in the guest could not run {PROGRAM}: {clean(said, TEXT_LIMIT)!r}"
     reason, why = _COMPLAINTS.get(said, (Absent.OTHER, own))
+    if said.startswith(_UNSAFE):
+        path = clean(said.removeprefix(_UNSAFE), TEXT_LIMIT)
+        reason = Absent.UNSAFE
+        why = f"{PROGRAM} is not run in the guest, as others than root may write {path!r}: chown root, chmod go-w"
     return Outcome(None, why, reason)

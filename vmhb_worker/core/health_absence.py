@@ -19,6 +19,7 @@ class Absent(enum.Enum):
     MISSING = "the image has no health check"
     UNSAID = "the application answered, and has no health to tell"
     NOT_EXECUTABLE = "the health check is no program"
+    UNSAFE = "others than root may write the health check, or what runs it"
     NO_SHELL = "the guest has no shell to run it"
     NOT_ALLOWED = "the guest's security policy forbids it"
     FROZEN = "file systems are frozen"
@@ -46,8 +47,9 @@ ROWS: Mapping[Absent, Row] = MappingProxyType(
         Absent.FORBIDDEN: Row(ends=True, not_begun=True),
         Absent.MISSING: Row(ends=True),
         Absent.UNSAID: Row(ends=True),
-        # Not on purpose, as a rule: a check that was copied without its mode, a file system that lost its files.
+        # Not on purpose, as a rule: a check that was copied without its mode or owner, a file system that lost files.
         Absent.NOT_EXECUTABLE: Row(),
+        Absent.UNSAFE: Row(),
         Absent.NO_SHELL: Row(not_begun=True),
         Absent.NOT_ALLOWED: Row(not_begun=True),
         Absent.FROZEN: Row(runs_on=True, not_begun=True),

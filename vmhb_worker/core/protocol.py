@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmhb_common.model.words import StrEnum
+from vmhb_worker.core.guest_text import clean
 
 #: The only one there is. A guest that says a higher one is welcomed with this, and takes it or leaves.
 VERSION = 1
@@ -157,12 +158,6 @@ class Goodbye:
 FromHost = Challenge | Welcome | Error | Notice
 FromGuest = Hello | Ack | Maintenance | Goodbye | Error
 Message = FromHost | FromGuest
-
-
-def clean(text: str, limit: int) -> str:
-    """Somebody else's text: no longer than that, and without what does not print (controls, lone surrogates)."""
-    text = text[:limit]
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 # -- reading

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from vmhb_common.model.fault import FaultState
-from vmhb_worker.delivery.sqlite import TROUBLE, Content, Corrupt, Database, Row, set_aside
+from vmhb_worker.delivery.sqlite import TROUBLE, Corrupt, Database, set_aside
+from vmhb_worker.delivery.tables import Content, Row
 from vmhb_worker.interfaces import Commit, Saved
 
 LOG = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Journal:
         self._retry = retry
         self._open_database = open_database
         self._database: Database | None = None
+        self._set_aside_before = 0  # in files that were closed since
         self._state = Content()  # without rows
         self._read = False  # has the file been looked into?
         self._running = False  # has the engine begun, with what the file said or with nothing?
@@ -57,6 +59,16 @@ class Journal:
     def patience(self) -> float | None:
         """Seconds until the disk is worth another attempt; None while it works."""
         return None if self.works else max(0.0, self._retry_at - time.monotonic())
+
+    @property
+    def set_aside(self) -> int:
+        """How many values of the file are so: they could not be read, or not be written so that they can be."""
+        return self._set_aside_before + (0 if self._database is None else self._database.set_aside)
+
+    def put_aside(self, rows: Mapping[int, str]) -> None:
+        """Keep these rows for people, each for the reason given; they are nobody's any more."""
+        if rows and self._database is not None:
+            self._database.put_aside(rows)
 
     def start(self, waiting: Waiting) -> Saved:
         """The first look into the file. StoreError where it must not be used; other trouble is retried later."""
@@ -110,6 +122,7 @@ class Journal:
     def close(self) -> None:
         """Let go of the file."""
         if self._database is not None:
+            self._set_aside_before += self._database.set_aside
             self._database.close()
             self._database = None
 

@@ -24,7 +24,8 @@ from typing import Any
 
 from vmhb_common.app.crashpoint import reach
 from vmhb_worker.delivery.durable_state import Journal
-from vmhb_worker.delivery.sqlite import FILE, Content, Database, Lock, Row
+from vmhb_worker.delivery.sqlite import FILE, Database, Lock
+from vmhb_worker.delivery.tables import Content, Row
 from vmhb_worker.delivery.topic_queue import Backlog, drop_excess
 from vmhb_worker.interfaces import Commit, Saved
 
@@ -89,6 +90,8 @@ class Outbox:
         self._inbox: list[_Pending] = []
         self._unwritten = 0  # messages of commits that are not released yet
         self._gone: list[int] = []  # rows to be removed from the file
+        self._aside: dict[int, str] = {}  # … and of those, which are to be kept in it as set aside, and why
+        self._spoilt = 0  # commits, and rows, that nothing could be made of
         self._closing = False
         self._failing: dict[str, str] = {}
         self._dropped = 0
@@ -126,7 +129,8 @@ class Outbox:
         LOG.error("A commit of %d messages came after the store was closed, and is lost", len(commit.messages))
 
     def health(self) -> dict[str, Any]:
-        """waiting, oldest (seconds), degraded (sentence or None), dropped, failing (topic -> what the broker said)."""
+        """waiting, oldest (seconds), degraded (sentence or None), dropped, set_aside (for no good), failing (topic ->
+        what the broker said)."""
         with self._monitor:
             heads = [backlog.oldest for backlog in self._backlogs.values()]
             created = [row.created for row in heads if row is not None]
@@ -135,6 +139,7 @@ class Outbox:
                 "oldest": round(max(0.0, time.time() - min(created)), 1) if created else None,
                 "degraded": self._journal.degraded,
                 "dropped": self._dropped,
+                "set_aside": self._spoilt + self._journal.set_aside,
                 "failing": dict(self._failing),
             }
 
@@ -186,8 +191,10 @@ class Outbox:
                 self._work.wait_for(self._due, self._journal.patience)
                 inbox, self._inbox = self._inbox, []
                 gone, self._gone = self._gone, []
+                aside, self._aside = self._aside, {}
                 last = self._closing
             try:
+                self._journal.put_aside(aside)
                 self._write(inbox, gone)
                 if not self._journal.works and (last or self._journal.patience == 0.0):
                     self._journal.retry(self)
@@ -206,7 +213,11 @@ class Outbox:
         """One transaction for all that waited; then its messages may leave."""
         changes = Content()
         for pending in inbox:
-            changes.merge(self._staged(pending))
+            try:
+                changes.merge(self._staged(pending))
+            except Exception:  # the others' are no worse for it
+                LOG.exception("A commit is lost, since nothing could be made of it. Please report this")
+                self._spoil()
         rows = [row for row in changes.rows.values() if row is not None]
         changes.rows.update(dict.fromkeys(gone))
         # A removal that a loss of power takes back makes a duplicate, no more: not worth an fsync.
@@ -223,8 +234,9 @@ class Outbox:
         for message, message_id in zip(pending.commit.messages, pending.message_ids, strict=True):
             try:
                 payload = json.dumps(message.payload, default=str)
-            except (TypeError, ValueError):  # keys that are no strings, or a payload that contains itself
+            except (TypeError, ValueError, RecursionError):  # keys that are no strings, a payload that contains itself
                 LOG.exception("A %s is lost, since its payload is not JSON. Please report this", message.event_type)
+                self._spoil()
                 continue
             for topic in self._backlogs:
                 self._next_id += 1
@@ -240,6 +252,10 @@ class Outbox:
                     created=pending.created,
                 )
         return changes
+
+    def _spoil(self) -> None:
+        with self._monitor:
+            self._spoilt += 1
 
     def _tell(self, pending: _Pending) -> None:
         if pending.done is not None:
@@ -296,10 +312,16 @@ class Outbox:
                 row = None if self._closing else backlog.take()
             if row is None:
                 return
-            if self._sent(backlog, row):
-                delay = 0.0
-            else:
+            try:
+                if self._sent(backlog, row):
+                    delay = 0.0
+                    continue
                 delay = min(max(2 * delay, self._limits.first_retry), self._limits.last_retry)
+                if self._sent_after_another(backlog, row):
+                    delay = 0.0
+            except Exception as error:  # a mistake of ours about one row: the topic's others go their way
+                delay = min(max(2 * delay, self._limits.first_retry), self._limits.last_retry)
+                self._failed(backlog, error)
 
     def _sent(self, backlog: Backlog, row: Row) -> bool:
         """Did the broker confirm this row?"""
@@ -320,6 +342,37 @@ class Outbox:
         if flows:
             LOG.info("%s: the broker takes notifications again, %d are waiting", row.topic, waiting)
         return True
+
+    def _sent_after_another(self, backlog: Backlog, row: Row) -> bool:
+        """It failed: where it did so time and again, try another, and where that went, this once more, over what is
+        known to be a good connection now. Did it go?"""
+        with self._monitor:
+            other = backlog.take_beside() if backlog.failed(row.id) else None
+        if other is None or not self._sent(backlog, other):
+            return False
+        with self._monitor:
+            if backlog.take() is not row:  # dropped or replaced meanwhile
+                backlog.put_back()
+                return False
+        if self._sent(backlog, row):
+            return True
+        self._blame(backlog, row)
+        return False
+
+    def _blame(self, backlog: Backlog, row: Row) -> None:
+        """It was not taken, and one beside it was. Where that is so time and again, it holds up all others for ever."""
+        with self._monitor:
+            if not backlog.another_went(row.id) or backlog.remove(row.id) is None:
+                return
+            why = f"the broker took others, and never this: {self._failing.get(row.topic) or 'it did not say why'}"
+            self._spoilt += 1
+            self._gone.append(row.id)
+            self._aside[row.id] = why
+            self._work.notify()
+        LOG.error(
+            "%s: a %s of fault %s (%s) is set aside: %.500s. What is still so of its fault comes with its reminders",
+            *(row.topic, row.event_type, row.fault_id or "none", row.message_id, why),
+        )
 
     def _failed(self, backlog: Backlog, error: Exception) -> None:
         with self._monitor:

@@ -1,4 +1,4 @@
-"""The worker's SQLite file: its schema, its transactions, and the lock around it. No thread, no sending, no policy.
+"""The worker's SQLite file: its transactions, and the lock around it. No thread, no sending, no policy.
 
 One process owns the file, and one thread at a time a `Database`. Everything here blocks, as long as the disk does.
 """
@@ -6,20 +6,19 @@ One process owns the file, and one thread at a time a `Database`. Everything her
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, replace
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vmhb_common.app.crashpoint import reach
-from vmhb_common.model.fault import Fault, FaultState, Resolution
-from vmhb_worker.interfaces import InstanceRow, Saved
+from vmhb_worker.core.bounded import keep
+from vmhb_worker.delivery.tables import TABLES, Content, Table, Unreadable
 
 LOG = logging.getLogger(__name__)
 
@@ -44,174 +43,7 @@ class StoreInUseError(StoreError):
 
 
 class Corrupt(Exception):
-    """The file's content makes no sense. The text is SQLite's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One message for one topic, as it waits for the broker.
-
-    id: rows are sent in its order. message_id, created: of the message, the same at every attempt and for every topic;
-    created in seconds since the epoch. payload: JSON.
-    """
-
-    id: int
-    topic: str
-    message_id: str
-    event_type: str
-    project_id: str | None
-    fault_id: str
-    collapse: str
-    payload: str
-    created: float
-
-
-@dataclass(slots=True)
-class Content:
-    """What is in the file, by key; or a change to it, in which None means that the key goes."""
-
-    instances: dict[str, InstanceRow | None] = field(default_factory=dict)
-    faults: dict[str, Fault | None] = field(default_factory=dict)
-    announce: dict[str, int | None] = field(default_factory=dict)
-    probes: dict[str, int | None] = field(default_factory=dict)
-    rows: dict[int, Row | None] = field(default_factory=dict)
-
-    def table(self, name: str) -> dict[Any, Any]:
-        """The part of this name."""
-        part: dict[Any, Any] = getattr(self, name)
-        return part
-
-    def apply(self, changes: Content) -> None:
-        """Make these changes, and keep nothing of what goes."""
-        for table in TABLES:
-            mine = self.table(table.name)
-            for key, value in changes.table(table.name).items():
-                if value is None:
-                    mine.pop(key, None)
-                else:
-                    mine[key] = value
-
-    def merge(self, newer: Content) -> None:
-        """Of two changes one after the other, make one change."""
-        for table in TABLES:
-            self.table(table.name).update(newer.table(table.name))
-
-    def difference(self, wanted: Content) -> Content:
-        """The changes that make `wanted` of this."""
-        changes = Content()
-        for table in TABLES:
-            mine, theirs = self.table(table.name), wanted.table(table.name)
-            changed = changes.table(table.name)
-            changed.update({key: value for key, value in theirs.items() if mine.get(key) != value})
-            changed.update({key: None for key in mine if key not in theirs})
-        return changes
-
-    def saved(self) -> Saved:
-        """For the engine: all but the rows."""
-        return Saved(
-            tuple(row for row in self.instances.values() if row is not None),
-            tuple(fault for fault in self.faults.values() if fault is not None),
-            {fault_id: owed for fault_id, owed in self.announce.items() if owed is not None},
-            {uuid: period for uuid, period in self.probes.items() if period is not None},
-        )
-
-    def __bool__(self) -> bool:
-        return any(self.table(table.name) for table in TABLES)
-
-
-# -- how each value lies in its table ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """One table: the columns after the key, and how a value becomes them and is read from key and columns."""
-
-    name: str
-    key: str
-    columns: str
-    pack: Callable[[Any], tuple[Any, ...]]
-    unpack: Callable[[Any, tuple[Any, ...]], Any]
-
-    @property
-    def names(self) -> list[str]:
-        """Key and columns, without their types."""
-        return [column.split()[0] for column in (self.key, *self.columns.split(", "))]
-
-    @property
-    def create(self) -> str:
-        """SQL that makes it."""
-        return f"CREATE TABLE {self.name} ({self.key} PRIMARY KEY, {self.columns})"
-
-    @property
-    def upsert(self) -> str:
-        """SQL that writes one value."""
-        return f"INSERT OR REPLACE INTO {self.name} VALUES ({', '.join('?' * len(self.names))})"  # noqa: S608
-
-    @property
-    def delete(self) -> str:
-        """SQL that drops one key."""
-        return f"DELETE FROM {self.name} WHERE {self.names[0]} = ?"  # noqa: S608
-
-    @property
-    def select(self) -> str:
-        """SQL that reads everything, in the order of the keys."""
-        return f"SELECT {', '.join(self.names)} FROM {self.name} ORDER BY 1"  # noqa: S608
-
-
-#: The fields of a fault that JSON does not know; they are written as ISO 8601 with microseconds.
-_TIMES = frozenset(one.name for one in fields(Fault) if "datetime" in str(one.type))
-
-
-def _pack_fault(fault: Fault) -> tuple[str]:
-    values = {one.name: getattr(fault, one.name) for one in fields(Fault)}
-    values |= {name: values[name].isoformat() for name in _TIMES if values[name] is not None}
-    return (json.dumps(values, default=str),)
-
-
-def _unpack_fault(_key: str, columns: tuple[Any, ...]) -> Fault:
-    stored = json.loads(columns[0])
-    # A field that is newer than the record has its default, or None: better a gap than a worker that can't start.
-    values = {one.name: stored.get(one.name, None if one.default is MISSING else one.default) for one in fields(Fault)}
-    values |= {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name] is not None}
-    values["state"] = FaultState(values["state"])
-    values["resolution"] = None if values["resolution"] is None else Resolution(values["resolution"])
-    return Fault(**values)
-
-
-def _unpack_spells(text: str | None) -> tuple[tuple[float, float], ...]:
-    return tuple((float(began), float(until)) for began, until in json.loads(text or "[]"))
-
-
-def _unpack_row(key: Any, columns: tuple[Any, ...]) -> Row:
-    row = Row(key, *columns)
-    json.loads(row.payload)  # a payload that is none would be tried for ever, and hold up all that come after it
-    return row
-
-
-TABLES: tuple[_Table, ...] = (
-    _Table(
-        "instances",
-        "uuid TEXT",
-        "established INTEGER, boot TEXT, balloon INTEGER, waiting_wall REAL, running INTEGER, departed TEXT, "
-        "maintenance TEXT",
-        lambda r: (
-            *(r.established, r.boot, r.balloon, r.waiting_wall, r.running, r.left),
-            json.dumps(r.maintenance),
-        ),
-        lambda key, c: InstanceRow(key, bool(c[0]), c[1], bool(c[2]), c[3], bool(c[4]), c[5], _unpack_spells(c[6])),
-    ),
-    _Table("faults", "fault_id TEXT", "record TEXT", _pack_fault, _unpack_fault),
-    _Table("announce", "fault_id TEXT", "owed INTEGER", lambda owed: (owed,), lambda _key, c: c[0]),
-    _Table("probes", "uuid TEXT", "period INTEGER", lambda period: (period,), lambda _key, c: c[0]),
-    _Table(
-        "rows",
-        "id INTEGER",
-        "topic TEXT, message_id TEXT, event_type TEXT, project_id TEXT, fault_id TEXT, collapse TEXT, payload TEXT, "
-        "created REAL",
-        lambda r: (r.topic, r.message_id, r.event_type, r.project_id, r.fault_id, r.collapse, r.payload, r.created),
-        _unpack_row,
-    ),
-)
+    """The file itself makes no sense. The text is SQLite's."""
 
 
 #: Beside the layout, for another of which an older worker would refuse the whole file: who has a row here is
@@ -224,6 +56,14 @@ _IS_AWAY, _NOT_AWAY = f"INSERT OR REPLACE INTO {_AWAY} VALUES (?)", f"DELETE FRO
 _HOSTS = "host_boots"
 _MAKE_HOSTS = f"CREATE TABLE IF NOT EXISTS {_HOSTS} (uuid TEXT PRIMARY KEY, boot TEXT, host_boot TEXT)"
 _RAN_ON, _RAN_NOWHERE = f"INSERT OR REPLACE INTO {_HOSTS} VALUES (?, ?, ?)", f"DELETE FROM {_HOSTS} WHERE uuid = ?"  # noqa: S608
+#: And: rows that could not be read, as SQLite writes values, for whoever wants to look at them; no more than so many.
+_ASIDE, _KEPT_ASIDE = "set_aside", 1000
+_MAKE_ASIDE = (
+    f"CREATE TABLE IF NOT EXISTS {_ASIDE} (id INTEGER PRIMARY KEY, of_table TEXT, at REAL, why TEXT, row TEXT)"
+)
+_BOUND_ASIDE = f"DELETE FROM {_ASIDE} WHERE id <= (SELECT max(id) FROM {_ASIDE}) - {_KEPT_ASIDE}"  # noqa: S608
+#: So many are named in the log, for each table.
+_NAMED = 3
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------
@@ -233,10 +73,15 @@ class Database:
     """The open file. Not thread-safe. Raises `TROUBLE` for what may pass, `Corrupt` and `StoreError` for what won't."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, and make it where there is none."""
+        """Open the file, and make it where there is none: nobody else may read it."""
         self.path = path
+        #: How many values of it could not be read, and how many were not written since they could not be read again.
+        self.unreadable = 0
+        self.refused: dict[tuple[str, Any], str] = {}
+        _make_private(path)
         # An owner of its own threads may hand the connection on; never two at a time.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        self._connection.text_factory = _as_text
         try:
             with _corruption():
                 self._prepare()
@@ -263,6 +108,7 @@ class Database:
             self._transaction(self._upgrade)
         sql(_MAKE_AWAY)
         sql(_MAKE_HOSTS)
+        sql(_MAKE_ASIDE)
         verdict = sql("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise Corrupt(verdict)
@@ -279,13 +125,18 @@ class Database:
         self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def load(self) -> Content:
-        """Everything. SQLite checks pages, not what is in them: nonsense in there is `Corrupt` as well."""
+        """All that can be read. SQLite checks pages, not what is in them: a row of nonsense is set aside, and the rest
+        is as good as it was."""
         content = Content()
-        with _corruption(_NONSENSE):
+        with _corruption(missing=True):
             for table in TABLES:
-                found = content.table(table.name)
-                for key, *columns in self._connection.execute(table.select):
-                    found[key] = table.unpack(key, tuple(columns))
+                found, spoilt = content.table(table.name), []
+                for number, key, *columns in self._connection.execute(table.select):
+                    try:
+                        found[key] = table.read(key, tuple(columns))
+                    except Unreadable as error:
+                        spoilt.append((number, f"{key!r:.80}", str(error)))
+                self._set_aside(table, spoilt)
             for (uuid,) in self._connection.execute(f"SELECT uuid FROM {_AWAY}"):  # noqa: S608
                 row = content.instances.get(uuid)
                 if row is not None:
@@ -295,6 +146,45 @@ class Database:
                 if row is not None and row.boot == boot:
                     content.instances[uuid] = replace(row, host_boot=str(host_boot))
         return content
+
+    def _set_aside(self, table: Table, spoilt: list[tuple[int, str, str]]) -> None:
+        """These rows are nobody's: each by its number, its key, and what is wrong with it."""
+        if not spoilt:
+            return
+        self.unreadable += len(spoilt)
+        named = "; ".join(f"{key}: {why}" for _, key, why in spoilt[:_NAMED])
+        LOG.error(
+            "%s: %d rows of %s could not be read, and are set aside in its table %s; all others are as they were. %s",
+            *(self.path, len(spoilt), table.name, _ASIDE, named),
+        )
+
+        # A disk that is full is found so by others: they are left out all the same.
+        self._move_aside(table, [(number, why) for number, _, why in spoilt])
+
+    def put_aside(self, rows: Mapping[int, str]) -> None:
+        """These rows are nobody's, each for the reason given."""
+        (table,) = [table for table in TABLES if table.name == "rows"]
+        self._move_aside(table, list(rows.items()))
+
+    def _move_aside(self, table: Table, spoilt: list[tuple[int, str]]) -> None:
+        def move() -> None:
+            sql = self._connection.execute
+            for number, why in spoilt[-_KEPT_ASIDE:]:
+                sql(
+                    f"INSERT INTO {_ASIDE} (of_table, at, why, row) "  # noqa: S608
+                    f"SELECT ?, ?, ?, {table.quoted} FROM {table.name} WHERE rowid = ?",
+                    (table.name, time.time(), why.encode("utf-8", "backslashreplace").decode(), number),
+                )
+            self._connection.executemany(f"DELETE FROM {table.name} WHERE rowid = ?", [(one[0],) for one in spoilt])  # noqa: S608
+            sql(_BOUND_ASIDE)
+
+        with suppress(sqlite3.Error):
+            self._transaction(move)
+
+    @property
+    def set_aside(self) -> int:
+        """How many values are so, since the file was opened: not read, or not written."""
+        return self.unreadable + len(self.refused)
 
     def write(self, changes: Content, *, durable: bool = True) -> None:
         """All of it, or nothing, in one transaction. durable: on disk when this returns.
@@ -309,9 +199,7 @@ class Database:
         for table in TABLES:
             changed = changes.table(table.name)
             self._connection.executemany(table.delete, [(key,) for key, value in changed.items() if value is None])
-            self._connection.executemany(
-                table.upsert, [(key, *table.pack(value)) for key, value in changed.items() if value is not None]
-            )
+            self._connection.executemany(table.upsert, self._rows(table, changed))
         if changes.instances:
             self._connection.executemany(_NOT_AWAY, [(uuid,) for uuid in changes.instances])
             away = [(uuid,) for uuid, row in changes.instances.items() if row is not None and row.away]
@@ -321,6 +209,22 @@ class Database:
             self._connection.executemany(_RAN_ON, ran)
         if durable:
             reach("commit.before")
+
+    def _rows(self, table: Table, changed: Mapping[Any, Any]) -> Iterator[tuple[Any, ...]]:
+        """What is to be written, but for what could not be read again: that stays in memory."""
+        for key, value in changed.items():
+            if value is None:
+                continue
+            try:
+                yield (key, *table.written(key, value))
+            except Unreadable as error:
+                if (table.name, key) not in self.refused:
+                    LOG.error(
+                        "%s: a value of %s could not be read again, is not written, and is lost if the worker stops: "
+                        "%.80r: %s. Please report this",
+                        *(self.path, table.name, key, error),
+                    )
+                keep(self.refused, (table.name, key), str(error), _KEPT_ASIDE)
 
     def _transaction(self, work: Callable[[], None]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -350,29 +254,42 @@ _SAID = {
     "out of memory": "SQLITE_NOMEM",
     "unable to open database file": "SQLITE_CANTOPEN",
 }
-#: What reading raises where a value is not what we write.
-_NONSENSE = (ValueError, TypeError, AttributeError)
 
 
 class _corruption:
-    """Turns SQLite's words for a broken file into `Corrupt`, and these exceptions."""
+    """Turns SQLite's words for a broken file into `Corrupt`. missing: and those for a table that is not there."""
 
-    def __init__(self, nonsense: tuple[type[Exception], ...] = ()) -> None:
-        self._nonsense = nonsense
+    def __init__(self, missing: bool = False) -> None:
+        self._missing = missing
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, self._nonsense) or (isinstance(error, sqlite3.Error) and self._tells(error)):
+        if isinstance(error, sqlite3.Error) and self._tells(error):
             raise Corrupt(str(error)) from error
 
     def _tells(self, error: sqlite3.Error) -> bool:
         name = getattr(error, "sqlite_errorname", None) or _SAID.get(str(error), "")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return True
-        # A table that is not there, and text that is not UTF-8, of which SQLite itself says nothing.
-        return bool(self._nonsense) and name in ("", "SQLITE_ERROR")
+        return self._missing and name in ("", "SQLITE_ERROR")
+
+
+def _as_text(raw: bytes) -> str:
+    """Also what is no UTF-8, so that it is one row's trouble: see `tables`."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _make_private(path: Path) -> None:
+    """The file, and with it what SQLite keeps beside it, is for its owner only. Raises OSError."""
+    made = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        status = os.fstat(made)
+        if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+            os.fchmod(made, 0o600)
+    finally:
+        os.close(made)
 
 
 def set_aside(path: Path) -> Path:

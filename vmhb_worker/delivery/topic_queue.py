@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from vmhb_common.model.fault import Change
-from vmhb_worker.delivery.sqlite import Row
+from vmhb_worker.delivery.tables import Row
+
+#: After so many attempts in a row that failed, others are tried beside; and when so many of those went, and it failed
+#: right after each, it is this row that is not taken.
+SUSPECTED, PROVEN = 3, 5
 
 
 class Backlog:
@@ -23,6 +27,7 @@ class Backlog:
         self._by_fault: dict[str, set[int]] = {}
         self._unheard: set[str] = set()
         self._pairs: OrderedDict[str, None] = OrderedDict()
+        self._blamed: tuple[int, int, int] = (0, 0, 0)  # the oldest that failed: its id, how often, and beside others
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -59,12 +64,31 @@ class Backlog:
 
     def take(self) -> Row | None:
         """The row to be sent now. From here on the topic may have heard of its fault, even if the attempt fails."""
-        row = self.oldest
+        return self._taken(self.oldest)
+
+    def take_beside(self) -> Row | None:
+        """The first of another fault than the oldest row's, to be sent now: does the broker take anything at all?"""
+        fault_id = None if self.oldest is None else self.oldest.fault_id
+        return self._taken(next((row for row in self._rows.values() if row.fault_id != fault_id), None))
+
+    def _taken(self, row: Row | None) -> Row | None:
         if row is not None:
             self._sending = row.id
             self._unheard.discard(row.fault_id)
             self._pairs.pop(row.fault_id, None)
         return row
+
+    def failed(self, row_id: int) -> bool:
+        """The oldest could not be sent. So often in a row that it may be its own fault?"""
+        was, times, beside = self._blamed
+        self._blamed = (row_id, times + 1, beside) if was == row_id else (row_id, 1, 0)
+        return self._blamed[1] >= SUSPECTED
+
+    def another_went(self, row_id: int) -> bool:
+        """Since then another was: so often that this one never will be?"""
+        was, times, beside = self._blamed
+        self._blamed = (was, times, beside + int(was == row_id))
+        return self._blamed[2] >= PROVEN
 
     def put_back(self) -> None:
         """The attempt failed: the row stays the oldest, and may be replaced."""

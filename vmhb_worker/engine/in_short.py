@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from vmhb_worker.core.transitions import State
 
 #: Characters of what somebody else has said: there may be more, in the log.
 SHOWN = 120
@@ -21,3 +23,11 @@ def line(watched: int, faults: int, *, away: str | None, store: Mapping[str, Any
     if store.get("degraded"):
         said.append(f"the disk fails: {str(store['degraded'])[:SHOWN]}")
     return "; ".join(said)
+
+
+def counts(states: Iterable[State]) -> dict[str, int]:
+    """How many instances are in which state."""
+    counted = {state.value: 0 for state in State}
+    for state in states:
+        counted[state.value] += 1
+    return counted

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+LOG = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -59,8 +63,17 @@ class Inbox:
         # As many as there may be: what has come is known before anybody is judged.
         for fd, events in self._epoll.poll(None if timeout == math.inf else timeout, len(self._watched)):
             ready = self._watched.get(fd)
-            if ready is not None:  # not given up by another's call just now
+            if ready is None:  # given up by another's call just now
+                continue
+            try:
                 ready(events)
+            except Exception:  # it would be ready for ever; the others are waited for as before
+                LOG.exception("what came on descriptor %d could not be seen to: it is not waited for any more", fd)
+                self.unwatch(fd)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, whatever comes meanwhile."""
+        time.sleep(seconds)
 
     def drain(self) -> list[Any]:
         """Everything that has been left so far, in order."""

@@ -40,6 +40,7 @@ from vmhb_worker.core.transitions import State
 from vmhb_worker.engine import in_short
 from vmhb_worker.engine.balloon_periods import Periods
 from vmhb_worker.engine.calls import Desk
+from vmhb_worker.engine.contained import Contained
 from vmhb_worker.engine.inbox import Inbox
 from vmhb_worker.engine.instance import Instance
 from vmhb_worker.engine.provisioner import Provisioner
@@ -130,8 +131,11 @@ class Engine:
         self._channels.open(self._inbox.leave, self._inbox)
         self._roster = Roster(settings.limits, timing, verdict.gone_grace, saved.instances)
         self._caution = Caution(_limits(settings))
-        self._ledger = Ledger(settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()), self._caution)
-        dropped = self._ledger.load(saved.faults, saved.announce, now, self._started_at)
+        self._contained = Contained(TRY_AGAIN)
+        self._ledger = Ledger(
+            settings.host, verdict.reminder_interval, lambda: str(uuid.uuid4()), self._caution, self._mishap_of
+        )
+        dropped = self._load(saved, now)
         self._suspects: set[str] = set()  # uuids of those that miss beats, or are silent
         self._crowd_changed = False  # since it was looked at
         self._doubtful = False  # was the host, when it was looked at
@@ -152,6 +156,16 @@ class Engine:
         self._due: list[tuple[float, int, Instance]] = []  # the number: two that are due at once are not compared
         self._number = itertools.count().__next__
         self._alive_at = self._tidy_at = self._beat_at = now
+
+    def _load(self, saved: Saved, now: float) -> list[str]:
+        """Take up the faults of an earlier life, but for those that nothing can be made of. See `Ledger.load`."""
+        dropped: list[str] = []
+        for fault in saved.faults:
+            try:
+                dropped += self._ledger.load((fault,), saved.announce, now, self._started_at)
+            except Exception:
+                self._contained.report(fault, now)
+        return dropped
 
     # -- from any thread -----------------------------------------------------------------------------------------
 
@@ -181,7 +195,11 @@ class Engine:
         self._tidy_at = self._beat_at = self._ports.clock.monotonic()
         self._alive_at = self._tidy_at + FIRST_SIGN
         while not self._stopping:
-            self.turn()
+            try:
+                self.turn()
+            except Exception:  # what nobody has thought of; one that stays is seen by the watchdog, which is not fed
+                self._contained.report("a turn of the engine's loop", self._ports.clock.monotonic())
+                self._inbox.pause(TRY_AGAIN / 4)
         if self._doubt.connected:
             self._put_back_all()
         self._changes.flush()
@@ -245,9 +263,11 @@ class Engine:
         self._void(we_were_late(late, now), now)
 
     def _void(self, doubted: Doubted, now: float) -> None:
-        for instance in self._roster:
+        def void(instance: Instance) -> None:
             if doubted.concerns(instance.monitor.in_force):
                 self._handle(instance, doubted.event, now)
+
+        self._contained.all(self._roster, "a doubt", void)
 
     def _tick(self, now: float) -> None:
         tick = self._time_passes(now)
@@ -330,8 +350,10 @@ class Engine:
     def _look_around(self, now: float) -> None:
         """How all instances are: costs some microseconds for each."""
         self._crowd_changed = False
-        members = [one.monitor.as_member(one.view.who.project_id) for one in self._roster]
-        self._caution.look(members, self._doubt.at_bound(now), now)
+        members = self._contained.each(
+            self._roster, "a look around", lambda one: one.monitor.as_member(one.view.who.project_id)
+        )
+        self._caution.look(list(members), self._doubt.at_bound(now), now)
 
     def _watched(self, which: str) -> Monitor | None:
         instance = self._roster.get(which)
@@ -354,7 +376,7 @@ class Engine:
         try:
             _REPORTS[type(report)](self, report, now)
         except Exception:
-            LOG.exception("could not take %.200r", report)
+            self._contained.report(report, now)
 
     # -- domains -------------------------------------------------------------------------------------------------
 
@@ -367,10 +389,13 @@ class Engine:
         for seen in report.domains:
             self._take(seen, now)
         here = {seen.uuid for seen in report.domains}
-        for instance in self._roster:
+
+        def meet(instance: Instance) -> None:
             if instance.uuid not in here:
-                self._on_forgotten(ev.DomainForgotten(instance.uuid), now)
+                self._take(ev.DomainForgotten(instance.uuid), now)
             self._handle(instance, just_connected(instance.monitor.policy, now), now)
+
+        self._contained.all(self._roster, "a new connection to libvirt", meet)
 
     def _on_down(self, report: ev.HypervisorDown, now: float) -> None:
         self._doubt.down()
@@ -530,12 +555,15 @@ class Engine:
                 heapq.heappush(self._due, (at, self._number(), instance))
 
     def _mishap(self, instance: Instance, what: ev.Event | ev.Effect) -> None:
-        instance.mishaps += 1
-        if instance.mishaps & (instance.mishaps - 1) == 0:  # the 1st, 2nd, 4th, 8th …: it may be each of its events
-            LOG.exception(
-                "instance %s: could not handle %.200r, a fault of ours; the %d. so far, tried again in %.0f s",
-                *(instance.label, what, instance.mishaps, TRY_AGAIN),
-            )
+        self._contained.of(instance, what)
+
+    def _mishap_of(self, which: str, _error: Exception) -> None:
+        """Of a fault: its instance's, where that is here."""
+        instance = self._roster.get(which)
+        if instance is None:
+            self._contained.report(f"what is known of {which}", self._ports.clock.monotonic())
+        else:
+            self._contained.of(instance, "its fault")
 
     def _carry_out(self, instance: Instance, effect: ev.Effect, now: float) -> None:
         try:
@@ -583,7 +611,7 @@ class Engine:
         self._write_state(instance)
 
     def _ended(self, instance: Instance, effect: ev.Ended, now: float) -> None:
-        LOG.warning("instance %s: it need not answer: %s", instance.label, effect.reason)
+        instance.say(LOG, logging.WARNING, f"it need not answer: {effect.reason}", now)
         self._heartbeat(instance, effect.reason)
 
     def _returned(self, instance: Instance, effect: ev.Returned, now: float) -> None:
@@ -672,19 +700,31 @@ class Engine:
     # -- now and then --------------------------------------------------------------------------------------------
 
     def _tidy(self, now: float) -> None:
-        self._desk.tidy(self._wall())
+        """Parts that have nothing to do with each other: one that fails costs no other."""
+        self._try("hints", lambda _now: self._desk.tidy(self._wall()), now)
         if not self._doubt.connected:
             return
-        self._caution.tidy(now)
-        self._provisioner.tidy(now)
+        self._try("limits", self._caution.tidy, now)
+        self._try("provisioning", self._provisioner.tidy, now)
+        self._try("forgetting", self._forget_overdue, now)
+        self._contained.all(self._roster, "loose ends", lambda one: self._tie_up(one, now))
+        self._try("balloon periods", self._put_back_orphaned, now)
+
+    def _forget_overdue(self, now: float) -> None:
         for gone in self._roster.overdue([*self._ledger.open, *self._periods], now):
-            self._forget(gone, Resolution.DELETED, now)
-            self._periods.forget(gone.uuid)
-        for instance in self._roster:
-            self._remember_state(instance)
-            instance.catch_up(LOG, now)
-            if instance.monitor.unsettled and now >= instance.read_again_at:
-                self._ports.hypervisor.describe(instance.uuid)
+            try:
+                self._forget(gone, Resolution.DELETED, now)
+                self._periods.forget(gone.uuid)
+            except Exception:
+                self._contained.report(gone, now)
+
+    def _tie_up(self, instance: Instance, now: float) -> None:
+        self._remember_state(instance)
+        instance.catch_up(LOG, now)
+        if instance.monitor.unsettled and now >= instance.read_again_at:
+            self._ports.hypervisor.describe(instance.uuid)
+
+    def _put_back_orphaned(self, now: float) -> None:
         for which in list(self._periods):
             probed = self._roster.get(which)
             if probed is None or not (probed.monitor.probing or probed.monitor.state is State.GONE):
@@ -697,7 +737,11 @@ class Engine:
         degraded = [] if self._doubt.connected else [f"libvirt is away: {self._why_away}"]
         if health.get("degraded"):
             degraded.append(str(health["degraded"]))
+        if health.get("set_aside"):
+            degraded.append(f"{health['set_aside']} rows of the store could not be used and are set aside: see the log")
         degraded += self._ledger.of_host.told()
+        if self._contained.untaken:
+            degraded.append(f"{self._contained.untaken} reports could not be taken, a fault of ours: see the log")
         refused = sorted(self._roster.refused.items())
         degraded += list(filter(None, map(self._unreachable, self._roster)))[:20]
         degraded += [f"instance {which} is not monitored: {why}" for which, why in refused][:20]
@@ -715,7 +759,9 @@ class Engine:
                 sequence=self._signs,
                 interval=ALIVE_INTERVAL,
                 instances=len(self._roster),
-                monitors=self._roster.counts(),
+                monitors=in_short.counts(
+                    self._contained.each(self._roster, "its state", lambda one: one.monitor.state)
+                ),
                 open_faults=len(self._ledger.open),
                 hypervisor_connected=self._doubt.connected,
                 store=health,

@@ -19,7 +19,6 @@ from vmhb_worker.core.domain_xml import DomainView
 from vmhb_worker.core.instance_state import Standing, Timing
 from vmhb_worker.core.monitor import Monitor
 from vmhb_worker.core.silences import STATES_OF_LIBVIRT
-from vmhb_worker.core.transitions import State
 from vmhb_worker.engine.instance import Instance, remembered
 from vmhb_worker.interfaces import InstanceRow
 
@@ -105,6 +104,8 @@ class Roster:
         """Read a domain's description. Changes nothing."""
         try:
             view = domain_xml.read(seen.xml)
+            if view.who.instance_uuid != seen.uuid:  # whose faults would those be?
+                raise ValueError(f"its XML is that of another domain, {view.who.instance_uuid}")
         except ValueError as error:
             return Reading(None, Parsed(None, error=str(error)))
         # The operator's defaults may monitor those that ask for nothing, too.
@@ -154,13 +155,6 @@ class Roster:
         gone = [uuid for uuid, at in self._absent.items() if at <= now]
         gone += [i.uuid for i in self._instances.values() if i.forget_at is not None and i.forget_at <= now]
         return [self.leave_out(uuid, "gone from this host") for uuid in gone]
-
-    def counts(self) -> dict[str, int]:
-        """How many instances are in which state."""
-        counted = {state.value: 0 for state in State}
-        for instance in self._instances.values():
-            counted[instance.monitor.state.value] += 1
-        return counted
 
     # -- helpers -------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -108,14 +109,18 @@ class Asking:
 
 def _call_the_consumer() -> list[Any]:
     options = cfg.CONF[VMHB_DATASOURCE]
+    target = oslo_messaging.Target(exchange="vmhb", topic="vmhb_consumer", version="1.0")
     client = oslo_messaging.get_rpc_client(
-        messaging.get_rpc_transport(options.transport_url),
-        oslo_messaging.Target(exchange="vmhb", topic="vmhb_consumer", version="1.0"),
-        timeout=options.rpc_timeout,
-        retry=1,
+        _transport(options.transport_url), target, timeout=options.rpc_timeout, retry=1
     )
     answer: list[Any] = client.call({}, "active_faults")
     return answer
+
+
+@functools.lru_cache(maxsize=1)
+def _transport(url: str | None) -> Any:
+    """One for the process: each leaves a queue for replies in RabbitMQ, for half an hour."""
+    return messaging.get_rpc_transport(url)
 
 
 _ASKING = Asking(_call_the_consumer)

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import vmhb_common
-from vmhb_common.app.crashpoint import POINTS, VARIABLE, reach
+from vmhb_common.app.crashpoint import POINTS, VARIABLE, reach, warning
 
 ROOT = Path(vmhb_common.__file__).parent.parent
 PACKAGES = ("nova_vmhb", "vmhb_common", "vmhb_consumer", "vmhb_worker")
@@ -70,3 +72,14 @@ def test_every_point_in_the_code_is_in_the_table() -> None:
     }
     assert reached == {point.name for point in POINTS}
     assert all(point.meaning.endswith(".") for point in POINTS)
+
+
+def test_it_is_said_at_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever left it in an environment is told what it does, in one line, whatever it is."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert warning() is None
+    for value in ("commit.after", "/tmp/point", "", "\udcff\n"):
+        monkeypatch.setenv(VARIABLE, value)
+        said = warning() or ""
+        assert said.startswith(f"VMHB_CRASH_AT is set to {value!a}: ")
+        assert said.isprintable()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from oslo_config import cfg
+from oslo_log import log
 
 from tests.fakes import write_config
 from vmhb_common.app import command_line
@@ -118,6 +119,17 @@ def test_all_that_is_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
         "[nova_notifications] pause_timeout: 0: say seconds, 1 to 604800",
         f"[nova_notifications] topics: unknown option in {file}: did you mean topic?",
     ]
+
+
+def test_a_crash_point_is_said_at_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has inherited one with an environment reads it at the top of the log."""
+    monkeypatch.setenv("VMHB_CRASH_AT", "commit.after")
+    monkeypatch.setattr(log, "setup", lambda *_: None)
+    program = replace(consumer.complete(), serve=lambda _conf, _reading: 0)
+    assert command_line.run(program, write_config(tmp_path, "[consumer]\nreporters = log\n"), cfg.ConfigOpts()) == 0
+    assert "VMHB_CRASH_AT is set to 'commit.after'" in caplog.records[0].getMessage()
 
 
 def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,3 +125,58 @@ def test_it_does_not_let_us(error: Exception) -> None:
 def test_it_is_only_away(error: Exception) -> None:
     """It may be there with the next try."""
     assert not _may_not(error)
+
+
+# -- whose SQLite's files are ------------------------------------------------------------------------------------------
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {path.name: f"{path.stat().st_mode & 0o777:o}" for path in folder.iterdir()}
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_its_files_are_its_owners_alone(tmp_path: Path) -> None:
+    """Outside its unit as well, whatever the umask; the log and the memory that SQLite adds are no exception."""
+    folder = tmp_path / "state"
+    database = Database(f"sqlite:///{folder}/x.sqlite")
+    database.open()
+    assert modes(tmp_path) == {"state": "700"}
+
+    def meanwhile(connection: sa.Connection) -> dict[str, str]:
+        connection.execute(sa.text("update vmhb_meta set value = value"))
+        return modes(folder)
+
+    names = ("x.sqlite", "x.sqlite.lock", "x.sqlite-wal", "x.sqlite-shm")
+    assert database.run(meanwhile) == dict.fromkeys(names, "600")
+    database.close()
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_those_of_a_release_before_are_so_from_the_next_start_on(tmp_path: Path) -> None:
+    """Also what a consumer that was killed has left."""
+    database = Database(f"sqlite:///{tmp_path}/x.sqlite")
+    database.open()
+    database.close()
+    for name in ("x.sqlite", "x.sqlite.lock", "x.sqlite-wal", "x.sqlite-shm"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o644)
+    again = Database(f"sqlite:///{tmp_path}/x.sqlite")
+    again.open()
+    assert set(modes(tmp_path).values()) == {"600"}
+    again.close()
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_those_that_are_made_beforehand(tmp_path: Path) -> None:
+    """By `nova-vmhb-manage db sync`."""
+    database = Database(f"sqlite:///{tmp_path}/x.sqlite")
+    database.sync()
+    assert set(modes(tmp_path).values()) == {"600"}
+    database.close()

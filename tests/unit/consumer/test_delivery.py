@@ -9,12 +9,15 @@ from datetime import datetime, timezone
 
 import pytest
 
+from tests.fakes import a_fault
 from tests.unit.consumer.conftest import THEN, Desk, another
 from tests.unit.consumer.fakes import ToldReporter
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Change, Resolution
 from vmhb_consumer.counters import Tally
-from vmhb_consumer.delivery import MAX_PAUSE, Delivery, Recipient
+from vmhb_consumer.delivery import MAX_PAUSE, UNNAMED, Delivery, Recipient
+from vmhb_consumer.doubt_rules import Unknown
+from vmhb_consumer.outbox import ALONE
 from vmhb_consumer.report_queue import Turn
 from vmhb_consumer.reporters.base import Again, Case, GiveUp, Permit, Withheld
 from vmhb_consumer.reporters.outcomes import Done, Later, Outcome, Refused
@@ -266,3 +269,55 @@ def test_in_a_thread_of_its_own(desk: Desk) -> None:
     assert not delivery.turn()
     assert len(reporter.cases) == 1
     assert desk.next("told") is not None
+
+
+def test_hosts_take_turns(desk: Desk) -> None:
+    """One that has hundreds of changes delays another's by one."""
+    desk.to = ["told"]
+    flood = [a_fault(f"{number:08x}-5b7d-4d4b-9a57-0c8f5b1f7c11", instance_uuid=None) for number in range(50)]
+    desk.take(*flood)
+    order = []
+    for number in range(10):
+        if number == 3:
+            desk.take(another("b", host="cn2"), another("c", host="cn2"), another("d", host="cn3"))
+            desk.clock.now += ALONE  # others are looked for again
+        row = desk.next("told")
+        assert row is not None
+        desk.outbox.done(row)
+        order.append(row.fault.host)
+    assert order[:3] == ["cn1"] * 3
+    assert [host for host in order if host != "cn1"] == ["cn2", "cn3", "cn2"]
+    assert order[3:8].count("cn1") == 2
+    assert len(desk.delivered("told")) == 43
+
+
+class Named:
+    """Nova, which says whose an instance is, or does not answer."""
+
+    def __init__(self, said: str | None) -> None:
+        self.said = said
+
+    def __call__(self, fault: life.Fault) -> life.Fault | Unknown:
+        return Unknown("Nova does not answer") if self.said is None else replace(fault, project_id=self.said)
+
+
+@pytest.mark.parametrize("by_project", [False, True])
+def test_its_project_is_what_nova_says(desk: Desk, by_project: bool) -> None:
+    """Whatever the worker says: who may write to the broker could tell another project of it. Where Nova does not
+    answer it is nobody's, and who is chosen by it waits."""
+    desk.to, nova, reporter = ["told"], Named(None), ToldReporter()
+    delivery = Delivery(
+        *(Recipient("told", reporter.deliver, by_project=by_project), desk.outbox, Tally()),
+        *(lambda fault, name: Permit(True), desk.clock),
+        named=nova,
+    )
+    desk.take(replace(A1, project_id="mallory"))
+    delivery.turn()
+    assert [case.fault.project_id for case in reporter.cases] == ([] if by_project else [None])
+    nova.said = "acme"
+    desk.take(replace(A2, project_id="mallory"))
+    desk.clock.now += UNNAMED
+    while delivery.turn():
+        pass
+    said = [(case.fault.project_id, case.latest.project_id) for case in reporter.cases]
+    assert said == [("acme", "acme")] * 2 if by_project else [(None, None), ("acme", "acme")]

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from tests.fakes import a_fault
 from tests.unit.consumer.conftest import Desk, another
 from tests.unit.consumer.fakes import FlakyRecords
+from vmhb_common.app.ration import MOST
 from vmhb_common.model.fault import Fault
 from vmhb_common.objects import FaultPayload, SignOfLife, fault_payload, worker_payload
 from vmhb_consumer import door, fault_rules
@@ -114,7 +115,7 @@ def test_any_value_of_any_field(desk: Desk, name: str, caplog: pytest.LogCapture
     counted = house.tally.snapshot()
     assert sum(counted.values()) == len(EVIL) + 1
     refusals = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(refusals) == counted.get("refused", 0)
+    assert len(refusals) == min(counted.get("refused", 0), MOST) + (counted.get("refused", 0) >= MOST)
     assert all(len(said) < 500 and said.isprintable() and "error of our own" not in said for said in refusals)
     assert HONEST in house.goes_on()
     assert len(desk.open()) == counted["faults.new"]

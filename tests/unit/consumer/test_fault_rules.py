@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -39,6 +40,13 @@ OVER = life.cleared(REMINDER, Resolution.RECOVERED, NOON)
         (OVER, life.reminded(OVER, NOON), Outcome.FINAL, None),
         (OVER, SECOND, Outcome.FINAL, None),
         (OVER, replace(SECOND, sequence=99), Outcome.FINAL, None),  # whoever cleared it
+        # Whose it is changes by the consumer alone: nobody clears, updates or moves another host's, or instance's.
+        (FIRST, replace(OVER, host="cn2"), Outcome.FOREIGN, None),
+        (FIRST, replace(SECOND, host="cn2"), Outcome.FOREIGN, None),
+        (FIRST, replace(FIRST, host="cn2"), Outcome.FOREIGN, None),
+        (OVER, replace(SECOND, host="cn2"), Outcome.FOREIGN, None),
+        (FIRST, replace(SECOND, instance_uuid=str(uuid.UUID(int=7))), Outcome.FOREIGN, None),
+        (FIRST, replace(SECOND, instance_uuid=None), Outcome.FOREIGN, None),
     ],
 )
 def test_outcomes(known: Fault | None, told: Fault, outcome: Outcome, change: Change | None) -> None:

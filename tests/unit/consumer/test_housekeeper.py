@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from tests.fakes import a_fault
 from tests.lab.processes import wait_until
 from tests.unit.consumer.conftest import THEN, Desk, another
 from tests.unit.consumer.fakes import HangingWitness, Witness
 from vmhb_common.model.fault import Fault
 from vmhb_consumer.counters import Tally
 from vmhb_consumer.doubt_rules import Place, Told, Unknown
-from vmhb_consumer.housekeeper import ASKING, Ask, Rounds
+from vmhb_consumer.housekeeper import ASKING, MISSING, Ask, Rounds
+from vmhb_consumer.known_hosts import Known
+from vmhb_consumer.questions import Asking
 from vmhb_consumer.repository import Records, Sign
 from vmhb_consumer.settings import FaultSettings
 
@@ -27,10 +30,12 @@ B1 = another("b", host="cn2", raised_at=A1.raised_at + timedelta(seconds=5))
 class Watch:
     """Rounds that are made by hand."""
 
-    def __init__(self, desk: Desk, witness: Witness | None = None) -> None:
+    def __init__(
+        self, desk: Desk, witness: Witness | None = None, known: Callable[[str], Known] = lambda host: Known.CANT_TELL
+    ) -> None:
         self.desk = desk
         self.witness = witness or Witness(word=Unknown("no answer"), place=None)
-        ask = Ask(self.witness.word, self.witness.place, self.witness.answers)
+        ask = Ask(self.witness.word, self.witness.place, self.witness.answers, known)
         settings = FaultSettings(host="here", worker_forget=3600.0)
         self.tally = Tally()
         self.rounds = Rounds(settings, desk.records, desk.outbox, ask, self.tally, lambda: None, desk.clock)
@@ -154,6 +159,60 @@ def test_a_silent_worker(watch: Watch) -> None:
     watch.after(3600)
     assert watch.desk.open() == []
     assert watch.desk.records.counts()["workers"] == 0
+
+
+def test_what_is_being_asked_holds_nobody(desk: Desk) -> None:
+    """It is looked at again a moment later, and nothing is concluded meanwhile."""
+    watch = Watch(desk, Witness(word=Unknown("has not answered yet", 1.0), alive=Asking(1.0)))
+    desk.records.heard(Sign("cn1", THEN, 1, 60.0, 3), THEN)
+    desk.take(A1)
+    asked = ["Nova", "cn1 alive?", "worker on cn1"]
+    assert watch.after(900) == asked
+    assert desk.open() == ["a1"]
+    assert watch.after(1) == asked
+    watch.rounds.stop()
+
+
+def test_one_host_s_doubts_hold_nobody_else_s(desk: Desk) -> None:
+    """Hundreds of one, and one of another, all due: it is looked into in the first round."""
+    ids = (f"{number:08x}-5b7d-4d4b-9a57-0c8f5b1f7c11" for number in range(100))
+    for fault_id in ids:
+        desk.take(a_fault(fault_id, instance_uuid=fault_id))
+    desk.clock.now += 1
+    desk.take(B1)
+    desk.clock.now += 60
+    assert "b" in {one.fault.fault_id[0] for one in desk.records.doubtful(desk.clock(), ASKING)}
+    assert len(desk.records.doubtful(desk.clock(), ASKING)) == ASKING, "and no place is left empty"
+
+
+def test_ghosts_are_not_missed(desk: Desk) -> None:
+    """Of hosts that there are not, none is asked, and none raised; the one that is lost is told."""
+    witness = Witness(alive="no answer within 6 s")
+    ghosts = [Known.NOT_YET]
+    watch = Watch(desk, witness, known=lambda host: ghosts[0] if host.startswith("ghost") else Known.THERE)
+    for host in ["cn1", *(f"ghost-{number}" for number in range(300))]:
+        desk.records.heard(Sign(host, THEN, 1, 60.0, 3), THEN)
+    asked = [one for _ in range(6) for one in watch.after(181 if not _ else 1)]
+    assert desk.records.counts()["workers"] == 301, "Nova is being asked"
+    ghosts[0] = Known.UNKNOWN
+    asked += [one for _ in range(6) for one in watch.after(31 if not _ else 1)]
+    assert {*asked} == {"cn1 alive?"}
+    assert [fault.host for fault in desk.records.active()] == ["cn1"]
+    assert desk.records.counts()["workers"] == 1
+    watch.rounds.stop()
+
+
+def test_those_that_are_lost_already_come_last(desk: Desk) -> None:
+    """Where there is no Nova to say which hosts there are, somebody may make up hundreds: each is asked, once, before
+    any is asked again."""
+    for number in range(3 * MISSING):
+        desk.records.heard(Sign(f"ghost-{number:03}", THEN, 1, 1.0, 3), THEN)
+    desk.records.heard(Sign("cn1", THEN, 1, 2.0, 3), THEN)
+    watch = Watch(desk, Witness(alive="no answer within 6 s"))
+    first = [one for _ in range(3) for one in watch.after(10)]
+    assert len({*first}) == 3 * MISSING
+    assert "cn1 alive?" in watch.after(10), "although those of the first round are due again"
+    watch.rounds.stop()
 
 
 def test_a_doubt_that_fails_keeps_nobody_from_the_others(watch: Watch) -> None:

@@ -15,20 +15,14 @@ from tests.unit.consumer.fakes import standing
 from vmhb_common.model.causes import RESTS_ON, Cause, Ground, rests_on
 from vmhb_consumer.doubt_rules import Place, Told, Unknown, Whereabouts, Word
 from vmhb_consumer.last_word import (
-    FORGOTTEN,
     NOVAS_TIME,
     STANDS,
     STATES,
-    UNCLEAR_FOR,
     Go,
     Never,
     NotNow,
-    Spell,
     Unclear,
-    is_novas_to_say,
     judge,
-    must_be_asked,
-    unclear,
 )
 from vmhb_worker.core.caution import KINDS
 from vmhb_worker.core.transitions import State
@@ -227,27 +221,3 @@ def test_a_consumer_that_does_not_know_the_cause_begins_nothing() -> None:
     word = shown("host_lost_power_of_the_future", "gone")
     assert isinstance(judge(HUNG, word, ACTIVE), NotNow)
     assert last_moment.judge(word.shown).deed is Deed.LEAVE
-
-
-def test_nova_is_asked_about_these_however_young_they_are() -> None:
-    """And about no others."""
-    asked = {cause for cause in Cause if is_novas_to_say(replace(HUNG, cause=cause))}
-    assert asked == {Cause.HOST_LOST_POWER}
-
-
-@pytest.mark.parametrize("ago", [0.0, 60.0, 61.0])
-def test_who_is_asked_about(ago: float) -> None:
-    """Whoever may revive, always; any other where it is late."""
-    for cause in Cause:
-        asked = must_be_asked(replace(HUNG, cause=cause), ago, 60.0)
-        assert asked == (cause is not Cause.QEMU_FAILED or ago > 60.0), cause
-
-
-def test_unclear_for_too_long() -> None:
-    """From the first time on, as long as it is met again; a clock that was set back begins anew."""
-    spell = unclear(None, 100.0)
-    assert not spell.is_too_long and spell.goes_on(100.0 + FORGOTTEN) and not spell.goes_on(101.0 + FORGOTTEN)
-    assert not spell.goes_on(99.0 - FORGOTTEN)
-    assert not unclear(spell, 99.0 + UNCLEAR_FOR).is_too_long
-    assert unclear(spell, 100.0 + UNCLEAR_FOR) == Spell(100.0, 100.0 + UNCLEAR_FOR)
-    assert unclear(spell, 100.0 + UNCLEAR_FOR).is_too_long

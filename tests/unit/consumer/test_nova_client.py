@@ -30,6 +30,8 @@ UUID = "9d1f0e52-8d5a-4d0e-9d62-0f2f8f6f3b21"
         (200, {"server": {HOST: "cn1", VM: "active"}}, Place("cn1")),
         (200, {"server": {HOST: "cn1", VM: "active", TASK: {}}}, Place("cn1")),
         (200, {"server": {HOST: "cn1", VM: 7, TASK: None}}, Place("cn1")),
+        (200, {"server": {HOST: "cn1", "tenant_id": "acme"}}, Place("cn1", project_id="acme")),
+        (200, {"server": {HOST: "cn1", "tenant_id": ["acme"]}}, Place("cn1")),
         (404, {"itemNotFound": {"code": 404}}, Place(None, exists=False)),
         (404, None, Unknown("Nova answers 404")),  # a proxy's
         (200, {"server": {}}, Unknown("Nova does not tell the host: the user of [nova] needs the role admin")),
@@ -58,6 +60,33 @@ def test_no_answer(error: Exception, says: str) -> None:
     told = nova(UUID)
     assert isinstance(told, Unknown) and says in told.why
     assert nova(UUID) == Place("cn1")
+
+
+SERVICES = "/os-services?binary=nova-compute"
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "hosts"),
+    [
+        (200, {"services": [{"host": "cn1"}, {"host": "cn2", "status": "UNKNOWN"}]}, frozenset({"cn1", "cn2"})),
+        (200, {"services": [{"host": "cn1"}, {"host": 7}, {}, 7]}, frozenset({"cn1"})),
+        (200, {"services": []}, frozenset()),
+        (200, {"services": {}}, Unknown("Nova answers 200")),
+        (403, {"forbidden": {"message": "policy"}}, Unknown("Nova answers 403")),
+        (
+            404,
+            {"itemNotFound": {}},
+            Unknown("Nova does not list its services: the user of [nova] needs the role admin"),
+        ),
+        (503, {}, Unknown("Nova answers 503")),
+        (0, exceptions.ConnectFailure("refused"), Unknown("Nova does not answer: refused")),
+    ],
+)
+def test_which_hosts_there_are(code: int, body: Any, hosts: object) -> None:
+    """Those of a cell that is down, too; what is no list tells nothing."""
+    nova = NovaAnswers(body if isinstance(body, Exception) else (code, body))
+    assert Nova(nova).hosts() == hosts
+    assert nova.asked == [SERVICES]
 
 
 def test_check() -> None:

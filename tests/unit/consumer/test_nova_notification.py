@@ -159,6 +159,11 @@ def test_any_field_may_be_anything(path: tuple[str, ...], value: Any) -> None:
             ("payload", "nova_object.data", "flavor", "nova_object.data", "extra_specs"),
             {f"hw:heartbeat_{number}": "x" for number in range(MAX_KNOBS + 1)},
         ),
+        (("payload", "nova_object.data", "flavor", "nova_object.data", "extra_specs"), {"hw:heartbeat": "\ud800"}),
+        (("payload", "nova_object.data", "flavor", "nova_object.data", "extra_specs"), {"hw:heartbeat_\udfff": "1"}),
+        (("payload", "nova_object.data", "state"), "active\ud800"),
+        (("payload", "nova_object.data", "action_initiator_user"), "\0"),
+        (("payload", "nova_object.data", "uuid"), "\u0660" * 8 + UUID[8:]),
         (("metadata", "timestamp"), "0001-01-01T00:00:00+14:00"),
     ],
 )

@@ -237,7 +237,7 @@ class Worker:
     def view(self) -> DomainView:
         """The domain, as libvirt shows it."""
         ours = self.element.replace("<heartbeat ", f"<heartbeat xmlns='{POLICY_NS}' ")
-        return read(f"<domain><uuid>u</uuid><metadata>{ours}</metadata></domain>")
+        return read(f"<domain><uuid>11111111-1111-4111-8111-111111111111</uuid><metadata>{ours}</metadata></domain>")
 
     def take(self, cast: Cast, wall: float) -> None:
         """One cast."""

@@ -12,10 +12,14 @@ from tests.unit.consumer.conftest import Desk, another
 from tests.unit.consumer.fakes import Witness, standing
 from vmhb_common.model import fault as life
 from vmhb_common.model.fault import Fault, Resolution
+from vmhb_consumer.counters import Tally
 from vmhb_consumer.database import Database
+from vmhb_consumer.delivery import Delivery, Recipient
 from vmhb_consumer.doubt_rules import Place, Told, Unknown
 from vmhb_consumer.recovery_permits import QUIET, UNVERIFIED, VERIFY_AGAIN, Permits, Witnesses
-from vmhb_consumer.reporters.base import Permit
+from vmhb_consumer.recovery_places import Board
+from vmhb_consumer.reporters.base import Case, Permit
+from vmhb_consumer.reporters.outcomes import Done, Later, Outcome
 from vmhb_consumer.settings import RecoverySettings
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
@@ -105,19 +109,22 @@ def test_budget(desk: Desk) -> None:
     assert one.ask(again, "one", desk.clock).granted
 
 
-LATE = 61.0
 A = asks("a")
 ANSWERED = standing(A, answered_since_miss=True)
 MUTE = Unknown("the worker on cn1 does not answer")
+AWAY = Unknown("Nova is away")
+ASKED = ["Nova", "worker on cn1"]
 
 
+@pytest.mark.parametrize("cause", ["guest_hung", "qemu_failed"])
+@pytest.mark.parametrize("age", [0.0, 61.0])
 @pytest.mark.parametrize(
     ("word", "place", "outcome"),
     [
-        (standing(A), Place("cn1"), "granted"),
-        (standing(A), None, "granted"),
-        (standing(A), Place("cn2"), "never"),
-        (standing(A), Unknown("Nova is away"), "later"),
+        (None, Place("cn1"), "granted"),
+        (None, None, "granted"),
+        (None, Place("cn2"), "never"),
+        (None, AWAY, "later"),
         (Told(None), Place("cn1"), "later"),
         (Told({"state": "alive", "fault": None}), Place("cn1"), "never"),
         (ANSWERED, Place("cn1"), "later"),
@@ -125,21 +132,21 @@ MUTE = Unknown("the worker on cn1 does not answer")
         (MUTE, Place(None, exists=False), "never"),
     ],
 )
-def test_late(desk: Desk, word: object, place: object, outcome: str) -> None:
-    """What was recommended a while ago is begun only after worker and Nova confirmed it."""
-    witness, a = Witness(word, place), asks("a")
+def test_each_is_confirmed(desk: Desk, word: object, place: object, outcome: str, age: float, cause: str) -> None:
+    """Whatever its cause, and however young: begun only once the worker that it names, and Nova, confirmed it."""
+    witness, a = Witness(word, place), asks("a", cause=cause)
     one = permits(desk, witness)
     desk.take(a)
-    desk.clock.now += LATE
+    desk.clock.now += age
     told = one.ask(a, "one", desk.clock)
     assert outcome == ("granted" if told.granted else "never" if told.seconds is None else "later")
-    assert witness.asked == ["Nova", "worker on cn1"]
+    assert witness.asked == (ASKED if place is not AWAY else ["Nova"]), "where it is not known, no worker speaks for it"
     if outcome == "later":
-        assert told.seconds == VERIFY_AGAIN
+        assert (told.seconds, told.withheld) == (VERIFY_AGAIN, UNVERIFIED)
 
 
-def test_one_that_may_revive_is_asked_about_each_time(desk: Desk) -> None:
-    """However young its fault: it may have answered since it was told. Also where it was granted before."""
+def test_one_that_was_granted_is_asked_about_again(desk: Desk) -> None:
+    """It may have answered since."""
     witness, a = Witness(place=Place("cn1")), asks("a")
     one = permits(desk, witness)
     desk.take(a)
@@ -151,18 +158,7 @@ def test_one_that_may_revive_is_asked_about_each_time(desk: Desk) -> None:
     assert one.ask(a, "one", desk.clock).granted
     witness.said_word = ANSWERED
     assert not one.ask(a, "one", desk.clock).granted
-    assert witness.asked == ["worker on cn1"] * 3, "and Nova of what is late"
-
-
-def test_one_whose_qemu_failed_goes_at_once(desk: Desk) -> None:
-    """It can't have revived: nobody is asked, but where it is late, and that once."""
-    witness, a = Witness(place=Place("cn1")), asks("a", cause="qemu_failed")
-    one = permits(desk, witness)
-    desk.take(a)
-    assert one.ask(a, "one", desk.clock).granted and witness.asked == []
-    desk.clock.now += LATE
-    assert one.ask(a, "one", desk.clock).granted and len(witness.asked) == 2
-    assert one.ask(a, "one", desk.clock).granted and len(witness.asked) == 2
+    assert witness.asked == ASKED * 3
 
 
 @pytest.mark.parametrize(
@@ -174,29 +170,43 @@ def test_one_whose_qemu_failed_goes_at_once(desk: Desk) -> None:
         (Place("cn2", vm_state="active"), "never"),
         (Place(None, exists=False), "never"),
         (Place("cn1"), "later"),
-        (Unknown("Nova is away"), "later"),
+        (AWAY, "later"),
         (None, "later"),
     ],
 )
 def test_one_whose_host_went_down_is_nova_s_to_say(desk: Desk, place: object, outcome: str) -> None:
-    """However young its fault is: Nova and its worker are asked, and both must speak for it."""
-    witness, a = Witness(place=place), asks("a", cause="host_lost_power")
-    one = permits(desk, witness)
+    """Nova and its worker are asked, and both must speak for it."""
+    one, a = permits(desk, Witness(place=place)), asks("a", cause="host_lost_power")
     desk.take(a)
     told = one.ask(a, "one", desk.clock)
     assert outcome == ("granted" if told.granted else "never" if told.seconds is None else "later")
-    assert witness.asked == ["Nova", "worker on cn1"]
 
 
-def test_where_nova_cannot_be_asked_nobody_is_started(desk: Desk) -> None:
-    """For five minutes it is asked again; then this attempt is given up."""
-    witness, a = Witness(place=Unknown("Nova is away")), asks("a", cause="host_lost_power")
-    one = permits(desk, witness)
+def test_its_project_is_what_nova_says(desk: Desk) -> None:
+    """A worker's word takes nobody's share, and has nobody wait for another's."""
+    witness = Witness(place=Place("cn1"))
+    settings = RecoverySettings(max_concurrent=2)
+
+    def named(fault: Fault) -> Fault:
+        return replace(fault, project_id="acme")
+
+    one = Permits(desk.database, desk.records, settings, Witnesses(witness.word, witness.place, named))
+    faults = [asks("a", project_id="beta"), asks("b", project_id="gamma")]
+    desk.take(*faults)
+    assert [one.ask(fault, "one", desk.clock).granted for fault in faults] == [True, False]
+    assert Board(desk.database).picture(settings, desk.clock()).places == {"acme": 1}
+    assert [waiter.project for waiter in Board(desk.database).picture(settings, desk.clock()).waiting] == ["acme"]
+
+
+def test_where_it_is_not_known_whose_it_is_it_is_held(desk: Desk) -> None:
+    """It takes no place, and waits for none."""
+    witness, a = Witness(), asks("a")
+    one = Permits(
+        desk.database, desk.records, RecoverySettings(), Witnesses(witness.word, witness.place, lambda _: AWAY)
+    )
     desk.take(a)
-    while (told := one.ask(a, "one", desk.clock)).seconds is not None:
-        assert not told.granted
-        desk.clock.now += VERIFY_AGAIN
-    assert told.withheld == UNVERIFIED
+    assert one.ask(a, "one", desk.clock) == Permit(False, f"not confirmed: {AWAY.why}", VERIFY_AGAIN, UNVERIFIED)
+    assert witness.asked == []
 
 
 def test_held_ones_are_not_asked_about(desk: Desk) -> None:
@@ -206,38 +216,63 @@ def test_held_ones_are_not_asked_about(desk: Desk) -> None:
     desk.take(asks("a"), asks("b"))
     assert one.ask(asks("a"), "one", desk.clock).granted
     assert not one.ask(asks("b"), "one", desk.clock).granted
-    assert len(witness.asked) == 1
+    assert witness.asked == ASKED
 
 
-def test_what_nobody_knows_is_waited_for_and_then_said(desk: Desk) -> None:
-    """Neither dead nor well: never begun, and not asked about for ever. Its next attempt is asked about anew."""
+def test_what_nobody_knows_is_asked_about_as_long_as_its_fault_is_open(desk: Desk) -> None:
+    """Neither dead nor well: never begun, and never given up. Who does not answer is told of."""
     witness, a = Witness(MUTE), asks("a")
-    one = permits(desk, witness, action_ttl=9999.0)
+    one = permits(desk, witness)
     desk.take(a)
-    while (told := one.ask(a, "one", desk.clock)).seconds is not None:
-        assert not told.granted and told.why == f"not confirmed: {MUTE.why}"
+    for _ in range(100):
+        told = one.ask(a, "one", desk.clock)
+        assert told == Permit(False, f"not confirmed: {MUTE.why}", VERIFY_AGAIN, UNVERIFIED)
+        assert one.mute == {"cn1": MUTE.why}
         desk.clock.now += VERIFY_AGAIN
-    assert told.why == f"not confirmed for 300 s: {MUTE.why}"
-    second = replace(a, sequence=2, recovery_attempt=2)
-    desk.take(second)
-    assert one.ask(second, "one", desk.clock).seconds == VERIFY_AGAIN
     witness.said_word = None
-    desk.clock.now += VERIFY_AGAIN
-    assert one.ask(second, "one", desk.clock).granted
+    assert one.ask(a, "one", desk.clock).granted and one.mute == {}
 
 
-def test_what_was_unclear_once_has_its_time_again(desk: Desk) -> None:
-    """It was clear in between, or another consumer found that it was."""
-    witness, a = Witness(MUTE), asks("a")
-    one = permits(desk, witness, action_ttl=9999.0)
+def test_what_nobody_confirms_is_told(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """By the log, once; by its counter; and by `--status`, which has the host and why. Until it is confirmed."""
+    witness, tally, begun = Witness(MUTE), Tally(), []
+    one = permits(desk, witness)
+
+    def deliver(case: Case) -> Outcome:
+        permit = case.permit()
+        if not permit.granted:
+            return Later(permit.seconds, f"recovery of instance {case.fault.instance_uuid} is held back: {permit.why}")
+        begun.append(case.fault.fault_id)
+        return Done()
+
+    delivery = Delivery(
+        *(Recipient("one", deliver), desk.outbox, tally),
+        *(lambda fault, target: one.ask(fault, target, desk.clock), desk.clock),
+    )
+    desk.take(asks("a"), asks("b"))
+    for _ in range(5):
+        while delivery.turn():
+            pass
+        desk.clock.now += VERIFY_AGAIN
+    assert begun == [] and one.mute == {"cn1": MUTE.why}
+    assert tally.snapshot()["permits.unverified"] == 10
+    said = [record.levelname for record in caplog.records if f"not confirmed: {MUTE.why}" in record.getMessage()]
+    assert said.count("WARNING") == 1, "it is loud once, whichever of its instances it is"
+    witness.said_word = None
+    while delivery.turn():
+        pass
+    assert len(begun) == 2 and one.mute == {}
+
+
+def test_what_is_being_asked_is_soon_asked_for_again(desk: Desk) -> None:
+    """Its host is not taken for one that does not answer."""
+    witness, a = Witness(Unknown("has not answered yet", 1.2)), asks("a")
+    one = permits(desk, witness)
     desk.take(a)
-    for word in (MUTE, None, MUTE):
-        witness.said_word = word
-        one.ask(a, "one", desk.clock)
-        desk.clock.now += 110.0
-    one.ask(a, "one", desk.clock)
-    desk.clock.now += 200.0
-    assert one.ask(a, "one", desk.clock).seconds == VERIFY_AGAIN, "200 s of another's, of which nothing is known here"
+    assert one.ask(a, "one", desk.clock) == Permit(False, "not confirmed: has not answered yet", 1.2, UNVERIFIED)
+    assert one.mute == {}
+    witness.said_word = None
+    assert one.ask(a, "one", desk.clock).granted
 
 
 def test_a_worker_that_does_not_answer_is_not_asked_by_each_of_its_faults(desk: Desk) -> None:
@@ -247,7 +282,7 @@ def test_a_worker_that_does_not_answer_is_not_asked_by_each_of_its_faults(desk: 
     desk.take(*(asks(letter) for letter in "abcd"), asks("e", host="cn2"))
     assert {one.ask(asks(letter), "one", desk.clock).seconds for letter in "abcd"} == {VERIFY_AGAIN}
     one.ask(asks("e", host="cn2"), "one", desk.clock)
-    assert witness.asked == ["worker on cn1", "worker on cn2"]
+    assert [one for one in witness.asked if one != "Nova"] == ["worker on cn1", "worker on cn2"]
     desk.clock.now += VERIFY_AGAIN
     witness.said_word = None
     assert one.ask(asks("a"), "one", desk.clock).granted and one.ask(asks("b"), "one", desk.clock).granted

@@ -94,6 +94,7 @@ class Guest:
         self.monitor = Monitor(uuid, asked, timing, memory, host.now, lambda: f"nonce-{host.number()}")
         self.monitor.balloon_period = 10
         self.rtt: float | None = 0.01  # None: the agent is stopped
+        self.dawdles: float | None = None  # takes this long where its request has a place of the quick, else none
         self.garbled = False
         self.given_up = False  # libvirt talks to its agent no more
         self.unconnected = False  # libvirt is not connected to it, though it holds its port open
@@ -288,6 +289,8 @@ class Guest:
     def start(self, request: Request) -> None:
         """A challenge of ours leaves."""
         host = self.host
+        if self.dawdles is not None:
+            self.rtt = self.dawdles if request.pace is ev.Pace.QUICK else 0.01
         self._nonce = request.nonce
         give_up = RESYNC_TIME if self._unsynced else request.libvirt_timeout
         self._request = (host.now, host.now + give_up, host.number())

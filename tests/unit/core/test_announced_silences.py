@@ -98,6 +98,16 @@ def test_what_is_over_is_forgotten() -> None:
     assert hints.expect(A, "req-2", late, wall=1299.0)
 
 
+def test_a_start_that_is_sent_again_begins_nothing_that_is_over() -> None:
+    """However long the silence was to be, and however late it is sent again: its end is remembered for as long."""
+    hints = Hints()
+    kept = hint_of("rescued", MAX_SILENCE, observed_at=1000.0, wall=1000.0)
+    assert hints.expect(A, REBOOT, kept, wall=1000.0) and hints.end(A, REBOOT, observed_at=1001.0)
+    for wall in (1100.0, 10_000.0, kept.expires - 1, kept.expires):
+        hints.tidy(wall)
+        assert not hints.expect(A, REBOOT, kept, wall), wall
+
+
 def test_the_oldest_go_first_when_there_are_too_many() -> None:
     """Whoever floods the queue makes the worker forget hints, not run out of memory."""
     hints = Hints()

@@ -195,7 +195,23 @@ def test_the_balloons_period(balloon: str, period: int | None) -> None:
     assert read(domain(devices=balloon)).balloon_period == period
 
 
-@pytest.mark.parametrize(("established", "fault_id"), [(True, None), (False, None), (True, "f-1")])
+@pytest.mark.parametrize(
+    "fault_id", ["f-1", "", "'/><x y='", UUID + "0", UUID.replace("1", "١"), "{" + UUID + "}", "urn:uuid:" + UUID, "\n"]
+)
+def test_only_a_uuid_is_a_faults_id(fault_id: str) -> None:
+    """Another host wrote it: it is taken for nothing else, and nothing that is written makes another element of it."""
+    element = state_element(True, fault_id).replace("<state ", "<s:state xmlns:s='urn:openstack:vmhb:state:1' ")
+    assert read(domain(element)).travelled == Travelled(True, None)
+
+
+@pytest.mark.parametrize("period", ["soon", "-5", "٣", "9" * 5000, ""])
+def test_a_period_that_is_none(period: str) -> None:
+    """libvirt would not write it: the domain is watched all the same."""
+    balloon = f"<memballoon model='virtio'><stats period='{period}'/></memballoon>"
+    assert read(domain(devices=balloon)).balloon_period == 0
+
+
+@pytest.mark.parametrize(("established", "fault_id"), [(True, None), (False, None), (True, UUID)])
 def test_what_travels_with_a_migration_is_read_back(established: bool, fault_id: str | None) -> None:
     """In a namespace of its own, into which libvirt puts it, so that it never shadows a policy."""
     element = state_element(established, fault_id).replace("<state ", "<s:state xmlns:s='urn:openstack:vmhb:state:1' ")

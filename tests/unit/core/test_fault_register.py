@@ -6,6 +6,9 @@ import itertools
 import math
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
 
 from vmhb_common.model.causes import Cause
 from vmhb_common.model.fault import (
@@ -624,3 +627,53 @@ def test_an_unhealthy_one_that_says_nothing_more_is_not_called_recovered() -> No
     assert (kept.change, kept.fault.recommended_action) == (Change.UPDATED, "alarm")
     book.instance.answers = 3
     assert [entry.fault.resolution for entry in book.see()] == [Resolution.UNMONITORED]
+
+
+class Odd:
+    """An instance of which nothing can be known."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+@pytest.mark.parametrize("contained", [True, False])
+def test_a_fault_that_cannot_be_looked_at_costs_no_other(contained: bool) -> None:
+    """Whoever has the book decides what is made of it: its own reminder comes later, all others when they are due."""
+    odd: list[tuple[str, str]] = []
+    book = Book()
+    if contained:
+        book.ledger._mishap = lambda which, error: odd.append((which, type(error).__name__))
+    book.accuse(DEAD)
+    other = replace(WHO, instance_uuid="uuid-2")
+    book.accuse(DEAD, other)
+
+    def gone(uuid: str) -> bool:
+        if uuid == WHO.instance_uuid:
+            raise KeyError(uuid)
+        return False
+
+    book.now = 300.0
+    if not contained:
+        with pytest.raises(KeyError):
+            book.ledger.remind(book.now, book.wall, gone)
+        return
+    assert [short(entry) for entry in book.ledger.remind(book.now, book.wall, gone)] == ["fault-2 #2 updated again"]
+    assert odd == [("uuid-1", "KeyError")]
+    assert book.until(600.0) == ["600: fault-1 #2 updated again", "600: fault-2 #3 updated again"]
+
+
+def test_nor_one_whose_instance_cannot_be() -> None:
+    """Neither among those that wait for their recovery, nor among those that answer again."""
+    odd: list[str] = []
+    book = Book()
+    book.ledger = Ledger(
+        "compute-1", 300.0, lambda: "fault", Caution(Limits(hold=(5.0, 5.0))), lambda which, _: odd.append(which)
+    )
+    book.accuse(DEAD)
+    book.now = 10.0
+    assert book.ledger.reconsider(lambda _: Odd(), book.now, book.wall) == []
+    assert odd == [WHO.instance_uuid]
+    book.ledger._answering[WHO.instance_uuid] = Resolution.RECOVERED
+    odd.clear()
+    book.ledger.reconsider(lambda _: Odd(), book.now, book.wall)
+    assert odd == [WHO.instance_uuid] * 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -124,12 +126,100 @@ def test_a_check_that_cannot_be_run(tmp_path: Path) -> None:
     assert run(program) == (126, b"", b"not executable\n")
 
 
-def run(program: Path) -> tuple[int, bytes, bytes]:
-    """As the guest's agent does it."""
+@pytest.mark.parametrize("missing", ["ls", "readlink"])
+def test_what_cannot_be_seen_is_not_run(missing: str, tmp_path: Path) -> None:
+    """A guest without the means to look: unknown is not good."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in {"ls", "readlink", "head", "cat", "id", "tr"} - {missing}:
+        (tools / name).symlink_to(shutil.which(name) or "")
+    program = tmp_path / "check"
+    (tmp_path / "target").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "target").chmod(0o755)
+    program.symlink_to(tmp_path / "target")
+    code, _printed, complained = run(program, str(tools))
+    assert (code, complained.split()[0]) == (126, b"unsafe")
+
+
+def run(program: Path, path: str = os.defpath, shell: str = "") -> tuple[int, bytes, bytes]:
+    """As the guest's agent does it, which has this PATH."""
     arguments = json.loads(GuestExec().step() or "")["arguments"]
-    argv = [arguments["path"], *(one.replace(PROGRAM, str(program)) for one in arguments["arg"])]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+    argv = [shell or arguments["path"], *(one.replace(PROGRAM, str(program)) for one in arguments["arg"])]
+    env = {"PATH": path}
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False, env=env)
     return done.returncode, done.stdout, done.stderr
+
+
+def others_may_write(path: Path) -> None:
+    path.chmod(path.stat().st_mode | 0o002)
+
+
+def a_group_may_write(path: Path) -> None:
+    path.chmod(path.stat().st_mode | 0o020)
+
+
+def another_user_has_it(path: Path) -> None:
+    os.chown(path, 65534, -1)
+
+
+def it_is_like_tmp(path: Path) -> None:
+    path.chmod(0o1777)
+
+
+#: A check's first line, in a folder with an interpreter in bin/ -> the parts of it that must be root's alone.
+FIRST_LINES = {
+    "#!/bin/sh": ("etc/check", "etc"),
+    "#! {folder}/bin/own-sh -e": ("etc/check", "etc", "bin/own-sh", "bin"),
+    "#!/usr/bin/env own-sh": ("etc/check", "etc", "bin/own-sh", "bin"),
+    "#!/usr/bin/env -S A=1 own-sh -e": ("etc/check", "etc", "bin/own-sh", "bin"),
+    "#!{folder}/bin/script": ("etc/check", "etc", "bin/script", "bin/own-sh", "bin"),
+}
+HARM = [others_may_write, a_group_may_write, it_is_like_tmp]
+SHELLS = [one for one in map(shutil.which, ("dash", "bash")) if one]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "linked"])
+@pytest.mark.parametrize("line", FIRST_LINES)
+def test_only_what_is_roots_alone_is_run(line: str, linked: bool, shell: str, tmp_path: Path) -> None:
+    """The agent is root: whoever may write the check, its folder, or what its #! names would be, too."""
+    places, bin_ = {"etc": tmp_path / "etc"}, tmp_path / "bin"
+    for folder in (*places.values(), bin_):
+        folder.mkdir()
+    shutil.copy("/bin/sh", bin_ / "own-sh", follow_symlinks=True)
+    (bin_ / "script").write_text(f"#!{bin_}/own-sh\n. $1\n")
+    check = tmp_path / "etc/check"
+    check.write_text(f"{line.format(folder=tmp_path)}\necho run; exit 2\n")
+    for one in (check, bin_ / "own-sh", bin_ / "script"):
+        one.chmod(0o755)
+    called = check
+    if linked:
+        (tmp_path / "links").mkdir()
+        called = tmp_path / "links/check"
+        called.symlink_to("../etc/check")
+    path = f"{bin_}:/usr/bin:/bin"
+    assert run(called, path, shell) == (2, b"run\n", b"")
+    ways = [*HARM, another_user_has_it] if os.getuid() == 0 else HARM
+    for part in FIRST_LINES[line]:
+        for harm in ways:
+            one = tmp_path / part
+            mode, owner = one.stat().st_mode, one.stat().st_uid
+            if harm is it_is_like_tmp and not one.is_dir():
+                continue
+            harm(one)
+            code, out, complaint = run(called, path, shell)
+            assert (code, out) == (126, b"") and complaint.startswith(f"unsafe {one}".encode()), (part, harm.__name__)
+            os.chown(one, owner, -1)
+            one.chmod(mode)
+    assert run(called, path, shell) == (2, b"run\n", b"")
+
+
+def test_what_must_not_be_run_is_said() -> None:
+    """What it is, and what to do; it is no word on the application."""
+    ended = outcome({"exited": True, "exitcode": 126, "err-data": printed("unsafe /etc/vmhb/\x1b.\n")})
+    assert ended is not None
+    assert (ended.report, ended.absent) == (None, Absent.UNSAFE)
+    assert "may write '/etc/vmhb/ .': chown root, chmod go-w" in ended.why
 
 
 def test_one_that_hangs_is_unhealthy() -> None:
@@ -338,7 +428,9 @@ def absences() -> dict[Absent, Outcome]:
     check = GuestExec()
     check.step()
     made += [check.failed(True, "words"), check.replied("nonsense", 0.0)]
-    made += [outcome({"exited": True, "err-data": printed(said)}) for said in ("missing", "not executable")]
+    made += [
+        outcome({"exited": True, "err-data": printed(said)}) for said in ("missing", "not executable", "unsafe /x")
+    ]
     made += [said_with(Ack(1, "n")), said_with(Ack(1, "n", None, "status must be one of us"))]
     return {one.absent: one for one in made if one is not None and one.absent is not None}
 

@@ -13,6 +13,7 @@ from vmhb_worker.core.events import PlugChannel, WritePolicy
 from vmhb_worker.core.pending_policies import Wish
 from vmhb_worker.core.provisioning import NAME_TAKEN, NO_CONTROLLER, lacks, missing
 
+UUID = "11111111-1111-4111-8111-111111111111"
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 KNOBS = {"heartbeat": "true", "interval": "2"}
 WISH = Wish(KNOBS, NOON)
@@ -30,7 +31,7 @@ OFF = HeartbeatPolicy(channel=Channel.APPLICATION)
 
 
 def domain(metadata: str = "", devices: str = CONTROLLER + AGENT) -> DomainView:
-    return read(f"<domain><uuid>u</uuid><metadata>{metadata}</metadata><devices>{devices}</devices></domain>")
+    return read(f"<domain><uuid>{UUID}</uuid><metadata>{metadata}</metadata><devices>{devices}</devices></domain>")
 
 
 def as_written(knobs: dict[str, str], observed_at: datetime) -> str:

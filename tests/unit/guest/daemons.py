@@ -67,6 +67,12 @@ class DaemonProcess:
         self.host.arrive()
         self.host.ask(health=True)  # without it there is no answer where an application has ended
 
+    def again(self, *options: str) -> None:
+        """End it, and start another in its place."""
+        self.signal(signal.SIGTERM)
+        self.wait()
+        self.start(*options)
+
     @property
     def pid(self) -> int:
         assert self._process is not None
@@ -122,17 +128,18 @@ class Application:
 
     SOURCE = (
         "import os, socket, sys\n"
-        "uid = int(sys.argv[2])\n"
-        "if uid != os.getuid(): os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)\n"
+        "uid, groups = int(sys.argv[2]), [int(one) for one in sys.argv[3:]]\n"
+        "if uid != os.getuid(): os.setgroups(groups); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)\n"
         "out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
         "for line in sys.stdin:\n"
         "    out.sendto(line.strip().replace(';', chr(10)).encode(), sys.argv[1])\n"
         "    print('said', flush=True)\n"
     )
 
-    def __init__(self, address: Path, uid: int | None = None) -> None:
-        """uid: whose process it is; None: ours. Only root can be another's."""
-        command = [sys.executable, "-c", self.SOURCE, str(address), str(os.getuid() if uid is None else uid)]
+    def __init__(self, address: Path, uid: int | None = None, groups: tuple[int, ...] = ()) -> None:
+        """uid: whose process it is, in these groups; None: ours. Only root can be another's."""
+        user = [str(os.getuid() if uid is None else uid), *map(str, groups)]
+        command = [sys.executable, "-c", self.SOURCE, str(address), *user]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pid = self._process.pid
 

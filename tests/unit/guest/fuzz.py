@@ -24,8 +24,9 @@ from vmhb_guest.applications import MAX_APPLICATIONS, Applications, Sender
 from vmhb_guest.codec import MAX_LINE, MAX_NAME
 from vmhb_guest.conformance import schema
 from vmhb_guest.faults import Faults
-from vmhb_guest.health import Report
+from vmhb_guest.health import DEGRADED, HEALTHY, merge
 from vmhb_guest.session import Session
+from vmhb_guest.strangers import MAX_STRANGERS, Strangers
 from vmhb_guest.units import Told, Word
 
 FROM_HOST = (
@@ -72,10 +73,10 @@ class Tried:
 def run(rounds: Iterator[bool], seed: int) -> Tried:
     """As many rounds as `rounds` has; a True among them is where memory is counted from."""
     chance = random.Random(seed)
-    tried, table = Tried(), Applications()
+    tried, table, strangers = Tried(), Applications(), Strangers()
     # A fault that the daemon would survive is found here all the same.
     faults = Faults()
-    session = Session("fuzzed", lambda: Report(tuple(table.findings(0.0))), faults)
+    session = Session("fuzzed", lambda: merge([*table.findings(0.0), *strangers.findings(())]), faults)
     session.connect()
     tracemalloc.start()
     try:
@@ -85,7 +86,9 @@ def run(rounds: Iterator[bool], seed: int) -> Tried:
                 base = tracemalloc.get_traced_memory()[0]
             with _patience():
                 for _ in range(ROUND):
-                    _feed(session, table, chance, number * 0.01, tried)
+                    _feed(session, table, strangers, chance, number * 0.01, tried)
+                # What was remembered by then is what the next daemon knows.
+                Applications().load(json.loads(json.dumps(table.dump(number * 0.01))), number * 0.01)
         assert faults.count == 0
         tried.grown = tracemalloc.get_traced_memory()[0] - base
     finally:
@@ -93,7 +96,9 @@ def run(rounds: Iterator[bool], seed: int) -> Tried:
     return tried
 
 
-def _feed(session: Session, table: Applications, chance: random.Random, now: float, tried: Tried) -> None:
+def _feed(
+    session: Session, table: Applications, strangers: Strangers, chance: random.Random, now: float, tried: Tried
+) -> None:
     data = _mutated(chance.choice(FROM_HOST), chance)
     if chance.random() < 0.05:
         data = re.sub(rb":\d+", lambda _: b":" + chance.choice(LARGE), data, count=1)
@@ -113,9 +118,16 @@ def _feed(session: Session, table: Applications, chance: random.Random, now: flo
     mutated = chance.random() < 0.5
     said = notify.parse(_mutated(chance.choice(FROM_APPLICATIONS), chance) if mutated else _made(chance))
     pid = chance.randrange(1, 100) if mutated else chance.randrange(1, PROCESSES)
-    table.hear(_sender(pid, chance, main=chance.random() < 0.2), said, now)
+    sender = _sender(pid, chance, main=chance.random() < 0.2)
+    # Who may join, or has, as the daemon's gate has it.
+    if sender.uid < 5 or table.speaks(sender) or table.admits(sender, said, now):
+        table.hear(sender, said, now)
+    else:
+        strangers.hear(sender, said, now)
     if chance.random() < 0.1:
-        table.end(chance.choice([pid, *(sender.pid for sender in table.living())]), now)
+        ends = chance.choice([pid, *(one.pid for one in (*table.living(), *strangers.living()))])
+        table.end(ends, now)
+        strangers.end(ends)
     if chance.random() < 0.1:
         table.waits(pid, now)
     for unit in table.asks(now):
@@ -123,7 +135,10 @@ def _feed(session: Session, table: Applications, chance: random.Random, now: flo
     _consistent(table)
     assert len(table) <= MAX_APPLICATIONS
     if chance.random() < 0.1:
-        names = [one.name for one in table.findings(now)]
+        found = table.findings(now)
+        aside = strangers.findings([one.name for one in found])
+        assert len(aside) <= MAX_STRANGERS and all(one.status in (HEALTHY, DEGRADED) for one in aside)
+        names = [one.name for one in (*found, *aside)]
         assert len(set(names)) == len(names) and all(0 < len(name) <= MAX_NAME for name in names)
 
 

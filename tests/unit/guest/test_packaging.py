@@ -95,6 +95,18 @@ def test_the_unit_of_a_shutdown() -> None:
         assert path.name in docs, "who builds an image is told of it"
 
 
+def test_every_unit_is_bounded() -> None:
+    """In its processes, and in what it asks of the kernel; what is refused is an error, and no death."""
+    units = sorted((ROOT / "etc/guest").glob("*.service"))
+    assert units
+    for path in units:
+        parser = configparser.ConfigParser(strict=False, interpolation=None)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read(path)
+        assert 0 < int(parser["Service"]["TasksMax"]) <= 1024 and parser["Service"]["SystemCallFilter"], path.name
+        assert parser["Service"]["SystemCallErrorNumber"] == "EPERM", path.name
+
+
 def test_the_way_before_and_after_the_daemon() -> None:
     """At boot, and however the daemon ended, the path that services speak to leads to systemd."""
     way = Settings().way

@@ -173,7 +173,8 @@ def test_a_user_with_many_users(daemon: DaemonProcess) -> None:
 
 
 def test_whose_end_it_was_is_said(daemon: DaemonProcess) -> None:
-    """Anybody can call a process as a service is called: it is told as that user's, and gone when the service comes."""
+    """A member can call a process as a service is called: told as that user's, and gone when the service comes."""
+    daemon.again("--members", str(NOBODY))
     with one_of(daemon) as thief:
         thief.say("READY=1", "X-VMHB-NAME=postgresql")
         daemon.until(lambda checks: "postgresql" in checks)
@@ -185,3 +186,163 @@ def test_whose_end_it_was_is_said(daemon: DaemonProcess) -> None:
         known = daemon.until(lambda checks: len(checks) == 2)
         assert known["postgresql"]["status"] == "healthy"
         assert known[f"postgresql[{thief.pid}]"]["message"] == ended
+
+
+# -- who may join
+
+
+@pytest.mark.parametrize("last", [(), ("WATCHDOG=trigger",), ("X-VMHB-HEALTH=unhealthy",), ("WATCHDOG_USEC=50000",)])
+def test_a_user_who_may_not_join(daemon: DaemonProcess, last: tuple[str, ...]) -> None:
+    """Whatever it says, and however it ends: the heartbeat is answered, and the machine is not unhealthy."""
+    with one_of(daemon) as one:
+        one.say("READY=1", "X-VMHB-NAME=postgresql", "WATCHDOG_USEC=100000")
+        known = daemon.until(lambda checks: "postgresql" in checks)
+        assert known["postgresql"] == {"name": "postgresql", "status": "healthy", "message": f"uid {NOBODY}"}
+        if last:
+            one.say(*last)
+        time.sleep(0.3)  # longer than its deadlines
+        daemon.host.ask()
+        assert daemon.ask()["status"] != "unhealthy"
+        assert [row["joined"] for row in daemon.status()["applications"]] == [False]
+        one.kill()
+    daemon.until(lambda checks: not checks)
+    daemon.host.ask()
+    healthy(daemon)
+    assert f"pid {one.pid} (uid {NOBODY}) may not join, but root, @vmhb: its health is told" in daemon.log.read_text()
+
+
+def test_its_health_is_told(daemon: DaemonProcess) -> None:
+    """As its user's, after all that speaks for the machine; degraded at the worst."""
+    with one_of(daemon) as one, one_of(daemon, 0) as database:
+        database.say("READY=1", "X-VMHB-NAME=a database")
+        one.say("X-VMHB-NAME=a database", "X-VMHB-HEALTH=unhealthy", "STATUS=no disk")
+        daemon.until(lambda checks: len(checks) == 2)
+        report = daemon.ask()
+        assert report["status"] == "degraded"
+        said = f"uid {NOBODY}: says that it is unhealthy: no disk"
+        assert [(row["name"], row["status"], row["message"]) for row in report["checks"]] == [
+            ("a database", "healthy", ""),
+            (f"a database[{one.pid}]", "degraded", said),
+        ]
+        assert "(its user may not join)" in daemon.command("status").stdout
+        one.say("STOPPING=1")
+        daemon.until(lambda checks: len(checks) == 1)
+
+
+@pytest.mark.parametrize(
+    ("members", "uid", "groups"),
+    [
+        ("4711", 4711, ()),
+        ("@4712", NOBODY, (4712,)),
+        ("@4713", 4713, ()),
+        ("everybody", NOBODY, ()),
+        ("nobody", NOBODY, ()),
+    ],
+)
+def test_who_may_join(daemon: DaemonProcess, members: str, uid: int, groups: tuple[int, ...]) -> None:
+    """By number or name, by a process's own groups, whichever of them: its end is the machine's."""
+    daemon.again("--members", members)
+    with Application(daemon.run / "notify", uid, groups) as one:
+        one.say("READY=1", "X-VMHB-NAME=one")
+        daemon.until(lambda _: [row["joined"] for row in daemon.status()["applications"]] == [True])
+        one.kill()
+    daemon.until(lambda checks: checks["one"]["status"] == "unhealthy")
+
+
+def test_a_member_beside_floods(daemon: DaemonProcess) -> None:
+    """However many users flood: it joins, by its group alone, and is not taken for silent."""
+    daemon.again("--members", "@4712")
+    with flooding(daemon, "A=1", "X-VMHB-HEALTH=healthy", users=(NOBODY, 33, 34, 100_000)):
+        for number in range(3):
+            with Application(daemon.run / "notify", 1000, (4712,)) as one:
+                one.say("READY=1", f"X-VMHB-NAME={number}", f"WATCHDOG_USEC={int(DEADLINE * 1e6)}")
+                daemon.until(lambda checks, name=str(number): name in checks)  # type: ignore[misc]
+                for _ in range(10):
+                    one.say("WATCHDOG=1")
+                    assert {row["name"]: row["status"] for row in daemon.ask()["checks"]}[str(number)] == "healthy"
+                    daemon.host.watch(DEADLINE / 20)
+                one.say("STOPPING=1")
+    healthy(daemon)
+
+
+def test_who_joined_before_an_upgrade(daemon: DaemonProcess) -> None:
+    """By the rules of then: it stays, also when it is started anew; a line in the log says that it may not any more."""
+    with one_of(daemon) as one:
+        daemon.again("--members", "everybody")
+        one.say("READY=1", "X-VMHB-NAME=one")
+        daemon.until(lambda checks: "one" in checks)
+        daemon.status()  # answered after the round in which it was written down
+        daemon.again()
+        assert [(row["name"], row["joined"]) for row in daemon.status()["applications"]] == [("one", True)]
+        warned = f"WARNING application one of uid {NOBODY} joined before, and may not any more"
+        assert warned in daemon.log.read_text()
+        one.kill()
+        daemon.until(lambda checks: checks["one"]["status"] == "unhealthy")
+    with one_of(daemon) as again, one_of(daemon) as other:
+        other.say("READY=1", "X-VMHB-NAME=other")
+        again.say("READY=1", "X-VMHB-NAME=one")
+        daemon.until(lambda checks: len(checks) == 2 and checks["one"]["status"] == "healthy")
+        rows = {row["name"]: row["joined"] for row in daemon.status()["applications"]}
+        assert rows == {"one": True, "other": False}
+
+
+def test_a_memory_that_others_may_write(daemon: DaemonProcess) -> None:
+    """It says nothing; the host is answered."""
+    with one_of(daemon, 0) as one:
+        one.say("READY=1", "X-VMHB-NAME=one")
+        daemon.until(lambda checks: "one" in checks)
+        daemon.status()  # answered after the round in which it was written down
+        daemon.run.chmod(0o777)
+        daemon.again()
+        assert daemon.ask() == {"status": "healthy", "checks": []}
+        assert "so who joined before is not known: others than root may write to" in daemon.log.read_text()
+
+
+# -- numbers of processes that are given again
+
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+
+@contextmanager
+def reborn(daemon: DaemonProcess, pid: int, uid: int) -> Iterator[Application]:
+    """A process of this user's that has the number of one that has ended."""
+    for _ in range(200):
+        LAST_PID.write_text(str(pid - 1))
+        with one_of(daemon, uid) as one:
+            if one.pid == pid:
+                yield one
+                return
+    pytest.skip("somebody else has that number")
+
+
+@pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason="this kernel doesn't let us choose numbers of processes")
+@pytest.mark.parametrize("said", [("READY=1",), ("STOPPING=1",), ("WATCHDOG=1", "X-VMHB-NAME=mine")])
+def test_a_number_that_is_given_again(daemon: DaemonProcess, said: tuple[str, ...]) -> None:
+    """Root's service ends unseen, and a user's process has its number: the service has ended all the same."""
+    with one_of(daemon, 0) as service:
+        service.say("READY=1", "X-VMHB-NAME=database")
+        daemon.until(lambda checks: "database" in checks)
+        daemon.signal(signal.SIGSTOP)
+        service.kill()
+        with reborn(daemon, service.pid, NOBODY) as thief:
+            thief.say(*said)
+            daemon.signal(signal.SIGCONT)
+            ended = f"ended without STOPPING=1 (pid {service.pid})"
+            daemon.until(lambda checks: checks["database"]["message"] == ended)
+            assert not [row for row in daemon.status()["applications"] if row["uid"] == NOBODY and row["joined"]]
+    assert daemon.status()["faults"] == 0
+
+
+@pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason="this kernel doesn't let us choose numbers of processes")
+def test_a_word_of_roots_is_not_a_users(daemon: DaemonProcess) -> None:
+    """Root's helper has ended when it is heard, and a user's process has its number: that has not joined as root's."""
+    with one_of(daemon, 0) as helper:
+        daemon.signal(signal.SIGSTOP)
+        helper.say("READY=1", "X-VMHB-NAME=backup")
+        helper.kill()
+    with reborn(daemon, helper.pid, NOBODY) as thief:
+        thief.say("STATUS=I am that user's by now")
+        daemon.signal(signal.SIGCONT)
+        daemon.until(lambda _: daemon.status()["refused"] == 1)
+        assert daemon.ask() == {"status": "healthy", "checks": []}
+    healthy(daemon)

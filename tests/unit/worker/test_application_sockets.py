@@ -126,6 +126,48 @@ def test_a_challenge_goes_out_and_its_answer_comes_in(loop: Loop, qemu: Qemu) ->
     assert loop.of(Said) == [Said(Ack(1, "a-nonce"))]
 
 
+class Deaf:
+    """A codec that raises, as none does."""
+
+    def __init__(self, codec: Any) -> None:
+        self.counters = codec.counters
+
+    def receive(self, data: bytes) -> list[Any]:
+        raise RuntimeError("a bug about one line")
+
+    def restart(self) -> None:
+        """As it should."""
+
+
+@pytest.mark.parametrize("how", ["when it is ready", "before it is judged", "when it is due"])
+def test_a_fault_of_ours_about_one_connection_ends_that_one(
+    how: str, loop: Loop, qemu: Qemu, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is made again, ever more rarely, and said now and then; its neighbour is heard all the while."""
+    connected(loop, qemu)
+    line = loop.channels._lines[UUID]
+    if how == "when it is due":
+        loop.channels._wake_at(line, time.monotonic())
+        object.__setattr__(line, "allowance", None)
+        loop.until(lambda: loop.of(ChannelDown))
+    else:
+        object.__setattr__(line, "codec", Deaf(line.codec))
+        qemu.say(b"x\n")
+        if how == "before it is judged":
+            time.sleep(0.1)
+            loop.channels.read(UUID)
+        loop.until(lambda: loop.of(ChannelDown))
+    assert loop.of(ChannelDown) == [ChannelDown("a fault of the worker's, see its log")]
+    assert (line.mishaps, line.sock, "a fault of ours; the 1. so far" in caplog.text) == (1, None, True)
+    beside = Qemu(tmp_path / "other")
+    loop.channels.connect(OTHER, beside.path, 1.0)
+    beside.accept()
+    beside.say(b'{"type":"goodbye"}\n')
+    loop.until(lambda: loop.of(Said, OTHER))
+    loop.until(lambda: len(loop.of(ChannelUp)) == 2)
+    beside.dies()
+
+
 def test_where_nobody_listens_it_is_tried_again(loop: Loop, qemu: Qemu) -> None:
     """That nobody is there is told once; that somebody is, as soon as it is so."""
     qemu.dies()

@@ -102,6 +102,23 @@ def test_it_looks_again_and_again_until_it_is_closed(tmp_path: Path) -> None:
     assert all(isinstance(one, Counted) for one in looks)
 
 
+def test_a_mistake_of_ours_ends_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is made, and told."""
+    posted: queue.Queue[Report] = queue.Queue()
+    pressure, failures = proc(tmp_path), [ZeroDivisionError("a bug")]
+    look = pressure.look
+
+    def failing() -> Counted:
+        if failures:
+            raise failures.pop()
+        return look()
+
+    monkeypatch.setattr(pressure, "look", failing)
+    pressure.open(posted.put)
+    assert isinstance(posted.get(timeout=20), Counted) and not failures
+    pressure.close()
+
+
 def test_this_machines_own_can_be_read() -> None:
     """Or is unavailable for a reason: two looks make a strain, whatever kernel this is."""
     host = HostPressure()

@@ -27,6 +27,7 @@ from vmhb_common.model.policy import Channel
 from vmhb_worker.adapters.libvirt import LibvirtHypervisor, adapter, check, constants, event_map
 from vmhb_worker.adapters.libvirt.agent_commands import failure
 from vmhb_worker.adapters.libvirt.connection import Connection, Lines, NoLine
+from vmhb_worker.adapters.libvirt.domains import Domains
 from vmhb_worker.adapters.libvirt.event_map import EVENTS, STATE_NAMESPACE, Told, port_changed
 from vmhb_worker.adapters.libvirt.pool import Pool, Task
 from vmhb_worker.adapters.libvirt.process import UNSEEN, Processes, run_folder
@@ -1192,3 +1193,86 @@ def test_check_says_what_is_wrong_and_what_to_do() -> None:
     """The wrong driver, or none."""
     assert "TEST, not QEMU" in str(check("test:///default", 5))
     assert "libvirtd runs" in str(check("qemu+unix:///system?socket=/nowhere/libvirt-sock", 5))
+
+
+class Raw:
+    """A domain of libvirt's of which something cannot be read."""
+
+    def __init__(self, uuid: str, xml: str | Exception = "<domain/>") -> None:
+        self._uuid, self._xml = uuid, xml
+
+    def UUIDString(self) -> str:  # libvirt's name
+        return self._uuid
+
+    def XMLDesc(self, _flags: int) -> str:  # as above
+        if isinstance(self._xml, Exception):
+            raise self._xml
+        return self._xml
+
+    def state(self) -> tuple[int, int]:
+        return 1, 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [ValueError("x"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), RuntimeError("\x1b[31m\n\u202e"), "<", ""],
+    ids=repr,
+)
+def test_a_domain_that_cannot_be_read_costs_no_other(wrong: str | Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it is: else the connection would be given up, and made anew, for ever, and nobody watched."""
+    raws = [Raw("one"), Raw("two", wrong), Raw("three")]
+    connection = SimpleNamespace(raw=SimpleNamespace(listAllDomains=lambda _flags: raws), alive=lambda: True)
+    seen, unread = Domains(Processes(None)).all(cast(Connection, connection))
+    assert [one.uuid for one in seen] == ["one", "three"]
+    assert unread == ["two"]
+    (said,) = [one.getMessage() for one in caplog.records if "left out for now" in one.getMessage()]
+    assert said.isprintable()
+
+
+def test_an_answer_that_cannot_be_told_costs_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """It would be one less for everybody, until none is left."""
+    pool, told = Pool(1, "test", 1), threading.Event()
+
+    def bad() -> None:
+        raise RuntimeError("a bug about one answer")
+
+    for number in range(3):
+        pool.start_latest(Task(f"bad {number}", lambda: bad, lambda why: None, lambda: True), "change")
+    pool.start_latest(Task("good", lambda: told.set, lambda why: None, lambda: True), "change")
+    assert told.wait(20)
+    pool.close()
+    assert caplog.text.count("could not be told") == 3
+
+
+def test_whether_it_goes_on_cannot_be_seen() -> None:
+    """Then it is not sure; and those that wait behind are not forgotten."""
+    pool, told, go = Pool(1, "test", 1), threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    def unseen() -> bool:
+        calls.append("asked")
+        if len(calls) > 1:
+            raise OSError("gone")
+        return True
+
+    def first() -> Callable[[], None]:
+        go.wait(20)
+        return lambda: None
+
+    pool.start(Task("first", first, lambda why: None, lambda: True))
+    pool.start_latest(Task("odd", lambda: told.set, lambda why: None, unseen), "change")
+    go.set()
+    assert told.wait(20)
+    pool.close()
+
+
+def test_events_that_are_not_understood_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A guest can have some told as often as it likes."""
+
+    def bad(*_arguments: Any) -> Told:
+        raise RuntimeError("nobody thought of it")
+
+    callback = event_map._callback(bad, lambda *_told: None)
+    for _ in range(500):
+        callback(None, Raw("one"), 1, None)
+    assert 1 <= sum("was not understood" in one.getMessage() for one in caplog.records) <= 10

@@ -24,7 +24,8 @@ from tests.fakes import Disk, TakingBroker, a_fault, number_of, told
 from vmhb_common.app.crashpoint import POINTS, VARIABLE
 from vmhb_common.model.fault import Change, FaultState
 from vmhb_worker.delivery.outbox import Limits, Outbox
-from vmhb_worker.delivery.sqlite import FILE, Content, Database, StoreError
+from vmhb_worker.delivery.sqlite import FILE, Database, StoreError
+from vmhb_worker.delivery.tables import Content
 from vmhb_worker.interfaces import Commit, InstanceRow, Message
 
 ROOT = Path(__file__).parent.parents[2]
@@ -99,6 +100,25 @@ def test_order_survives_failures(start: Start, broker: TakingBroker) -> None:
     broker.expect(*range(50))
 
 
+def test_a_mistake_of_ours_about_a_row_ends_no_topic(
+    start: Start, broker: TakingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again, and the others go their way."""
+    box, failures = start(), [ZeroDivisionError("a bug"), KeyError("another")]
+    real = box._sent
+
+    def failing(*arguments: Any) -> bool:
+        if failures:
+            raise failures.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(box, "_sent", failing)
+    for number in range(3):
+        box.commit(told(number))
+    broker.expect(0, 1, 2)
+    assert not failures
+
+
 def test_identity_is_the_same_at_every_attempt(start: Start, broker: TakingBroker) -> None:
     """A receiver can recognise what it has had before."""
     broker.fail_when(lambda attempt: attempt < 4)
@@ -120,6 +140,7 @@ def test_broken_topic_does_not_hold_up_another(start: Start, broker: TakingBroke
         "oldest": 0,
         "degraded": None,
         "dropped": 0,
+        "set_aside": 0,
         "failing": {"u": "ConnectionError: the broker is down"},
     }
     broker.come_up()
@@ -401,16 +422,84 @@ def test_corrupt_file_at_start_is_moved_aside(
     assert [str(aside) in said for said in errors(caplog)] == [True]
 
 
-def test_file_with_nonsense_in_order_is_moved_aside(start: Start, broker: TakingBroker, tmp_path: Path) -> None:
-    """A good SQLite file whose records are none of ours: the worker starts, and notifications leave."""
-    Database(tmp_path / FILE).close()
-    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as connection:
-        connection.execute("INSERT INTO faults VALUES ('f1', '{}')")
-    box = start()
-    assert box.health()["degraded"] is None
+def test_nonsense_in_the_file_costs_itself(start: Start, broker: TakingBroker, tmp_path: Path) -> None:
+    """A good SQLite file, one of whose records is none of ours: the worker starts with the others, and that is told."""
+    with closing(Database(tmp_path / FILE)) as database:
+        database.write(Content(faults={"f2": a_fault("f2")}))
+        database._connection.execute("INSERT INTO faults VALUES ('f1', '{}')")
+    box = Outbox(tmp_path, ("t",), broker.send, limits=QUICK)
+    saved = box.load()
+    assert [fault.fault_id for fault in saved.faults] == ["f2"]
+    assert (box.health()["degraded"], box.health()["set_aside"]) == (None, 1)
     box.commit(told(1))
     broker.expect(1)
-    assert (tmp_path / f"{FILE}.broken-1").exists()
+    box.close(10)
+    assert not (tmp_path / f"{FILE}.broken-1").exists()
+
+
+def test_what_cannot_be_stored_is_sent(start: Start, broker: TakingBroker, tmp_path: Path) -> None:
+    """One value that could not be read back: the disk is as good as it was, for all others."""
+    broker.go_down("t")
+    box = start()
+    bad = Message("vmhb.fault.updated", {"number": 1}, "p\ud800")
+    stored(box, Commit(instances=[InstanceRow("i1"), InstanceRow("i2", boot="\ud800")], messages=[bad]))
+    stored(box, told(2))
+    assert (box.health()["degraded"], box.health()["set_aside"], box.health()["waiting"]) == (None, 2, 2)
+    broker.come_up()
+    broker.expect(1, 2)
+    box.close(10)
+    assert list(on_disk(tmp_path).instances) == ["i1"]
+
+
+class Unheard(dict[str, int]):
+    """Announcements that cannot be looked at."""
+
+    def items(self) -> Any:
+        raise RuntimeError("a bug about one commit")
+
+
+def test_a_commit_that_nothing_can_be_made_of_costs_itself(start: Start, broker: TakingBroker) -> None:
+    """Those that are written with it are; whoever waits for it need not wait for ever."""
+    box = start()
+    stored(box, Commit(announce=Unheard(), messages=told(1).messages))
+    stored(box, told(2))
+    broker.expect(2)
+    assert (box.health()["set_aside"], box.health()["waiting"]) == (1, 0)
+
+
+def test_a_notification_that_the_broker_never_takes_holds_up_nobody(
+    start: Start, broker: TakingBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others go beside it, in their order; when that was so time and again it is set aside, counted, and said."""
+    box = start()
+    broker.never_take(lambda row: number_of(row) == 0)
+    for number in range(30):
+        box.commit(told(number, fault_id=f"f{number % 3}"))
+    broker.wait_until(lambda: len(broker.rows()) == 29)
+    for which in range(3):
+        taken = [number_of(row) for row in broker.rows() if row.fault_id == f"f{which}"]
+        assert taken == [number for number in range(which, 30, 3) if number]
+    assert box.health()["set_aside"] == 1
+    assert [text for text in errors(caplog) if "is set aside" in text]
+    box.close(10)
+    assert on_disk(tmp_path).rows == {}
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        ((table, why, row),) = connection.execute("SELECT of_table, why, row FROM set_aside").fetchall()
+    assert (table, "the broker took others" in why, '{"number": 0}' in row) == ("rows", True, True)
+
+
+def test_a_broker_that_is_away_is_no_rows_fault(start: Start, broker: TakingBroker) -> None:
+    """Nothing is set aside while nothing is taken, nor by one that comes and goes."""
+    broker.go_down("t")
+    box = start()
+    for number in range(20):
+        box.commit(told(number, fault_id=f"f{number}"))
+    broker.wait_until(lambda: len(broker.refused) > 100)
+    broker.fail_when(lambda attempt: attempt % 3 != 0)
+    broker.come_up()
+    broker.wait_until(lambda: len(broker.rows()) == 20)
+    assert sorted(number_of(row) for row in broker.rows()) == list(range(20))
+    assert box.health()["set_aside"] == 0
 
 
 def test_file_that_turns_out_corrupt_is_written_anew(start: Start, broker: TakingBroker, tmp_path: Path) -> None:

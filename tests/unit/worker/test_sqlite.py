@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from contextlib import closing
@@ -14,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import a_fault, a_row
-from vmhb_common.model.fault import FaultState, Resolution
-from vmhb_worker.delivery.sqlite import KEPT_BROKEN, Content, Corrupt, Database, Lock, StoreError, set_aside
+from vmhb_common.model.fault import Fault, FaultState, Resolution
+from vmhb_worker.delivery.sqlite import KEPT_BROKEN, Corrupt, Database, Lock, StoreError, set_aside
+from vmhb_worker.delivery.tables import TABLES, Content
 from vmhb_worker.interfaces import InstanceRow
 
 ROOT = Path(__file__).parent.parents[2]
@@ -75,7 +78,7 @@ def test_failed_transaction_leaves_nothing(path: Path) -> None:
     database = Database(path)
     pages = database._connection.execute("PRAGMA page_count").fetchone()[0]
     database._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
-    rows = {number: replace(a_row(number), payload="x" * 2000) for number in range(1, 20)}
+    rows = {number: replace(a_row(number), payload=f'"{"x" * 2000}"') for number in range(1, 20)}
     with pytest.raises(sqlite3.OperationalError, match="full"):
         database.write(Content(instances={"i1": InstanceRow("i1")}, rows={**rows}))
     assert database.load() == Content()
@@ -174,32 +177,179 @@ def test_overwritten_page_is_found(path: Path) -> None:
         Database(path)
 
 
-@pytest.mark.parametrize(
-    "spoilt",
-    [
-        "UPDATE faults SET record = 'nul'",
-        "UPDATE faults SET record = 'null'",
-        "UPDATE faults SET record = '[]'",
-        "UPDATE faults SET record = '{}'",
-        'UPDATE faults SET record = replace(record, \'"state": "\', \'"state": "x\')',
-        "UPDATE faults SET record = replace(record, '2026-', '2O26-')",
-        "UPDATE faults SET record = CAST(x'ff7b7d' AS TEXT)",
-        "UPDATE rows SET payload = '{'",
-        "UPDATE rows SET payload = NULL",
-        "DROP TABLE probes",
-    ],
-)
-def test_content_that_makes_no_sense_is_found(path: Path, spoilt: str) -> None:
+def spoil(path: Path, *statements: str) -> None:
+    """What somebody, or a disk, did to the file."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def without(content: Content, table: str, *keys: object) -> Content:
+    rest = copy.deepcopy(content)
+    for key in keys:
+        del rest.table(table)[key]
+    return rest
+
+
+#: What was done, and whom that costs.
+SPOILT: list[tuple[str, str, tuple[object, ...]]] = [
+    *(
+        (f"UPDATE faults SET record = {record} WHERE fault_id = 'f1'", "faults", ("f1",))  # noqa: S608
+        for record in (
+            *("'nul'", "'null'", "'[]'", "'{}'", "NULL", "x'00ff'", "CAST(x'ff7b7d' AS TEXT)", "7", "1e400", "''"),
+            'replace(record, \'"state": "\', \'"state": "x\')',
+            "replace(record, '2026-', '2O26-')",
+            "replace(replace(record, '2026-01-02', '0001-01-01'), '+00:00', '+23:59')",  # in no year there
+            "replace(record, '+00:00', '')",  # no zone
+            "replace(record, '2026-', '٢٠٢٦-')",
+            *(
+                f"json_set(record, '$.{name}', {value})"
+                for name, value in (
+                    ("threshold", "'three'"),
+                    ("interval", "'1'"),
+                    ("drill", "'no'"),
+                    ("evidence", "'x'"),
+                    ("instance_uuid", "5"),
+                    ("misses", "3.5"),
+                    ("host", "json('{}')"),
+                    ("cause", "json('null')"),
+                )
+            ),
+            "replace(record, '\"misses\": 3', '\"misses\": 1' || hex(zeroblob(3000)))",
+            "replace(record, '\"cn1\"', '\"\\ud800\"')",
+            "replace(record, '\"interval\": 10.0', '\"interval\": NaN')",
+            "printf('%.*c', 100000, '[')",
+        )
+    ),
+    ("UPDATE rows SET payload = '{' WHERE id = 1", "rows", (1,)),
+    ("UPDATE rows SET payload = NULL WHERE id = 1", "rows", (1,)),
+    ("UPDATE rows SET payload = printf('%.*c', 100000, '[') WHERE id = 1", "rows", (1,)),
+    ("UPDATE rows SET topic = x'ff' WHERE id = 1", "rows", (1,)),
+    ("UPDATE rows SET message_id = CAST(x'ff' AS TEXT) WHERE id = 1", "rows", (1,)),
+    ("UPDATE rows SET created = 'soon' WHERE id = 1", "rows", (1,)),
+    ("UPDATE rows SET created = 1e18 WHERE id = 1", "rows", (1,)),
+    ("UPDATE rows SET created = 9e999 WHERE id = 1", "rows", (1,)),
+    ("UPDATE instances SET boot = x'ff' WHERE uuid = 'i1'", "instances", ("i1",)),
+    ("UPDATE instances SET established = 'maybe' WHERE uuid = 'i1'", "instances", ("i1",)),
+    ("UPDATE instances SET waiting_wall = 'x' WHERE uuid = 'i1'", "instances", ("i1",)),
+    ("UPDATE instances SET waiting_wall = -9e999 WHERE uuid = 'i1'", "instances", ("i1",)),
+    ("UPDATE instances SET maintenance = '[[1]]' WHERE uuid = 'i1'", "instances", ("i1",)),
+    ("UPDATE instances SET maintenance = '[[1, NaN]]' WHERE uuid = 'i1'", "instances", ("i1",)),
+    ("UPDATE instances SET departed = 5.5 WHERE uuid = 'i1'", "instances", ()),  # as text, by the column's own rule
+    ("UPDATE instances SET uuid = CAST(x'ff' AS TEXT) WHERE uuid = 'i1'", "instances", ("i1",)),
+    ("UPDATE instances SET uuid = x'ff' WHERE uuid = 'i1'", "instances", ("i1",)),
+    ("UPDATE instances SET uuid = NULL WHERE uuid = 'i1'", "instances", ("i1",)),
+    ("UPDATE probes SET period = 'often'", "probes", ("i1",)),
+    ("UPDATE probes SET period = -1", "probes", ("i1",)),
+    ("UPDATE probes SET period = 9223372036854775807", "probes", ("i1",)),
+    ("UPDATE announce SET owed = x'03'", "announce", ("f2",)),
+]
+
+
+@pytest.mark.parametrize(("done", "table", "lost"), SPOILT, ids=lambda one: one[:60] if isinstance(one, str) else "")
+def test_a_row_that_makes_no_sense_costs_itself(
+    path: Path, done: str, table: str, lost: tuple[object, ...], caplog: pytest.LogCaptureFixture
+) -> None:
     """SQLite keeps no checksums: pages may be in order and what is in them not. A worker must not fail to start by it,
-    again and again, nor try to send for ever what no broker can be given."""
+    nor try for ever to send what no broker can be given, nor forget anything else. It is set aside, counted, said."""
     database = Database(path)
     database.write(EVERYTHING)
     database.close()
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(spoilt)
-    database = Database(path)
-    with closing(database), pytest.raises(Corrupt):
+    spoil(path, done)
+    with closing(Database(path)) as database:
+        if lost:
+            assert database.load() == without(EVERYTHING, table, *lost)
+        assert (database.set_aside, len(database.load().table(table))) == (
+            len(lost),
+            len(EVERYTHING.table(table)) - len(lost),
+        )
+        kept = database._connection.execute("SELECT of_table, why, row FROM set_aside").fetchall()
+    assert [name for name, _, _ in kept] == [table] * len(lost)
+    assert sum("could not be read" in one.getMessage() for one in caplog.records) == len(lost)
+    assert all(why and row for _, why, row in kept)
+
+
+def test_a_table_that_is_missing_is_found(path: Path) -> None:
+    """Then it is another file than ours."""
+    Database(path).close()
+    spoil(path, "DROP TABLE probes")
+    with closing(Database(path)) as database, pytest.raises(Corrupt):
         database.load()
+
+
+def test_what_is_set_aside_is_bounded(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file in which everything is spoilt is not kept twice, nor told of row by row."""
+    database = Database(path)
+    database.write(Content(rows={number: a_row(number) for number in range(1, 1301)}))
+    database.close()
+    spoil(path, "UPDATE rows SET payload = '{' WHERE id <> 7")
+    with closing(Database(path)) as database:
+        assert list(database.load().rows) == [7]
+        assert database._connection.execute("SELECT count(*) FROM set_aside").fetchone() == (1000,)
+        assert database.set_aside == 1299
+    assert len(caplog.records) == 1
+    with closing(Database(path)) as database:
+        assert (list(database.load().rows), database.set_aside) == ([7], 0)
+
+
+#: A value that SQLite takes, or chokes on, and that is another one when it comes back, if it does.
+UNWRITABLE = [
+    ("instances", "i9", InstanceRow("i9", boot="\ud800")),
+    ("instances", "i9", InstanceRow("i9", waiting_wall=float("nan"))),
+    ("instances", "i9", InstanceRow("i9", maintenance=((float("inf"), 1.0),))),
+    ("instances", "i9", InstanceRow("i9", left=5)),  # type: ignore[arg-type]
+    ("faults", "f9", a_fault("f9", misses=10**5000)),
+    ("faults", "f9", a_fault("f9", interval=float("nan"))),
+    ("faults", "f9", a_fault("f9", raised_at=datetime(2026, 1, 1))),
+    ("faults", "f9", a_fault("f9", host="h\ud800")),
+    ("faults", "f9", a_fault("f9", evidence={"deep": None})),
+    ("probes", "i9", 2**70),
+    ("announce", "f9", -1),
+    ("rows", 9, replace(a_row(9), payload="{")),
+    ("rows", 9, replace(a_row(9), project_id="\udcff")),
+    ("rows", 9, replace(a_row(9), created=float("inf"))),
+]
+
+
+@pytest.mark.parametrize(("table", "key", "value"), UNWRITABLE, ids=lambda one: one if isinstance(one, str) else "")
+def test_what_could_not_be_read_back_is_refused_at_the_door(
+    path: Path, table: str, key: object, value: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One such value, and the file would be degraded for all others: it stays in memory, counted, and said once."""
+    if isinstance(value, Fault) and "deep" in value.evidence:
+        for _ in range(100_000):
+            value.evidence["deep"] = [value.evidence["deep"]]
+    with closing(Database(path)) as database:
+        for _ in range(3):
+            changes = copy.deepcopy(EVERYTHING)
+            changes.table(table)[key] = value
+            database.write(changes)
+        assert database.load() == EVERYTHING
+        assert database.set_aside == 1
+    assert len([one for one in caplog.records if "could not be read again" in one.getMessage()]) == 1
+
+
+def test_every_table_has_a_value_that_is_not_let_in() -> None:
+    """Whoever adds a table decides what its values must be."""
+    names = {table.name for table in TABLES}
+    assert names == {table for table, _, _ in UNWRITABLE} == {table for _, table, _ in SPOILT}
+
+
+def test_the_file_is_its_owners(path: Path) -> None:
+    """Whoever made it, and whatever the umask: it has tenants' names in it, and what their guests said."""
+    before = os.umask(0)
+    try:
+        path.touch(mode=0o644)
+        with closing(Database(path)) as database:
+            database.write(EVERYTHING)
+            modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+        Lock(path.parent / "made").release()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(modes, 0o600)
+    assert {path.name, f"{path.name}-wal"} <= modes.keys()
+    assert stat.S_IMODE((path.parent / "made").stat().st_mode) == 0o700
+    assert stat.S_IMODE((path.parent / "made" / "vmhb.lock").stat().st_mode) == 0o600
 
 
 def test_broken_files_are_numbered_and_bounded(path: Path) -> None:

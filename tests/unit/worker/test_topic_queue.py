@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.fakes import a_row, number_of
 from vmhb_common.model.fault import Change
-from vmhb_worker.delivery.sqlite import Row
+from vmhb_worker.delivery.tables import Row
 from vmhb_worker.delivery.topic_queue import Backlog, drop_excess
 
 RAISED, UPDATED, CLEARED = Change.RAISED, Change.UPDATED, Change.CLEARED

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from xml.etree import ElementTree
 
 import libvirt
@@ -33,7 +34,7 @@ from oslo_log import log as logging
 from vmhb_common.app.once import Once
 from vmhb_worker.adapters.libvirt import agent_commands, event_map, provisioning, queries
 from vmhb_worker.adapters.libvirt.connection import Connection, Gate, Lines, NoLine, start_event_loop
-from vmhb_worker.adapters.libvirt.domains import Domains
+from vmhb_worker.adapters.libvirt.domains import Domains, told
 from vmhb_worker.adapters.libvirt.pool import Pool, Task
 from vmhb_worker.adapters.libvirt.process import Processes, run_folder
 from vmhb_worker.adapters.libvirt.report_order import Feed, Lost
@@ -115,7 +116,8 @@ class LibvirtHypervisor:
         self._uri = uri
         self._blocking_looks = blocking_looks
         self._agent_calls = agent_calls
-        self._processes = Processes(run_folder(uri))
+        self._folder = run_folder(uri)
+        self._processes = Processes(self._folder)
         self._domains = Domains(self._processes)
         self._pool = Pool(blocking_looks, "libvirt-looks", UNSURE_LOOKS)
         self._quick: queue.Queue[tuple[str, Look] | None] = queue.Queue(MAX_QUICK)
@@ -230,6 +232,11 @@ class LibvirtHypervisor:
             return None
         return root.findtext("./host/uuid")
 
+    @property
+    def folder(self) -> Path | None:
+        """See `interfaces.Hypervisor`."""
+        return self._folder
+
     # -- control thread: the connections' life -------------------------------------------------------------------
 
     def _run_control(self) -> None:
@@ -260,9 +267,10 @@ class LibvirtHypervisor:
             self._serve(session)
         except (Lost, libvirt.libvirtError) as error:
             feed.lose(str(error))
-        except Exception:
-            LOG.exception("The connection to libvirt at %s failed unexpectedly", self._uri)
-            feed.lose("internal error")
+        except Exception as error:
+            if self._once.level(logging.ERROR, told(error), "connection") == logging.ERROR:
+                LOG.exception("The connection to libvirt at %s failed unexpectedly", self._uri)
+            feed.lose(f"internal error: {told(error)}")
         self._session = None
         if session is not None:
             # Beside: a connection that nobody has given up yet holds up whoever lets go of it, and the next one waits.
@@ -326,10 +334,11 @@ class LibvirtHypervisor:
         try:
             with session.quick.turn:  # one worker of libvirtd's for both
                 seen = self._domains.one(session.main, uuid)
-        except (libvirt.libvirtError, ElementTree.ParseError) as error:
+        except Exception as error:  # whatever is wrong with this one
             if session.main.alive():
-                level = self._once.level(logging.WARNING, str(error), uuid)
-                LOG.log(level, "instance %s: libvirt does not tell its XML, trying again: %s", uuid, error)
+                why = told(error)
+                level = self._once.level(logging.WARNING, why, uuid)
+                LOG.log(level, "instance %s: libvirt does not tell its XML, trying again: %s", uuid, why)
                 self._again[uuid] = time.monotonic() + DESCRIBE_AGAIN
             return
         if isinstance(seen, DomainForgotten):
@@ -346,10 +355,16 @@ class LibvirtHypervisor:
             session = self._session
             if session is None:
                 continue
-            with contextlib.suppress(libvirt.libvirtError), session.canary.turn, _in_turn(session.quick.turn):
-                self._canary_waits_since = asked
-                session.canary.ask()
-                session.feed.heard(asked)
+            try:
+                with session.canary.turn, _in_turn(session.quick.turn):
+                    self._canary_waits_since = asked
+                    session.canary.ask()
+                    session.feed.heard(asked)
+            except libvirt.libvirtError:
+                pass  # who keeps the connections sees to it
+            except Exception as error:  # else nobody would be judged any more
+                level = self._once.level(logging.ERROR, told(error), "canary")
+                LOG.log(level, "libvirtd could not be asked whether it answers: %s", told(error))
             self._canary_waits_since = None
             del session
 

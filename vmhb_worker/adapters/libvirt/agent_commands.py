@@ -20,6 +20,8 @@ except ImportError:  # packaged apart by some distributions
 
 #: No honest answer is longer, and no longer one is parsed. libvirt's own limit is 10 MiB.
 MAX_REPLY = 64 * 1024
+#: Of an error no more is looked at: behind libvirt's own words it has the guest's, up to the same limit.
+MAX_ERROR = 4096
 
 _TRANSLATIONS = Translations()
 
@@ -41,7 +43,8 @@ def run(lines: Lines, uuid: str, command: str, timeout: int) -> str:
                     connection.forget(uuid)
                 elapsed = time.monotonic() - asked
                 code = error.get_error_code()
-                raise AgentError(failure(code, str(error), elapsed), f"{error} (code {code})") from error
+                said = str(error)[:MAX_ERROR]
+                raise AgentError(failure(code, said, elapsed), f"{said} (code {code})") from error
     except NoLine as error:
         raise AgentError(Failure.UNREACHABLE, str(error)) from error
     if len(reply) > MAX_REPLY:

@@ -42,7 +42,7 @@ def _run_event_loop() -> None:
     while True:
         try:
             libvirt.virEventRunDefaultImpl()
-        except libvirt.libvirtError as error:
+        except Exception as error:  # libvirt's own, or a callback's that its binding did not take
             LOG.error("libvirt's event loop failed, going on: %s", error)
             time.sleep(1)  # only so that an error that stays does not take a whole processor
 

@@ -14,8 +14,12 @@ from vmhb_worker.adapters.libvirt.connection import Connection, gone
 from vmhb_worker.adapters.libvirt.event_map import PORTS
 from vmhb_worker.adapters.libvirt.process import Processes
 from vmhb_worker.core.events import DomainForgotten, DomainSeen
+from vmhb_worker.core.guest_text import clean
 
 LOG = logging.getLogger(__name__)
+
+#: Of an error so many characters are told.
+ERROR_LIMIT = 300
 
 
 class Domains:
@@ -32,7 +36,7 @@ class Domains:
     def all(self, connection: Connection) -> tuple[list[DomainSeen], list[str]]:
         """All domains, active and inactive; and the uuids of those that could not be read.
 
-        Raises libvirtError when the connection does not serve.
+        Raises what it was when the connection does not serve.
         """
         seen: list[DomainSeen] = []
         unread: list[str] = []
@@ -40,11 +44,11 @@ class Domains:
             uuid = raw.UUIDString()
             try:
                 seen.append(self._read(raw, uuid))
-            except (libvirt.libvirtError, ElementTree.ParseError) as error:
+            except Exception as error:  # whatever is wrong with this one: the others are read all the same
                 if not connection.alive():
                     raise
                 if not gone(error):
-                    LOG.warning("instance %s: libvirt does not tell its XML, left out for now: %s", uuid, error)
+                    LOG.warning("instance %s: libvirt does not tell its XML, left out for now: %s", uuid, told(error))
                     unread.append(uuid)
         known = {domain.uuid for domain in seen}
         self._processes.keep(known)
@@ -80,6 +84,12 @@ class Domains:
     def _stopped(self, uuid: str) -> None:
         self._processes.forget(uuid)
         self._channels.pop(uuid, None)
+
+
+def told(error: Exception) -> str:
+    """libvirt's own words; of another, what it was as well."""
+    words = error if isinstance(error, libvirt.libvirtError) else f"{type(error).__name__}: {error}"
+    return clean(str(words), ERROR_LIMIT)
 
 
 def _channels(root: ElementTree.Element) -> dict[str, Channel]:

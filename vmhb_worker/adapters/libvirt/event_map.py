@@ -20,6 +20,7 @@ from vmhb_common.model.policy import Channel
 from vmhb_worker.adapters.libvirt import constants
 from vmhb_worker.adapters.libvirt.connection import Connection
 from vmhb_worker.core import lifecycle, spoken_of
+from vmhb_worker.core.bounded import Ration
 from vmhb_worker.core.events import Booted, Event, MemoryFailed, PortChanged, Silenced, Unsilenced, WatchdogFired
 from vmhb_worker.core.silences import JOB
 from vmhb_worker.core.spoken_of import Whom
@@ -36,6 +37,10 @@ LOG = logging.getLogger(__name__)
 STATE_NAMESPACE = "urn:openstack:vmhb:state:1"
 #: Which port is which channel.
 PORTS = {"org.qemu.guest_agent.0": Channel.AGENT, "org.openstack.vmhb.0": Channel.APPLICATION}
+
+
+#: Of events that are not understood so many lines are logged at once, and then one a minute. Of libvirt's thread.
+_LINES = Ration(10, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,13 @@ def subscribe(connection: Connection, tell: Tell, channels: Callable[[str], dict
     _subscribe_ports(connection, tell, channels)
 
 
+def _not_understood(what: str) -> None:
+    """A guest can have some events told as often as it likes."""
+    left_out = _LINES.take(time.monotonic())
+    if left_out is not None:
+        LOG.exception("%s (%d such lines were left out before this one)", what, left_out)
+
+
 def _callback(translate: Callable[..., Told], tell: Tell) -> Callable[..., None]:
     def callback(_connection: Any, domain: Any, *args: Any) -> None:
         uuid = domain.UUIDString()  # known to the object: no call
@@ -142,7 +154,7 @@ def _callback(translate: Callable[..., Told], tell: Tell) -> Callable[..., None]
             tell(uuid, told.event, told.changed)
         except Exception:
             # libvirt-python would print it to stderr and go on; at least it shall be seen in the log.
-            LOG.exception("instance %s: a libvirt event was not understood: %r", uuid, args)
+            _not_understood(f"instance {uuid}: a libvirt event was not understood: {args!r:.200}")
 
     return callback
 
@@ -156,7 +168,7 @@ def _subscribe_ports(connection: Connection, tell: Tell, channels: Callable[[str
             told = port_changed(details, channels(uuid))
             tell(uuid, told.event, told.changed)
         except Exception:
-            LOG.exception("instance %s: a QEMU event was not understood: %r", uuid, details)
+            _not_understood(f"instance {uuid}: a QEMU event was not understood: {details!r:.200}")
 
     try:
         number = libvirt_qemu.qemuMonitorEventRegister(connection.raw, None, "VSERPORT_CHANGE", callback, None)

@@ -123,7 +123,10 @@ class Pool:
             with self._changed:
                 del self._busy[task.uuid]
                 self._promote()
-            tell()
+            try:
+                tell()
+            except Exception:  # as above; and the thread is for others as well
+                LOG.exception("instance %s: an answer of libvirt's could not be told", task.uuid)
 
     def _take(self) -> Task | None:
         with self._changed:
@@ -136,7 +139,11 @@ class Pool:
         for key, task in sorted(self._waiting.items(), key=lambda waiting: waiting[0][1] != QUESTION):
             if self._why_not(task.uuid, True) is not None:
                 continue
-            sure = task.sure()
+            try:
+                sure = task.sure()
+            except Exception:
+                LOG.exception("instance %s: whether its QEMU goes on could not be seen", task.uuid)
+                sure = False
             if self._why_not(task.uuid, sure) is None:
                 del self._waiting[key]
                 self._accept(task, sure)

@@ -1,0 +1,1 @@
+"""Programs that are neither the worker's nor the consumer's."""
