@@ -205,20 +205,19 @@ class Run:
         self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/packages")
 
     def timed(self) -> None:
-        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "-patient,-unhurried")
+        self._functional("-patient,-unhurried")
 
     def unhurried(self) -> None:
-        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", "unhurried,-patient")
+        self._functional("unhurried,-patient")
 
     def patient(self) -> None:
-        self._patient("1/2")
+        self._functional("patient", PATIENCE, "1/2")
 
     def patient_2(self) -> None:
-        self._patient("2/2")
+        self._functional("patient", PATIENCE, "2/2")
 
-    def _patient(self, part: str) -> None:
-        command = ("python", "-m", "pytest", "-v", "--durations=10")
-        self._pytest(command, "tests/functional", "patient", environ=PATIENCE, part=part)
+    def _functional(self, marked: str, environ: dict[str, str] | None = None, part: str = "1/1") -> None:
+        self._pytest(("python", "-m", "pytest", "-v", "--durations=10"), "tests/functional", marked, environ, part)
 
     def cloud(self) -> None:
         """One story, unless it is the long run: a whole OpenStack has many."""
